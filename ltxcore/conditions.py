@@ -225,14 +225,14 @@ def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | No
         raise _unknown(use, state, content, where)
     if covered is not None and medium is not None and bool((gives & ~covered).any()):
         raise DataError(
-            f"its medium of length {medium.grid.frames} (latent frames) does not cover all that the condition gives",
+            f"its medium has length {medium.grid.frames} (in latent frames), which does not cover everything that the condition gives",
             where=where,
-            remedy="Use a longer medium, or give less of it.",
+            remedy="Use a longer medium, or give less.",
         )
     twice = gives & (state.denoise_mask[:, target] < 1)
     if bool((twice.unsqueeze(-1) & (placed != state.clean)).any()):
         raise DataError(
-            "two conditions give the same tokens different content", where=where, remedy="Let each part of the target be given once."
+            "two conditions give the same tokens different content", where=where, remedy="Give each part of the target only once."
         )
     mask = after.denoise_mask.clone()
     mask[:, target] *= state.denoise_mask[:, target]
@@ -249,14 +249,14 @@ def _unknown(use: ConditionUse, state: LatentState, content: str | None, where: 
     """Return the error for given tokens of unknown content, which would otherwise be given as zeros."""
     if content is None:
         return PluginError(
-            f'the condition "{use.type}" gives tokens of the target, but its class names no content',
+            f'the condition "{use.type}" gives tokens of the target, but its class does not set `content`',
             where=where,
             remedy='Say where its medium lies on the target when sampling: content = "start", "end" or "whole".',
         )
     return DataError(
-        f'the condition "{use.type}" gives tokens of the {state.modality}, but has no medium to take them from',
+        f'the condition "{use.type}" gives tokens of the {state.modality}, but there is no medium to take them from',
         where=where,
-        remedy=f"Name the {state.modality} file that it gives.",
+        remedy=f"Name the {state.modality} file to take them from.",
     )
 
 
@@ -273,7 +273,7 @@ def _placed(state: LatentState, medium: Medium, content: str, where: str) -> tup
         )
     if content == "whole" and own.frames < grid.frames:
         raise DataError(
-            f"its medium of length {own.frames} does not cover the target of length {grid.frames} (latent frames)",
+            f"its medium has length {own.frames} (in latent frames), but the target has length {grid.frames}",
             where=where,
             remedy="Use a medium as long as the target.",
         )

@@ -63,7 +63,7 @@ def own_device(local_rank: int | None = None) -> str:
     raise ConfigError(
         f"process {number} has no GPU {GPU}:{number}; {_visible(there)}",
         where="environment",
-        remedy="Start one process for each GPU, or show it more of them (CUDA_VISIBLE_DEVICES).",
+        remedy="Start one process for each GPU, or make more of them visible (CUDA_VISIBLE_DEVICES).",
     )
 
 
@@ -85,14 +85,14 @@ def device_named(text: str | None, where: str = "--device") -> str:
     if kind not in ("cpu", GPU) or text.endswith(":") or not (number or "0").isdecimal() or (kind == "cpu" and number not in ("", "0")):
         known = ["cpu", *([GPU, *(f"{GPU}:{each}" for each in range(gpus()))] if gpus() else [])]
         meant = f"Did you mean {GPU}? " if kind.lower() in ("gpu", "nvidia", "rocm", "hip") and gpus() else ""
-        raise ConfigError(f'"{text}" is not a device', where=where, remedy=f"{meant}There is: {', '.join(known)}.")
+        raise ConfigError(f'"{text}" is not a device', where=where, remedy=f"{meant}Available: {', '.join(known)}.")
     if kind == "cpu":
         return "cpu"
     there = gpus()
     if not there:
-        raise ConfigError(f'"{text}" is not there: {_why_no_gpu()}', where=where, remedy="Leave it out, or name cpu.")
+        raise ConfigError(f'"{text}" is not available: {_why_no_gpu()}', where=where, remedy="Leave it out, or name cpu.")
     if int(number or "0") >= there:
-        raise ConfigError(f'"{text}" is not there; {_visible(there)}', where=where, remedy="Name one of them; they are counted from 0.")
+        raise ConfigError(f'"{text}" is not available; {_visible(there)}', where=where, remedy="Name one of them; they are counted from 0.")
     return text
 
 

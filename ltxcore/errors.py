@@ -1,5 +1,5 @@
-"""Errors that a user can act on: each says where, what, and what to do, and for an unknown word also of which known
-word it is a typo.
+"""Errors that a user can act on: each says where it is, what is wrong and what to do; for an unknown word it also names
+the known word that it may be a typo of.
 
 Words that are merely similar are not typos: `max_value` is not a typo of `min_value`, nor `ema_decay` of
 `weight_decay`.
@@ -17,10 +17,10 @@ import attrs
 from ltxcore.redact import redacted
 
 OF_HOST = ("can't allocate memory", "not enough memory: you tried to allocate", "Cannot allocate memory", "std::bad_alloc")
-"""The words in errors from torch and the system about host memory."""
+"""The phrases in errors of torch and the system that mean that host memory ran out."""
 
 OF_DEVICE = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory")
-"""The words in errors from torch, its libraries and the driver, of any class, about a device's memory."""
+"""The phrases in errors of torch, its libraries and the driver, of any class, that mean that a device's memory ran out."""
 
 LONG = 8
 """The number of letters from which a word may have two typos."""
@@ -81,15 +81,15 @@ class PluginError(LtxError):
 
 
 class CheckpointError(LtxError):
-    """Weights, a LoRA or a saved run cannot be read, do not match, or could not be written whole."""
+    """Weights, a LoRA or a saved run cannot be read, do not match, or could not be written completely."""
 
 
 class OutOfMemory(LtxError):
-    """The memory of a GPU is not enough for what is asked."""
+    """The memory of a GPU is not enough for the work."""
 
 
 class OutOfHostMemory(OutOfMemory):
-    """The memory of the machine is not enough for what is asked."""
+    """The memory of the machine is not enough for the work."""
 
 
 class ProcessError(LtxError):
@@ -122,7 +122,7 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Say of which name `name` is a typo, or else what there is to choose from. A name that is merely similar may do
+    """Name the known word that `name` may be a typo of, or else list the choices. A name that is merely similar may do
     something else, and is not suggested.
     """
     known = sorted(known)
@@ -130,7 +130,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def known_names(known: Iterable[str]) -> str:
-    """Say which names there are to choose from."""
+    """List the names to choose from."""
     names = sorted(known)
     return f"Known: {', '.join(names)}." if names else "None is known."
 

@@ -25,7 +25,9 @@ LONGEST_NAME = 255
 """The most bytes that a file's name may have on the file systems in use."""
 
 LONGEST_ENDING = 16
-"""The most bytes of an ending that the temporary file keeps; anything longer is not an ending, but a part of the name."""
+"""The most bytes of an extension that the temporary file keeps; anything longer is not an extension, but a part of the
+name.
+"""
 
 LONGEST_PATH = 4095
 """The most bytes that a path may have, without the zero at its end."""
@@ -40,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to, which takes the place of `path` at the end; if anything is raised, it is
     removed.
 
-    The new path has the ending of `path`, since libraries that write media choose the format by it.
+    The new path has the extension of `path`, since libraries that write media choose the format by it.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -164,14 +166,14 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
     """
     named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
     place = re.sub(rf"(^|/)\.([^/]+?)(\.\d+-\d+)?{re.escape(UNFINISHED)}(\.\w+)?(?=/|$)", r"\1\2\4", named)
-    remedy = "Check whether the disk is in order"
+    remedy = "Check whether the disk is damaged"
     if error.errno in _FULL:
-        remedy = "Make room on that disk, or have your quota there raised"
+        remedy = "Free some space on that disk, or have your quota there raised"
     elif error.errno in _FORBIDDEN:
         remedy = "Check that you may write there"
     elif error.errno in _GONE:
         remedy = "Check that the disk is there, and that nothing removes or moves what is written"
-    return Problem(f"cannot be written: {error.strerror or error}", place, f"{remedy}, then give the same command: {then}.")
+    return Problem(f"cannot be written: {error.strerror or error}", place, f"{remedy}, then run the same command again: {then}.")
 
 
 def text_in(path: Path) -> str:
@@ -199,15 +201,17 @@ def why_unread(error: OSError) -> str:
 def why_no_path(path: Path) -> str:
     """Say why no file can have this path; "" if one can."""
     if "\0" in str(path):
-        return "contains a zero byte, which no file name can"
+        return "contains a zero byte, which no file name may contain"
     try:
         long = next((name for name in path.parts if len(os.fsencode(name)) > LONGEST_NAME), None)
         length = len(os.fsencode(path))
     except UnicodeEncodeError:  # half of a UTF-16 surrogate pair
-        return "contains an invalid character, which no file name can"
+        return "contains an invalid character, which no file name may contain"
     if long is not None:
-        return f'the name "{long[:40]}..." is too long: it has {len(os.fsencode(long)):,} bytes, and a file\'s has at most {LONGEST_NAME}'
-    return "" if length <= LONGEST_PATH else f"the path is too long: it has {length:,} bytes, and a file's has at most {LONGEST_PATH:,}"
+        return (
+            f'the name "{long[:40]}..." is too long: it has {len(os.fsencode(long)):,} bytes, but a file\'s name has at most {LONGEST_NAME}'
+        )
+    return "" if length <= LONGEST_PATH else f"the path is too long: it has {length:,} bytes, but a path has at most {LONGEST_PATH:,}"
 
 
 def path_from(start: Path, text: str) -> Path:

@@ -189,7 +189,7 @@ def _read_one(path: Path) -> Slots:
             length = int.from_bytes(first, "little")
             head = file.read(length) if 2 <= length <= _LONGEST_HEADER else b""
     except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=where, remedy="Check who may read it.") from None
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=where, remedy="Check its permissions.") from None
     if first == b"version ":
         raise CheckpointError("is a pointer of Git LFS, not the file itself", where=where, remedy="Run `git lfs pull` in its folder.")
     begin = 8 + length
@@ -249,7 +249,7 @@ def _refuse_blocks(name: str, scale: Slot, weight: Slot) -> None:
     rows = weight.shape[:1]
     if scale.dtype not in FLOATING or scale.shape not in ((), (1,), rows, (*rows, 1)):
         raise CheckpointError(
-            f"{name} is {scale.dtype} of the shape {list(scale.shape)}: one scale for a weight or for each of its rows is read, others are not",
+            f"{name} is {scale.dtype} of the shape {list(scale.shape)}: only one scale per weight, or one per row of it, is supported",
             where=str(scale.file),
             remedy=_BF16,
         )
@@ -263,7 +263,9 @@ def _refuse_formats(name: str, marker: Slot) -> None:
     except (ValueError, TypeError, KeyError, RecursionError):
         told = content[:40]
     if told not in _READABLE:
-        raise CheckpointError(f"{name} says that the weight is stored as {told!r}, which is not read", where=str(marker.file), remedy=_BF16)
+        raise CheckpointError(
+            f"{name} says that the weight is stored as {told!r}, which is not supported", where=str(marker.file), remedy=_BF16
+        )
 
 
 def read_folder(folder: Path) -> Slots:

@@ -320,10 +320,10 @@ class ModelInput:
         clean: the clean target tokens in training, `[B, T, D]`.
         noise: in training of a generated modality, the noise that was mixed in, `[B, T, D]`.
         velocity: likewise, the expected prediction, `noise - clean`, `[B, T, D]`.
-        denoise_mask: 1 for tokens to generate, 0 for given ones, and between for those given in part, `[B, T + R]`.
+        denoise_mask: 1 for tokens to generate, 0 for given ones, and in between for those given in part, `[B, T + R]`.
         loss_mask: in training of a generated modality, the tokens that count in the loss, `[B, T]` bool.
-        marked: video tokens that the model is told hold a single pixel frame, `[B, T + R]` bool; None if the model takes no such marker
-            or is not to be given it.
+        marked: video tokens about which the model is told that they hold a single pixel frame, `[B, T + R]` bool; None
+            if the model takes no such marker or is not to be given it.
         applied: for each condition, by its key in the run file, the samples that it was applied to, `[B]` bool.
     """
 
@@ -554,16 +554,17 @@ class ReferenceFilter(Protocol):
     """A function that makes a reference clip from a clip, such as its edges.
 
     It takes the frames of one clip in order, each `[H, W, 3]` uint8 RGB on the CPU, and yields a frame of the same type
-    for each. All yielded frames have the same size, which may be smaller. A generator that yields a frame for each one
-    that it takes needs the memory of only one frame; a filter that must see the whole clip may take all frames first.
-    Several clips are filtered at once, each in a thread of its own, unless the user sets `--workers 1`.
+    for each. All yielded frames have the same size, which may be smaller than that of the clip. A generator that yields
+    a frame for each one that it takes needs the memory of only one frame; a filter that must see the whole clip may
+    take all frames first. Several clips are filtered at once, each in a thread of its own, unless the user sets
+    `--workers 1`.
     """
 
     def __call__(self, frames: Iterator[Tensor]) -> Iterable[Tensor]:
         """Yield the frames of the reference.
 
         Raises:
-            DataError: the filter cannot work on this clip; the other clips go on.
+            DataError: the filter cannot work on this clip; the other clips are still filtered.
         """
         ...
 

@@ -273,7 +273,7 @@ def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added:
     _check_hooks(manager, plugin)
     twice = manager.get_name(plugin)
     if twice is not None:
-        _refuse(f"its module is that of {twice} already; one entry point a module is enough")
+        _refuse(f"its module is already registered by {twice}; a module needs only one entry point")
     manager.register(plugin, name=str(origin))
     others = [other for other in manager.get_plugins() if other is not plugin]
     for kind, hook in HOOKS.items():
@@ -282,7 +282,7 @@ def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added:
                 _refuse(f"{hook} returns {type(mapping).__name__}, not a mapping from names")
             for name, value in mapping.items():
                 if not isinstance(name, str) or not name:
-                    _refuse(f"{hook} names something {name!r}; names are non-empty strings")
+                    _refuse(f"{hook} names something {name!r}; names must be non-empty strings")
                 added.append(Named(name, kind, value, origin))
 
 
@@ -299,7 +299,7 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
             _refuse(f'there is no hook "{hook}". {suggestion(hook, known)}')
         parameters = inspect.signature(getattr(plugin, name)).parameters
         if parameters:
-            _refuse(f"{hook} takes ({', '.join(parameters)}); a hook takes nothing")
+            _refuse(f"{hook} takes ({', '.join(parameters)}); a hook must not take any parameters")
     if not offered:
         _refuse("it offers no hook. Mark at least one function with ltxcore.api.hookimpl.")
 
@@ -326,7 +326,7 @@ def _reason(error: BaseException) -> str:
 def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
     taken = names[item.kind].get(item.name)
     if taken is not None:
-        _refuse(f'the {_spoken(item.kind)} "{item.name}" of {item.origin} is already that of {taken.origin}')
+        _refuse(f'the {_spoken(item.kind)} "{item.name}" of {item.origin} is already registered by {taken.origin}')
 
 
 def check(item: Named) -> None:
@@ -348,7 +348,7 @@ def check(item: Named) -> None:
         _refuse(f"{what} is not a function")
     if isinstance(item.value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", item.value.target) and item.value.help):
         _refuse(
-            f'{what} has target "{item.value.target}" and help "{item.value.help}"; they are "package.module:attribute" and a line of text'
+            f'{what} has target "{item.value.target}" and help "{item.value.help}"; they must be "package.module:attribute" and a line of text'
         )
 
 
@@ -363,14 +363,14 @@ def _check_class(cls: Any, what: str, methods: Iterable[str]) -> None:
 def _check_condition(cls: Any, what: str) -> None:
     parameters = list(inspect.signature(cls.apply).parameters)
     if len(parameters) != 3:
-        _refuse(f"{what} has apply({', '.join(parameters)}); it takes (self, state, inputs)")
+        _refuse(f"{what} has apply({', '.join(parameters)}); it must take (self, state, inputs)")
     modalities = getattr(cls, "modalities", None)
     if not isinstance(modalities, frozenset) or not modalities or not modalities <= set(MODALITIES):
-        _refuse(f'{what} has modalities {modalities!r}; they are a frozenset of "video", "audio" or both')
+        _refuse(f'{what} has modalities {modalities!r}; they must be a frozenset of "video", "audio" or both')
     if content_of(cls) not in (None, "start", "end", "whole"):
-        _refuse(f'{what} has content {content_of(cls)!r}; it is "start", "end", "whole" or None')
+        _refuse(f'{what} has content {content_of(cls)!r}; it must be "start", "end", "whole" or None')
     if not isinstance(getattr(cls, "appends", False), bool):
-        _refuse(f"{what} has appends {cls.appends!r}; it is True or False")
+        _refuse(f"{what} has appends {cls.appends!r}; it must be True or False")
     _check_roles(roles_of(cls), what)
     taken = KEYS_OF_THE_CORE.union(*((role.source_key, role.media_key or role.name) for role in roles_of(cls)))
     clashing = sorted(taken & {field.alias or field.name for field in attrs.fields(cls)})
@@ -381,22 +381,20 @@ def _check_condition(cls: Any, what: str) -> None:
 def _check_optimizer(cls: Any, what: str) -> None:
     taken = sorted({"lr", "learning_rate", "weight_decay"} & {field.alias or field.name for field in attrs.fields(cls)})
     if taken:
-        _refuse(
-            f'{what} has a field "{taken[0]}", which is of its groups: [optimization] has learning_rate and weight_decay for all optimizers'
-        )
+        _refuse(f'{what} has a field "{taken[0]}", which [optimization] itself sets for all optimizers')
     stages, needs, rate = zero_stages_of(cls), getattr(cls, "needs", {}), getattr(cls, "learning_rate", 1.0)
     if not isinstance(stages, frozenset) or not stages <= {1, 2, 3}:
-        _refuse(f"{what} has zero_stages {stages!r}; they are a frozenset of 1, 2 and 3")
+        _refuse(f"{what} has zero_stages {stages!r}; they must be a frozenset of 1, 2 and 3")
     if not isinstance(needs, Mapping) or not all(isinstance(text, str) for pair in needs.items() for text in pair):
-        _refuse(f"{what} has needs {needs!r}; they are a mapping from the name of a package to the command that installs it")
+        _refuse(f"{what} has needs {needs!r}; they must be a mapping from the name of a package to the command that installs it")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
-        _refuse(f"{what} has learning_rate {rate!r}; it is a number above 0")
+        _refuse(f"{what} has learning_rate {rate!r}; it must be a number above 0")
     copies = getattr(cls, "copies_in_step", 0)
     if isinstance(copies, bool) or not isinstance(copies, int) or copies < 0:
-        _refuse(f"{what} has copies_in_step {copies!r}; it is a whole number of at least 0")
+        _refuse(f"{what} has copies_in_step {copies!r}; it must be a whole number of at least 0")
     for name in ("schedules_itself", "decays_weights", "updates_alone"):
         if not isinstance(getattr(cls, name, False), bool):
-            _refuse(f"{what} has {name} {getattr(cls, name)!r}; it is True or False")
+            _refuse(f"{what} has {name} {getattr(cls, name)!r}; it must be True or False")
 
 
 def _check_source(cls: Any, what: str) -> None:
@@ -406,7 +404,7 @@ def _check_source(cls: Any, what: str) -> None:
     if not endings and not callable(getattr(cls, "recognizes", None)):
         _refuse(f"{what} recognizes no path: it has neither endings nor recognizes()")
     if not isinstance(getattr(cls, "is_general", False), bool):
-        _refuse(f"{what} has is_general {cls.is_general!r}; it is True or False")
+        _refuse(f"{what} has is_general {cls.is_general!r}; it must be True or False")
     required = [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
     if required:
         _refuse(f'{what} has a field "{required[0]}" without a default, which no path alone can give')
@@ -419,10 +417,10 @@ def zero_stages_of(optimizer: Any) -> frozenset[int]:
 
 def _check_roles(roles: Any, what: str) -> None:
     if not isinstance(roles, tuple) or not all(isinstance(role, Role) for role in roles):
-        _refuse(f"{what} has roles {roles!r}; they are a tuple of ltxcore.api.Role")
+        _refuse(f"{what} has roles {roles!r}; they must be a tuple of ltxcore.api.Role")
     for index, role in enumerate(roles):
         if role.kind not in ("mask", "latents"):
-            _refuse(f'{what} has a role "{role.name}" of kind {role.kind!r}; it is "mask" or "latents"')
+            _refuse(f'{what} has a role "{role.name}" of kind {role.kind!r}; it must be "mask" or "latents"')
         if role.source_key in KEYS_OF_THE_CORE:
             _refuse(f'{what} has a role "{role.name}" with the source key "{role.source_key}", which is a key that all conditions have')
         for other in roles[:index]:

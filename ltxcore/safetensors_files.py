@@ -114,7 +114,7 @@ def read_header(path: Path) -> Slots:
     for name, slot in found.slots.items():
         if slot.dtype not in _DTYPES:
             raise CheckpointError(
-                f"the tensor {name} has dtype {slot.dtype}, which is not read", where=str(slot.file), remedy="Use a bf16 file."
+                f"the tensor {name} has dtype {slot.dtype}, which is not supported", where=str(slot.file), remedy="Use a bf16 file."
             )
     return found
 
@@ -159,7 +159,7 @@ def _check_room(path: Path, size: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < size:
         raise CheckpointError(
-            f"the disk has {free / 2**30:.1f} GiB free and {size / 2**30:.1f} GiB are needed",
+            f"the disk has {free / 2**30:.1f} GiB free, but {size / 2**30:.1f} GiB are needed",
             where=str(path.parent),
-            remedy="Make room, or choose another output_dir.",
+            remedy="Free some space, or choose another output_dir.",
         )

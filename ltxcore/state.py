@@ -69,7 +69,7 @@ class LatentState:
         rate: the frames per second of each sample's target, `[B]`.
         clean: clean target tokens, `[B, T, D]`; zeros where generation does not know them.
         positions: the start and end of every token, `[B, P, T + R, 2]`, in seconds; for video also in pixel rows and columns.
-        denoise_mask: 1 for tokens to generate, 0 for given ones, and between for a soft mask, `[B, T + R]` float32.
+        denoise_mask: 1 for tokens to generate, 0 for given ones, and in between for a soft mask, `[B, T + R]` float32.
         appended: the appended tokens, `[B, R, D]`.
     """
 
@@ -109,7 +109,7 @@ class LatentState:
         for name, (found, expected) in wanted.items():
             if found != expected:
                 raise ValueError(
-                    f"LatentState.{name} of {self.modality} is {found}, but clean tokens [{batch}, {tokens}, {width}] want {expected}"
+                    f"LatentState.{name} of {self.modality} is {found}, but clean tokens [{batch}, {tokens}, {width}] require {expected}"
                 )
 
     @property
@@ -139,8 +139,8 @@ class LatentState:
         return (frame == 0).expand(self.batch_size, -1)
 
     def given(self, amount: Tensor) -> LatentState:
-        """Give target tokens: an `amount` of 1 makes a token known and clean, 0 leaves it as it is, and a value between
-        gives it in part.
+        """Give target tokens: an `amount` of 1 makes a token known and clean, 0 leaves it as it is, and a value in
+        between gives it in part.
 
         Args:
             amount: `[T]` or `[B, T]`, bool or values in [0, 1]; T is the number of target tokens, even after an append.
@@ -162,7 +162,7 @@ class LatentState:
         if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
             raise DataError(
                 f"a condition gives values from {low:g} to {high:g} to the {self.modality}",
-                remedy="Amounts lie between 0 (generate) and 1 (given).",
+                remedy="Amounts must lie between 0 (generated) and 1 (given).",
             )
         target = self.denoise_mask[:, : self.num_target] * (1.0 - amount)
         return attrs.evolve(self, denoise_mask=torch.cat([target, self.denoise_mask[:, self.num_target :]], dim=1))
@@ -185,7 +185,7 @@ class LatentState:
         if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != (self.batch_size, self.clean.shape[2]) or positions.shape != expected:
             raise DataError(
                 f"a condition appends tokens {list(tokens.shape)} with positions {list(positions.shape)} to {self.modality} tokens {list(self.clean.shape)}",
-                remedy=f"Tokens are [B, R, {self.clean.shape[2]}] and positions [B, {self.positions.shape[1]}, R, 2].",
+                remedy=f"Tokens must be [B, R, {self.clean.shape[2]}] and positions [B, {self.positions.shape[1]}, R, 2].",
             )
         return attrs.evolve(
             self,

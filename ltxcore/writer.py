@@ -32,7 +32,7 @@ STALE = 300.0
 """The seconds without a sign of life after which a process on another machine counts as gone."""
 
 POLL = 1.0
-"""The seconds between looks at the file of a process that is waited for."""
+"""The seconds between checks of the file of a process that this one waits for."""
 
 
 @attrs.frozen
@@ -108,7 +108,7 @@ class Writer:
             self._look()
         if self._lost:
             raise ProcessError(
-                f"this process ends, since the folder was taken over by {self._lost}",
+                f"this process ends, because the folder was taken over by {self._lost}",
                 where=str(self.path.parent),
                 remedy="Only one process can write to a folder. What was saved before that is intact.",
             )
@@ -211,10 +211,10 @@ def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, o
 def _refusal(path: Path, found: Holder | None, age: float, option: str) -> ProcessError:
     force = f", or take the folder over: {option}" if option else ""
     if found is not None and found.is_here:
-        what, remedy = f"is being written by {found}", f"Wait for it, end it{force}."
+        what, remedy = f"is being written by {found}", f"Wait for it to finish, end it{force}."
     else:
         who = found or "an unknown process"
-        what = f"is being written by {who}, which was heard of {max(0.0, age):.0f} seconds ago"
+        what = f"is being written by {who}, which last showed a sign of life {max(0.0, age):.0f} seconds ago"
         remedy = f"Wait for it to finish. If it is gone, wait until its last sign of life is older than {STALE / 60:.0f} minutes{force}."
     return ProcessError(what, where=str(path.parent), remedy=remedy)
 

@@ -250,7 +250,7 @@ def test_two_conditions_that_give_one_token_different_content_are_refused_in_eit
     with pytest.raises(DataError) as caught:
         given_from_medium(second, state, other, Inputs(), WHERE)
     assert str(caught.value) == (
-        f"{WHERE}: two conditions give the same tokens different content\n    Let each part of the target be given once."
+        f"{WHERE}: two conditions give the same tokens different content\n    Give each part of the target only once."
     )
 
 
@@ -265,8 +265,8 @@ def test_a_medium_that_does_not_cover_what_the_condition_gives_is_refused() -> N
     with pytest.raises(DataError) as caught:
         given_from_medium(use("prefix", temporal_boundary=2), unknown(medium()), medium(1), Inputs(), WHERE)
     assert str(caught.value) == (
-        f"{WHERE}: its medium of length 1 (latent frames) does not cover all that the condition gives\n"
-        "    Use a longer medium, or give less of it."
+        f"{WHERE}: its medium has length 1 (in latent frames), which does not cover everything that the condition gives\n"
+        "    Use a longer medium, or give less."
     )
 
 
@@ -274,7 +274,7 @@ def test_a_medium_shorter_than_a_target_that_it_must_cover_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         given_from_medium(use("mask"), unknown(sound()), sound(4), Inputs(masks={"mask": torch.ones(2, 5)}), WHERE)
     assert str(caught.value) == (
-        f"{WHERE}: its medium of length 4 does not cover the target of length 5 (latent frames)\n    Use a medium as long as the target."
+        f"{WHERE}: its medium has length 4 (in latent frames), but the target has length 5\n    Use a medium as long as the target."
     )
 
 
@@ -288,8 +288,8 @@ def test_a_condition_that_gives_tokens_without_a_medium_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         given_from_medium(use("first_frame"), unknown(medium()), None, Inputs(), WHERE)
     assert str(caught.value) == (
-        f'{WHERE}: the condition "first_frame" gives tokens of the video, but has no medium to take them from\n'
-        "    Name the video file that it gives."
+        f'{WHERE}: the condition "first_frame" gives tokens of the video, but there is no medium to take them from\n'
+        "    Name the video file to take them from."
     )
 
 
@@ -297,7 +297,7 @@ def test_a_condition_that_gives_tokens_but_names_no_content_is_refused() -> None
     with pytest.raises(PluginError) as caught:
         given_from_medium(condition(lambda s, i: s.given(some(s))), unknown(medium()), medium(), Inputs(), WHERE)
     assert str(caught.value) == (
-        f'{WHERE}: the condition "stranger" gives tokens of the target, but its class names no content\n'
+        f'{WHERE}: the condition "stranger" gives tokens of the target, but its class does not set `content`\n'
         '    Say where its medium lies on the target when sampling: content = "start", "end" or "whole".'
     )
 

@@ -79,14 +79,18 @@ def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, text: 
 @pytest.mark.parametrize(
     ("text", "count", "said"),
     [
-        ("gpu", 2, '--device: "gpu" is not a device\n    Did you mean cuda? There is: cpu, cuda, cuda:0, cuda:1.'),
-        ("gpu", 0, '--device: "gpu" is not a device\n    There is: cpu.'),
-        ("cuda:", 1, '--device: "cuda:" is not a device\n    There is: cpu, cuda, cuda:0.'),
-        ("cuda:one", 1, '--device: "cuda:one" is not a device\n    There is: cpu, cuda, cuda:0.'),
-        ("cpu:1", 0, '--device: "cpu:1" is not a device\n    There is: cpu.'),
-        ("", 0, '--device: "" is not a device\n    There is: cpu.'),
-        ("cuda:7", 1, '--device: "cuda:7" is not there; 1 is visible, cuda:0\n    Name one of them; they are counted from 0.'),
-        ("cuda:7", 4, '--device: "cuda:7" is not there; 4 are visible, cuda:0 to cuda:3\n    Name one of them; they are counted from 0.'),
+        ("gpu", 2, '--device: "gpu" is not a device\n    Did you mean cuda? Available: cpu, cuda, cuda:0, cuda:1.'),
+        ("gpu", 0, '--device: "gpu" is not a device\n    Available: cpu.'),
+        ("cuda:", 1, '--device: "cuda:" is not a device\n    Available: cpu, cuda, cuda:0.'),
+        ("cuda:one", 1, '--device: "cuda:one" is not a device\n    Available: cpu, cuda, cuda:0.'),
+        ("cpu:1", 0, '--device: "cpu:1" is not a device\n    Available: cpu.'),
+        ("", 0, '--device: "" is not a device\n    Available: cpu.'),
+        ("cuda:7", 1, '--device: "cuda:7" is not available; 1 is visible, cuda:0\n    Name one of them; they are counted from 0.'),
+        (
+            "cuda:7",
+            4,
+            '--device: "cuda:7" is not available; 4 are visible, cuda:0 to cuda:3\n    Name one of them; they are counted from 0.',
+        ),
         ("mps", 0, f'--device: "mps", the GPU of a Mac, cannot run the model: {NO_MPS}\n    Leave it out, or name cpu.'),
     ],
 )
@@ -98,12 +102,12 @@ def test_a_device_that_is_not_there_is_refused_in_words(monkeypatch: pytest.Monk
 def test_why_there_is_no_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     visible(monkeypatch, 0)
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert refusal("cuda").startswith('--device: "cuda" is not there: the installed torch was built for the CPU only')
+    assert refusal("cuda").startswith('--device: "cuda" is not available: the installed torch was built for the CPU only')
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert refusal("cuda:1").startswith('--device: "cuda:1" is not there: CUDA_VISIBLE_DEVICES hides every GPU')
+    assert refusal("cuda:1").startswith('--device: "cuda:1" is not available: CUDA_VISIBLE_DEVICES hides every GPU')
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert refusal("cuda").startswith('--device: "cuda" is not there: torch finds no GPU here')
+    assert refusal("cuda").startswith('--device: "cuda" is not available: torch finds no GPU here')
 
 
 @pytest.mark.parametrize("launched", ["TORCHELASTIC_RUN_ID", "CROSS_RANK"])
@@ -118,7 +122,7 @@ def test_more_processes_of_a_launcher_than_gpus_are_refused_and_one_that_sees_it
         own_device()
     assert str(error.value) == (
         "environment: process 3 has no GPU cuda:3; 1 is visible, cuda:0\n"
-        "    Start one process for each GPU, or show it more of them (CUDA_VISIBLE_DEVICES)."
+        "    Start one process for each GPU, or make more of them visible (CUDA_VISIBLE_DEVICES)."
     )
 
 

@@ -100,11 +100,11 @@ def test_leftovers_of_killed_processes_are_removed_but_not_what_is_being_written
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "Make room on that disk, or have your quota there raised"),
-        (errno.EDQUOT, "Make room on that disk, or have your quota there raised"),
+        (errno.ENOSPC, "Free some space on that disk, or have your quota there raised"),
+        (errno.EDQUOT, "Free some space on that disk, or have your quota there raised"),
         (errno.EROFS, "Check that you may write there"),
         (errno.ENOENT, "Check that the disk is there, and that nothing removes or moves what is written"),
-        (errno.EIO, "Check whether the disk is in order"),
+        (errno.EIO, "Check whether the disk is damaged"),
     ],
 )
 def test_what_cannot_be_written_is_said_with_its_place_and_what_to_do(tmp_path: Path, number: int, remedy: str) -> None:
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_said_with_its_place_and_what_to_do(tmp_path: 
     assert error is not None
     assert is_of_disk(error)
     assert str(not_written(error, "elsewhere", "it goes on")) == (
-        f"{path}: cannot be written: {os.strerror(number)}\n    {remedy}, then give the same command: it goes on."
+        f"{path}: cannot be written: {os.strerror(number)}\n    {remedy}, then run the same command again: it goes on."
     )
 
 

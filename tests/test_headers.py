@@ -52,14 +52,16 @@ def test_weights_with_another_scale_are_other_weights(tmp_path: Path) -> None:
 
 def test_a_scale_for_every_few_numbers_is_refused_by_its_shape(tmp_path: Path) -> None:
     path = written(tmp_path, a__weight=torch.ones(2, 64).to(EIGHT), a__weight_scale=torch.ones(2, 4))
-    what = "a.weight_scale is F32 of the shape [2, 4]: one scale for a weight or for each of its rows is read, others are not"
+    what = "a.weight_scale is F32 of the shape [2, 4]: only one scale per weight, or one per row of it, is supported"
     assert refusal(path) == f"{path}: {what}\n    {BF16}"
 
 
 def test_a_format_that_is_not_read_is_named(tmp_path: Path) -> None:
     told = torch.tensor(list(json.dumps({"format": "float8_blockwise"}).encode()), dtype=torch.uint8)
     path = written(tmp_path, a__weight=torch.ones(2, 4).to(EIGHT), a__weight_scale=torch.ones(()), a__comfy_quant=told)
-    assert refusal(path) == f"{path}: a.comfy_quant says that the weight is stored as 'float8_blockwise', which is not read\n    {BF16}"
+    assert (
+        refusal(path) == f"{path}: a.comfy_quant says that the weight is stored as 'float8_blockwise', which is not supported\n    {BF16}"
+    )
 
 
 @pytest.mark.parametrize(

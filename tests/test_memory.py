@@ -35,7 +35,7 @@ OTHERS = (
     RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
     RuntimeError("CUDA error: an illegal memory access was encountered"),
     OSError(errno.ENOSPC, "No space left on device"),
-    ProcessError("process 1 of 3 ended without a word (killed, or out of memory), so this run ends"),
+    ProcessError("process 1 of 3 ended without a message (it was killed, or ran out of memory), so this run ends"),
     OutOfMemory("GPU memory ran out"),
 )
 

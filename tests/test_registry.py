@@ -213,40 +213,40 @@ KINDS: dict[str, tuple[str, str]] = {
     "ends the program": ("import sys\nsys.exit(3)\n", "it ends the program: SystemExit: 3 (site/broken.py, line 2)"),
     "offers no hook": ("x = 1\n", "it offers no hook. Mark at least one function with ltxcore.api.hookimpl."),
     "misnames a hook": (MISNAMED, 'there is no hook "ltx_condition". Did you mean "ltx_conditions"?'),
-    "has a hook that takes something": (TAKES, "ltx_conditions takes (config); a hook takes nothing"),
+    "has a hook that takes something": (TAKES, "ltx_conditions takes (config); a hook must not take any parameters"),
     "has a hook that raises": (RAISES, "OSError: no network (site/broken.py, line 6)"),
     "returns no mapping": (NOT_MAPPED, "ltx_conditions returns list, not a mapping from names"),
-    "names something by a number": (UNNAMED, "ltx_conditions names something 3; names are non-empty strings"),
+    "names something by a number": (UNNAMED, "ltx_conditions names something 3; names must be non-empty strings"),
     "is no attrs class": (plugin(decorator=""), 'the condition "every_other" is not an attrs class'),
     "has no apply": (plugin().replace("def apply", "def aply"), 'the condition "every_other" has no method apply()'),
     "has an apply of two": (
         plugin(apply_="self, state"),
-        'the condition "every_other" has apply(self, state); it takes (self, state, inputs)',
+        'the condition "every_other" has apply(self, state); it must take (self, state, inputs)',
     ),
     "works on nothing": (
         plugin("modalities = frozenset()"),
-        'the condition "every_other" has modalities frozenset(); they are a frozenset of "video", "audio" or both',
+        'the condition "every_other" has modalities frozenset(); they must be a frozenset of "video", "audio" or both',
     ),
     "works on smell": (
         plugin('modalities = frozenset({"smell"})'),
-        'the condition "every_other" has modalities frozenset({\'smell\'}); they are a frozenset of "video", "audio" or both',
+        'the condition "every_other" has modalities frozenset({\'smell\'}); they must be a frozenset of "video", "audio" or both',
     ),
     "works on a list": (
         plugin('modalities = ["video"]'),
-        'the condition "every_other" has modalities [\'video\']; they are a frozenset of "video", "audio" or both',
+        'the condition "every_other" has modalities [\'video\']; they must be a frozenset of "video", "audio" or both',
     ),
     "has content in the middle": (
         plugin('content = "middle"'),
-        'the condition "every_other" has content \'middle\'; it is "start", "end", "whole" or None',
+        'the condition "every_other" has content \'middle\'; it must be "start", "end", "whole" or None',
     ),
-    "appends perhaps": (plugin('appends = "yes"'), "the condition \"every_other\" has appends 'yes'; it is True or False"),
+    "appends perhaps": (plugin('appends = "yes"'), "the condition \"every_other\" has appends 'yes'; it must be True or False"),
     "has a role by name": (
         plugin('roles = ("mask",)'),
-        "the condition \"every_other\" has roles ('mask',); they are a tuple of ltxcore.api.Role",
+        "the condition \"every_other\" has roles ('mask',); they must be a tuple of ltxcore.api.Role",
     ),
     "has a role of text": (
         plugin(f"roles = ({ROLE.format(key='mask_dir', kind='text')},)"),
-        'the condition "every_other" has a role "mask" of kind \'text\'; it is "mask" or "latents"',
+        'the condition "every_other" has a role "mask" of kind \'text\'; it must be "mask" or "latents"',
     ),
     "has a role with a key of ours": (
         plugin(f"roles = ({ROLE.format(key='type', kind='mask')},)"),
@@ -266,7 +266,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "takes a name of ours": (
         plugin(name="mask"),
-        'the condition "mask" of ltx-broken 1.0 (broken) is already that of ltx 0.1.0 (mask)',
+        'the condition "mask" of ltx-broken 1.0 (broken) is already registered by ltx 0.1.0 (mask)',
     ),
 }
 
@@ -291,7 +291,7 @@ KINDS_OF_OTHERS: dict[str, tuple[str, str, str]] = {
     "lazy command": (
         "ltx_commands",
         "from ltxcore.api import LazyCommand\nIt = LazyCommand('my_package.it', 'Do it.')",
-        'the command "it" has target "my_package.it" and help "Do it."; they are "package.module:attribute" and a line of text',
+        'the command "it" has target "my_package.it" and help "Do it."; they must be "package.module:attribute" and a line of text',
     ),
 }
 
@@ -325,7 +325,7 @@ def test_a_module_that_two_entry_points_name_is_loaded_once(site: Site) -> None:
     site.install("ltx-stripes", {"stripes": "stripes", "zebra": "stripes"}, {"stripes.py": plugin()})
     registry = load()
     assert broken(registry) == {
-        "ltx-stripes 1.0 (zebra)": "its module is that of ltx-stripes 1.0 (stripes) already; one entry point a module is enough"
+        "ltx-stripes 1.0 (zebra)": "its module is already registered by ltx-stripes 1.0 (stripes); a module needs only one entry point"
     }
     assert "every_other" in registry.of_kind("condition")
 
@@ -334,14 +334,14 @@ def test_of_two_strangers_with_one_name_the_second_is_refused_and_both_are_named
     site.install("ltx-b", {"b": "plugin_b"}, {"plugin_b.py": plugin()})
     site.install("ltx-a", {"a": "plugin_a"}, {"plugin_a.py": plugin()})
     registry = load()
-    assert broken(registry) == {"ltx-b 1.0 (b)": 'the condition "every_other" of ltx-b 1.0 (b) is already that of ltx-a 1.0 (a)'}
+    assert broken(registry) == {"ltx-b 1.0 (b)": 'the condition "every_other" of ltx-b 1.0 (b) is already registered by ltx-a 1.0 (a)'}
     assert registry.get("condition", "every_other").origin.distribution == "ltx-a"
 
 
 def test_a_name_of_ours_stays_ours_whatever_the_distribution_that_claims_it_is_called(site: Site) -> None:
     site.install("aaa", {"aaa": "before_all"}, {"before_all.py": plugin(name="mask")})
     registry = load()
-    assert broken(registry) == {"aaa 1.0 (aaa)": 'the condition "mask" of aaa 1.0 (aaa) is already that of ltx 0.1.0 (mask)'}
+    assert broken(registry) == {"aaa 1.0 (aaa)": 'the condition "mask" of aaa 1.0 (aaa) is already registered by ltx 0.1.0 (mask)'}
     assert registry.get("condition", "mask").origin.distribution == "ltx"
 
 

@@ -82,7 +82,10 @@ def test_a_disk_without_room_is_found_before_anything_is_written(tmp_path, monke
     big = {"a": Stored(torch.float32, (2**28,), lambda: torch.zeros(2**28))}
     with pytest.raises(CheckpointError) as error:
         write_tensors(tmp_path / "x", big, {})
-    assert str(error.value) == f"{tmp_path}: the disk has 0.5 GiB free and 1.0 GiB are needed\n    Make room, or choose another output_dir."
+    assert (
+        str(error.value)
+        == f"{tmp_path}: the disk has 0.5 GiB free, but 1.0 GiB are needed\n    Free some space, or choose another output_dir."
+    )
     assert list(tmp_path.iterdir()) == []
 
 

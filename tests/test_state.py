@@ -95,7 +95,9 @@ def test_amounts_outside_0_to_1_are_refused(worst: float, said: str) -> None:
     amount[2] = worst
     with pytest.raises(DataError) as caught:
         state().given(amount)
-    assert str(caught.value) == (f"a condition gives values from {said} to the video\n    Amounts lie between 0 (generate) and 1 (given).")
+    assert str(caught.value) == (
+        f"a condition gives values from {said} to the video\n    Amounts must lie between 0 (generated) and 1 (given)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_appended_tokens_that_do_not_fit_are_refused(tokens: tuple[int, ...], po
         state().append(torch.zeros(tokens), torch.zeros(positions))
     assert str(caught.value) == (
         f"a condition appends tokens {list(tokens)} with positions {list(positions)} to video tokens [2, 6, 4]\n"
-        "    Tokens are [B, R, 4] and positions [B, 3, R, 2]."
+        "    Tokens must be [B, R, 4] and positions [B, 3, R, 2]."
     )
 
 

@@ -230,10 +230,10 @@ def test_the_check_names_every_sample_that_a_condition_cannot_take() -> None:
     entries = {"long": Entry((8, 27, 16)), "same": Entry((8, 8, 16)), "short": Entry((8, 5, 16))}
     with pytest.raises(DataError) as caught:
         Flexible(audio=table).build(setting()).check(Manifest({"audio": entries}))
-    remedy = "    Set temporal_boundary below the length of the shortest sample, or leave short samples out."
+    remedy = "    Set temporal_boundary to less than the length of the shortest sample, or leave short samples out."
     assert str(caught.value) == (
-        f"training_strategy.audio.conditions.0, sample same: a prefix of 8 latent frames leaves nothing to generate of 8\n{remedy}\n"
-        f"training_strategy.audio.conditions.0, sample short: a prefix of 8 latent frames leaves nothing to generate of 5\n{remedy}"
+        f"training_strategy.audio.conditions.0, sample same: a prefix of 8 latent frames covers all 8 of the sample, and leaves nothing to generate\n{remedy}\n"
+        f"training_strategy.audio.conditions.0, sample short: a prefix of 8 latent frames covers all 5 of the sample, and leaves nothing to generate\n{remedy}"
     )
 
 

@@ -273,38 +273,38 @@ HALVED = "; seen on video of 1 x 4 x 6 latent cells, video of 1 x 4 x 6 latent c
 WRONG: dict[type, str] = {
     InPlace: f"changes state.clean in place; make new tensors instead{ALL}",
     InPlaceMask: f"changes state.denoise_mask in place; make new tensors instead{CLIPS}",
-    Drawn: f"draws from a global random number generator; all draws are the core's{ALL}",
-    DrawnByPython: f"draws from a global random number generator; all draws are the core's{ALL}",
+    Drawn: f"draws from a global random number generator; only the core may draw random numbers{ALL}",
+    DrawnByPython: f"draws from a global random number generator; only the core may draw random numbers{ALL}",
     Counting: f"changes itself in apply(); use @attrs.frozen and keep nothing between calls{ALL}",
-    CountingElsewhere: f"gives another result for the same input{CLIPS}",
+    CountingElsewhere: f"returns different results for the same input{CLIPS}",
     OneValueASample: f"a condition gives [3] values, but the video has [3, 24] target tokens{ALL}",
     Percent: f"a condition gives values from 0 to 100 to the video{CLIPS}",
-    FirstOfTheBatch: f"does something else to a sample alone than to the same sample in a batch{LONG[:-6]}2 more",
+    FirstOfTheBatch: f"treats a sample differently alone than in a batch{LONG[:-6]}2 more",
     BatchOfThree: "refuses a sample alone that it accepts in a batch "
     f"(DataError: a condition gives [3, 24] values, but the video has [1, 24] target tokens){ALL}",
-    WhatIsLeft: f"does something else after another condition than before it; look neither at denoise_mask nor at appended{CLIPS}",
+    WhatIsLeft: f"behaves differently after another condition than before it; do not read denoise_mask or appended{CLIPS}",
     AllTokens: "fails after another condition has given and appended tokens "
     f"(RuntimeError: The size of tensor a (24) must match the size of tensor b (25) at non-singleton dimension 0){ALL}",
-    WithoutContent: f"fails in sampling, with the target as its medium: gives tokens of the target, but its class names no content{CLIPS}",
-    WrongEnd: 'names content = "end", but what it gives lies at the start: its medium must be 13 latent frames long, where 1 would do',
+    WithoutContent: f"fails in sampling, with the target as its medium: gives tokens of the target, but its class does not set `content`{CLIPS}",
+    WrongEnd: 'sets content = "end", but what it gives is at the start: its medium must be 13 latent frames long, although 1 would be enough',
     WholeImage: f"leaves no token wholly to generate, so that the sample has no loss; refuse it with a DataError, or give nothing there{IMAGE}",
-    ForgetsTheSound: "gives and appends nothing on any audio it is tried on",
-    Idle: "gives and appends nothing on any video it is tried on",
-    Picky: 'refuses every video it is tried on, the last with "there is no frame 1000"; pass other parameters, or grids that suit it',
-    Terse: f'refuses without a remedy, which says what to do about "it is an image"{IMAGE}',
+    ForgetsTheSound: "gives and appends nothing on any audio that it is tried on",
+    Idle: "gives and appends nothing on any video that it is tried on",
+    Picky: 'refuses every video that it is tried on, the last with "there is no frame 1000"; pass other parameters, or grids that suit it',
+    Terse: f'refuses without a remedy: its error does not say what to do about "it is an image"{IMAGE}',
     Crashing: f"raises IndexError from apply(): list index out of range{LONG}",
     Undeclared: f'a condition asks for its role "mask" of kind "mask", but its class names no such role{ALL}',
     SilentAppend: f"appends tokens, but its class does not say `appends = True`{HALVED}",
-    AppendsTheTarget: f"does something else in sampling, with the target as its medium, than in training{ALL}",
-    NeedsContent: 'in the flexible strategy, on generated video, refuses all samples it is tried on, the last with "the clip is empty"; '
+    AppendsTheTarget: f"behaves differently in sampling, with the target as its medium, than in training{ALL}",
+    NeedsContent: 'in the flexible strategy, on generated video, refuses all samples that it is tried on, the last with "the clip is empty"; '
     "pass other keys, or grids that suit it",
-    NumbersForTheLora: "returns {'factor': 2} from metadata(); it is a mapping from texts to texts",
+    NumbersForTheLora: "returns {'factor': 2} from metadata(); it must return a mapping from texts to texts",
     NothingForTheLora: "accepts video of 1 x 4 x 6 latent cells, but raises TypeError from metadata(): list indices must be integers or slices, not str",
     MovesTheTarget: f"moves tokens that were there before it{ALL}",
     NotAttrs: "is not an attrs class",
     Untyped: 'its field "every" has no type, so a run file could write anything there',
     Unwritable: "written to a run file, it cannot be read again: its field \"every\" its class types it as <class 'complex'>, which a run file cannot hold",
-    Incomparable: "written to a run file and read again, it is another: it must compare by its parameters",
+    Incomparable: "written to a run file and read again, it is not equal to itself: it must compare by its parameters",
 }
 
 
@@ -335,7 +335,7 @@ def test_a_condition_is_tried_on_the_grids_that_its_author_chooses() -> None:
         check_condition(prefix, temporal_boundary=60)
     assert str(caught.value) == (
         "Prefix breaks the protocol of conditions:\n"
-        '  - refuses every video it is tried on, the last with "a prefix of 60 latent frames leaves nothing to generate of 13"; '
+        '  - refuses every video that it is tried on, the last with "a prefix of 60 latent frames covers all 13 of the sample, and leaves nothing to generate"; '
         "pass other parameters, or grids that suit it"
     )
     check_condition(prefix, temporal_boundary=60, grids={"video": [Grid(61, 2, 2)], "audio": [Grid(100, scale=(4, 1, 1))]})
@@ -428,30 +428,33 @@ SHAPES = "; seen on video of 1 x 4 x 6 and audio of 1, video of 3 x 2 x 2 and au
 STRATEGY_FAULTS = {
     ("sources", "of text"): 'has no source "video" or "audio" of kind "latents", which holds what is trained',
     ("sources", "of no text"): 'has no source "text" of kind "text", which holds the captions',
-    ("sources", "a list"): "returns ['latents'] from sources(); it is a mapping from roles to ltxcore.api.Source",
-    ("sources", "of smell"): 'has a source "smell" of the modality \'smell\'; it is "video" or "audio"',
+    ("sources", "a list"): "returns ['latents'] from sources(); it must return a mapping from roles to ltxcore.api.Source",
+    ("sources", "of smell"): 'has a source "smell" of the modality \'smell\'; it must be "video" or "audio"',
     ("check", "crashing"): "raises RuntimeError from check(): boom; seen on video of 1 x 4 x 6 and audio of 1",
-    ("check", "refusing"): 'refuses all samples it is tried on, the last with "no"; pass other keys, or grids that suit it',
-    ("wanted", "smell"): f"wants roles that are none of its sources: smell{SHAPES}",
+    ("check", "refusing"): 'refuses all samples that it is tried on, the last with "no"; pass other keys, or grids that suit it',
+    ("wanted", "smell"): f"asks for roles that are not among its sources: smell{SHAPES}",
     ("prepare", "crashing"): f"passes check(), but raises RuntimeError from prepare(): boom{SHAPES}",
     ("prepare", "in place"): f'changes batch.latents["video"].rate in place; make new tensors instead{SHAPES}',
     ("prepare", "drawn"): f"draws from the global random number generator; take numbers from draws{SHAPES}",
-    ("prepare", "by the batch"): f"prepares other video.tokens for a sample alone than for the same sample in a micro-batch{SHAPES}",
-    ("prepare", "one sigma"): f"prepares video.sigma [1] for tokens [3, 24, ...]; it is [3]{SHAPES}",
+    ("prepare", "by the batch"): f"prepares a different video.tokens for a sample alone than for the same sample in a micro-batch{SHAPES}",
+    ("prepare", "one sigma"): f"prepares video.sigma [1] for tokens [3, 24, ...]; it must be [3]{SHAPES}",
     ("prepare", "noisy"): f"prepares video.timesteps that are not between 0 and sigma{SHAPES}",
-    ("prepare", "half"): f"prepares video.sigma in torch.float64; it is float32{SHAPES}",
-    ("prepare", "marks a guide"): f"marks appended tokens; only the target's first latent frame is marked{SHAPES}",
-    ("prepare", "marks numbers"): f"prepares video.marked [3, 24] in torch.float32; it is [3, 24] in torch.bool{SHAPES}",
-    ("prepare", "marks by the batch"): f"prepares other video.marked for a sample alone than for the same sample in a micro-batch{SHAPES}",
+    ("prepare", "half"): f"prepares video.sigma in torch.float64; it must be float32{SHAPES}",
+    ("prepare", "marks a guide"): f"marks appended tokens; only the target's first latent frame may be marked{SHAPES}",
+    ("prepare", "marks numbers"): f"prepares video.marked [3, 24] in torch.float32; it must be [3, 24] in torch.bool{SHAPES}",
+    (
+        "prepare",
+        "marks by the batch",
+    ): f"prepares a different video.marked for a sample alone than for the same sample in a micro-batch{SHAPES}",
     ("prepare", "nothing"): f"generates no modality{SHAPES}",
-    ("shared_sigma", "says so"): f"says shared_sigma, but its modalities have sigmas of their own{SHAPES}",
+    ("shared_sigma", "says so"): f"sets shared_sigma, but its modalities have different sigmas{SHAPES}",
     ("loss", "crashing"): f"raises RuntimeError from loss(): boom{SHAPES}",
-    ("loss", "a mean"): f"has a video loss of shape []; it is one number a sample, [B]{SHAPES}",
+    ("loss", "a mean"): f"has a video loss of shape []; it must be one number per sample, [B]{SHAPES}",
     ("loss", "infinite"): f"has a video loss that is not finite{SHAPES}",
     ("loss", "detached"): f"has a loss that does not depend on what is predicted{SHAPES}",
     ("loss", "of nothing"): f"has a video loss whose gradient is zero or not finite{SHAPES}",
     ("loss", "of smell"): f"has losses of ['smell'], but generates ['audio', 'video']{SHAPES}",
-    ("metadata", "of numbers"): f"returns {{'factor': 2}} from metadata(); it is a mapping from texts to texts{SHAPES}",
+    ("metadata", "of numbers"): f"returns {{'factor': 2}} from metadata(); it must return a mapping from texts to texts{SHAPES}",
 }
 
 
@@ -512,8 +515,11 @@ def test_a_plugin_that_imports_nothing_heavy_passes() -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("import torch", "imports torch; import it in the function that needs it"),
-        ("from ltxcore.models.load_base import load_backbone", "imports torch; import it in the function that needs it"),
+        ("import torch", "imports torch when it is imported; import that only in the function that needs it"),
+        (
+            "from ltxcore.models.load_base import load_backbone",
+            "imports torch when it is imported; import that only in the function that needs it",
+        ),
         ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
     ],
 )

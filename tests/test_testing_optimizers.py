@@ -228,8 +228,8 @@ class Takes(Base):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (ForgetsDecay, "does the same with weight decay as without; use that of the groups, or say decays_weights = False"),
-        (Away, "does not come nearer to a point that all gradients show, within 40 steps"),
+        (ForgetsDecay, "trains the same with and without weight decay; use the weight decay of the groups, or set decays_weights = False"),
+        (Away, "does not get closer to the point that all gradients point to, within 40 steps"),
         (OwnRate, 'moves weights at a learning rate of 0: it does not look at the "lr" of its groups, which a schedule sets'),
         (FirstRate, 'moves weights of a group whose "lr" is 0, while that of another is not'),
         (FirstDecay, "does the same whatever the weight decay of a second group"),
@@ -237,20 +237,20 @@ class Takes(Base):
         (CountsForAll, "says updates_alone, but trains otherwise if it updates one weight after the other"),
         (
             Hides,
-            "resumes otherwise than it would have gone on: all that it keeps must be in its state, by parameter, and in its param_groups",
+            "continues differently after it is resumed: everything that it keeps must be in its state, by parameter, and in its param_groups",
         ),
-        (LooksAtWhole, "names zero_stages, but trains otherwise on flat pieces of many weights, which is what ZeRO gives it"),
+        (LooksAtWhole, "sets zero_stages, but trains differently on flat pieces of many weights, which is what ZeRO gives it"),
         (LeavesVectors, "never moves transformer_blocks.0.ff.net.2.bias"),
-        (Little, "says that its state of transformer_blocks.0.ff.net.2.weight, of shape (64, 96), takes 1 bytes, and it takes 24576"),
+        (Little, "says that its state for transformer_blocks.0.ff.net.2.weight, of shape (64, 96), takes 1 bytes, but it takes 24576"),
         (NoOptimizer, "builds object, which is not a subclass of torch.optim.Optimizer"),
         (Drops, "does not have every parameter of its groups exactly once in its param_groups"),
-        (Switched, "trains otherwise after eval() and train() than without them"),
-        (Halved, "has one of train() and eval(), which come together"),
+        (Switched, "trains differently after eval() and train() than without them"),
+        (Halved, "has only one of train() and eval(); it needs both or neither"),
         (Fails, "raises KeyError: 'lr'"),
-        (Everywhere, "has zero_stages frozenset({0}); they are a frozenset of 1, 2 and 3"),
-        (Copies, "has copies_in_step 0.5; it is a whole number of at least 0"),
+        (Everywhere, "has zero_stages frozenset({0}); they must be a frozenset of 1, 2 and 3"),
+        (Copies, "has copies_in_step 0.5; it must be a whole number of at least 0"),
         (Untyped, 'its field "size" has no type, so a run file could write anything there'),
-        (Takes, 'has a field "lr", which is of its groups: [optimization] has learning_rate and weight_decay for all optimizers'),
+        (Takes, 'has a field "lr", which [optimization] itself sets for all optimizers'),
     ],
 )
 def test_one_that_is_wrong_is_told_what_is_wrong_with_it(cls: type, said: str) -> None:
@@ -307,8 +307,8 @@ ALL = "seen on a run of 1 steps, a run of 2 steps and 3 more"
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (Below, "gives a step the learning rate -0.001; seen on a run of 3 steps, a run of 10 steps and 1 more"),
-        (Resumes, "resumes with other learning rates: all that it keeps must be in its state_dict(); seen on a run of 3 steps, a run of 10 steps and 1 more"),
+        (Below, "sets the learning rate of a step to -0.001; seen on a run of 3 steps, a run of 10 steps and 1 more"),
+        (Resumes, "resumes with different learning rates: everything that it keeps must be in its state_dict(); seen on a run of 3 steps, a run of 10 steps and 1 more"),
         (NoSchedule, f"builds float, which is not a subclass of torch.optim.lr_scheduler.LRScheduler; {ALL}"),
         (Divides, "raises ZeroDivisionError: division by zero; seen on a run of 1 steps"),
     ],

@@ -70,7 +70,7 @@ def unsure(path: Path) -> bool:
     ("methods", "fields", "fault"),
     [
         ({"table": written}, {}, "writes where the dataset is"),
-        ({"table": other_each_time}, {}, "gives other rows, or others in order, when it reads the same dataset again"),
+        ({"table": other_each_time}, {}, "gives different rows, or another order, when it reads the same dataset again"),
         ({"table": lambda self, path, lines: Table(path, ())}, {}, "gives no rows of the dataset that it is tried on"),
         (
             {"table": lambda self, path, lines: Table(path, tuple(Row(1, {"video": line}) for line in lines))},
@@ -84,13 +84,13 @@ def unsure(path: Path) -> bool:
         ),
         ({"table": lambda self, path, lines: lines}, {}, "raises TypeError for the dataset: read() returns list, not a Table"),
         ({}, {"column": "film"}, "gives the columns film; the core knows video, media_path, audio, "),
-        ({"read": unguarded}, {}, "raises UnicodeDecodeError for set.lines with bytes that are no text in its middle: "),
+        ({"read": unguarded}, {}, "raises UnicodeDecodeError for set.lines with bytes that are not text in its middle: "),
         ({"recognizes": staticmethod(unsure)}, {}, "recognizes() raises IsADirectoryError for empty"),
         ({"recognizes": staticmethod(lambda path: True)}, {}, "recognizes a PDF"),
         ({"endings": (".other",)}, {}, "does not recognize the dataset: neither its endings nor recognizes() say that it reads it"),
         ({"endings": ()}, {}, "recognizes no path: it has neither endings nor recognizes()"),
         ({"endings": ("LINES",)}, {}, "has endings ('LINES',); they are a tuple of endings in lower case"),
-        ({"is_general": 1}, {}, "has is_general 1; it is True or False"),
+        ({"is_general": 1}, {}, "has is_general 1; it must be True or False"),
     ],
 )
 def test_each_fault_is_named(dataset: Path, methods: dict[str, Any], fields: dict[str, Any], fault: str) -> None:

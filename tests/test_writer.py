@@ -71,7 +71,7 @@ def test_a_second_writer_is_refused_with_who_the_first_is(tmp_path: Path) -> Non
         raise AssertionError
     assert re.fullmatch(
         rf"{tmp_path}: is being written by process {os.getpid()} on {machine()[0]}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d\n"
-        "    Wait for it, end it, or take the folder over: --take-over.",
+        "    Wait for it to finish, end it, or take the folder over: --take-over.",
         str(error.value),
     )
     assert names(tmp_path) == []
@@ -122,7 +122,7 @@ def test_a_process_elsewhere_is_alive_until_it_was_not_heard_of_for_long(tmp_pat
         raise AssertionError
     host = changed.get("host", "node7")
     assert str(error.value) == (
-        f"{tmp_path}: is being written by process {os.getpid()} on {host}, since {ELSEWHERE['since']}, which was heard of 240 seconds ago\n"
+        f"{tmp_path}: is being written by process {os.getpid()} on {host}, since {ELSEWHERE['since']}, which last showed a sign of life 240 seconds ago\n"
         "    Wait for it to finish. If it is gone, wait until its last sign of life is older than 5 minutes, or take the folder over: --take-over."
     )
     record(tmp_path, STALE + 60, **changed)
@@ -141,7 +141,7 @@ def test_the_clock_is_that_of_the_file_system(tmp_path: Path, monkeypatch: pytes
 def test_a_file_that_tells_nobody_is_one_of_another_machine(tmp_path: Path, text: str) -> None:
     path = record(tmp_path)
     path.write_text(text)
-    with pytest.raises(ProcessError, match="by an unknown process, which was heard of 0 seconds ago"), writing(tmp_path):
+    with pytest.raises(ProcessError, match="by an unknown process, which last showed a sign of life 0 seconds ago"), writing(tmp_path):
         raise AssertionError
     now = path.stat().st_mtime
     os.utime(path, (now - 2 * STALE, now - 2 * STALE))
@@ -153,7 +153,7 @@ def test_who_is_taken_over_notices_and_takes_nothing_away(tmp_path: Path, monkey
     monkeypatch.setattr(writer, "BEAT", 0.02)
     with writing(tmp_path) as first, writing(tmp_path, takes_over=True) as second:
         wait_for(lambda: has_lost(first))
-        with pytest.raises(ProcessError, match=f"this process ends, since the folder was taken over by process {os.getpid()}"):
+        with pytest.raises(ProcessError, match=f"this process ends, because the folder was taken over by process {os.getpid()}"):
             first.check()
         first.release()
         second.check()

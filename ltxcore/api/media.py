@@ -124,7 +124,7 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
     """Write frames `[H, W, 3]` of one size as MP4, one at a time, so that a clip of any length needs the memory of only
     one frame.
 
-    The file appears whole or not at all. Audio in a form that AAC does not support is converted.
+    The file appears either complete or not at all. Audio in a form that AAC does not support is converted.
 
     Raises:
         DataError: there are no frames, or the file cannot be written.
@@ -140,12 +140,12 @@ def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None
     as WAV.
 
     Args:
-        path: the path of the file, without its ending.
+        path: the path of the file, without its extension.
         clip: the frames.
         sound: the audio.
 
     Returns:
-        The file, with its ending.
+        The file, with its extension.
 
     Raises:
         DataError: the frames have an odd width or height, or the file cannot be written.

@@ -19,7 +19,7 @@ def inspect_model(path: Path) -> Inventory | LoraInventory:
     Only headers are read, so a 40 GB checkpoint takes no longer than a LoRA.
 
     Raises:
-        CheckpointError: there is no such file, it is not whole, or it is neither a model nor a LoRA.
+        CheckpointError: there is no such file, it is incomplete, or it is neither a model nor a LoRA.
     """
     place = TINY_BASE if str(path) == "tiny" and not path.exists() else path
     if not place.exists():

@@ -78,7 +78,7 @@ def listing(folder: Path, between: str) -> Path:
 
 
 @pytest.mark.parametrize("between", ["|", ": "])
-def test_it_keeps_to_the_protocol(tmp_path: Path, between: str) -> None:
+def test_it_follows_the_protocol(tmp_path: Path, between: str) -> None:
     check_source($cls(between), listing(tmp_path, between))
 
 

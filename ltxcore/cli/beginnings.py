@@ -30,12 +30,12 @@ class $cls:
     """Give every n-th latent frame of a clip, or latent step of a sound."""
 
     modalities = frozenset({"video", "audio"})
-    content = "whole"  # where its medium lies on the target when sampling: at the "start", the "end", or all over
+    content = "whole"  # when sampling, its medium covers the "start" of the target, its "end", or the "whole"
 
     every: int = attrs.field(
         default=2,
         validator=attrs.validators.ge(2),
-        metadata={"help": "one of how many is given", "unit": "latent frames"},
+        metadata={"help": "distance from one given latent frame to the next", "unit": "latent frames"},
     )
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
@@ -48,7 +48,7 @@ def ltx_conditions() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and gives what it says."""
+"""Test that $name follows the protocol and gives what it should."""
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ from $module import $cls
 
 
 @pytest.mark.parametrize("every", [2, 3])
-def test_it_keeps_to_the_protocol(every: int) -> None:
+def test_it_follows_the_protocol(every: int) -> None:
     check_condition($cls(every))
 
 
@@ -110,17 +110,17 @@ class $cls:
     momentum: float = attrs.field(
         default=0.9,
         validator=[attrs.validators.ge(0), attrs.validators.lt(1)],
-        metadata={"help": "how much of the mean stays from step to step"},
+        metadata={"help": "share of the running mean that is kept from step to step"},
     )
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
-        """What is heavy is imported here, so that no other command waits for it."""
+        """Import heavy packages here, so that no other command waits for them."""
         from torch.optim import SGD
 
         return SGD([group.torch_group() for group in groups], momentum=self.momentum)
 
     def state_bytes(self, name: str, shape: tuple[int, ...]) -> int:
-        """One float32 number for each weight."""
+        """Return the bytes of one float32 number for each weight."""
         return 4 * prod(shape) if self.momentum else 0
 
 
@@ -129,7 +129,7 @@ def ltx_optimizers() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and does what it says."""
+"""Test that $name follows the protocol and does what it should."""
 
 import pytest
 import torch
@@ -141,7 +141,7 @@ from $module import $cls
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_it_keeps_to_the_protocol(momentum: float) -> None:
+def test_it_follows_the_protocol(momentum: float) -> None:
     check_optimizer($cls(momentum))
 
 
@@ -190,15 +190,15 @@ class $cls:
     last: float = attrs.field(
         default=0.01,
         validator=[attrs.validators.gt(0), attrs.validators.le(1)],
-        metadata={"help": "what the learning rate is multiplied by in the last step"},
+        metadata={"help": "factor by which the learning rate is multiplied in the last step"},
     )
 
     def factor(self, step: int, steps: int) -> float:
-        """What the learning rate of a step is multiplied by; steps are counted from 0."""
+        """Return the factor by which the learning rate of a step is multiplied; steps are counted from 0."""
         return self.last ** (step / max(1, steps - 1))
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
-        """What is heavy is imported here, so that no other command waits for it."""
+        """Import heavy packages here, so that no other command waits for them."""
         from torch.optim.lr_scheduler import LambdaLR
 
         return LambdaLR(optimizer, lambda step: self.factor(step, steps))
@@ -209,7 +209,7 @@ def ltx_schedules() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and gives what it says."""
+"""Test that $name follows the protocol and gives what it should."""
 
 import pytest
 from ltxcore.testing import check_imports_lightly, check_schedule
@@ -218,7 +218,7 @@ from $module import $cls
 
 
 @pytest.mark.parametrize("last", [0.01, 1.0])
-def test_it_keeps_to_the_protocol(last: float) -> None:
+def test_it_follows_the_protocol(last: float) -> None:
     check_schedule($cls(last))
 
 

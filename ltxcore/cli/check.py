@@ -28,7 +28,7 @@ NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doc
     "--plugins/--no-plugins",
     "runs_plugins",
     default=True,
-    help="Whether to execute the Python files named by `plugins` in the run file, as `ltx run` does. Without them, what they define is not checked.  [default: plugins]",
+    help="Whether to execute the Python files named by `plugins` in the run file, as `ltx run` does. Without them, some keys cannot be checked.  [default: plugins]",
 )
 @uncollected()
 def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
@@ -57,12 +57,12 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
         with bars() as phase:
             checked = check_run(read, phase)
     except UnreadPlugins as unread:
-        click.echo(f"{target} is in order, as far as that can be checked without its plugins, which were not loaded.")
+        click.echo(f"{target} is valid, as far as that can be checked without its plugins, which were not loaded.")
         click.echo(str(unread))
         return
     if read.loaded.registry.unread:
         click.echo(f"Not run: {', '.join(map(str, read.loaded.registry.unread))}.")
-    click.echo(f"{target} is in order.")
+    click.echo(f"{target} is valid.")
     for name, value in [*summary(read.loaded), ("samples", checked.samples)]:
         click.echo(f"  {name:<11} {value}")
     for note in checked.notes:
@@ -89,7 +89,7 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
     if found.others:
         opened = len(found.infos)
         click.echo(
-            f"This describes {opened} of the files, spread over all of them; {found.others:,} more were not opened: `ltx doctor {path}` opens every one."
+            f"This is based on {opened} files spread over the dataset; {found.others:,} more were not opened. `ltx doctor {path}` opens every file."
         )
     for note in found.data.notes:
         click.echo(note)
@@ -99,11 +99,11 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
             click.echo(f"  {problem.where}: {problem.what}")
     if found.buckets and options.resolution_buckets is None:
         click.echo(
-            "For [preprocessing] in a run file, to keep about the size of the clips (smaller buckets need less memory, see `ltx plan`):"
+            "To keep roughly the size of the clips, write under [preprocessing] in a run file (smaller buckets need less memory, see `ltx plan`):"
         )
         click.echo(found.buckets)
         if found.others:
-            click.echo("The files that were not opened may need others.")
+            click.echo("The files that were not opened may need other buckets.")
     if found.problems:
         raise DataError.of(found.problems)
 

@@ -14,7 +14,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 @click.command()
 @click.argument("lora", type=FilePath())
-@click.option("--for", "program", required=True, type=click.Choice(PROGRAMS), help="The program to write it for.")
+@click.option("--for", "program", required=True, type=click.Choice(PROGRAMS), help="The program to export for.")
 @click.option("-o", "--output", required=True, type=FilePath(), metavar="FILE", help="The file to write.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="dtype of the weights; by default that of LORA.")
 @click.option("--overwrite", is_flag=True, help="Write FILE even if it exists.")

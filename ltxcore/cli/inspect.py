@@ -12,8 +12,8 @@ from ltxcore.api.commands import FilePath
 @click.command()
 @click.argument("run_file", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many optimizer steps to look at.")
-@click.option("--png", type=FilePath(dir_okay=False), help="Draw a picture of the tokens of the first samples to this file.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Number of optimizer steps to show.")
+@click.option("--png", type=FilePath(dir_okay=False), help="Draw the tokens of the first samples as a picture, and write it to this file.")
 @click.option(
     "--dump",
     type=FilePath(dir_okay=False),

@@ -24,19 +24,25 @@ if TYPE_CHECKING:
     "--num-gpus",
     "processes",
     type=click.IntRange(min=1),
-    help="Processes on this machine, each with its own GPU; by default one for each GPU.",
+    help="Number of processes on this machine, each with its own GPU; by default one for each GPU.",
 )
 @click.option(
     "--hostfile",
     type=FilePath(exists=True, dir_okay=False),
-    help="File with all machines of the run: a line `NAME slots=N` for each.",
+    help="File that lists the machines of the run, with one line `NAME slots=N` for each.",
 )
 @click.option(
-    "--node-rank", type=click.IntRange(min=0), help="Which line of the hostfile this machine is, from 0; by default found by its name."
+    "--node-rank",
+    type=click.IntRange(min=0),
+    help="Line of the hostfile that describes this machine, counted from 0; by default it is found by the machine's name.",
 )
-@click.option("--master-port", type=click.IntRange(min=1, max=65535), help="Port of the first machine at which several machines meet.")
+@click.option("--master-port", type=click.IntRange(min=1, max=65535), help="Port on the first machine that the other machines connect to.")
 @click.option(
-    "--launcher", type=click.Choice(["torchrun", "deepspeed"]), default="torchrun", show_default=True, help="What starts the processes."
+    "--launcher",
+    type=click.Choice(["torchrun", "deepspeed"]),
+    default="torchrun",
+    show_default=True,
+    help="Launcher that starts the processes.",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--allow-changes", is_flag=True, help="Resume an unfinished run although the run file has changed.")
@@ -65,7 +71,9 @@ def launch(
     from ltxcore.runs.run_folder import STATUS, goes_on
 
     if sys.platform == "win32":
-        raise click.UsageError("Several processes are started on Linux, or within WSL. On Windows, train in one: ltx run RUN_FILE")
+        raise click.UsageError(
+            "Several processes can only be started on Linux or in WSL. On Windows, train in one process: ltx run RUN_FILE"
+        )
     if launcher == "deepspeed" and not has_deepspeed():
         raise click.UsageError(f"--launcher deepspeed needs the package deepspeed, which is not installed. {INSTALL_DEEPSPEED}")
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)

@@ -24,7 +24,7 @@ from ltxcore.registry import Registry, load
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "new": "Write a run file to start from, and the clips of a demo.",
-        "run": "Train what a run file describes.",
+        "run": "Train as a run file describes.",
         "launch": "Train on several GPUs or machines.",
         "check": "Check a run file without running it.",
         "plan": "Compute how much memory and disk a run needs, and whether it fits.",
@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 """The commands of the core. Each is in the module of its name next to this one: a click command with that name, or named `command`."""
 
 
-LESS = "Check that no other program uses the memory, and which options of the command need less: --help. What was written so far stays."
+LESS = "Check that no other program uses the memory, and see --help for options that need less. Everything written so far is kept."
 """Advice for a command that ran out of memory and has none of its own."""
 
 
@@ -94,7 +94,7 @@ class Commands(click.Group):
                 said = (str(error).splitlines() or [type(error).__name__])[0]
                 problem = Problem(f"memory ran out in `ltx {ctx.invoked_subcommand}`: {said}", remedy=LESS)
             elif isinstance(error, OSError) and is_of_disk(error):
-                problem = not_written(error, "a file", "what was written so far stays")
+                problem = not_written(error, "a file", "everything written so far is kept")
             else:
                 raise
             click.echo(redacted(str(problem)), err=True)
@@ -133,14 +133,20 @@ def _plugins() -> Registry:
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ltx")
-@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors, besides the result.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the result, warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what libraries log: diffusers, transformers, DeepSpeed, torch.")
-@click.option("--local_rank", "--local-rank", type=int, hidden=True, help="Given by launchers; LOCAL_RANK says the same.")
+@click.option(
+    "--local_rank",
+    "--local-rank",
+    type=int,
+    hidden=True,
+    help="Set by launchers; the environment variable LOCAL_RANK has the same meaning.",
+)
 @click.pass_context
 def main(ctx: click.Context, quiet: bool, verbose: bool, local_rank: int | None) -> None:
     """Fine-tune the LTX-2 audio-video model, and add conditions of your own to it."""
     if quiet and verbose:
-        raise click.UsageError("-q and -v ask for less and for more; leave one of them out.")
+        raise click.UsageError("-q asks for fewer messages and -v for more; leave one of them out.")
     verbosity = "quiet" if quiet else "verbose" if verbose else os.environ.get(VERBOSITY, "")
     if verbosity not in LEVELS:
         raise click.UsageError(f'{VERBOSITY} in the environment is "{verbosity}"; it may be "quiet" or "verbose".')

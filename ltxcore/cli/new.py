@@ -32,36 +32,39 @@ USUAL = "2.3"
 @click.option(
     "--model",
     type=click.Choice([TINY, *MODELS]),
-    help=f'What to train; by default {USUAL}, and "{TINY}", which comes with ltx, for a demo.',
+    help=f'The model to train; by default {USUAL}, or, for a demo, "{TINY}", which comes with ltx.',
 )
-@click.option("--data", type=FilePath(), help="A folder of media, or a file that lists them, which the run file is to fit.")
-@click.option("--for", "purpose", type=click.Choice(WORDS), help="What the LoRA is to learn; by default what the mode is mostly for.")
+@click.option("--data", type=FilePath(), help="A folder of media, or a file that lists them; the run file is adapted to them.")
+@click.option("--for", "purpose", type=click.Choice(WORDS), help="What the LoRA should learn; by default what the mode is mostly used for.")
 @click.option(
-    "--demo", type=FilePath(file_okay=False), help="A folder for 120 small clips of all modes, and the run file that trains on them."
+    "--demo",
+    type=FilePath(file_okay=False),
+    help="A folder to write a demo to: 120 small clips for all modes, and the run file that trains on them.",
 )
-@click.option("--force", is_flag=True, help="Write over a run file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing run file.")
 def command(
     mode: str | None, output: Path | None, model: str | None, data: Path | None, purpose: str | None, demo: Path | None, force: bool
 ) -> None:
-    """Write a run file to begin with: of MODE, with a comment beside each value that says why it is so. Without MODE, list the modes.
+    """Write a run file for MODE to start from, with a comment on each value that gives the reason for it. Without MODE, list the modes.
 
-    With --data, steps, batch size, sizes and what is held out go by the clips, and what they lack for the mode is told. Paths of a released model are
-    placeholders with a comment that says which file to download; put in where yours are.
+    With --data, the number of steps, the batch size, the sizes and the held-out clips are chosen to suit your clips, and the command prints what they
+    lack for the mode. The paths of a released model are placeholders: the comment beside each says which file to download, and you fill in its path.
 
-    With --demo, the run file trains as it is, on clips that are written beside it: `ltx new audio_inpainting --demo .`, then `ltx run audio_inpainting.toml`.
+    With --demo, the run file trains without changes, on clips that are written beside it: `ltx new audio_inpainting --demo .`, then
+    `ltx run audio_inpainting.toml`.
     """
     if mode is None:
         click.echo(
-            f"{columns(list(_listed()))}\n\n  ltx new MODE --demo .          a run that needs nothing else\n  ltx new MODE --data clips/     one for clips of yours"
+            f"{columns(list(_listed()))}\n\n  ltx new MODE --demo .          a run that needs nothing else\n  ltx new MODE --data clips/     one for your own clips"
         )
         return
     chosen = _mode(mode)
     if demo is not None and (data is not None or model not in (None, TINY)):
-        raise click.UsageError("--demo trains the tiny model on clips of its own; leave out --data and --model, or --demo.")
+        raise click.UsageError("--demo trains the tiny model on its own clips; leave out either --demo, or --data and --model.")
     word = _purpose(chosen, purpose)
     path = output or (demo or Path()) / f"{mode}.toml"
     if path.exists() and not force:
-        raise ConfigError(f"{path} is there already", remedy="Name another file with -o, or write over it with --force.")
+        raise ConfigError(f"{path} already exists", remedy="Name another file with -o, or overwrite it with --force.")
     _write(chosen, model or (TINY if demo else USUAL), word, path, data, demo)
 
 
@@ -82,7 +85,7 @@ def _purpose(mode: Mode, word: str | None) -> str:
     if word is None or suits(word, mode):
         return word or mode.purpose
     others = [each for each in WORDS if suits(each, mode)]
-    remedy = f"With it go: {', '.join(others)}." if others else "Leave --for out: it is about LoRAs."
+    remedy = f"This mode works with: {', '.join(others)}." if others else "Leave --for out: it only applies to LoRAs."
     raise ConfigError(f"{mode.name} does not train {PURPOSES[word].trained}", where="--for", remedy=remedy)
 
 
@@ -102,7 +105,7 @@ def _write(mode: Mode, model: str, purpose: str, path: Path, data: Path | None, 
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text(Request(mode, model, purpose, path.as_posix(), dataset, clips)).encode())
     except OSError as error:
-        raise ConfigError.of([not_written(error, str(path), "nothing was written over")]) from error
+        raise ConfigError.of([not_written(error, str(path), "nothing was overwritten")]) from error
     click.echo(f"Wrote {path}.")
     if clips is not None and found is not None:
         _tell_of(clips, found, purpose)
@@ -128,13 +131,13 @@ def _demo_clips(folder: Path) -> Path:
     dataset = media / "clips.jsonl"
     if media.exists():
         if not dataset.is_file() or dataset.read_bytes() != listing("train", DEMO_CLIPS).encode():
-            raise ConfigError(f"{media} is there already, and is not that of the demo", remedy="Name another folder with --demo.")
+            raise ConfigError(f"{media} already exists, and is not from the demo", remedy="Name another folder with --demo.")
         return dataset
     try:
         with bars() as phase, making(media) as beside:
             write_world(beside, "train", DEMO_CLIPS, step=phase("clips", DEMO_CLIPS))
     except OSError as error:
-        raise ConfigError.of([not_written(error, str(media), "nothing of it stays")]) from error
+        raise ConfigError.of([not_written(error, str(media), "no incomplete folder is left behind")]) from error
     click.echo(f"Wrote {DEMO_CLIPS} clips to {media}.")
     return dataset
 
@@ -158,8 +161,8 @@ def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:
     few, many = means.clips
     if clips.count < few:
         click.echo(
-            f"{clips.count} {'is' if clips.count == 1 else 'are'} few for {means.about}: {few} to {many:,} are advised. Look at the samples early, and take an earlier "
-            "checkpoint where they begin to repeat the clips."
+            f"{clips.count} {'clip is' if clips.count == 1 else 'clips are'} few for {means.about}: we recommend {few} to {many:,}. Look at the samples early, and use an earlier "
+            "checkpoint if they begin to repeat the clips."
         )
 
 
@@ -171,10 +174,10 @@ def _tell_what_lacks(path: Path) -> None:
     try:
         checked = check_run(read_run(path, ()))
     except LtxError as error:
-        click.echo(f"To be filled in, or mended; `ltx check {path}` tells it again:")
+        click.echo(f"Still to be filled in or corrected (`ltx check {path}` lists it again):")
         for problem in error.problems:
             click.echo("\n".join(f"  {row}" for row in str(problem).splitlines()))
         return
     for note in checked.notes:
         click.echo(note)
-    click.echo(f"{path} is in order.")
+    click.echo(f"{path} is valid.")

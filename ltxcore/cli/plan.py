@@ -28,12 +28,14 @@ TOO_LARGE = 1
     type=click.FloatRange(min=0, min_open=True),
     help="Memory of each GPU in GiB; by default that of the first GPU here, or 80.",
 )
-@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines among which the GPUs are divided evenly.")
+@click.option(
+    "--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Number of machines; the GPUs are divided evenly among them."
+)
 @click.option("--model", metavar="NAME", help="Plan for a released model without its weights: ltx-2-19b, ltx-2.3-22b or ltx-2.5-22b.")
 @click.option(
     "--bucket",
     metavar="WxHxF",
-    help="Size of the largest clip, instead of that of the run file or the data, which need not be here then.",
+    help="Size of the largest clip, used instead of the one in the run file or the data; the data are then not needed.",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs; sizes are in bytes.")
@@ -59,7 +61,7 @@ def plan(
 
     count, memory = _here(gpus, gpu_memory)
     if nodes > count:
-        raise click.UsageError(f"{count} GPUs cannot be in {nodes} machines.")
+        raise click.UsageError(f"{count} GPUs cannot be divided evenly among {nodes} machines.")
     with doing() as tell:
         found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket, tell=tell)
     if as_json:
@@ -89,7 +91,7 @@ def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> Loa
 def _with_model(problem: Problem) -> Problem:
     if not problem.where.endswith(": model.model_path"):
         return problem
-    return attrs.evolve(problem, remedy=f"{problem.remedy} If it is on another machine, say which it is: --model NAME.".strip())
+    return attrs.evolve(problem, remedy=f"{problem.remedy} If it is on another machine, name it: --model NAME.".strip())
 
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:

@@ -63,13 +63,14 @@ def show(name: str, files: tuple[Path, ...]) -> None:
         if broken:
             raise PluginError(f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Fix or uninstall it.")
         raise ConfigError(
-            f'no plugin names anything "{name}"', remedy=suggestion(name, {known for kind in HOOKS for known in registry.of_kind(kind)})
+            f'no plugin registers anything as "{name}"',
+            remedy=suggestion(name, {known for kind in HOOKS for known in registry.of_kind(kind)}),
         )
     click.echo("\n\n".join(description(named) for named in found))
 
 
 def _of_package(target: str) -> Named:
-    """Return an optimizer of an installed package, which no plugin adds, as if one did."""
+    """Return an optimizer of an installed package in the same form as one that a plugin adds."""
     from ltxcore.config.packages import optimizer_of
 
     package = target.partition(":")[0].partition(".")[0]

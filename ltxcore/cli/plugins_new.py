@@ -79,7 +79,7 @@ Change $method() in src/$module/__init__.py to $change."""
 
 @click.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(BEGINNINGS)), default="condition", show_default=True, help="What it adds.")
+@click.option("--kind", type=click.Choice(list(BEGINNINGS)), default="condition", show_default=True, help="The kind of plugin to make.")
 @click.option("--into", type=FilePath(file_okay=False), default=Path(), help="Folder to make the package in.")
 def new(name: str, kind: str, into: Path) -> None:
     """Create a package with a plugin NAME that passes its own tests."""
@@ -118,6 +118,6 @@ def _check(name: str, kind: str, folder: Path) -> None:
         )
     taken = load().of_kind(kind).get(name)
     if taken is not None:
-        raise ConfigError(f'the {kind} "{name}" is there already, from {taken.origin}', remedy="Choose another name.")
+        raise ConfigError(f'the {kind} "{name}" already exists; it comes from {taken.origin}', remedy="Choose another name.")
     if folder.exists():
-        raise ConfigError(f"{folder} is there already", remedy="Choose another name, or another folder with --into.")
+        raise ConfigError(f"{folder} already exists", remedy="Choose another name, or another folder with --into.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output-dir",
     type=FilePath(),
-    help="Where to write; by default .precomputed beside the dataset file, FOLDER.precomputed beside a folder.",
+    help="Folder to write to; by default .precomputed beside a dataset file, or FOLDER.precomputed beside a folder.",
 )
 @click.option("--overwrite", is_flag=True, help="Encode everything again, even what is up to date.")
 @click.option("--verify", is_flag=True, help="Compare encoded files with their checksums, and encode damaged ones again.")
@@ -60,7 +60,7 @@ def preprocess(
 
     share = Share.of_environment()
     if decode and share.world_size > 1:
-        what = f"is for one process, and there are {share.world_size}: none of them knows when the others are done"
+        what = f"only works in one process, but there are {share.world_size}, and none of them knows when the others are done"
         raise ConfigError(what, where="--decode", remedy="Leave it out, and call `ltx decode` afterwards.")
     look_at = command_of(load().get("command", "decode", where="--decode")) if decode else None
     summary = encode(

@@ -27,7 +27,7 @@ STOPPED = 130
 @click.option("--take-over", is_flag=True, help="Take the run's folders over from another process, which then stops.")
 @click.pass_context
 def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_changes: bool, take_over: bool) -> None:
-    """Train what a run file describes.
+    """Train as a run file describes.
 
     Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir. An unfinished run there
     is resumed from where it was saved, and a finished one is never overwritten. Interrupted once, a run finishes its step and saves.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".mp4", ".png", ".wav")
 FOLDER = Path("samples")
-"""The folder of generated samples if the user names no file."""
+"""The folder of generated samples if the user does not name a file."""
 
 NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
 """The keys of `[validation]` that only concern generation while training."""
@@ -50,7 +50,7 @@ HELP = {
 @click.option("--condition", "conditions", multiple=True, metavar="KEY=VALUE,...", help="A condition on every sample; may be repeated.")
 @click.option("-o", "--output", type=FilePath(), help="File to write (.mp4, .png, .wav), or folder.  [default: samples]")
 @click.option("--overwrite", is_flag=True, help="Write the file even if it exists.")
-@click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A file with conditions of your own.")
+@click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A Python file with your own conditions.")
 @codec_options(device="the GPU", tiling="Encode and decode")
 @click.option(
     "--precision", type=click.Choice(["bf16", "no"]), help='Precision of the model; "no" is float32.  [default: bf16 on a GPU, else no]'
@@ -113,7 +113,7 @@ def sample(
         for note in dict.fromkeys([*(note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)]), *marking]):
             warn(note)
         for path in drawing.there.values():
-            inform(f"{path} is there already, from this command before it was stopped.")
+            inform(f"{path} already exists: this command wrote it before it was stopped.")
         drawing.begin()
         if numbers := drawing.left():
             left, files = [planned[number] for number in numbers], [drawing.paths[number] for number in numbers]
@@ -138,7 +138,7 @@ def _studio(loaded: LoadedSamples, model: str | None, loras: Sequence[str], code
         codecs = codecs.or_of(loaded.model)
     else:
         remedy = "Write --model tiny, or --model and the path of a model file."
-        raise ConfigError("names no model to generate with", where="--model", remedy=remedy)
+        raise ConfigError("does not name a model to generate with", where="--model", remedy=remedy)
     return Studio(codecs, tuple(map(Strength.parse, loras)), precision or ("bf16" if is_gpu(codecs.device) else "no"))
 
 
@@ -167,10 +167,10 @@ def _asked(what: str) -> bytes:
 
 
 def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> list[Path]:
-    """Return the file of each sample, without its ending.
+    """Return the file of each sample, without its extension.
 
     Raises:
-        ConfigError: a file's ending does not fit what is generated, or the file exists already.
+        ConfigError: a file's extension does not fit what is generated, or the file exists already.
     """
     folder = output or FOLDER
     if folder.suffix.lower() not in ENDINGS:
@@ -183,13 +183,15 @@ def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> 
         if ending != folder.suffix:
             kinds = {".mp4": "a clip", ".png": "a single picture", ".wav": "a sound"}
             raise ConfigError(
-                f'what is generated is {kinds[ending]}, which is not written as "{folder.suffix}"',
+                f'the result is {kinds[ending]}, which cannot be written as "{folder.suffix}"',
                 where="--output",
                 remedy=f"Use {ending}.",
             )
         path = name.with_name(f"{name.name}{ending}")
         if path.exists() and not overwrite:
-            raise ConfigError(f"there is a file {path}", where="--output", remedy="Name another, or write over it with --overwrite.")
+            raise ConfigError(
+                f"the file {path} already exists", where="--output", remedy="Name another file, or overwrite it with --overwrite."
+            )
     return names
 
 
@@ -206,7 +208,7 @@ def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
     for lora in loras:
         word = lora.metadata.get("trigger")
         if word and word.lower() not in prompt.lower():
-            yield f'{lora.path} was trained with "{word}" before every caption, and the prompt "{prompt}" does not have it.'
+            yield f'{lora.path} was trained with "{word}" before every caption, but the prompt "{prompt}" does not contain it.'
 
 
 @contextmanager
@@ -242,7 +244,7 @@ def _blocks(context: click.Context, option: click.Parameter, text: str | None) -
         return None if text is None else []
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise click.BadParameter(f'"{text}" is not a list of blocks; write numbers with "," between, or "all".')
+        raise click.BadParameter(f'"{text}" is not a list of blocks; write numbers separated by commas, or "all".')
     return [int(part) for part in parts]
 
 

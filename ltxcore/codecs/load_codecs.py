@@ -1,5 +1,5 @@
-"""Loading of the VAEs and the text encoder that belong to a model, by its `model_path` and the paths of those that have
-files of their own.
+"""Loading of the VAEs and the text encoder of a model, from its `model_path`, or from their own files if these are
+named.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def video_codec(
 
     Raises:
         ConfigError: there is no such model, or it does not hold the codec and no file of its own is named.
-        CheckpointError: the codec's file is not whole, not known, or of another release.
+        CheckpointError: the codec's file is incomplete, of an unknown kind, or from another release.
     """
     if _is_tiny(model_path, "video_vae_path", video_vae_path):
         return TinyVideoCodec()

@@ -1,6 +1,7 @@
 """The transform of waveforms to log-mel spectrograms and back, in plain torch.
 
-The figures are those of LTX-2's audio codec, so that the tiny codec's steps lie in time exactly where the real one's do.
+The figures are those of LTX-2's audio codec, so that the steps of the tiny codec are at exactly the same times as those
+of the real one.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
     """Resample `[C, N]` from one rate to `[C, ceil(N * rate_to / rate_from)]` at another, both in samples per second;
     float32.
 
-    Output n is a weighted sum of the inputs around time n / rate_to. The weights, a sinc of the lower rate's band under a Hann window of six zero
-    crossings a side, depend on n only modulo the reduced `rate_to`, so they are computed once a phase.
+    Output n is a weighted sum of the inputs around time n / rate_to. The weights, a sinc of the lower rate's band under
+    a Hann window of six zero crossings on each side, depend on n only modulo the reduced `rate_to`, so they are
+    computed once per phase.
 
     Source: docs/explanation/arithmetic.md#resampling
     """
@@ -105,7 +107,7 @@ def log_mel(samples: Tensor) -> Tensor:
     if samples.shape[1] <= WINDOW // 2:
         raise DataError(
             f"a sound of {samples.shape[1] / RATE:.3f} seconds is too short",
-            remedy=f"It takes more than {WINDOW / 2 / RATE:.3f} seconds.",
+            remedy=f"A sound must be longer than {WINDOW / 2 / RATE:.3f} seconds.",
         )
     magnitude = _spectrum(samples.to(torch.float32)).abs()
     return torch.log((magnitude.transpose(1, 2) @ mel_bank().T).clamp_min(FLOOR))
@@ -114,8 +116,8 @@ def log_mel(samples: Tensor) -> Tensor:
 def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
     """Invert `log_mel`, as nearly as possible: `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
 
-    The magnitudes of the Fourier bins are non-negative ones that explain the mel bins; their phases are found by going
-    to and from the waveform `rounds` times, from phases of a fixed seed, so that the result is deterministic.
+    The magnitudes of the Fourier bins are non-negative and explain the mel bins; their phases are found by converting
+    to a waveform and back `rounds` times, starting from phases of a fixed seed, so that the result is deterministic.
 
     Source: docs/explanation/arithmetic.md#phases-from-magnitudes
     """

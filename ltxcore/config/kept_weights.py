@@ -23,7 +23,7 @@ class EmaTable:
 
     decay: float | None = key(
         None,
-        help="share of itself that the average keeps in each optimizer step: 0.999 averages over about the last 1000; by default there is no average",
+        help="share of the average that is kept in each optimizer step: 0.999 averages over about the last 1000 steps; by default there is no average",
         above=0,
         below=1,
     )
@@ -46,17 +46,17 @@ class EmaTable:
 class CheckpointsTable:
     """`[checkpoints]`: when weights and state are saved."""
 
-    interval: int | None = key(None, help="save every so many steps; by default only at the end", unit="steps", at_least=1)
-    keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
+    interval: int | None = key(None, help="how often to save a checkpoint, in steps; by default only at the end", unit="steps", at_least=1)
+    keep_last_n: int = key(1, help="number of checkpoints to keep; -1 and 0 keep all", at_least=-1)
     keep_best: bool = key(False, help="also keep the weights that had the lowest validation loss, in the folder best")
     best_by: str = key(
         "",
-        help='what of the validation loss counts for keep_best and stop_after: "audio", "video/sigma_0.50", ..., or for the averaged weights "ema", '
+        help='the part of the validation loss that keep_best and stop_after go by: "audio", "video/sigma_0.50", ..., or for the averaged weights "ema", '
         '"ema/audio", ...; by default the mean over modalities and sigmas',
     )
     stop_after: int | None = key(
         None,
-        help="end the run once the validation loss has not fallen for so many measurements",
+        help="end the run when the validation loss has not fallen for this many measurements",
         unit="measurements",
         at_least=1,
         at_most=10**6,
@@ -64,7 +64,7 @@ class CheckpointsTable:
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="precision of saved weights")
     max_shard_size: float | None = key(
         None,
-        help="a fully fine-tuned model that is larger is saved in shards, with an index; by default it is one file",
+        help="size above which a fully fine-tuned model is saved in shards, with an index; by default it is one file",
         unit="GiB",
         above=0,
         at_most=10**6,

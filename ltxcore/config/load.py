@@ -231,7 +231,7 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
             yield from _lost_secrets(inner, (*path, key))
         elif is_hidden(key, inner):
             remedy = f"Set it again: --set {spelled((*path, key))}=... The run file in an output folder does not keep it."
-            yield Mistake((*path, key), f"a password or key was here, which {HIDDEN} stands for", remedy)
+            yield Mistake((*path, key), f"{HIDDEN} was written here in place of a password or key", remedy)
 
 
 class HasPlaces(Protocol):

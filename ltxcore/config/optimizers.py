@@ -1,4 +1,6 @@
-"""The effect of an optimizer on keys of `[optimization]` that are not its own: their defaults, and values that do not go with it."""
+"""The effect of an optimizer on keys of `[optimization]` that are not its own: their defaults, and values that cannot
+be combined with it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ CONSTANT = "constant"
 
 
 def fitted(table: OptimizationTable, said: Mapping[str, Any], reading: Reading) -> OptimizationTable:
-    """Return the table with the optimizer's defaults for keys that the run file (`said`) does not set; values that do
-    not go with the optimizer are noted as mistakes.
+    """Return the table with the optimizer's defaults for keys that the run file (`said`) does not set; values that
+    cannot be combined with the optimizer are noted as mistakes.
     """
     try:
         optimizer, kind = table.optimizer, table.optimizer_type
@@ -31,5 +33,7 @@ def fitted(table: OptimizationTable, said: Mapping[str, Any], reading: Reading) 
         changes["scheduler_type"] = CONSTANT
         for key in ("scheduler_type", "scheduler_params", "warmup_steps"):
             if said.get(key) not in (None, CONSTANT, {}, 0):
-                reading.note(f'does not go with the optimizer "{kind}", which needs a constant learning rate', "Remove it.", below=(key,))
+                reading.note(
+                    f'cannot be combined with the optimizer "{kind}", which needs a constant learning rate', "Remove it.", below=(key,)
+                )
     return evolved(table, **changes)

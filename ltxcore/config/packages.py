@@ -46,7 +46,9 @@ def optimizer_of(target: str, folder: Path) -> type:
         LtxError: there is no such package, it is not installed, or what it names is not an optimizer of torch.
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
-        raise ConfigError(f'"{target}" names no class of a package', remedy='Write "package.module:Class", such as "torch.optim:NAdam".')
+        raise ConfigError(
+            f'"{target}" is not the name of a class in a package', remedy='Write "package.module:Class", such as "torch.optim:NAdam".'
+        )
     _check_installed(target.partition(".")[0].partition(":")[0], folder)
     return _class_of(target)
 
@@ -54,14 +56,14 @@ def optimizer_of(target: str, folder: Path) -> type:
 def _check_installed(package: str, folder: Path) -> None:
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise ConfigError(f'there is no package "{package}"', remedy="Install it, or mend the name.")
+        raise ConfigError(f'there is no package "{package}"', remedy="Install it, or correct the name.")
     places = [*(spec.submodule_search_locations or ()), *([] if spec.origin is None else [spec.origin])]
     near = {folder.resolve(), Path.cwd().resolve()}
     for place in places:
         if Path(place).resolve().parent in near or (Path(place).resolve().parent.parent in near and Path(place).name == "__init__.py"):
             raise ConfigError(
-                f'"{package}" lies in {Path(place).parent}, and is not installed: Python files of a run are run only where it names them',
-                remedy="Install it, or write a plugin, and name its file in plugins.",
+                f'"{package}" is in {Path(place).parent}, and is not an installed package; ltx only executes Python files that the run file names',
+                remedy="Install it, or write a plugin and add its file to plugins.",
             )
 
 
@@ -72,9 +74,11 @@ def _class_of(target: str) -> type:
     try:
         found = imported(target, f'the optimizer "{target}"')
     except LtxError as error:
-        raise ConfigError(error.problems[0].what, remedy="Mend the name, or install what it needs.") from error
+        raise ConfigError(error.problems[0].what, remedy="Correct the name, or install what it needs.") from error
     if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        raise ConfigError(f'"{target}" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer', remedy="Name another.")
+        raise ConfigError(
+            f'"{target}" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer', remedy="Name another optimizer."
+        )
     known = inspect.signature(found).parameters
     rate = getattr(known.get("lr"), "default", None)
     said = {

@@ -32,17 +32,15 @@ class PreprocessingTable:
     reference_audio_column: str | None = key(None, help="column of the reference audio; by default `reference_audio`")
     video_mask_column: str | None = key(None, help="column of the video mask; by default `video_mask`")
     audio_mask_column: str | None = key(None, help="column of the audio mask; by default `audio_mask`")
-    source: str | None = key(
-        None, help="what reads the dataset: the name of a registered source; by default the one that recognizes its path"
-    )
-    source_params: dict[str, Any] = key(factory=dict, help="the keys of the named source")
+    source: str | None = key(None, help="name of the registered source that reads the dataset; by default the one that recognizes its path")
+    source_params: dict[str, Any] = key(factory=dict, help="the parameters that the source takes")
     prefer: Literal["video", "image"] | None = key(
-        None, help="which to use if a folder has a clip and an image of the same name (Live Photos); by default that is a mistake"
+        None, help="which to use if a folder has a clip and an image of the same name (Live Photos); by default that is an error"
     )
     caption_from: Literal["folder"] | None = key(
         None,
         help='the caption of files in a folder that have no text file: "folder" uses the name of their folder, without a leading number '
-        '("10_red car"); by default such files are a mistake',
+        '("10_red car"); by default such files are an error',
     )
     lora_trigger: str | None = key(None, help="trigger word put before every caption")
     remove_llm_prefixes: bool = key(False, help='remove phrases with which language models begin captions, such as "The video shows"')
@@ -55,12 +53,12 @@ class PreprocessingTable:
     )
     hdr: Literal["bt709", "keep"] = key(
         "bt709",
-        help='HDR video and images (HLG, PQ): "bt709" converts them, "keep" uses their values as they are, which look flat and pale',
+        help='HDR video and images (HLG, PQ): "bt709" converts them, "keep" uses their values as they are, which makes them look flat and pale',
     )
     skip_audio: bool = key(False, help="ignore the audio of clips")
     variable_rate: Literal["keep", "resample"] = key(
         "keep",
-        help='clips with a variable frame rate: "keep" uses their frames as if all were shown equally long, "resample" resamples them to the '
+        help='clips with a variable frame rate: "keep" treats all their frames as equally long, "resample" converts them to the '
         "rate that most of their frames have",
     )
     alpha_color: str = key("#000000", help='background of transparent images and clips: "#RRGGBB", black, white or gray')
@@ -68,7 +66,7 @@ class PreprocessingTable:
         "stop",
         help='what to do about a file that cannot be used: "skip" leaves it out, but keeps the video of a clip that only lacks audio',
     )
-    batch_size: int = key(1, help="captions encoded at a time; clips and audio are encoded one by one", at_least=1, at_most=10**6)
+    batch_size: int = key(1, help="number of captions encoded at a time; clips and audio are encoded one by one", at_least=1, at_most=10**6)
     registry: Any = filled()
     reader: Any = filled()
 
@@ -80,7 +78,7 @@ class PreprocessingTable:
             return color
         parts = [part.strip() for part in self.resolution_buckets.split(";") if part.strip()]
         wrong = [part for part in parts if not _is_bucket(part)] if parts else [self.resolution_buckets]
-        remedy = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
+        remedy = 'Write width x height x frames, such as "960x544x49"; separate several with ";".'
         return [*color, *((("resolution_buckets",), f'"{_short(part)}" is not a bucket', remedy) for part in wrong)]
 
 

@@ -29,7 +29,7 @@ from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
 FILES = (".toml", ".jsonl")
-"""The file name endings that mark a file of prompts."""
+"""The file extensions that mark a file of prompts."""
 
 TABLE = "validation"
 
@@ -130,7 +130,7 @@ def load_samples(
         raise ConfigError.of(Problem(mistake.what, source.of(mistake.path), mistake.remedy) for mistake in mistakes)
     if not found.samples:
         place = source.of((TABLE,))
-        raise ConfigError("has no samples to generate", where=place, remedy='Write [[validation.samples]] with a prompt = "..." each.')
+        raise ConfigError("has no samples to generate", where=place, remedy='Write [[validation.samples]], each with a prompt = "...".')
     counts = tuple(len(sample.conditions) + len(sample.frozen) - len(conditions) for sample in found.samples)
     return LoadedSamples(found, frozenset(table), model, registry, attrs.evolve(source, counts=counts))
 

@@ -32,12 +32,12 @@ Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2
 HALF_PRECISION = {
     "fp16": (
         "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
-        'Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
+        'Use "bf16", which has as many bits as fp16 but the range of float32, so it needs no scaling; or "no" for float32.',
     )
 }
 """The values of `mixed_precision_mode` that other trainers take and this key refuses, with the reason and the remedy."""
 
-ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments", 'Use "adamw", which keeps it apart.')}
+ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments", 'Use "adamw", which keeps the two separate.')}
 """The value of `optimizer_type` that other trainers take and this key refuses, with the reason and the remedy."""
 
 DORA = {"dora": ("is not a mode of its own: a DoRA is a LoRA that learns magnitudes separately", 'Write "lora", and lora.use_dora = true.')}
@@ -53,9 +53,7 @@ class ModelTable:
     video_vae_path: Path | None = key(None, help="the video VAE, if the model file does not contain it", reads="either")
     audio_vae_path: Path | None = key(None, help="the audio VAE, if the model file does not contain it", reads="either")
     training_mode: Literal["lora", "full"] = key("lora", help="train a LoRA, or all weights (full fine-tuning)", refused=DORA)
-    load_checkpoint: Path | None = key(
-        None, help="weights to start from: a file, or a folder, of which the newest file is used", reads="either"
-    )
+    load_checkpoint: Path | None = key(None, help="weights to start from: a file, or a folder, whose newest file is used", reads="either")
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +70,7 @@ class LoraTable:
     dropout: float = key(0.0, help="share of the LoRA's inputs that are dropped in training", at_least=0, below=1)
     use_rslora: bool = key(False, help="scale by alpha / sqrt(rank) instead, for high ranks (rsLoRA)")
     use_dora: bool = key(
-        False, help="train a DoRA: the magnitudes of a matrix's rows apart from their directions; only diffusers can load the result"
+        False, help="train a DoRA: magnitudes and directions of a matrix's rows are learned separately; only diffusers can load the result"
     )
     target_modules: list[str] | Literal["auto"] = key(
         factory=lambda: ["to_k", "to_q", "to_v", "to_out.0"],
@@ -83,7 +81,9 @@ class LoraTable:
     )
 
     def problems(self) -> list[Finding]:
-        none: list[Finding] = [] if self.target_modules else [(("target_modules",), "names no module", "Name at least one, such as to_k.")]
+        none: list[Finding] = (
+            [] if self.target_modules else [(("target_modules",), "does not name any module", "Name at least one, such as to_k.")]
+        )
         return [*none, *twice(self.groups)]
 
     @property
@@ -120,12 +120,12 @@ class OptimizationTable:
     gradient_accumulation_steps: int = key(1, help="micro-batches in an optimizer step, on each process", at_least=1, at_most=10**6)
     max_grad_norm: float = key(1.0, help="gradients are clipped to this norm; 0: not at all", at_least=0)
     optimizer_type: str = key("adamw", help='a registered optimizer, or "package.module:Class" of an installed package', refused=ADAM)
-    optimizer_params: dict[str, Any] = key(factory=dict, help="its keys")
-    weight_decay: float = key(0.01, help="how much of each weight, times the learning rate, goes in a step", at_least=0, at_most=100)
+    optimizer_params: dict[str, Any] = key(factory=dict, help="the parameters that it takes")
+    weight_decay: float = key(0.01, help="share of each weight that a step removes, times the learning rate", at_least=0, at_most=100)
     betas: tuple[float, float] | None = key(None, help="the same as optimizer_params.betas", at_least=0, below=1)
     scheduler_type: str = key("linear", help="a registered schedule: how the learning rate changes over the steps")
-    scheduler_params: dict[str, Any] = key(factory=dict, help="its keys")
-    warmup_steps: int | float = key(0, help="how many steps the learning rate grows before that, or what share", at_least=0, at_most=10**9)
+    scheduler_params: dict[str, Any] = key(factory=dict, help="the parameters that it takes")
+    warmup_steps: int | float = key(0, help="warmup before the schedule: number of steps, or share of all steps", at_least=0, at_most=10**9)
     enable_gradient_checkpointing: bool = key(False, help="recompute activations: less memory, more time")
     lora_plus_ratio: float | None = key(
         None,
@@ -149,7 +149,9 @@ class OptimizationTable:
         if isinstance(self.warmup_steps, float) and self.warmup_steps >= 1:
             found.append((("warmup_steps",), f"must be a whole number of steps, or a share below 1, not {self.warmup_steps:g}", ""))
         elif 0 < self.warmup >= self.steps:
-            found.append((("warmup_steps",), f"is {self.warmup} steps, which leaves none of {self.steps}", "Set it lower."))
+            found.append(
+                (("warmup_steps",), f"is {self.warmup} steps, which leaves none of the {self.steps} steps after it", "Set it lower.")
+            )
         return found
 
 
@@ -170,8 +172,8 @@ class AccelerationTable:
     offload_text_encoder: bool = key(
         False, help="CPU offload: keep the text encoder's weights in CPU memory, and copy them to the GPU layer by layer"
     )
-    stochastic_rounding: bool = key(False, help="train all weights in bfloat16, each update rounded at random, for one GPU")
-    step_in_backward: bool = key(False, help="update each weight in the backward pass and free its gradient, for one GPU")
+    stochastic_rounding: bool = key(False, help="train all weights in bfloat16 with stochastic rounding of each update; for one GPU")
+    step_in_backward: bool = key(False, help="update each weight during the backward pass, and free its gradient at once; for one GPU")
     vae_tiling: bool = key(False, help="encode and decode validation samples in tiles: less memory")
     offload_optimizer_during_validation: bool = key(
         False, help="move the optimizer state to CPU memory while samples are generated and the validation loss is measured"
@@ -187,10 +189,10 @@ class DataTable:
         help="raw media: a folder of them, or a JSONL, JSON, CSV, TSV or Parquet file that lists them; encoded on first use",
         reads="either",
     )
-    preprocessed_data_root: Path | None = key(None, help="the encoded set; together with `dataset`, where the first use writes it")
+    preprocessed_data_root: Path | None = key(None, help="the encoded set; if `dataset` is set too, the first use writes it there")
     held_out: int | float | Path | None = key(
         None,
-        help="clips kept for the validation loss, never trained on: how many, what share, or a dataset of their own; by default 5 %, "
+        help="clips that are only used for the validation loss, never for training: a number, a share, or a separate dataset; by default 5 %, "
         "at least 1 and at most 32, but none if there are fewer than 5",
     )
     num_dataloader_workers: int = key(2, help="processes that load samples in advance", at_least=0, at_most=256)
@@ -216,7 +218,7 @@ class DataTable:
             yield ("held_out",), f"there is no file or folder {kept}", remedy
         if not self.is_said:
             remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
-            yield (), "names no data to train on", remedy
+            yield (), "does not name any data to train on", remedy
         elif self.dataset is None and self.preprocessed_data_root is not None and not is_folder(self.preprocessed_data_root):
             remedy = "Correct the path, or set dataset, so that the first use encodes it."
             yield ("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy
@@ -247,7 +249,7 @@ class FlowMatchingTable:
     """`[flow_matching]`: the noise levels (sigmas) of training."""
 
     timestep_sampling_mode: str = key("shifted_logit_normal", help="how noise levels are drawn: the name of a sigma sampler")
-    timestep_sampling_params: dict[str, Any] = key(factory=dict, help="keys of that sigma sampler")
+    timestep_sampling_params: dict[str, Any] = key(factory=dict, help="the parameters that the sigma sampler takes")
     shared_sigma: bool = key(False, help="the same sigma for video and audio, if both are generated")
     sampler: Any = filled()
 
@@ -270,8 +272,8 @@ class WandbTable:
     """`[wandb]`: Weights & Biases."""
 
     enabled: bool = key(False, help="send metrics to Weights & Biases")
-    project: str = key("ltx", help="the project there")
-    entity: str | None = key(None, help="the user or team there")
+    project: str = key("ltx", help="Weights & Biases project")
+    entity: str | None = key(None, help="Weights & Biases user or team")
     tags: list[str] = key(factory=list, help="labels of the run")
     log_validation_videos: bool = key(True, help="send validation samples too")
 
@@ -287,8 +289,10 @@ class EngineTable:
         at_least=1,
         at_most=3,
     )
-    offload: Literal["none", "optimizer", "all"] = key("none", help="CPU offload with ZeRO: the optimizer, or (stage 3) all, weights too")
-    deepspeed_config: Path | None = key(None, help="a DeepSpeed configuration of your own", reads="file")
+    offload: Literal["none", "optimizer", "all"] = key(
+        "none", help="CPU offload with ZeRO: optimizer state, or at stage 3 all (weights too)"
+    )
+    deepspeed_config: Path | None = key(None, help="your own DeepSpeed configuration", reads="file")
     patience: float = key(
         10.0,
         help="with several processes: minutes without a sign of life, or without progress in a step, after which a process counts as hung "
@@ -301,26 +305,26 @@ class EngineTable:
 class RunFile:
     """The whole run file. `training_strategy` is an object of the class registered under its `name`, `strategy_name`."""
 
-    model: ModelTable = key(help="the model, and what of it is trained")
+    model: ModelTable = key(help="the model, and which part of it is trained")
     lora: LoraTable = key(factory=LoraTable, help="the LoRA")
     training_strategy: Any = key(help="which modalities, and the conditions on them")
     optimization: OptimizationTable = key(factory=OptimizationTable, help="steps and learning rate")
     ema: EmaTable = key(factory=EmaTable, help="a moving average of the trained weights")
     acceleration: AccelerationTable = key(factory=AccelerationTable, help="precision and memory")
-    data: DataTable = key(factory=DataTable, help="the data that are trained on")
+    data: DataTable = key(factory=DataTable, help="the training data")
     validation: ValidationTable = key(factory=ValidationTable, help="samples generated while training")
     checkpoints: CheckpointsTable = key(factory=CheckpointsTable, help="when weights and state are saved")
     flow_matching: FlowMatchingTable = key(factory=FlowMatchingTable, help="the noise levels (sigmas) of training")
     hub: HubTable = key(factory=HubTable, help="publishing the result")
     wandb: WandbTable = key(factory=WandbTable, help="Weights & Biases")
     seed: int = key(42, help="seed of every random number", at_least=0)
-    output_dir: Path = key(factory=lambda: Path("outputs"), help="where the run writes, relative to the working directory")
+    output_dir: Path = key(factory=lambda: Path("outputs"), help="the run's output folder, relative to the working directory")
     engine: EngineTable = key(factory=EngineTable, help="one process or many")
     preprocessing: PreprocessingTable = key(factory=PreprocessingTable, help="how raw media are encoded on first use")
     trackers: dict[str, Any] = key(factory=dict, help="where metrics go besides metrics.jsonl, by the name of the tracker")
     plugins: list[Path] = key(
         factory=list,
-        help="Python files that add conditions and more to this run; every command executes them, so read a stranger's files first",
+        help="Python files that add conditions and more to this run; every command executes them, so read files that you did not write first",
         reads="file",
     )
     strategy_name: str = filled("")

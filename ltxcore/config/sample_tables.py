@@ -55,7 +55,7 @@ def sample_keys(cls: Any, modality: str) -> list[Key]:
     ]
     keys += [Key(media_key(cls, role, modality), Path, help=f"its {role.name}", reads="file") for role in roles_of(cls)]
     if needs_modality(cls):
-        keys.append(Key("modality", Literal[MODALITIES], modality, "what it works on"))
+        keys.append(Key("modality", Literal[MODALITIES], modality, "the modality that it works on"))
     if modality == "video" and appends(cls):
         keys += _reference_keys()
     return keys
@@ -65,7 +65,7 @@ def _reference_keys() -> list[Key]:
     one = Bounds(at_least=1)
     return [
         Key("include_in_output", bool, False, "show it beside the result"),
-        Key("downscale_factor", int, 1, "how many times smaller than the target it is generated", bounds=one),
+        Key("downscale_factor", int, 1, "how many times smaller than the target the reference is", bounds=one),
         Key("temporal_scale_factor", int, 1, "how many times fewer frames the reference has", bounds=one),
     ]
 
@@ -138,7 +138,7 @@ class SampleReader:
                 )
 
     def freeze(self, index: int, table: Mapping[str, Any]) -> None:
-        """Read `video_to_audio` or `audio_to_video`, which give one modality whole and freeze it."""
+        """Read `video_to_audio` or `audio_to_video`, which give one modality entirely and freeze it."""
         modality = FREEZING[table["type"]]
         keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
         medium = self.structurer.values(table, keys)[modality]
@@ -186,7 +186,7 @@ class SampleReader:
         if len(named) > 1:
             reading.refuse(f"is about {' and '.join(named)}, but a condition works on one", "Write one condition for each.")
         if not named:
-            reading.refuse("does not say what it works on", f"Set {wanted}.")
+            reading.refuse("does not say which modality it works on", f"Set {wanted}.")
         return named[0]
 
     def medium(self, values: dict[str, Any], cls: Any, modality: str) -> Path | None:

@@ -224,11 +224,11 @@ def _samples(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     if prompts is None:
         for name in given:
             if name != "prompts":
-                reading.note("has no prompts to go with", "Write [[validation.samples]], each with a prompt.", below=(name,))
+                reading.note("needs prompts, but there are none", "Write [[validation.samples]], each with a prompt.", below=(name,))
         return {}
     for name, texts in lists.items():
         if texts is not None and len(texts) != len(prompts):
-            reading.note(f"has {len(texts)} entries for {len(prompts)} prompts", "Give each prompt one.", below=(name,))
+            reading.note(f"has {len(texts)} entries for {len(prompts)} prompts", "Write one entry for each prompt.", below=(name,))
             return {}
     reference = {new: table[old] for old, new in REFERENCE.items() if old in table}
     return {"samples": [_sample(prompt, index, lists, reference) for index, prompt in enumerate(prompts)]}

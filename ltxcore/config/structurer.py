@@ -264,7 +264,7 @@ class Structurer:
         spoken, names = kind.replace("_", " "), self.registry.offered(kind)
         with self.reading.at(key):
             if key not in table:
-                self.reading.refuse(f"names no {spoken}", f"Choose one: {', '.join(names)}.")
+                self.reading.refuse(f"does not name any {spoken}", f"Choose one: {', '.join(names)}.")
             name = self.converter.structure(table[key], str)
             return name, self.registered(kind, name)
 
@@ -286,7 +286,7 @@ class Structurer:
             if key not in own:
                 self.reading.note(f'the {kind.replace("_", " ")} "{getattr(table, name)}" has no {key}', "Remove it.", below=(key,))
             elif key in getattr(table, params):
-                self.reading.note(f"says what {params}.{key} says", "Keep one of the two.", below=(key,))
+                self.reading.note(f"has the same meaning as {params}.{key}", "Keep one of the two.", below=(key,))
         with self.reading.at(params):
             return self.table({**{key: value for key, value in beside.items() if key in own}, **getattr(table, params)}, cls)
 
@@ -312,7 +312,7 @@ class Structurer:
         from ltxcore.config.packages import optimizer_of
 
         if not self.registry.imports:
-            self.reading.note(f'the optimizer "{target}" was not looked at', "It comes from a package that was not imported.", unread=True)
+            self.reading.note(f'the optimizer "{target}" was not checked', "It comes from a package that was not imported.", unread=True)
             raise Unreadable
         try:
             return optimizer_of(target, self.folder)

@@ -190,7 +190,13 @@ def training_keys(cls: Any) -> list[Key]:
     """
     return [
         Key("type", str, help="the condition"),
-        Key("probability", float, 1.0, "how often the condition applies, from 0 to 1", bounds=Bounds(at_least=0, at_most=1)),
+        Key(
+            "probability",
+            float,
+            1.0,
+            "probability that the condition is applied to a sample, from 0 to 1",
+            bounds=Bounds(at_least=0, at_most=1),
+        ),
         *keys_of(cls),
         *(Key(role.source_key, str, help=f"folder of the encoded {role.name}") for role in roles_of(cls)),
     ]

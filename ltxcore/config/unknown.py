@@ -4,7 +4,7 @@ is not known here.
 The module knows the words of other trainers for what a run file says: the same thing under another name, things that
 are done differently, and things that do not exist here.
 
-A user who comes from another trainer writes its words. A key is suggested for such a word only if it does the same
+Users who come from another trainer use its words. A key is suggested for such a word only if it does the same
 thing.
 """
 
@@ -71,7 +71,7 @@ def _in_another(key: str, here: Table) -> str:
     table, own = _split(key)
     if table == here or (not table and own in TABLES):
         return ""
-    return f"Here that is {own} in [{spelled(table)}]." if table else f"Here that is {own}, above the first table."
+    return f"In ltx it is {own}, in [{spelled(table)}]." if table else f"In ltx it is {own}, above the first table."
 
 
 def _split(key: str) -> tuple[Table, str]:
@@ -222,14 +222,14 @@ than in other tables.
 """
 
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
-_SAVED = "What counts is steps: checkpoints.interval."
-_RESUMED = "A run resumes by itself if its output_dir holds it unfinished."
+_SAVED = "Checkpoints are counted in steps: checkpoints.interval."
+_RESUMED = "A run resumes by itself if its output_dir holds an unfinished run."
 
 OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("epochs", "max_train_epochs", "num_epochs", "num_train_epochs"), _STEPS),
     **dict.fromkeys(("save_every_n_epochs", "checkpoint_every_n_epochs"), _SAVED),
     **dict.fromkeys(("resume", "resume_from_checkpoint"), _RESUMED),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), "Both are one key: optimization.optimizer_params.betas = [0.9, 0.999]."),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), "One key sets both: optimization.optimizer_params.betas = [0.9, 0.999]."),
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }
@@ -238,4 +238,4 @@ OTHERWISE: Mapping[str, str] = {
 NOTHING = frozenset(_NOTHING.split())
 """The words for things that do not exist here."""
 
-NOTHING_LIKE_IT = "Other trainers have it; there is nothing of the kind here."
+NOTHING_LIKE_IT = "Other trainers have this key; ltx has nothing like it."

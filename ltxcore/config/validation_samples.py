@@ -18,7 +18,9 @@ NEGATIVE_PROMPT = (
 
 @attrs.frozen(kw_only=True)
 class Freeze:
-    """A validation sample's modality that is given whole and only conditions the other; `type` "video_to_audio" or "audio_to_video"."""
+    """A validation sample's modality that is given entirely and only conditions the other; `type` "video_to_audio" or
+    "audio_to_video".
+    """
 
     modality: str
     medium: Path
@@ -55,11 +57,11 @@ class ValidationTable:
     video_dims: tuple[int, int, int] = key(
         (960, 544, 89), help="width, height and frames", unit="pixels, pixels, frames", at_least=1, at_most=10**6
     )
-    frame_rate: float = key(24.0, help="frame rate of what is generated", unit="frames per second", at_least=0.1, at_most=1000)
+    frame_rate: float = key(24.0, help="frame rate of the generated clips", unit="frames per second", at_least=0.1, at_most=1000)
     seed: int = key(42, help="seed of the noise", at_least=0)
     inference_steps: int = key(30, help="denoising (Euler) steps", unit="steps", at_least=2, at_most=10_000)
     interval: int = key(
-        100, help="generate samples every so many steps; 0: only before the first step and at the end", unit="steps", at_least=0
+        100, help="how often to generate samples, in steps; 0: only before the first step and at the end", unit="steps", at_least=0
     )
     video_cfg_scale: float = key(
         3.0,

@@ -85,10 +85,12 @@ def bind(table: Table, chosen: Mapping[str, str | None], folders: Collection[str
         wanted = chosen.get(role)
         found = [name for name in ((wanted,) if wanted else names) if name in table.columns]
         if wanted and not found:
-            problems.append(Problem(f'has no column "{wanted}" to be the {role} column', where, suggestion(wanted, table.columns)))
+            problems.append(Problem(f'has no column "{wanted}" to use as the {role} column', where, suggestion(wanted, table.columns)))
         elif len(found) > 1:
             both = " and ".join(f'"{name}"' for name in found)
-            problems.append(Problem(f"has the columns {both}, which are both the {role}", where, f"Say which one with {option(role)}."))
+            problems.append(
+                Problem(f"has the columns {both}, which could both be the {role}", where, f"Say which one with {option(role)}.")
+            )
         if found:
             columns[role] = found[0]
     columns |= _borrowed(table, columns, chosen, {FOLDERS[folder] for folder in folders or () if folder in FOLDERS})
@@ -98,7 +100,7 @@ def bind(table: Table, chosen: Mapping[str, str | None], folders: Collection[str
     for column, roles in by_column.items():
         if len(roles) > 1:
             problems.append(
-                Problem(f'its column "{column}" is to be {" and ".join(roles)} at once', where, "Give each role its own column.")
+                Problem(f'its column "{column}" is used as {" and ".join(roles)} at the same time', where, "Give each role its own column.")
             )
     unused = tuple(column for column in table.columns if column not in by_column)
     return Binding(columns, unused, tuple(problems))
@@ -155,7 +157,9 @@ def wanted_folders(
         if folder in FOLDERS:
             problems.append(_unable(table, folder, skip_audio and "video" in roles))
         elif folder not in there:
-            problems.append(Problem(f'nothing in it makes the folder "{folder}", which the run reads', where, suggestion(folder, FOLDERS)))
+            problems.append(
+                Problem(f'the run reads the folder "{folder}", which nothing in this dataset provides', where, suggestion(folder, FOLDERS))
+            )
     wanted |= {NEEDS[folder] for folder in wanted & NEEDS.keys()}
     problems += _without_target(where, columns, roles, wanted & able)
     if folders is None and "caption" not in roles:
@@ -195,7 +199,7 @@ def _without_target(where: str, columns: Mapping[str, str], roles: Collection[st
                 else f'Add a column "{FOLDERS[target]}".'
             )
             yield Problem(
-                f'its column "{columns[FOLDERS[folder]]}" is for the {FOLDERS[target]} of samples, which is not made', where, remedy
+                f'its column "{columns[FOLDERS[folder]]}" is for the {FOLDERS[target]} of samples, but there is none', where, remedy
             )
 
 

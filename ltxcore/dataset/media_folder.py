@@ -79,13 +79,13 @@ def find_media(folder: Path) -> FoundMedia:
     if "run.json" in names:
         raise DataError("is the output folder of a run, not a dataset", where=str(folder), remedy="Name the folder of your media.")
     if written_by_us(folder, names) or is_encoded(folder):
-        remedy = "Name the folder of your media; a set that is encoded already is named in data.preprocessed_data_root."
+        remedy = "Name the folder of your media. To train on a set that is already encoded, set data.preprocessed_data_root."
         raise DataError("is a set of encoded samples, not a folder of media", where=str(folder), remedy=remedy)
     found = FoundMedia()
     try:
         _walk(folder, "", os.path.realpath(folder), found)
     except RecursionError:
-        raise DataError("has folders in folders, too deep to follow", where=str(folder), remedy="Move the media further up.") from None
+        raise DataError("has folders that are nested too deeply", where=str(folder), remedy="Move the media further up.") from None
     by_bytes = sorted(found.media.items(), key=lambda pair: os.fsencode(pair[0]))
     found.media = dict(by_bytes)
     return found
@@ -151,8 +151,8 @@ def _link(entry: os.DirEntry[str], prefix: str, root: str, found: FoundMedia) ->
     if not leads_to_folder and kind_of(entry.name) is None and not entry.name.lower().endswith(".txt"):
         found.others.append(prefix + entry.name)
     elif not Path(target).is_relative_to(root):
-        remedy = "Copy what it leads to into the folder, or list it in a dataset file."
-        found.unusable.append(Problem(f"is a link that leads out of the folder, to {printable(target)}", printable(entry.path), remedy))
+        remedy = "Copy the file or folder that it points to into this folder, or list it in a dataset file."
+        found.unusable.append(Problem(f"is a link that points outside the folder, to {printable(target)}", printable(entry.path), remedy))
     elif leads_to_folder:
         found.links += 1
     else:
@@ -178,7 +178,7 @@ def _file(entry: os.DirEntry[str], prefix: str, found: FoundMedia) -> None:
 def _no_file(path: Path) -> str:
     """Return the reason why a path cannot be used as a file; "" if it can."""
     why = "" if is_file(path) else why_unreadable(path)
-    return "is a link to nothing" if why == "is not there" else why
+    return "is a link whose target is missing" if why == "is not there" else why
 
 
 def stem_of(name: str) -> str:

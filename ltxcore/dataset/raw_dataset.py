@@ -139,7 +139,7 @@ def _of_folder(table: Table, apart: Path | None) -> RawDataset:
     if not rows:
         if problems:
             raise DataError.of(problems)
-        raise DataError("has no clips, images or sounds in it", where=str(table.path), remedy="Name a folder of media, or a dataset file.")
+        raise DataError("contains no clips, images or sounds", where=str(table.path), remedy="Name a folder of media, or a dataset file.")
     rows = [row for row in rows if row.lacks is None]
     present = {column for row in rows for column in row.values} | {"caption"}
     columns = {column: column for column in table.columns if column in present}

@@ -32,7 +32,7 @@ class Sample:
 
     Attributes:
         name: the path of its clip, or of its audio file if there is no clip, under the dataset's folder, without its
-            ending; the same in every folder.
+            extension; the same in every folder.
         where: the row's place, for messages.
         origin: that path as the dataset writes it.
         media: the files, by role.
@@ -94,7 +94,7 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
             is none yet.
 
     Raises:
-        DataError: there are mistakes, all of which it names: columns that are missing or in doubt, cells that are
+        DataError: there are mistakes, all of which it names: columns that are missing or ambiguous, cells that are
             empty, files that are not there, paths that lead out of the dataset's folder, duplicate rows, or rows whose
             samples would have the same name.
     """
@@ -107,7 +107,7 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 def survey_dataset(
     path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None
 ) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read a dataset like `read_dataset`, but return the rows that are in order, together with everything that is wrong
+    """Read a dataset like `read_dataset`, but return the rows that can be used, together with everything that is wrong
     with the others.
 
     Raises:
@@ -148,7 +148,7 @@ def survey_dataset(
     if options.remove_llm_prefixes and "conditions" in wanted:
         shorter = [attrs.evolve(sample, caption=without_opening(sample.caption)) for sample in samples]
         changed = sum(one.caption != other.caption for one, other in zip(samples, shorter, strict=True))
-        notes.append(f"{path}: {changed} of {len(samples)} captions have a stock opening, which is left out")
+        notes.append(f"{path}: {changed} of {len(samples)} captions begin with a stock phrase, which is removed")
         samples = shorter
     if options.lora_trigger:
         samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
@@ -223,7 +223,7 @@ class _Refused:
 
 
 def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], bases: Sequence[Path]) -> Sample | _Refused:
-    """Make a sample of a row, or return everything that is wrong with it; `bases` are the dataset's folder as it is
+    """Make a sample from a row, or return everything that is wrong with it; `bases` are the dataset's folder as it is
     named, and with links resolved.
     """
     where, folder = table.at(row), bases[0]
@@ -261,7 +261,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         if what:
             remedy = f"Paths are relative to {folder}."
             if "\\" in cells[role]:
-                remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
+                remedy = f'{remedy} Separate folders with "/", and leave out the name of a Windows drive.'
             problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
     if problems or name is None:
         return _Refused(tuple(problems), is_of_files=not mistakes)
@@ -313,7 +313,7 @@ def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | 
     if role != "caption" and not value.strip():
         return Problem(f'its "{column}" is empty', where, "Name a file, or leave the row out.")
     if role == "caption" and HALF_A_LETTER.search(value):
-        return Problem(f'its "{column}" has an unpaired surrogate, which is not valid text', where, "Write it again.")
+        return Problem(f'its "{column}" contains an unpaired surrogate, which is not valid text', where, "Write it again.")
     return None
 
 
@@ -328,10 +328,10 @@ def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
         if other is sample:
             continue
         if os.path.normpath(other.origin) == os.path.normpath(sample.origin):
-            yield Problem(f'"{sample.origin}" is in {other.called} already', sample.where, "Keep one of the rows.")
+            yield Problem(f'"{sample.origin}" is already in {other.called}', sample.where, "Keep one of the rows.")
         else:
-            what = f'the sample of "{sample.origin}" would have the name of that of "{other.origin}" in {other.called}: "{sample.name}"'
-            yield Problem(what, sample.where, "Rename one of the files; endings do not count.")
+            what = f'the samples of "{sample.origin}" and of "{other.origin}" in {other.called} would have the same name: "{sample.name}"'
+            yield Problem(what, sample.where, "Rename one of the files; extensions are ignored.")
 
 
 def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[Sample]) -> Iterator[str]:

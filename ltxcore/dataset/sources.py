@@ -28,7 +28,7 @@ def read_rows(path: Path, options: PreprocessingTable) -> Table:
         PluginError: its source fails, or breaks its protocol.
     """
     if not is_file(path) and not is_folder(path):
-        raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path, options))
+        raise DataError("this dataset file does not exist", where=str(path), remedy=_nearest(path, options))
     name, source = _source_of(path, options)
     try:
         table = table_of(source, path)
@@ -170,7 +170,7 @@ def _unknown(path: Path, options: PreprocessingTable) -> DataError:
         return DataError("is a folder, which no source reads", where=str(path), remedy=" ".join(_others(options)))
     *known, last = endings(options) or [""]
     remedy = f"Write it as {', '.join(known)} or {last}." if known else f"Write it as {last}." if last else "No source is installed."
-    return DataError(f'datasets do not come as "{path.suffix}" files', where=str(path), remedy=" ".join((remedy, *_others(options))))
+    return DataError(f'a dataset cannot be a "{path.suffix}" file', where=str(path), remedy=" ".join((remedy, *_others(options))))
 
 
 def _others(options: PreprocessingTable) -> Iterator[str]:
@@ -198,4 +198,4 @@ def _empty(table: Table, options: PreprocessingTable) -> DataError:
         return DataError("has no rows", where=where, remedy=remedy)
     remedy = f"Put clips, images or sounds there, or name a dataset file ({', '.join(endings(options))})."
     notes = "".join(f" {note[:1].upper()}{note[1:]}." for note in (note.removeprefix(f"{where}: ") for note in table.notes))
-    return DataError("has no clips, images or sounds in it", where=where, remedy=remedy + notes)
+    return DataError("contains no clips, images or sounds", where=where, remedy=remedy + notes)

@@ -13,8 +13,8 @@ from ltxcore.media.times import Timing, Uneven, shown_frames
 
 
 def resampled(info: MediaInfo, uneven: Uneven) -> MediaInfo:
-    """Return the facts about a clip whose frames are resampled to a constant rate, or that goes frame by frame with an
-    uneven clip that is.
+    """Return the facts about a clip whose frames are resampled to a constant rate, or whose frames correspond to those
+    of such a clip.
     """
     seconds = float(uneven.resampled_frames / uneven.resampled_rate)
     return attrs.evolve(info, frames=uneven.resampled_frames, rate=uneven.resampled_rate, duration=seconds)
@@ -46,4 +46,4 @@ def note(dataset: Path, count: int, uneven: Sequence[str], resamples: bool) -> s
     if resamples:
         return f"{told}, and {'is' if len(uneven) == 1 else 'are'} resampled to a constant one: {listed(uneven)}"
     what = "its frames are" if len(uneven) == 1 else "their frames are"
-    return f'{told}: {listed(uneven)}; {what} used as if all lasted equally long; variable_rate = "resample" uses their true times'
+    return f'{told}: {listed(uneven)}; {what} used as if they were all equally long; variable_rate = "resample" uses their true times'

@@ -24,13 +24,15 @@ def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
     """
     as_text = WRITTEN.get(path.suffix.lower())
     if as_text is None:
-        raise ConfigError(f'datasets are not written as "{path.suffix}" files', where=str(path), remedy="Write .jsonl, .json or .csv.")
+        raise ConfigError(f'a dataset cannot be written as a "{path.suffix}" file', where=str(path), remedy="Write .jsonl, .json or .csv.")
 
     def write(rows: Sequence[Mapping[str, Any]]) -> None:
         try:
             write_whole(path, as_text(rows).encode())
         except OSError as error:
-            raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another file.") from error
+            raise DataError(
+                f"cannot be written: {error.strerror}", where=str(path), remedy="Free some space, or name another file."
+            ) from error
 
     return write
 

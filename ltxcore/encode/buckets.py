@@ -1,6 +1,6 @@
 """Resolution buckets: the sizes that clips are fitted to, and the choice of one for each clip.
 
-Buckets are also proposed to suit a user's clips and pictures, for a user who has none to start from.
+Buckets are also proposed to suit a user's clips and pictures, for users who have none to start with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIGITS = 10
 of digits as a number.
 """
 
-FORM = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
+FORM = 'Write width x height x frames, such as "960x544x49"; separate several with ";".'
 
 
 @attrs.frozen(order=True)
@@ -59,10 +59,10 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
         wrong = tuple(misfits(bucket, scale))
         problems += [Problem(f"the bucket {bucket} has {what}", where, remedy) for what, remedy in wrong]
         if bucket in buckets:
-            problems.append(Problem(f"the bucket {bucket} is there twice", where, "Name each bucket once."))
+            problems.append(Problem(f"the bucket {bucket} is listed twice", where, "Name each bucket once."))
         buckets.append(bucket)
     if not buckets and not problems:
-        problems.append(Problem("names no bucket", where, FORM))
+        problems.append(Problem("does not name any bucket", where, FORM))
     return tuple(buckets), tuple(problems)
 
 
@@ -72,10 +72,10 @@ def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
     for size, name, step in ((bucket.width, "width", columns), (bucket.height, "height", rows)):
         if size % step:
             below, above = size // step * step, (size // step + 1) * step
-            yield f"{name} {size}, which is not a multiple of {step}", f"Take {f'{below} or {above}' if below else above}."
+            yield f"{name} {size}, which is not a multiple of {step}", f"Use {f'{below} or {above}' if below else above}."
     if bucket.frames % frames != 1 % frames:
         below = (bucket.frames - 1) // frames * frames + 1
-        yield f"{bucket.frames} frames, which is not a multiple of {frames} plus 1", f"Take {below} or {below + frames}."
+        yield f"{bucket.frames} frames, which is not a multiple of {frames} plus 1", f"Use {below} or {below + frames}."
 
 
 def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_image: bool = False) -> Bucket | None:
@@ -143,7 +143,7 @@ class ReferenceFactors:
         return Bucket(target.width // self.downscale, target.height // self.downscale, (target.frames - 1) // self.temporal + 1)
 
     def misfits(self, target: Bucket, scale: Sequence[int], where: Callable[[str], str]) -> Iterator[Problem]:
-        """Find why references with these factors do not go with targets of this size; `where` gives the place of a key
+        """Find why references with these factors do not fit targets of this size; `where` gives the place of a key
         of the run file.
 
         A reference always belongs to its target's bucket, so it does not matter if there are several.
@@ -153,18 +153,18 @@ class ReferenceFactors:
         frames, rows, columns = scale
         for size, name, step in ((target.width, "width", columns), (target.height, "height", rows)):
             if size % (self.downscale * step):
-                what = f"the bucket {target} has {name} {size}, which reference_downscale_factor {self.downscale} does not make a multiple of {step}"
+                what = f"the bucket {target} has {name} {size}, and {size} divided by reference_downscale_factor {self.downscale} is not a multiple of {step}"
                 yield Problem(
                     what,
                     where("preprocessing.reference_downscale_factor"),
-                    f"Take a multiple of {self.downscale * step}, or another factor.",
+                    f"Use a multiple of {self.downscale * step}, or another factor.",
                 )
         if (target.frames - 1) % (self.temporal * frames):
-            what = f"the bucket {target} has {target.frames} frames, of which reference_temporal_scale_factor {self.temporal} does not make a multiple of {frames} plus 1"
+            what = f"the bucket {target} has {target.frames} frames, and reference_temporal_scale_factor {self.temporal} does not reduce them to a multiple of {frames} plus 1"
             yield Problem(
                 what,
                 where("preprocessing.reference_temporal_scale_factor"),
-                f"Take a multiple of {self.temporal * frames} plus 1, or another factor.",
+                f"Use a multiple of {self.temporal * frames} plus 1, or another factor.",
             )
 
 
@@ -252,7 +252,9 @@ def _most_frames(scale: Sequence[int]) -> int:
 
 
 def _lengths(frames: Collection[int]) -> list[int]:
-    """Choose the frame counts of buckets: the smallest there is, so that every clip has a bucket, and a few that are much larger."""
+    """Choose the frame counts of buckets: the smallest one, so that every clip has a bucket, and a few that are much
+    larger.
+    """
     found: list[int] = []
     for count in sorted(frames):
         if not found or found[-1] == 1 or count >= LONGER * found[-1]:

@@ -41,7 +41,7 @@ class Encoding:
         text: the text encoder; None if there is none, or no caption is encoded.
         rules: the rules that samples are planned by.
         tools: the codecs, and the known facts about the files.
-        where: a function that gives the place of a key of the run file, for messages.
+        where: a function that returns the place of a key of the run file, for messages.
         is_ruled: whether the rules follow from the options; if not, the options are wrong.
     """
 
@@ -76,7 +76,7 @@ def encoding_of(
         root: the folder where its samples are, or will be.
         options: the options of preprocessing.
         codecs: the VAEs and text encoder that encode it; None if not known.
-        where: a function that gives the place of a key of the run file, for messages.
+        where: a function that returns the place of a key of the run file, for messages.
         text: the text encoder, if it is needed.
         rank: the number of this process among those that encode.
         threads: the threads of each decoder.
@@ -84,7 +84,7 @@ def encoding_of(
         recalls: whether facts that were stored before are used.
 
     Raises:
-        ConfigError: a codec is not available, or options do not go with it or with each other.
+        ConfigError: a codec is not available, or options do not fit it or contradict each other.
     """
     # Without a model, the tiny one tells what a latent cell covers: all models of the family have the same grid.
     grid = codecs or Codecs("tiny", device="cpu")
@@ -106,7 +106,7 @@ def encoding_as_far(
         options: the options of preprocessing.
         codecs: the VAEs and text encoder that encode it; None if not known. Single parts of them may be unknown
             (`config.parts`).
-        where: a function that gives the place of a key of the run file, for messages.
+        where: a function that returns the place of a key of the run file, for messages.
         problems: the list that problems are added to.
     """
     text, lacking = None, list[Problem]()
@@ -199,6 +199,6 @@ def connected(encoder: TextEncoder, model_path: str, device: str) -> ConnectedTe
 def no_connectors(name: str) -> ConfigError:
     """Make the error for a model that has no connectors for its text."""
     return ConfigError(
-        f"the model {name} has no text connectors, so there are no outputs of theirs to store",
-        remedy="Leave this out: its text features are what its blocks attend to.",
+        f"the model {name} has no text connectors, so there are no connector outputs to store",
+        remedy="Leave this out: the model's blocks use the text features directly.",
     )

@@ -83,8 +83,7 @@ class Ledger:
             length: for text, the positions that it is padded to when it is loaded.
 
         Raises:
-            DataError: the disk does not take it.
-            ProcessError: another process has taken this share over.
+            DataError: it cannot be written to disk. ProcessError: another process has taken this share over.
         """
         if self._writer is not None:
             self._writer.check()
@@ -129,7 +128,7 @@ class Summary:
         silent: the clips without the audio that others have, each with the reason; all else is made from them. Empty
             unless the user said skip.
         pictureless: the audio files among clips, likewise.
-        samples: the names of the dataset's samples that are whole: those that a run on this dataset trains on. With
+        samples: the names of the dataset's samples that are complete: those that a run on this dataset trains on. With
             several processes, only those are left out that this process refused while it encoded them.
         notes: facts that are good to know and are not mistakes.
         own_notes: the notes that this process alone knows.

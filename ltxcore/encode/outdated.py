@@ -77,7 +77,7 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
 
 
 def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str, Planned]:
-    """Return the samples of a dataset that are whole and whose files are now read differently, as they were planned
+    """Return the samples of a dataset that are complete and whose files are now read differently, as they were planned
     when they were made: before the correction, or since.
     """
     held = {folder: read_source(root, folder) for folder in data.folders}
@@ -108,7 +108,7 @@ def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
     if not others:
         return data
     rows = "1 row is" if others == 1 else f"{others} rows are"
-    what = f"{rows} left out, because this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, adds what can be read"
+    what = f"{rows} left out, because this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, adds those that can be read"
     return attrs.evolve(data, samples=samples, notes=(*data.notes, f"{data.path}: {what}"))
 
 
@@ -159,8 +159,8 @@ def _size(entry: Entry, tools: Tools) -> Bucket:
 
 
 def exact_rate(rate: float | None) -> Fraction | None:
-    """Recover the exact frames per second that a container stated from the float that was stored: the simplest fraction
-    that rounds to it.
+    """Recover the exact frames per second that a container stated: the simplest fraction that rounds to the stored
+    float.
     """
     if not rate:
         return None

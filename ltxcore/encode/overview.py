@@ -28,8 +28,7 @@ class Overview:
     """The contents of a dataset, before it is encoded.
 
     Attributes:
-        data: the rows that are in order.
-        root: the folder where its samples are, or will be.
+        data: the rows without mistakes. root: the folder where its samples are, or will be.
         infos: the descriptions of the files of these rows that were opened.
         sizes: the buckets that fit its clips and pictures; empty if it has none that can be read.
         problems: the problems that stand in the way of using it.
@@ -99,7 +98,7 @@ def lines(found: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read the rows as any run could: with audio if there is any."""
+    """Read the rows as a run would, with audio if there is any."""
     try:
         return survey_dataset(path, options)
     except DataError:

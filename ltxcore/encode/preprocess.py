@@ -69,8 +69,8 @@ def preprocess(
         overwrite: whether to make everything again, even what is up to date.
         verify: whether to read what is up to date, and to make again what is damaged.
         workers: the number of samples to decode at a time; None for one per processor, at most 8.
-        where: a function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for
-            messages.
+        where: a function that returns the place of a key of the run file, such as `preprocessing.resolution_buckets`,
+            for messages.
         progress: whether to show bars; by default on a terminal.
         only: the names of the samples that an unfinished run began with, since it gets no others; None for all.
         keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
@@ -81,11 +81,11 @@ def preprocess(
 
     Raises:
         ProcessError: another process does this share already.
-        ConfigError: options do not go with the codec or with each other; every such option is named.
+        ConfigError: options do not fit the codec or contradict each other; every such option is named.
         DataError: the dataset cannot be used, samples cannot be made, all of which are named, or the root cannot be
             written.
-        OutOfMemory: memory ran out; the error says what was being encoded, and what takes less. What was encoded by
-            then stays.
+        OutOfMemory: memory ran out; the error says what was being encoded, and what would take less memory. What was
+            encoded by then is kept.
     """
     to = root or default_root(dataset, options)
     data = read_dataset(dataset, options, folders, to)
@@ -249,10 +249,10 @@ def _renamed(job: _Job, ledger: Ledger) -> list[str]:
         other = now.get(job.encoding.tools.raw.remembered(job.data.folder.absolute() / origin))
         told.append(f"{origin or name} (which is {other} now)" if other else origin or name)
     many = "1 sample is" if len(told) == 1 else f"{len(told)} samples are"
-    return [f"{job.encoding.root}: {many} left of files that are no longer in {job.data.path}, and not used: {listed(told)}"]
+    return [f"{job.encoding.root}: {many} left over from files that are no longer in {job.data.path}, and are not used: {listed(told)}"]
 
 
-STAYS = "What was encoded so far stays, and the same command does the rest."
+STAYS = "What was encoded so far is kept; run the same command again to do the rest."
 
 
 @attrs.frozen
@@ -263,7 +263,8 @@ class Less:
         codecs: the VAEs and text encoder, and the device that they compute on.
         options: the options of `[preprocessing]`.
         workers: the number of samples to decode at a time.
-        where: a function that gives the place of a key, for messages: an option of the command, or a key of a run file.
+        where: a function that returns the place of a key, for messages: an option of the command, or a key of a run
+            file.
     """
 
     codecs: Codecs
@@ -272,8 +273,8 @@ class Less:
     where: Place
 
     def captions(self) -> AbstractContextManager[None]:
-        """Return a context for encoding captions in which running out of memory becomes an error that says what takes
-        less.
+        """Return a context for encoding captions in which running out of memory becomes an error that says what would
+        take less memory.
 
         Raises:
             OutOfMemory: memory ran out.
@@ -283,7 +284,7 @@ class Less:
 
     def media(self, doing: str) -> AbstractContextManager[None]:
         """Return a context for encoding a sample's media in which running out of memory becomes an error that says what
-        takes less.
+        would take less memory.
 
         Raises:
             OutOfMemory: memory ran out.

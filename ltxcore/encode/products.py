@@ -254,14 +254,14 @@ def _stored_mask(path: Path, shape: tuple[int, ...]) -> Tensor:
         wanted = " x ".join(map(str, shape))
         raise DataError(
             f"is a mask of {' x '.join(map(str, mask.shape))} values, but its sample has {wanted}",
-            remedy="Give it one value per latent cell.",
+            remedy="It must have one value per latent cell.",
         )
     return mask
 
 
 @contextmanager
 def _blaming(where: str) -> Iterator[None]:
-    """Make errors inside the block say which row and file they are about, instead of the file alone."""
+    """Make errors inside the block say which row and file they are about, not only the file."""
     try:
         yield
     except DataError as error:

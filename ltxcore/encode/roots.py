@@ -46,7 +46,8 @@ class _Places:
 
 
 def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
-    """Return the kind of data at a path: by its ending, or for a folder by whether it holds media or encoded samples.
+    """Return the kind of data at a path: by its extension, or for a folder by whether it holds media or encoded
+    samples.
 
     Raises:
         DataError: the path does not exist, or holds none of these.

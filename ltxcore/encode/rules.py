@@ -17,7 +17,7 @@ from ltxcore.media.probe import MediaInfo
 from ltxcore.protocols import Codec
 
 Place = Callable[[str], str]
-"""A function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages."""
+"""A function that returns the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages."""
 
 
 def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec | None, audio: Codec | None, where: Place) -> Rules:
@@ -28,10 +28,8 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
         options: the options of preprocessing.
         video: the video VAE; None if the dataset has no clips, or none is encoded.
         audio: the audio VAE; None if no audio is encoded.
-        where: a function that gives the place of a key.
-
-    Raises:
-        ConfigError: the codec cannot take a bucket, or references do not go with the buckets.
+        where: a function that returns the place of a key. Raises:
+        ConfigError: the codec cannot take a bucket, or references do not fit the buckets.
     """
     factors = ReferenceFactors(options.reference_downscale_factor, options.reference_temporal_scale_factor)
     buckets: tuple[Bucket, ...] = ()
@@ -78,7 +76,7 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
     Raises:
         DataError: its clips have several sizes, or one that the codec does not take as it is; all files that cannot be
             read are named too.
-        ConfigError: references do not go with the bucket.
+        ConfigError: references do not fit the bucket.
     """
     unread = [problem for sample in data.samples for problem in unreadable(sample, looked)]
     sizes = sizes_of(data, looked)

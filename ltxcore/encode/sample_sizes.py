@@ -19,7 +19,7 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.workers import in_order
 
 STORED_MASKS = frozenset({".safetensors", ".pt"})
-"""The endings of masks that already have one value per latent cell."""
+"""The extensions of masks that already have one value per latent cell."""
 
 PICTURES = frozenset({"video", "reference_video", "video_mask"})
 SOUNDS = frozenset({"audio", "reference_audio", "audio_mask"})
@@ -149,7 +149,7 @@ def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[
 
 
 def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
-    """Plan the parts of a sample that lacks audio or video: everything that does not need it. None for other samples,
+    """Plan what can be made from a sample without the audio or video that it lacks. None for other samples,
     and if something else is wrong too.
     """
     lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
@@ -260,7 +260,7 @@ def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: 
         yield Problem(
             f"has {float(reference.rate):g} frames per second, but its clip has {float(clip.rate):g}",
             where,
-            "With reference_temporal_scale_factor a reference has the rate of its clip; write it again at that rate.",
+            "With reference_temporal_scale_factor, a reference must have the frame rate of its clip; write it again at that rate.",
         )
 
 
@@ -270,10 +270,12 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
         where, needed = planned.sample.at(mask.path), planned.size.frames
         if not mask.is_image and (mask.frames or 0) < needed:
             what = f"has {mask.frames} frames, but its clip has {needed} in the bucket {planned.size}"
-            yield Problem(what, where, "Make it as long as its clip, or an image.")
+            yield Problem(what, where, "Make it as long as its clip, or use an image.")
         if mask_shape(mask, clip) is None:
-            what = f"has {mask.width} x {mask.height} pixels, but its clip has {clip.width} x {clip.height}, which is another shape"
-            yield Problem(what, where, "A mask has the width and height of its clip, or the same multiple of both.")
+            what = (
+                f"has {mask.width} x {mask.height} pixels, but its clip has {clip.width} x {clip.height}, which is a different aspect ratio"
+            )
+            yield Problem(what, where, "A mask must have the width and height of its clip, or the same multiple of both.")
 
 
 def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iterator[Problem]:
@@ -290,7 +292,7 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
     if all(abs(seconds - length) > step for length in (used, there, heard)):
         lasts = f"{there:.3f} s" + (f", of which {used:.3f} s are used" if abs(used - there) > step else "")
         what = f"lasts {seconds:.3f} s, but its sound {lasts}"
-        yield Problem(what, sample.at(path), "A mask is as long as its sound, or as what is used of it.")
+        yield Problem(what, sample.at(path), "A mask must be as long as its sound, or as the part of the sound that is used.")
 
 
 def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:

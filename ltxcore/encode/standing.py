@@ -99,7 +99,7 @@ class Stale:
 
     Attributes:
         sample: the sample that it belongs to.
-        folder: the folder where it lies; "" for every file of the sample that is made from its media.
+        folder: the folder that it is in; "" for every file of the sample that is made from its media.
         path: the file.
         made_otherwise: whether another encoder made it, not only another media file or caption.
         since: the corrections in reading its media since, in words; "" if there are none.

@@ -51,7 +51,7 @@ MOST_OPENED = 200
 
 @attrs.frozen(eq=False)
 class Refused:
-    """A sample that cannot be made whole.
+    """A sample that cannot be made completely.
 
     Attributes:
         sample: the dataset's row.
@@ -74,7 +74,7 @@ class Survey:
         samples: the samples that were looked at.
         looked: the facts that were found about their files.
         planned: the samples that can be made, in order; if `on_error` is "skip", also those of which a part can.
-        refused: the samples that cannot be made whole.
+        refused: the samples that cannot be made completely.
         kept: the names of the samples that the run began with and that were encoded after the reading of their files
             was corrected.
         silent: the problem that no clip has audio, though it is wanted; None if that is not so.
@@ -124,7 +124,7 @@ class Survey:
 
     @functools.cached_property
     def unfit(self) -> frozenset[str]:
-        """The names of the samples that were looked at and cannot be made whole."""
+        """The names of the samples that were looked at and cannot be made completely."""
         return frozenset(sample.name for sample in self.samples) - self.whole
 
     @functools.cached_property
@@ -204,10 +204,10 @@ def survey_media(
         codecs: the VAEs and text encoder that encode it; if None, the grid of all LTX-2 models is used.
         workers: the number of files to look at at a time.
         phase: a function that shows progress.
-        where: a function that gives the place of an option or a key of the run file, for messages.
+        where: a function that returns the place of an option or a key of the run file, for messages.
 
     Raises:
-        ConfigError: a codec is not available, or options do not go with it or with each other.
+        ConfigError: a codec is not available, or options do not fit it or contradict each other.
     """
     text = None
     with contextlib.suppress(ConfigError):  # no model is named, for a set that was encoded elsewhere
@@ -305,8 +305,8 @@ def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encodin
 def _planned(
     samples: Sequence[Sample], before: Mapping[str, Planned], looked: Looked, rules: Rules
 ) -> tuple[dict[str, Planned], list[Refused]]:
-    """Plan the samples: return those that can be made whole, by name, and the others. Samples in `before` stay as they
-    were planned there.
+    """Plan the samples: return those that can be made completely, by name, and the others. Samples in `before` stay as
+    they were planned there.
     """
     planned: dict[str, Planned] = {}
     refused = []

@@ -39,7 +39,7 @@ class Outcome:
     """The outcome of encoding a sample.
 
     Attributes:
-        problems: the reasons why it is refused; empty if it is whole.
+        problems: the reasons why it is refused; empty if it is complete.
         silence: the silence added at the end of its audio.
         holes: the silence in holes of its audio.
         since: the corrections in reading its files since it was encoded, for which it was encoded anew.
@@ -113,14 +113,14 @@ def encode_media(
         tools: the codecs and the raw files.
         workers: the number of samples to decode at a time.
         step: a function that is called after each sample.
-        guard: makes a context manager around the work on a sample, which it is given; errors that are not the sample's
-            fault come out of it in words.
+        guard: returns a context manager for the work on a sample; it turns errors that are not the sample's fault into
+            explanatory ones.
 
     Returns:
         The outcome of each sample, by name.
 
     Raises:
-        DataError: the folders cannot be written. What was done by then stays done.
+        DataError: the folders cannot be written. What was done by then is kept.
     """
     outcomes: dict[str, Outcome] = {}
     # One thread per sample: on a CPU, several samples at a time are faster than several threads in each.
@@ -172,7 +172,7 @@ def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length:
     """Write what was made, unless it is not finite. It is an error if the disk refuses it, since it would refuse the next sample too."""
     if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
         what = f'its values in "{product.folder}" would not be finite'
-        return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the VAE."),))
+        return Outcome((Problem(what, sample.where, "Check its files, and the weights of the VAE."),))
     ledger.write(product, sample.name, sample.origin, made, length)
     return Outcome()
 

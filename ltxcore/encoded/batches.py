@@ -78,7 +78,7 @@ def order_of(manifest: Manifest, names: Sequence[str], batch_size: int, seed: in
     if batch_size < 1:
         raise ConfigError(f"a batch size of {batch_size} is below 1")
     if not names:
-        raise ConfigError("there are no samples to form micro-batches of")
+        raise ConfigError("there are no samples to form micro-batches from")
     groups: dict[Shape, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(shape_of(manifest, name), []).append(name)

@@ -114,7 +114,7 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
         yield Problem(
             f'{count(names)} of "{source.folder}" {hold(names)} NaN or infinite values: {listed(names, SHOWN)}',
             place,
-            "Look at the media they come from, and run `ltx preprocess` again, which encodes them again."
+            "Check the media that they come from, and run `ltx preprocess` again, which encodes them again."
             if any(entries[name].origin for name in names)
             else "Write them again, without such values.",
         )
@@ -142,7 +142,7 @@ def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator
             f'"{source.folder}" mixes the outputs of connectors, in {count(outputs)} ({listed(outputs, SHOWN)}), with text features, in '
             f"{count(features)} ({listed(features, SHOWN)})",
             place,
-            "Run `ltx preprocess` again on the whole dataset, with connector_outputs or without.",
+            "Run `ltx preprocess` again on the whole dataset, either with connector_outputs or without it.",
         )
 
 
@@ -186,12 +186,12 @@ def _disagreement(
         names = [name for each in others for name in by_value[each]]
         made = any(entries[name].encoder for name in names)
         yield Problem(
-            f'the samples of "{source.folder}" do not have one {what}: {most} in {len(by_value[most])}, '
+            f'the samples of "{source.folder}" do not all have the same {what}: {most} in {len(by_value[most])}, '
             f"{', '.join(map(str, others))} in {listed(names, SHOWN)}",
             place,
-            "Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
+            "Encode the whole dataset with one model: run `ltx preprocess` with another --output-dir."
             if made
-            else "Write those of one sort again.",
+            else "Write the samples of one kind again.",
         )
 
 

@@ -54,7 +54,7 @@ class EncodedSet:
     """An encoded set: its folders, and what is wrong with their files.
 
     Attributes:
-        root: the folder that its folders lie in.
+        root: the folder that contains its folders.
         folders: the folders that hold samples.
         problems: the problems with files in its folders.
     """

@@ -87,12 +87,12 @@ def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
     if gone:
         raise DataError(
             f"held-out samples of this run are no longer in its data: {listed(gone)}",
-            remedy="Bring them back, or start a new run in another output_dir.",
+            remedy="Restore them, or start a new run in another output_dir.",
         )
     train = tuple(name for name in samples if name not in apart)
     if not train:
-        raise DataError("all samples are held out, and none is left to train on", remedy="Bring the other samples back.")
-    return Split(train, tuple(sorted(held_out)), "" if held_out else "nothing was when this run began")
+        raise DataError("all samples are held out, and none is left to train on", remedy="Restore the other samples.")
+    return Split(train, tuple(sorted(held_out)), "" if held_out else "none were held out when this run began")
 
 
 def origin_of(manifest: Manifest, name: str) -> str:

@@ -113,7 +113,7 @@ def whole_samples(root: Path, folders: Collection[str], names: Collection[str] |
 
 
 def index_paths(folder: Path) -> tuple[Path, Path]:
-    """Return where an index may lie: beside the samples, or in the user's cache if that folder is read-only."""
+    """Return where an index may be: beside the samples, or in the user's cache if that folder is read-only."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
 

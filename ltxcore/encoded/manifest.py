@@ -68,7 +68,9 @@ def _append(root: Path, folder: str, line: Line, rank: int) -> None:
     try:
         append_lines(path, [line])
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
+        raise DataError(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="Free some space, or name another data root."
+        ) from error
 
 
 def read_source(root: Path, folder: str) -> dict[str, Entry]:

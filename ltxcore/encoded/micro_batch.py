@@ -125,7 +125,7 @@ def _read(root: Path, source: Source, name: str, entry: Entry) -> Stored:
             raise DataError(
                 f"has changed since it was listed: its {what} was {before} and is {now}",
                 where=str(path),
-                remedy="Run `ltx preprocess` again, and leave the data alone while a run reads it.",
+                remedy="Run `ltx preprocess` again, and do not change the data while a run reads it.",
             )
     if not found.finite:
         raise DataError(f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy=redo(path))

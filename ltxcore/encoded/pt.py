@@ -1,4 +1,4 @@
-"""Samples of ltx-trainer, `.pt` files of plain tensors, which are read where they lie and never written.
+"""Samples of ltx-trainer, `.pt` files of plain tensors, which are read in place and never written.
 
 The keys of a file tell what it holds: `latents` (video or audio), `mask`, or `*prompt_embeds` with
 `prompt_attention_mask`. Legacy forms are read as well: latents that are already tokens, one `prompt_embeds` for both
@@ -109,7 +109,7 @@ def _tensor(content: Mapping[Any, Any], key: str) -> Tensor:
         raise DataError(f"{key} is a tensor without values", remedy=REFUSED)
     there = value.untyped_storage().nbytes()
     if value.nbytes > most_bytes(there):  # a few values, repeated by strides of 0
-        raise DataError(f"{key} says that it is {list(value.shape)}, and {there:,} bytes of it are there")
+        raise DataError(f"{key} says that it is {list(value.shape)}, but only {there:,} bytes of it are there")
     return readable(key, value.detach()) if value.dtype.is_floating_point else value
 
 
@@ -124,5 +124,5 @@ def _number(content: Mapping[Any, Any], key: str) -> float | None:
         raise DataError(f"{key} is {shown[:SHOWN]}, not a number")
     if not abs(value) < LARGEST_NUMBER:  # written so that NaN is refused too
         shown = f"{value:g}" if isinstance(value, float) else f"a number of {value.bit_length()} bits"
-        raise DataError(f"{key} is {shown}, and {LARGEST_NUMBER:,} is the most")
+        raise DataError(f"{key} is {shown}; it must be below {LARGEST_NUMBER:,}")
     return value

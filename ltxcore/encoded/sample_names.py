@@ -1,8 +1,8 @@
 """The paths of samples: `<root>/<folder>/<name>.safetensors`, and nowhere else.
 
-If a part of a name, with the ending behind it, is longer than a file system accepts, the file's name is shortened, and
-ends in a hash of the whole. The file's name follows from the sample's; the sample's name is known from the manifest and
-from the file's own header.
+If a part of a name, together with its extension, is longer than a file system accepts, the file's name is shortened,
+and ends in a hash of the whole. The file's name follows from the sample's; the sample's name is known from the manifest
+and from the file's own header.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
 
 
 def looks_shortened(stored: str) -> bool:
-    """Return whether a file's name, without its ending, may be that of a sample with a longer name."""
+    """Return whether a file's name, without its extension, may be that of a sample with a longer name."""
     longest = LONGEST_NAME - len(SUFFIX)
     # A letter of up to four bytes may have been cut, and is dropped whole.
     return len(stored) > FITS and any(SHORTENED.search(part) and len(os.fsencode(part)) > longest - 4 for part in stored.split("/"))
@@ -105,8 +105,8 @@ def legacy_text_name(name: str) -> str:
 
 
 def files_in(folder: Path) -> dict[str, File]:
-    """Find the samples whose files lie in a folder, by the file's name without its ending, sorted. If a sample has two
-    files, ours counts.
+    """Find the samples whose files lie in a folder, by the file's name without its extension, sorted. If a sample has
+    two files, ours counts.
 
     Raises:
         OSError: the folder, or one in it, cannot be read.
@@ -155,7 +155,7 @@ def _refuse_climbing(name: str, what: str) -> None:
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
-        raise DataError(f"the {what} name {name!a} has characters that no file's name can have") from None
+        raise DataError(f"the {what} name {name!a} contains characters that no file name can contain") from None
     path = Path(name)  # the system's own reading of the name, besides POSIX's: on Windows a backslash separates too
     parts = name.split("/")
     if path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name:

@@ -1,5 +1,5 @@
 """Storage of samples: one safetensors file per sample and folder, with the known facts in its header. A file is written
-whole or not at all, and with the same bytes every time.
+either completely or not at all, and with the same bytes every time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ MANIFESTS = "manifest*.jsonl"
 
 REDO = "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
 
-OWN = "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. No manifest says that `ltx preprocess` could."
+OWN = (
+    "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. "
+    "`ltx preprocess` cannot write it, because no manifest records how it was made."
+)
 
 DAMAGED = "is damaged: its bytes are not those that were written"
 
@@ -57,7 +60,7 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
         The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
 
     Raises:
-        DataError: the name leads out of the root, the tensors are not a sample, or the disk does not take them.
+        DataError: the name leads out of the root, the tensors are not a sample, or they cannot be written to disk.
     """
     path = sample_path(root, folder, name)
     length = entry.shape[0] if len(entry.shape) == 1 else 0
@@ -74,7 +77,9 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
     try:
         write_whole(path, data)
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
+        raise DataError(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="Free some space, or name another data root."
+        ) from error
     return sample.entry(len(data), checksum(data))
 
 
@@ -143,7 +148,7 @@ def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > LARGEST:
-            raise DataError(f"has {size:,} bytes, and a sample has {LARGEST:,} at most", where=str(path), remedy=redo(path))
+            raise DataError(f"has {size:,} bytes, but a sample has at most {LARGEST:,}", where=str(path), remedy=redo(path))
         return read_regular(path)
     except FileNotFoundError:
         raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
@@ -223,7 +228,7 @@ def _parse(data: bytes) -> Stored:
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise DataError(f"is not a sound safetensors file: {error}") from None
+        raise DataError(f"is a damaged safetensors file: {error}") from None
     told = header.get("__metadata__", {})
     try:
         rate = float(told["rate"]) if "rate" in told else None

@@ -32,7 +32,7 @@ def most_bytes(size: int) -> int:
 
 @attrs.frozen(eq=False)
 class Stored:
-    """A sample as it lies in its file.
+    """A sample as it is stored in its file.
 
     Attributes:
         kind: "latents" (tensor "latents", `[C, F, H, W]` or `[C, T, M]`), "mask" (tensor "mask", `[F, H, W]` or `[T]`),
@@ -129,7 +129,7 @@ def readable(name: str, tensor: Tensor) -> Tensor:
     except RuntimeError as error:  # such as two numbers packed in a byte
         if is_out_of_memory(error):
             raise
-        raise DataError(f"{name} is of type {kind}, which is not read") from None
+        raise DataError(f"{name} is of type {kind}, which is not supported") from None
 
 
 def _latents(latents: Tensor) -> tuple[Kind, str]:
@@ -143,19 +143,19 @@ def _mask(mask: Tensor) -> tuple[Kind, str]:
         raise DataError(f"a mask of shape {list(mask.shape)} is neither that of a video [F, H, W] nor of a sound [T]")
     low, high = float(mask.min()), float(mask.max())
     if low < 0.0 or high > 1.0:  # NaN passes here, and is reported with the other values that are not finite
-        raise DataError(f"the mask has values from {low:g} to {high:g}; 0 is generated, 1 is given")
+        raise DataError(f"the mask has values from {low:g} to {high:g}; they must lie between 0 (generated) and 1 (given)")
     return "mask", MODALITY_OF_MASK[mask.ndim]
 
 
 def _text(features: Mapping[str, Tensor], length: int) -> tuple[Kind, str]:
     if any(tensor.ndim != 2 for tensor in features.values()) or len({tensor.shape[0] for tensor in features.values()}) > 1:
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(features.items()))
-        raise DataError(f"text features are [l, E] with one l for every modality, not {shapes}")
+        raise DataError(f"text features must be [l, E] with the same l for every modality, not {shapes}")
     if any(tensor.shape[1] == 0 for tensor in features.values()):
-        raise DataError("text features without a number a token")
+        raise DataError("text features have no values per token")
     words = next(iter(features.values())).shape[0]
     if length < 1:
-        raise DataError("text features without the length that they are padded to")
+        raise DataError("text features do not say what length they are padded to")
     if length > LONGEST_TEXT:
         raise DataError(f"text features that are padded to {length:,} positions; {LONGEST_TEXT:,} is the most")
     if words > length:

@@ -175,9 +175,9 @@ def _wrong(path: Path, entry: Entry) -> Iterator[Problem]:
         yield from error.problems
         return
     if entry.finite and not held.finite:
-        yield Problem("holds NaN or infinite values, and its manifest says that it does not", str(path), redo(path))
+        yield Problem("holds NaN or infinite values, but its manifest says that it does not", str(path), redo(path))
     elif held.shape != entry.shape:
-        yield Problem(f"has the shape {list(held.shape)}, and its manifest says {list(entry.shape)}", str(path), redo(path))
+        yield Problem(f"has the shape {list(held.shape)}, but its manifest says {list(entry.shape)}", str(path), redo(path))
     elif entry.checksum and entry.checksum != held.checksum:
         yield Problem(DAMAGED, str(path), redo(path))
 

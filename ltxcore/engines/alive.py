@@ -101,7 +101,7 @@ def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> 
     silent = [rank for rank, (_, age) in there.items() if age > patience]
     if silent:
         said = [f"process {rank} of {len(beats)}, {_last_word(*there[rank])}" for rank in silent]
-        return Hang(tuple(silent), f"{'; '.join(said)}, gives no sign of life")
+        return Hang(tuple(silent), f"{'; '.join(said)}, shows no sign of life")
     known = {rank: beat for rank, (beat, _) in there.items() if beat is not None}
     stuck = {rank: beat for rank, beat in known.items() if beat.idle > patience * (LONGER if beat.is_long and not beat.waits else 1)}
     hung = {rank: beat for rank, beat in stuck.items() if not beat.waits}
@@ -114,7 +114,7 @@ def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> 
         said = [f"process {rank} at {_doing(beat)}" for rank, beat in stuck.items()]
         return Hang(
             tuple(stuck),
-            f"all {len(beats)} processes wait for one another for {spelled(min(b.idle for b in stuck.values()))}: {', '.join(said)}",
+            f"all {len(beats)} processes have waited for one another for {spelled(min(b.idle for b in stuck.values()))}: {', '.join(said)}",
         )
     return None
 

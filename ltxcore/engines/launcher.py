@@ -69,14 +69,18 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
             continue
         match = re.fullmatch(r"(\S+)(?:\s+slots\s*=\s*(\d{1,6}))?", line)
         if match is None or match[1] in found:
-            raise ConfigError(f'"{line}" is not a machine, or was named before', where=f"{path}:{number}", remedy="Write: NAME slots=N")
+            raise ConfigError(
+                f'"{line}" does not name a machine, or names one a second time', where=f"{path}:{number}", remedy="Write: NAME slots=N"
+            )
         found[match[1]] = int(match[2] or 1)
     slots = {processes} if processes is not None else set(found.values())
     if len(slots) != 1:
         what = (
-            "names no machine" if not found else f"gives machines different numbers of slots: {', '.join(map(str, sorted(found.values())))}"
+            "does not name any machine"
+            if not found
+            else f"gives machines different numbers of slots: {', '.join(map(str, sorted(found.values())))}"
         )
-        raise ConfigError(what, where=str(path), remedy="Write a line `NAME slots=N` for each, with one N.")
+        raise ConfigError(what, where=str(path), remedy="Write a line `NAME slots=N` for each, with the same N in all lines.")
     names = tuple(found)
     return Hosts(names, _here(names, path) if node_rank is None else node_rank, slots.pop())
 
@@ -176,9 +180,9 @@ class Passed:
 
 HINTS = {
     "SIGKILL": ", often by the kernel when memory runs out (`dmesg` says so)",
-    "SIGBUS": ", often since /dev/shm is full, or since a file grew shorter while it was read",
+    "SIGBUS": ", often because /dev/shm is full, or because a file was shortened while it was read",
     "SIGSEGV": ", by a fault in compiled code",
-    "SIGABRT": ", by a fault in compiled code that says why above",
+    "SIGABRT": ", by a fault in compiled code, which printed the reason above",
 }
 """For each signal, the usual reason why it ends a process."""
 

@@ -68,7 +68,7 @@ class Place:
         local = os.environ.get("LOCAL_RANK", "0")
         if not (rank.isdecimal() and size.isdecimal() and local.isdecimal() and int(rank) < int(size)):
             raise ConfigError(
-                f"RANK={rank} and WORLD_SIZE={size} name no share of the work",
+                f"RANK={rank} and WORLD_SIZE={size} do not describe a process of a run",
                 where="environment",
                 remedy="Let a launcher set them, such as torchrun, or unset both.",
             )
@@ -120,7 +120,7 @@ class Processes:
         except (DistError, ValueError) as error:
             at = f"{os.environ.get('MASTER_ADDR', 'MASTER_ADDR')}:{os.environ.get('MASTER_PORT', 'MASTER_PORT')}"
             raise ProcessError(
-                f"process {place.rank} does not find the other {place.world_size - 1} at {at}: {_first_line(error)}",
+                f"process {place.rank} cannot reach the other {place.world_size - 1} at {at}: {_first_line(error)}",
                 remedy="Start all of them, with the same MASTER_ADDR and MASTER_PORT, or let `ltx launch` or torchrun do it.",
             ) from error
         # A launch may run several run files one after the other; each gets its own keys.
@@ -229,7 +229,7 @@ class Processes:
             lost = [1 - self.rank] if self.world_size == 2 and not is_loss_of_store(error) else []
         who = f"process {', '.join(map(str, lost))}" if lost else "a process"
         return ProcessError(
-            f"{who} of {self.world_size} ended without a word (killed, or out of memory), so this run ends", remedy=goes_on()
+            f"{who} of {self.world_size} ended without a message (it was killed, or ran out of memory), so this run ends", remedy=goes_on()
         )
 
     def _wait(self, key: str, rank: int) -> bytes:
@@ -265,7 +265,7 @@ def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None)
     began = time.monotonic()
     while not store.check([key]):
         if limit is not None and time.monotonic() - began > limit:
-            raise ProcessError(f"{whom} did not respond within {spelled(limit)}", remedy="Look at what it does.")
+            raise ProcessError(f"{whom} did not respond within {spelled(limit)}", remedy="Check what it is doing.")
         time.sleep(POLL)
     return store.get(key)
 

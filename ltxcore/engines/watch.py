@@ -171,7 +171,7 @@ class Watch:
         holder = "the launcher" if "TORCHELASTIC_RUN_ID" in os.environ else "process 0"
         return Hang(
             () if holder == "the launcher" or self.rank == 0 else (0,),
-            f"{holder}, by which the processes of this run meet, has given no sign of life for {spelled(now - self._reached)}",
+            f"{holder}, which connects the processes of this run, has given no sign of life for {spelled(now - self._reached)}",
         )
 
     def _orphaned(self) -> None:

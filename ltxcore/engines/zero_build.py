@@ -104,7 +104,7 @@ def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]
     if not config["zero_force_ds_cpu_optimizer"]:
         return own
     if type(own) is not torch.optim.AdamW:
-        what = f'zero_force_ds_cpu_optimizer takes AdamW, and optimization.optimizer_type is "{run.optimization.optimizer_type}"'
+        what = f'zero_force_ds_cpu_optimizer requires AdamW, but optimization.optimizer_type is "{run.optimization.optimizer_type}"'
         raise ConfigError(what, where=str(run.engine.deepspeed_config), remedy="Set it to false.")
     groups = [{name: group[name] for name in ("params", "lr", "betas", "eps", "weight_decay")} for group in own.param_groups]
     optimizer: Optimizer = deepspeed().ops.adam.DeepSpeedCPUAdam(groups, adamw_mode=True)
@@ -127,11 +127,11 @@ def _accepted(config: Config, user: Path | None) -> None:
     except ValidationError as error:
         found = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
         raise ConfigError.of(
-            Problem(f"DeepSpeed does not take zero_optimization{'.' if key else ''}{key}: {said}", where, "Fix or remove it.")
+            Problem(f"DeepSpeed does not accept zero_optimization{'.' if key else ''}{key}: {said}", where, "Fix or remove it.")
             for key, said in found
         ) from error
     except (ValueError, TypeError, AssertionError) as error:
-        raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=where, remedy="Fix the file.") from error
+        raise ConfigError(f"DeepSpeed does not accept this configuration: {error}", where=where, remedy="Fix the file.") from error
 
 
 def compiled(config: Config) -> list[str]:
@@ -162,6 +162,6 @@ def _check_compiled(config: Config) -> None:
             missing = ["the headers of libaio" if builder == "AsyncIOBuilder" else "what its compilation needs"]
         if missing:
             raise ConfigError(
-                f"{what} ({key}) is compiled on first use, and here {' and '.join(missing)} cannot be found",
+                f"{what} ({key}) is compiled on first use, but here {' and '.join(missing)} cannot be found",
                 remedy=f"Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or write {without} there.",
             )

@@ -89,7 +89,9 @@ class Wanted:
 
     @classmethod
     def of(cls, run: RunFile, world_size: int | None) -> Wanted:
-        """Take the values from a run file for a number of processes; with None, neither that number nor the global batch is known yet."""
+        """Take the values from a run file for a number of processes; None means that neither this number nor the global
+        batch is known yet.
+        """
         table = run.optimization
         return cls(
             batch_size=table.batch_size,
@@ -155,7 +157,7 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     for path, value, said in _decided(wanted, stage):
         found = _get(config, path)
         if found not in (None, AUTO) and not _equal(found, value):
-            what = f"{'.'.join(path)} is {json.dumps(found)}, and {said}"
+            what = f"{'.'.join(path)} is {json.dumps(found)}, but {said}"
             problems.append(Problem(what, where, 'Make them equal, or write "auto" in the DeepSpeed configuration.'))
         _set(config, path, value)
     problems.extend(_other_optimizer(config, wanted, where))
@@ -168,7 +170,10 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     if wanted.world_size is None:
         config.pop("train_batch_size", None)
     left = [".".join(path) for path, value in _leaves(config) if value == AUTO and path != ("data_types", "keep_in_fp32_modules")]
-    problems.extend(Problem(f'{key} is "auto", which nothing in the run file fills', where, "Write a value, or remove it.") for key in left)
+    problems.extend(
+        Problem(f'{key} is "auto", but nothing in the run file provides a value for it', where, "Write a value, or remove it.")
+        for key in left
+    )
     if problems:
         raise ConfigError.of(problems)
     config.setdefault("steps_per_print", FORGOTTEN_PRINTS)
@@ -231,7 +236,7 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
     if isinstance(optimizer, dict):
         kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})
         if str(kind).lower() not in (AUTO, wanted.optimizer, *(["adam"] if wanted.optimizer == "adamw" else [])):
-            what = f'optimizer.type is "{kind}", and optimization.optimizer_type is "{wanted.optimizer}"'
+            what = f'optimizer.type is "{kind}", but optimization.optimizer_type is "{wanted.optimizer}"'
             yield Problem(what, where, "Make them agree, or remove optimizer.")
         own = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, **wanted.optimizer_params}
         keys = {
@@ -242,13 +247,13 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
         for name, value in params.items():
             if name in own and value != AUTO and not _equal(value, own[name]):
                 said = f"{keys[name]} is {json.dumps(own[name])}"
-                yield Problem(f"optimizer.params.{name} is {json.dumps(value)}, and {said}", where, 'Make them equal, or write "auto".')
+                yield Problem(f"optimizer.params.{name} is {json.dumps(value)}, but {said}", where, 'Make them equal, or write "auto".')
             elif name not in {*own, "torch_adam", "adam_w_mode"}:
                 yield Problem(f"optimizer.params.{name} is not used", where, "Remove it.")
     if isinstance(scheduler, dict):
         kind = scheduler.get("type", AUTO)
-        what = f'scheduler.type is "{kind}", and optimization.scheduler_type is "{wanted.schedule}"'
-        yield Problem(what, where, "Remove scheduler: the schedule is the run file's.")
+        what = f'scheduler.type is "{kind}", but optimization.scheduler_type is "{wanted.schedule}"'
+        yield Problem(what, where, "Remove scheduler: the run file sets the schedule.")
 
 
 def _fill_sizes(config: Config, width: int) -> None:
@@ -272,14 +277,14 @@ def _offload(config: Config, wanted: Wanted, problems: list[Problem], where: str
     zero = config["zero_optimization"]
     parts = {"none": (), "optimizer": ("offload_optimizer",), "all": ("offload_optimizer", "offload_param")}[wanted.offload]
     if "offload_param" in parts and zero["stage"] < 3:
-        what = f'engine.offload = "all" moves weights, which only stage 3 divides, and the stage is {zero["stage"]}'
+        what = f'engine.offload = "all" moves weights, which only stage 3 shards, but the stage is {zero["stage"]}'
         problems.append(Problem(what, "", 'Use "optimizer", or stage 3.'))
     for part in parts:
         device = _get(zero, (part, "device"))
         if device in (None, AUTO):
             zero[part] = {**(zero.get(part) or {}), "device": "cpu"}
         elif device == "none":
-            what = f'zero_optimization.{part}.device is "none", and engine.offload is "{wanted.offload}"'
+            what = f'zero_optimization.{part}.device is "none", but engine.offload is "{wanted.offload}"'
             problems.append(Problem(what, where, "Make them agree, or remove one."))
 
 

@@ -24,17 +24,17 @@ used, not more precise values.
 
 def _at_least_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
     if not value >= 0:
-        raise ValueError(f"{field.name} is {value:g}; it is at least 0")
+        raise ValueError(f"{field.name} is {value:g}; it must be at least 0")
 
 
 def _above_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
     if not 0 < value < math.inf:
-        raise ValueError(f"{field.name} is {value:g}; it is above 0")
+        raise ValueError(f"{field.name} is {value:g}; it must be above 0")
 
 
 def _in_unit(_: object, field: attrs.Attribute[float], value: float) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{field.name} is {value:g}; it lies between 0 and 1")
+        raise ValueError(f"{field.name} is {value:g}; it must lie between 0 and 1")
 
 
 def _check_range(low: float, high: float) -> None:
@@ -65,7 +65,7 @@ class ShiftedLogitNormal:
     def __attrs_post_init__(self) -> None:
         _check_range(self.min_value, self.max_value)
         if self.max_value < self.eps:
-            raise ValueError(f"max_value {self.max_value:g} is below eps {self.eps:g}, the smallest sigma there is")
+            raise ValueError(f"max_value {self.max_value:g} is below eps {self.eps:g}, the smallest possible sigma")
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
         """Draw noise levels `[B]` float32 for a modality of `tokens` target tokens.
@@ -106,7 +106,9 @@ class Uniform:
     shift: float = attrs.field(
         default=1.0,
         validator=_above_zero,
-        metadata={"help": "1 draws all alike; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise"},
+        metadata={
+            "help": "1 draws all sigmas equally often; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise"
+        },
     )
 
     def __attrs_post_init__(self) -> None:

@@ -141,7 +141,7 @@ def write_dump(path: Path, seen: Sequence[Seen], run_file: str) -> None:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another file.") from error
+        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Free some space, or name another file.") from error
 
 
 def tensors_of(seen: Seen) -> Iterator[tuple[str, Tensor]]:

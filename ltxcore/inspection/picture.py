@@ -74,7 +74,7 @@ def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
     try:
         write_whole(path, picture(seen, title))
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another file.") from error
+        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Free some space, or name another file.") from error
 
 
 def picture(seen: Sequence[Seen], title: str) -> bytes:
@@ -99,9 +99,9 @@ def _draw_key(canvas: Canvas) -> None:
             canvas.box(x + column, canvas.y, x + column + 1, canvas.y + 22, _mixed(low, high, column / 29))
         x = canvas.text(x + 38, canvas.y, name) + 32
     canvas.box(x, canvas.y + 8, x + 30, canvas.y + 8 + STRIP, COUNTED)
-    canvas.text(x + 38, canvas.y, "counts in the loss: the thicker, the more of it")
+    canvas.text(x + 38, canvas.y, "counts in the loss; a thicker line counts more")
     canvas.y += 34
-    said = "Noise: generated tokens have the timestep sigma, a token of which a is given (1 - a) x sigma, all others 0."
+    said = "Noise: the timestep is sigma for generated tokens, (1 - a) x sigma for tokens given by an amount a, and 0 for all others."
     canvas.text(MARGIN, canvas.y, said, size=17, colour=FAINT)
     canvas.y += 38
 

@@ -1,4 +1,4 @@
-"""Writing of media files that appear whole or not at all."""
+"""Writing of media files that appear either complete or not at all."""
 
 from __future__ import annotations
 

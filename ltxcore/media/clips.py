@@ -33,7 +33,9 @@ _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 
 @attrs.define(eq=False)
 class Memory:
-    """Memory that is used again for the pixels of each clip; allocating it anew would take about a third of the time of a resize."""
+    """Memory that is reused for the pixels of each clip; allocating it anew would take about a third of the time of a
+    resize.
+    """
 
     _held: Tensor = attrs.field(factory=lambda: torch.empty(0, dtype=torch.uint8))
 
@@ -67,8 +69,8 @@ def read_clip(
         path: the file.
         max_frames: the most frames to read; None for all.
         last: whether to read the last frames instead of the first.
-        resize: the function to the height and width of the result; None for those that it is shown with. Frames are
-            resized one by one, so that no more than the result is held.
+        resize: a function that returns the height and width of the result; None for those that it is shown with. Frames
+            are resized one by one, so that no more than the result is held.
         threads: the decoder's threads; None for one per processor.
         memory: the memory that the pixels of up to `max_frames` are written to, and stay in until the next clip is read
             into it; None for memory of their own.

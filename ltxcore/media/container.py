@@ -54,8 +54,8 @@ def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a path that is not a whole media file before a library opens it, which might wait for it, follow it to other
-    files, or play only a part.
+    """Refuse a path that is not a complete media file before a library opens it, which might wait for it, follow it to
+    other files, or play only a part.
 
     Raises:
         DataError: there is no such file, it is a folder, a pipe or a device, may not be read, leads to other files, or
@@ -80,7 +80,7 @@ def check_whole(path: Path) -> None:
         what, remedy = found
         raise DataError(f"this is {what}, which is not itself a medium", where=where, remedy=remedy)
     if short:
-        raise DataError("this file is cut short: it ends before its own header says", where=where, remedy="Copy or download it again.")
+        raise DataError("this file is cut short: it ends earlier than its header says", where=where, remedy="Copy or download it again.")
 
 
 def _open(file: Any, quick: bool) -> Any:
@@ -143,7 +143,7 @@ def _not_media(where: str) -> DataError:
     return DataError(
         "this is not a clip, a sound or an image that can be read",
         where=where,
-        remedy="Play it to see whether it is whole, and convert it to MP4, WAV or PNG.",
+        remedy="Play it to see whether it is intact, and convert it to MP4, WAV or PNG.",
     )
 
 
@@ -223,9 +223,9 @@ def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]
     if not streams or any(stream.codec_context is not None for stream in streams):
         return None
     return DataError(
-        f"the codec {_codec(container, streams[0])} of its {kind} is not known to this FFmpeg",
+        f"the codec {_codec(container, streams[0])} of its {kind} is not supported by this FFmpeg",
         where=str(path),
-        remedy="Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av",
+        remedy="Convert it to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av",
     )
 
 
@@ -244,7 +244,7 @@ def _codec(container: Any, stream: Any) -> str:
             av.logging.set_level(before)
     found = re.search(rf"Stream #0:{stream.index}\b[^\n]*?: (?:Video|Audio): (\S+?)(?:,| \((\S+?) /|\s|$)", told)
     if found is None:
-        return "of a name that it does not say"
+        return "(the file does not name it)"
     return f'"{found[2] if found[1] == "none" and found[2] else found[1]}"'
 
 

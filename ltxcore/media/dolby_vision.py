@@ -62,7 +62,7 @@ def refuse_unshowable(path: Path, container: Any, stream: Any) -> None:
     found = _found(path, str(container.format.name).split(","), stream)
     if found is None or found.can_be_shown:
         return
-    why = "whose colours (IPT-PQ-c2) no other decoder knows" if found.has_base else "of which this is the enhancement layer alone"
+    why = "whose colours (IPT-PQ-c2) only Dolby's decoders know" if found.has_base else "and this is only its enhancement layer"
     raise DataError(
         f"its video is Dolby Vision of profile {found.profile}, {why}: it has no base layer that can be shown",
         where=str(path),

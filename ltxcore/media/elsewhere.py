@@ -23,7 +23,7 @@ _DEVICES = frozenset({"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "video4linux2,
 _TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """The demuxers that render any text file as pictures of a terminal."""
 
-_NAME_THEM = "Name the files that it leads to."
+_NAME_THEM = "Name the files that it refers to."
 _LEADS = (
     (r"#extm3u", "a playlist (M3U, as HLS has them)"),
     (r"\[playlist\]", "a playlist (PLS)"),

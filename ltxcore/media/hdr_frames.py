@@ -100,9 +100,9 @@ def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
     tags = Tags.of(frame).beside(stream)
     if tags.matrix in _UNREAD and not _is_rgb(frame):
         raise DataError(
-            f"the colours of this file are written as {_UNREAD[tags.matrix]}, which is not read",
+            f"the colours of this file are encoded as {_UNREAD[tags.matrix]}, which is not supported",
             where=where,
-            remedy="Encode it again with another colour matrix, that of BT.2020 (bt2020nc) or BT.709.",
+            remedy="Encode it again with the colour matrix of BT.2020 (bt2020nc) or BT.709.",
         )
     if not tags.is_hdr:
         return None

@@ -66,7 +66,7 @@ class Photo:
         """The average pictures per second; None for a single picture.
 
         Raises:
-            DataError: no picture is shown for any time.
+            DataError: the pictures have no duration.
         """
         if self.is_image:
             return None

@@ -15,7 +15,7 @@ from ltxcore.media.hdr import Signal
 from ltxcore.media.hdr_frames import HdrPictures, Tags, signal_of
 
 Resize = Callable[[int, int], tuple[int, int]]
-"""A function from the height and width of a picture as shown to the wanted height and width; all in pixels."""
+"""A function that turns the height and width of a picture as shown into those that are wanted; all in pixels."""
 
 Hdr = Literal["bt709", "keep"]
 """The treatment of HDR pictures: converted to BT.709, or with their numbers kept as if they were BT.709, which looks flat and pale."""
@@ -34,7 +34,7 @@ class Rendering:
 
     Attributes:
         alpha_color: the color that is seen through transparent pixels.
-        hdr: what becomes of HDR pictures.
+        hdr: how HDR pictures are converted.
     """
 
     alpha_color: Color = BLACK

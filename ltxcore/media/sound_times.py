@@ -134,8 +134,8 @@ def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slac
 
 
 def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction) -> Fraction:
-    """Make a hole as exact as possible: if stamps are coarser than samples and the hole may be a whole number of
-    frames, as after lost packets, it is taken to be.
+    """Make the length of a hole as exact as possible: if stamps are coarser than samples and the hole may be a whole
+    number of frames, as after lost packets, it is rounded to one.
     """
     count = round(off / before.length) if before.length else 0
     if tick > 1 and count >= 1 and each.length == before.length and abs(off - count * before.length) <= tick:
@@ -160,7 +160,7 @@ def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -
         begin, count = origin, 0
         for frame in chain([first], frames):
             if int(frame.sample_rate) != rate or int(frame.layout.nb_channels) != channels:
-                raise damaged(path, "its audio changes rate or channels on the way")
+                raise damaged(path, "its audio changes its rate or channels part of the way through")
             seconds = _seconds(frame)
             if begin is None and seconds is not None:
                 begin = seconds - Fraction(count, rate)

@@ -140,13 +140,15 @@ def samples_of(frame: Any) -> Tensor:
 
 
 def write_sound(path: Path, sound: Sound) -> None:
-    """Write audio as WAV, 16 bits a sample; values outside [-1, 1] are clipped. The file appears whole or not at all.
+    """Write audio as WAV, 16 bits per sample; values outside [-1, 1] are clipped. The file appears either complete or
+    not at all.
 
     Raises:
-        DataError: the ending is not .wav, there are no samples, samples are not numbers, or the file cannot be written.
+        DataError: the extension is not .wav, there are no samples, samples are not numbers, or the file cannot be
+            written.
     """
     if path.suffix.lower() != ".wav":
-        raise DataError(f'sounds are not written as "{path.suffix}"', where=str(path), remedy="Use .wav.")
+        raise DataError(f'a sound cannot be written as "{path.suffix}"', where=str(path), remedy="Use .wav.")
     _check(sound, path)
     scaled = (sound.samples.to(torch.float64) * _FULL_SCALE["s16"]).round().clamp(-(2**15), 2**15 - 1)
     content = scaled.to(torch.int16).T.contiguous().numpy().astype("<i2").tobytes()
@@ -161,16 +163,16 @@ def add_sound(container: Any, sound: Sound, path: Path) -> Any:
     """Add an AAC track for `sound` to an output container.
 
     Raises:
-        DataError: AAC does not support the rate or the number of channels, there are no samples, or samples are no
+        DataError: AAC does not support the rate or the number of channels, there are no samples, or samples are not
             numbers.
     """
     _check(sound, path)
     channels = int(sound.samples.shape[0])
     if sound.rate not in AAC_RATES:
         raise DataError(
-            f"a sound of {sound.rate} samples a second cannot be written as AAC",
+            f"a sound of {sound.rate} samples per second cannot be written as AAC",
             where=str(path),
-            remedy=f"AAC has {', '.join(map(str, AAC_RATES))} samples a second.",
+            remedy=f"AAC supports {', '.join(map(str, AAC_RATES))} samples per second.",
         )
     if channels not in AAC_LAYOUTS:
         raise DataError(

@@ -177,7 +177,7 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
     if b and c and not a and not d:
         return Turn(True, c < 0, b < 0)
     raise DataError(
-        "this clip is to be shown turned by an angle that is not a multiple of 90 degrees",
+        "this clip is to be shown rotated by an angle that is not a multiple of 90 degrees",
         where=str(path),
         remedy="Encode it again, upright.",
     )

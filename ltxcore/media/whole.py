@@ -24,8 +24,8 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def is_cut_short(path: Path) -> bool:
-    """Return whether a WAV or AVI, MP4, MOV, AVIF or HEIC, Ogg, Matroska or WebM, or JPEG file ends before its own
-    structure does; False for every other format, such as MP3 and MPEG-TS, which do not know their length.
+    """Return whether a WAV or AVI, MP4, MOV, AVIF or HEIC, Ogg, Matroska or WebM, or JPEG file ends earlier than its
+    own structure says; False for every other format, such as MP3 and MPEG-TS, which do not state their length.
 
     Raises:
         OSError: it cannot be read.

@@ -33,11 +33,11 @@ depend on where memory happens to lie.
 def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
     """Write a clip as MP4 (H.264 tagged as BT.709, and AAC for the sound) at its exact rate, or a clip of one frame as PNG or JPEG.
 
-    The file appears whole or not at all.
+    The file appears either complete or not at all.
 
     Raises:
-        DataError: the ending is none of these, there are no frames, the sizes are odd (H.264), there is more than one
-            frame or audio (images), AAC does not support the audio, or the file cannot be written.
+        DataError: the extension is none of these, there are no frames, the sizes are odd (H.264), there is more than
+            one frame or audio (images), AAC does not support the audio, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     if clip.frames.shape[0] == 0:
@@ -47,7 +47,7 @@ def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
     elif suffix == ".mp4":
         _write_mp4(path, clip, sound)
     else:
-        raise DataError(f'clips are not written as "{suffix}"', where=str(path), remedy="Use .mp4, or .png or .jpg for a single frame.")
+        raise DataError(f'a clip cannot be written as "{suffix}"', where=str(path), remedy="Use .mp4, or .png or .jpg for a single frame.")
 
 
 def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
@@ -56,7 +56,7 @@ def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
     count = int(clip.frames.shape[0])
     if count > 1 or sound is not None:
         held = f"{count} frame{'s' if count > 1 else ''}{' and sound' if sound is not None else ''}"
-        raise DataError(f"an image holds one frame and no sound, this clip has {held}", where=str(path), remedy="Write it as .mp4.")
+        raise DataError(f"an image holds one frame and no sound, but this clip has {held}", where=str(path), remedy="Write it as .mp4.")
     name, pixels = _IMAGE_CODECS[path.suffix.lower()]
     codec = av.CodecContext.create(name, "w")
     codec.height, codec.width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
@@ -83,8 +83,8 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
     """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the
     memory of one frame.
 
-    Odd sizes are written too, with full color (4:4:4), which not every player shows. The file appears whole or not at
-    all.
+    Odd sizes are written too, with full color (4:4:4), which not every player shows. The file appears either complete
+    or not at all.
 
     Raises:
         DataError: there are no frames, AAC does not support the audio, or the file cannot be written.

@@ -90,7 +90,8 @@ class Base:
         without reading any tensor.
 
         Raises:
-            CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that is not read.
+            CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that
+                is not supported.
         """
         if self.checkpoint is not None:
             check_tensors(self.checkpoint, blueprint_of_config(self.transformer, self.info.name).shapes)

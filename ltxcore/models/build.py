@@ -56,9 +56,7 @@ def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule
         CheckpointError: it has settings that the model does not support.
     """
     if not modalities or not modalities <= set(MODALITIES):
-        raise ConfigError(
-            f"a model cannot be loaded for the modalities {sorted(modalities)}", remedy='There are "video", "audio" and the two together.'
-        )
+        raise ConfigError(f"a model cannot be loaded for the modalities {sorted(modalities)}", remedy='Use "video", "audio" or both.')
     model = meta_model(official, info.name)
     blueprint = blueprint_of(model)
     return LTXBackbone(Transformer(model, modalities, rule=rule), modalities=modalities, info=info, blueprint=blueprint)
@@ -85,7 +83,7 @@ def fill(
             values = tensor(name)
             values = values if dtype is None else values.to(dtype)
             if values.shape != empty.shape:
-                raise ValueError(f"{name} is {tuple(values.shape)} and should be {tuple(empty.shape)}")
+                raise ValueError(f"{name} is {tuple(values.shape)}, but should be {tuple(empty.shape)}")
             module.register_parameter(own, Parameter(values))
         if not isinstance(module, nn.Linear):
             continue

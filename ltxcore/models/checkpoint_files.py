@@ -87,8 +87,8 @@ def open_checkpoint(model_path: str) -> Checkpoint:
     """Read the header of a base model's file or folder, and find the transformer in it.
 
     Raises:
-        ConfigError: the path is neither, or is a folder with more than one model to choose from.
-        CheckpointError: the file is incomplete, holds no transformer, or holds unknown things.
+        ConfigError: the path is neither a file nor a folder, or is a folder with more than one model to choose from.
+        CheckpointError: the file is incomplete, holds no transformer, or holds unknown tensors.
     """
     path = located(model_path)
     return _open_folder(path) if path.is_dir() else _open_file(path)
@@ -105,7 +105,7 @@ def located(model_path: str) -> Path:
         return TINY_BASE
     path = Path(model_path)
     if not is_file(path) and not is_folder(path):
-        raise ConfigError("model_path names no file", where=model_path, remedy='Check the path, or use "tiny".')
+        raise ConfigError("model_path does not name a file", where=model_path, remedy='Check the path, or use "tiny".')
     return _transformer_folder(path) if path.is_dir() else path
 
 
@@ -122,13 +122,13 @@ def _transformer_folder(path: Path) -> Path:
         raise CheckpointError(
             f'this folder has neither a folder "{TRANSFORMER}" nor a config.json',
             where=str(path),
-            remedy="Name a safetensors file in the official layout, or a whole folder in the layout of diffusers.",
+            remedy="Name a safetensors file in the official layout, or a complete folder in the layout of diffusers.",
         )
     if generation_of(official_config(read_json(found / "config.json"), str(found / "config.json"))) == _ONLY_DISTILLED:
         raise ConfigError(
-            f'"{TRANSFORMER}" of LTX-{_ONLY_DISTILLED} is the distilled model, and the one to train, "{WHOLE_TRANSFORMER}", is not there',
+            f'"{TRANSFORMER}" of LTX-{_ONLY_DISTILLED} is the distilled model, but the one to train, "{WHOLE_TRANSFORMER}", is missing',
             where=str(path),
-            remedy=f"Download {WHOLE_TRANSFORMER} too; or name {found} itself, to train the distilled one all the same.",
+            remedy=f"Download {WHOLE_TRANSFORMER} too; or, to train the distilled model anyway, name {found} itself.",
         )
     return found
 
@@ -144,7 +144,7 @@ def _open_file(path: Path) -> Checkpoint:
         )
     foreign = [name for name in header.slots if not name.startswith((prefix, *_OTHER_PARTS))]
     if foreign:
-        raise CheckpointError(f"it holds tensors that are part of no known model: {listed(foreign)}", where=str(path))
+        raise CheckpointError(f"it holds tensors that do not belong to any known model: {listed(foreign)}", where=str(path))
     names = [name.removeprefix(prefix) for name in header.slots if name.startswith(prefix)]
     own = {name: prefix + name for name in names if not name.startswith(_CONNECTOR_NAMES)}
     transformer_config(header.metadata, str(path))  # this reports what is wrong with the file
@@ -181,11 +181,11 @@ def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
         shown = listed(_spelled(checkpoint, unexpected))
         problems.append(Problem(f"{len(unexpected)} tensors are not part of the model: {shown}", checkpoint.where))
     if wrong:
-        shapes_shown = (f"{name} is {list(found[name])} and should be {list(expected[name])}" for name in wrong)
+        shapes_shown = (f"{name} is {list(found[name])}, but should be {list(expected[name])}" for name in wrong)
         problems.append(Problem(f"{len(wrong)} tensors have the wrong shape: {listed(shapes_shown)}", checkpoint.where))
     packed = [f"{name} ({dtypes[stored]})" for name, stored in sorted(checkpoint.stored.items()) if not dtypes[stored].is_floating_point]
     if packed:
-        what = f"{len(packed)} tensors are packed, which is not read: {listed(packed)}"
+        what = f"{len(packed)} tensors are packed, which is not supported: {listed(packed)}"
         problems.append(Problem(what, checkpoint.where, "Use the bf16 file, and quantization under [acceleration]."))
     if problems:
         raise CheckpointError.of(problems)
@@ -200,5 +200,5 @@ def _other_generation(checkpoint: Checkpoint, expected: Mapping[str, object], fo
     says, has = generation_of_tensors(expected.keys()), generation_of_tensors(found.keys())
     if says == has:
         return []
-    what = f"its tensors are those of LTX-{has}, and its configuration says LTX-{says}"
+    what = f"its tensors are those of LTX-{has}, but its configuration says LTX-{says}"
     return [Problem(what, checkpoint.where, "Download the file again, with the configuration that belongs to it.")]

@@ -78,7 +78,7 @@ class Connectors:
         if features is None or features.shape[-1] != width:
             found = "there are none" if features is None else f"these have {features.shape[-1]}"
             raise DataError(
-                f"the text features of this model have {width} values per token for {name}, and {found}",
+                f"the text features of this model have {width} values per token for {name}, but {found}",
                 remedy="They were made for another model: run `ltx preprocess` again with this one.",
             )
         if features.shape[1] % count:
@@ -225,7 +225,7 @@ def _folder_arguments(told: Mapping[str, Any], modality: str, where: str) -> dic
 def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> list[Problem]:
     missing, foreign = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     wrong = [
-        f"{name} is {list(found[name])} and should be {list(expected[name])}"
+        f"{name} is {list(found[name])}, but should be {list(expected[name])}"
         for name in sorted(expected.keys() & found.keys())
         if expected[name] != found[name]
     ]

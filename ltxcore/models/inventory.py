@@ -171,7 +171,9 @@ def _of_folder(path: Path) -> Inventory:
     folders = [path] if (path / "config.json").is_file() else [path / name for name in _FOLDERS if (path / name / "config.json").is_file()]
     if not folders:
         raise CheckpointError(
-            "this folder holds no model: it has neither a config.json nor a folder of a part", where=str(path), remedy="Name another."
+            "this folder holds no model: it has neither a config.json nor a folder of a part",
+            where=str(path),
+            remedy="Name another folder.",
         )
     configs = {folder: read_json(folder / "config.json") for folder in folders}
     transformers = [told for told in configs.values() if told.get("_class_name") == _TRANSFORMER]

@@ -63,7 +63,7 @@ def load_backbone(
     offloaded: int = 0,
     with_connectors: bool = True,
 ) -> LTXBackbone:
-    """Load a backbone with the weights of `modalities` in `dtype`, reading each weight straight to where it stays.
+    """Load a backbone with the weights of `modalities` in `dtype`, reading each weight directly into its final place.
 
     Args:
         model_path: "tiny", "tiny-untrained", a file, or a folder.

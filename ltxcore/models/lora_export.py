@@ -102,9 +102,9 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
     if target.is_dir():
         raise ConfigError("this is a folder", where=str(target), remedy="Name the file to write.")
     if target.exists() and (not overwrite or target.samefile(source)):
-        what = "this is the file to export" if target.samefile(source) else "there is a file already"
+        what = "this is the file to export" if target.samefile(source) else "this file already exists"
         raise ConfigError(
-            what, where=str(target), remedy="Name another file to write." if overwrite else "Name another, or use --overwrite."
+            what, where=str(target), remedy="Name another file to write." if overwrite else "Name another file, or use --overwrite."
         )
 
 
@@ -130,4 +130,4 @@ def _check_same(path: Path, pairs: Mapping[str, tuple[Tensor, Tensor]], dtype: t
         for mine, written in zip(found[name], pair, strict=True)
     )
     if not same:
-        raise CheckpointError("what was written is not what was read back", where=where, remedy="Check the disk, and export it again.")
+        raise CheckpointError("the written file reads back differently", where=where, remedy="Check the disk, and export it again.")

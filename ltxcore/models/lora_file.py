@@ -84,7 +84,7 @@ def _whole(names: Iterable[str], tensor: Callable[[str], Tensor], where: str) ->
 def _magnitudes(found: Mapping[str, Mapping[str, Tensor]], said: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     magnitudes = {module: roles[MAGNITUDE].flatten() for module, roles in sorted(found.items()) if MAGNITUDE in roles}
     if said.get("use_dora") and not magnitudes:
-        raise CheckpointError("it says that it is a DoRA, and has no magnitudes", where=where, remedy="Export it again.")
+        raise CheckpointError("it says that it is a DoRA, but has no magnitudes", where=where, remedy="Export it again.")
     return magnitudes
 
 
@@ -97,7 +97,7 @@ def read_pairs(path: Path, where: str) -> Pairs:
     found = read_lora(path, where)
     if found.magnitudes:
         raise CheckpointError(
-            "it is a DoRA: beside A and B it has the lengths of the adapted rows, without which it is another model",
+            "it is a DoRA: besides A and B it holds the magnitudes of the adapted rows, and the result would be different without them",
             where=where,
             remedy="Use the file as it is, with diffusers.",
         )
@@ -113,16 +113,16 @@ def _problems(found: Mapping[str, Mapping[str, Tensor]], unknown: list[str], whe
     ]
     problems = []
     if scales:
-        what = f"it is a DoRA whose magnitudes are called dora_scale, which programs do not agree about: {listed(scales)}"
+        what = f"it is a DoRA whose magnitudes are called dora_scale, which programs interpret differently: {listed(scales)}"
         problems.append(Problem(what, where, f"Export it with {MAGNITUDE}, as diffusers does."))
     if others:
         problems.append(Problem(f"{len(others)} tensors are not part of a LoRA of this model: {listed(others)}", where))
     if broken:
-        problems.append(Problem(f"A and B are not both there, or do not fit each other, for {listed(broken)}", where))
+        problems.append(Problem(f"A or B is missing, or they do not fit each other, for {listed(broken)}", where))
     if halves:
-        problems.append(Problem(f"it is a DoRA, and magnitudes are missing for {listed(halves)}", where))
+        problems.append(Problem(f"it is a DoRA, but magnitudes are missing for {listed(halves)}", where))
     if not found and not unknown:
-        problems.append(Problem("it holds no tensor", where))
+        problems.append(Problem("it holds no tensors", where))
     return problems
 
 
@@ -161,7 +161,7 @@ def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any
 def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | None:
     """Return the alpha of all modules and whether it is divided by the square root of the rank; None if the metadata does not give it."""
     if said.get("alpha_pattern"):
-        raise CheckpointError("the LoRA needs alpha_pattern, which is not read", where=where, remedy="Export it as a plain LoRA.")
+        raise CheckpointError("the LoRA needs alpha_pattern, which is not supported", where=where, remedy="Export it as a plain LoRA.")
     alpha = said.get("lora_alpha")
     if alpha is None:
         return None

@@ -81,7 +81,7 @@ def check_generation(backbone: Described, path: Path) -> None:
     generation = read_header(path).metadata.get("generation", backbone.info.generation)
     if generation != backbone.info.generation:
         raise CheckpointError(
-            f"the LoRA was made for a model of generation {generation}, and the base is of generation {backbone.info.generation}",
+            f"the LoRA was made for a model of generation {generation}, but the base is of generation {backbone.info.generation}",
             where=str(path),
             remedy="Use the base model that the LoRA was trained on.",
         )
@@ -148,7 +148,7 @@ def _misfits(own: Mapping[str, int], found: LoraFile, dora: bool, where: str) ->
     if missing:
         problems.append(
             Problem(
-                f"{len(missing)} adapted modules are not in it: {listed(map(to_original, missing))}",
+                f"{len(missing)} adapted modules are missing from it: {listed(map(to_original, missing))}",
                 where,
                 "Set lora.target_modules to those of the file.",
             )
@@ -162,7 +162,7 @@ def _misfits(own: Mapping[str, int], found: LoraFile, dora: bool, where: str) ->
             )
         )
     if wider:
-        shown = (f"{to_original(n)} has rank {pairs[n][0].shape[0]} and here {own[n]}" for n in wider)
+        shown = (f"{to_original(n)} has rank {pairs[n][0].shape[0]}, but {own[n]} here" for n in wider)
         problems.append(
             Problem(
                 f"{len(wider)} modules have a greater rank: {listed(shown)}",
@@ -171,5 +171,5 @@ def _misfits(own: Mapping[str, int], found: LoraFile, dora: bool, where: str) ->
             )
         )
     if found.magnitudes and not dora:
-        problems.append(Problem("it is a DoRA, and the adapters here are not", where, "Set lora.use_dora = true."))
+        problems.append(Problem("it is a DoRA, but the adapters here are not", where, "Set lora.use_dora = true."))
     return problems

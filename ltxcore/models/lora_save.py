@@ -99,7 +99,7 @@ def check_lora(path: Path, shapes: Mapping[str, tuple[int, ...]], *, shown: Path
         out_in = shapes.get(f"{name}.weight")
         finite = all(bool(tensor.isfinite().all()) for tensor in (a, b, *([found.magnitudes[name]] if found.magnitudes else [])))
         if out_in != (b.shape[0], a.shape[1]):
-            problems.append(Problem(f"{to_original(name)} is {[b.shape[0], a.shape[1]]} and in the base {shape_shown(out_in)}", where))
+            problems.append(Problem(f"{to_original(name)} is {[b.shape[0], a.shape[1]]}, but in the base {shape_shown(out_in)}", where))
         elif not finite:
             problems.append(Problem(f"the adapter of {to_original(name)} has values that are not finite", where))
         elif not found.magnitudes and not bool((a.abs().amax(dim=1) * b.abs().amax(dim=0)).any()):
@@ -133,5 +133,5 @@ def _own_metadata(backbone: LTXBackbone, given: Mapping[str, str], path: Path) -
         own["use_dora"] = "true"
     clash = sorted(key for key in own.keys() & given.keys() if own[key] != given[key])
     if clash:
-        raise CheckpointError(f"metadata that the LoRA itself decides was given otherwise: {listed(clash)}", where=str(path))
+        raise CheckpointError(f"metadata that the LoRA determines was given with other values: {listed(clash)}", where=str(path))
     return own

@@ -77,8 +77,10 @@ def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
     stacked: Pairs = {}
     for lora, file in zip(loras, found, strict=True):
         if file.magnitudes:
-            remedy = "Use it alone, without a strength."
-            raise CheckpointError("it is a DoRA, which has no strength and adds to no other", where=str(lora.path), remedy=remedy)
+            remedy = "Use it alone and without a strength."
+            raise CheckpointError(
+                "it is a DoRA, which cannot have a strength or be combined with other LoRAs", where=str(lora.path), remedy=remedy
+            )
         for name, (a, b) in file.pairs.items():
             others_a, others_b = stacked.get(name, (a[:0], b[:, :0]))
             # B1 A1 + B2 A2 = [B1 B2] [A1; A2]
@@ -94,9 +96,9 @@ def _needed(backbone: LTXBackbone, path: Path) -> LoraFile:
     if not kept:
         streams = " and ".join(sorted({stream_of(name) for name in file.pairs} - {"cross"})) or "the attention between video and audio"
         raise CheckpointError(
-            f"the LoRA has no effect: its modules belong to {streams}, and {listed(sorted(backbone.modalities))} is generated",
+            f"the LoRA has no effect: its modules belong to {streams}, but {listed(sorted(backbone.modalities))} is generated",
             where=str(path),
-            remedy="Generate what it was trained for.",
+            remedy="Generate the modality that it was trained for.",
         )
     check_modules(backbone, kept, str(path))
     return attrs.evolve(file, pairs=kept, magnitudes={name: length for name, length in file.magnitudes.items() if name in kept})

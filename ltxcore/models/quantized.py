@@ -60,7 +60,7 @@ def quantization_of(name: str | None) -> Quantization | None:
     if name is None:
         return None
     if name not in NAMES:
-        raise ConfigError(f'"{name}" cannot be had: nothing stores weights in so few bits and trains on them', remedy='Use "nf4".')
+        raise ConfigError(f'"{name}" is not available: no package can train on weights stored in so few bits', remedy='Use "nf4".')
     if NAMES[name] == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             '"nf4" needs the package bitsandbytes, which is not installed',

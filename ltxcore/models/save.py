@@ -64,7 +64,7 @@ def save_full(
         CheckpointError: the backbone has adapters, the base is not the one it was loaded from, or the disk is full.
     """
     if adapters(backbone):
-        raise CheckpointError("a model with adapters is saved as a LoRA, not whole", where=str(path), remedy="Use save_lora.")
+        raise CheckpointError("a model with adapters is saved as a LoRA, not as a whole model", where=str(path), remedy="Use save_lora.")
     if base == UNTRAINED:
         _refuse_other_base(backbone, base, UNTRAINED)
         kept = _fresh(backbone, dtype)
@@ -122,7 +122,7 @@ def _fresh(backbone: LTXBackbone, dtype: torch.dtype) -> dict[str, Stored]:
 def _refuse_other_base(backbone: LTXBackbone, base: str, found: str) -> None:
     if found != backbone.fingerprint:
         raise CheckpointError(
-            f'the model was loaded from "{backbone.info.name}", and this is another base (its fingerprint differs)',
+            f'the model was loaded from "{backbone.info.name}", but this is another base (its fingerprint differs)',
             where=base,
             remedy="Name the file that the run was started from.",
         )

@@ -71,7 +71,7 @@ def resolve_targets(
     linears = backbone.blueprint.linears
     problems = [problem for pattern in patterns if (problem := _problem(pattern, linears, modalities)) is not None]
     if not patterns:
-        problems = [Problem("there is no LoRA target", "lora.target_modules", _choices(linears, modalities))]
+        problems = [Problem("there are no LoRA targets", "lora.target_modules", _choices(linears, modalities))]
     if problems:
         raise ConfigError.of(problems)
     present = sorted(m for m in linears if is_needed(m, modalities) and any(matches(m, p) for p in patterns))
@@ -90,10 +90,10 @@ def _problem(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -
     if any(is_needed(m, modalities) for m in found):
         return None
     if not found:
-        return Problem(f'the LoRA target "{pattern}" names no module', "lora.target_modules", _hint(pattern, linears, modalities))
+        return Problem(f'the LoRA target "{pattern}" does not match any module', "lora.target_modules", _hint(pattern, linears, modalities))
     streams = " and ".join(_STREAM_WORDS[s] for s in ("video", "audio", "cross") if s in {stream_of(m) for m in found})
     return Problem(
-        f'the LoRA target "{pattern}" names modules of {streams} only, and this run has {" and ".join(sorted(modalities))} only',
+        f'the LoRA target "{pattern}" matches only modules of {streams}, but this run has only {" and ".join(sorted(modalities))}',
         "lora.target_modules",
         _choices(linears, modalities),
     )
@@ -102,7 +102,7 @@ def _problem(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -
 def _hint(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -> str:
     inside = sorted({within_block(m) for m in linears if f".{pattern}." in f".{m}." and is_needed(m, modalities)})
     if inside:
-        return f"It is a group of modules. In it: {', '.join(inside)}."
+        return f"It is a group of modules; it contains: {', '.join(inside)}."
     suffixes = {s for m in linears if is_needed(m, modalities) for s in _suffixes(within_block(m))}
     return did_you_mean(pattern, suffixes) or _choices(linears, modalities)
 

@@ -103,7 +103,7 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
     text = metadata.get("config")
     if text is None:
         raise CheckpointError(
-            "its metadata has no configuration, without which its weights cannot be read",
+            "its metadata lacks the configuration, and its weights cannot be read without it",
             where=where,
             remedy='Use a file in the official layout, whose metadata has "config".',
         )

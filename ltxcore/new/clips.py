@@ -63,9 +63,9 @@ def look(path: Path, mode: Mode, phase: Phase) -> tuple[Clips, Overview]:
     seen = [sample for sample in found.data.samples if "video" not in mode.parts or "video" in sample.media]
     if not seen:
         raise DataError(
-            f"has no clips or pictures, which {mode.name} trains on",
+            f"contains no clips or pictures, which {mode.name} trains on",
             where=str(path),
-            remedy="Name other data, or a mode of sound: `ltx new` lists them.",
+            remedy="Name other data, or an audio mode: `ltx new` lists the modes.",
         )
     rates = Counter(float(info.rate) for info in found.infos if info.rate is not None)
     heard = [info.duration for info in found.infos if info.sound_rate is not None and info.duration is not None]

@@ -30,9 +30,10 @@ def at_once(mode: Mode) -> int:
 def steps_for(mode: Mode, purpose: Purpose, clips: Clips | None) -> tuple[str, str]:
     """Return the number of steps on a real model, as TOML, and the reason for it."""
     if clips is None:
-        return str(
-            purpose.steps
-        ), f"sees each of {at_once(mode) * purpose.steps // purpose.passes} clips about {purpose.passes} times; --data goes by yours"
+        return (
+            str(purpose.steps),
+            f"sees each of {at_once(mode) * purpose.steps // purpose.passes} clips about {purpose.passes} times; --data counts your own clips",
+        )
     wanted = purpose.passes * clips.trained / at_once(mode)
     steps = min(purpose.most, max(purpose.fewest, round(wanted / 100) * 100))
     times = round(steps * at_once(mode) / max(1, clips.trained))
@@ -54,16 +55,16 @@ def at_boundaries(by: By, clips: Clips) -> tuple[str, str]:
         right, bottom = max(32, int(width * 0.6) // 32 * 32), max(32, height // 2 // 32 * 32)
         return (
             f"[0, 0, {bottom}, {right}]",
-            f"y and x of its beginning, y and x of its end, in pixels; clips are fitted to {width} x {height} at least",
+            f"y1, x1, y2, x2 of the rectangle, in pixels; clips are resized to at least {width} x {height}",
         )
     frames = min((size.frames for size in clips.sizes if size.frames > 1), default=1)
     if by == "steps":
         shown = frames / clips.rate if clips.rate and frames > 1 else clips.seconds
         steps = max(1, min(MOST_SECONDS_GIVEN * STEPS_A_SECOND, int(min(clips.seconds or shown, shown) * STEPS_A_SECOND / 2)))
-        return str(steps), f"{steps / STEPS_A_SECOND:g} s, of {min(clips.seconds or shown, shown):.2g} s at least"
+        return str(steps), f"{steps / STEPS_A_SECOND:g} s of at least {min(clips.seconds or shown, shown):.2g} s"
     cells = max(1, min(MOST_GIVEN, ((frames - 1) // SCALE[0] + 1) // 2))
     given = SCALE[0] * (cells - 1) + 1 if by == "start" else SCALE[0] * cells
-    return str(cells), f"latent frames: {given} of {frames} frames at least"
+    return str(cells), f"latent frames: {given} of at least {frames} frames"
 
 
 def halved(sizes: Sequence[Bucket]) -> str:

@@ -61,7 +61,7 @@ MODELS: Mapping[str, Model] = MappingProxyType(
                 ("model_path", "/models/ltx-2.5-22b-dev-transformer-bf16.safetensors", "the transformer: dev, not distilled"),
                 ("text_encoder_path", "/models/ltx-2.5-text-encoder.safetensors", "Gemma 4 with the projections, in bf16"),
                 ("video_vae_path", "/models/ltx-2.5-video-vae-conv.safetensors", "the convolutional video VAE, not the diffusion decoder"),
-                ("audio_vae_path", "/models/ltx-2.5-audio-vae.safetensors", "the audio VAE, which holds the vocoder too"),
+                ("audio_vae_path", "/models/ltx-2.5-audio-vae.safetensors", "the audio VAE, which also holds the vocoder"),
             ),
         ),
     }

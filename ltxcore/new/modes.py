@@ -130,9 +130,9 @@ SOUND_REFERENCE = Given('{ type = "reference", latents_dir = "reference_audio_la
 CHECKPOINTING = Key("enable_gradient_checkpointing", "true")
 
 LITTLE_MEMORY = {
-    "lora": (Key("rank", "16", tiny="8", note="half the usual one"),),
+    "lora": (Key("rank", "16", tiny="8", note="half the usual rank"),),
     "optimization": (
-        Key("batch_size", "1", tiny="8", note="two of them are a step"),
+        Key("batch_size", "1", tiny="8", note="two micro-batches make one step"),
         Key("gradient_accumulation_steps", "2"),
         Key("optimizer_type", '"adamw8bit"', tiny='"adamw"'),
         CHECKPOINTING,
@@ -149,7 +149,7 @@ DIVIDED = {
     "engine": (
         Key("name", '"zero"'),
         Key("stage", "3", note="shards weights, gradients and optimizer state"),
-        Key("offload", '"none"', note='"optimizer": keeps it in CPU memory; "all": weights too'),
+        Key("offload", '"none"', note='"optimizer" keeps it in CPU memory; "all" keeps the weights there too'),
     ),
     "checkpoints": (Key("interval", "500", tiny="50", note="each has all weights and the optimizer state"),),
 }
@@ -176,19 +176,19 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "video_extend",
-                "Extend a video forward: its beginning is given; what follows is generated, and all of the audio.",
+                "Extend a video forward: its beginning is given; what follows and all of the audio are generated.",
                 _video(Given('{{ type = "prefix", temporal_boundary = {} }}', "8", tiny="2", by="start")),
                 targets=ATTENTION,
             ),
             Mode(
                 "video_suffix",
-                "Extend a video backward: its end is given; what comes before is generated, and all of the audio.",
+                "Extend a video backward: its end is given; what comes before and all of the audio are generated.",
                 _video(Given('{{ type = "suffix", temporal_boundary = {} }}', "8", tiny="1", by="end")),
                 targets=ATTENTION,
             ),
             Mode(
                 "v2v_ic",
-                "IC-LoRA, video to video: video is generated from a reference, such as its edges; now and then the first frame is given too.",
+                "IC-LoRA, video to video: video is generated from a reference, such as its edges; sometimes the first frame is given too.",
                 {"video": Part(True, (REFERENCE, Given('{ type = "first_frame", probability = 0.2 }')))},
                 purpose="ic-lora",
                 targets=OF_PICTURES,
@@ -208,14 +208,14 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "video_inpainting",
-                "Video inpainting: a mask marks what is given; the hole is generated, and all of the audio.",
+                "Video inpainting: a mask marks what is given; the hole and all of the audio are generated.",
                 _video(Given('{ type = "mask", mask_dir = "video_masks" }')),
                 targets=ATTENTION,
                 columns=("video_mask",),
             ),
             Mode(
                 "video_outpainting",
-                "Video outpainting: a rectangle is given; what surrounds it is generated, and all of the audio.",
+                "Video outpainting: a rectangle is given; its surroundings and all of the audio are generated.",
                 _video(
                     Given(
                         '{{ type = "spatial_crop", spatial_region = {} }}',

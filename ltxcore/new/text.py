@@ -104,8 +104,8 @@ def _heading(request: Request) -> Iterator[str]:
     run = f"ltx launch --num-gpus {mode.processes} {path}" if mode.processes > 1 else f"ltx run {path}"
     planned = f"ltx plan {path} --model {MODELS[request.model].planned} --gpus {mode.processes} --gpu-memory 80"
     told = [
-        (f"ltx check {path}", "all that is still to be filled in, or wrong"),
-        (planned, "whether it fits, and what would make it fit; needs neither weights nor clips"),
+        (f"ltx check {path}", "lists everything that is still to be filled in, or wrong"),
+        (planned, "says whether it fits, and what would make it fit; needs neither weights nor clips"),
         (run, ""),
     ]
     width = max(len(command) for command, _ in told)
@@ -132,7 +132,10 @@ def _model(request: Request) -> Iterator[str]:
 
 def _targets(mode: Mode) -> list[str]:
     return [
-        line(f"target_modules = {mode.targets}", "in both streams and in the attention between them" if mode.targets == ATTENTION else "")
+        line(
+            f"target_modules = {mode.targets}",
+            "in the video and audio streams and in the attention between them" if mode.targets == ATTENTION else "",
+        )
     ]
 
 
@@ -166,7 +169,7 @@ def _condition(request: Request, given: Given) -> tuple[str, str]:
         return given.text.format(given.tiny), f"the real model: {given.value}{why}"
     return given.text.format(
         given.value
-    ), f"latent frames{why}" if why else "y and x of its beginning, y and x of its end, in pixels of the clip as it is fitted"
+    ), f"latent frames{why}" if why else "y1, x1, y2, x2 of the rectangle, in pixels of the resized clip"
 
 
 def _keys(request: Request, table: str, usual: Iterable[Key], *, first: bool = False) -> list[str]:
@@ -189,7 +192,7 @@ def _key(request: Request, table: str, key: Key) -> str:
 
 
 def _rank(request: Request) -> Key:
-    why = "" if request.is_tiny else "what the LoRA can hold: 16 for little, 64 for much; its file grows with it"
+    why = "" if request.is_tiny else "capacity of the LoRA: 16 for little, 64 for much; a higher rank makes a larger file"
     return Key("rank", str(request.means.rank), tiny="16", why=why)
 
 
@@ -204,8 +207,8 @@ def _optimization(request: Request) -> Iterator[Key]:
     yield Key("steps", steps, why=why)
     own = {key.name: key for key in mode.keys.get("optimization", ())}
     note = own["batch_size"].note if "batch_size" in own else ""
-    yield Key("batch_size", "1", note=note, why="a clip at a time; more where `ltx plan` finds room")
-    yield Key("learning_rate", means.learning_rate, why=f"usual for {means.about}; take half of it where the validation loss soon rises")
+    yield Key("batch_size", "1", note=note, why="one clip at a time; raise it if `ltx plan` finds room")
+    yield Key("learning_rate", means.learning_rate, why=f"usual for {means.about}; halve it if the validation loss soon rises")
     yield Key("enable_gradient_checkpointing", "true", why="activations are computed twice instead of kept: less memory, more time")
 
 
@@ -220,28 +223,28 @@ def _checkpoints(request: Request) -> Iterator[Key]:
         return
     yield Key("interval", str(2 * _often(request)), why="at every second measurement of the validation loss")
     if request.clips is None or request.clips.held_out:
-        yield Key("keep_best", "true", why="the LoRA of the lowest validation loss is kept too, should the last have learned too much")
+        yield Key("keep_best", "true", why="also keeps the LoRA with the lowest validation loss, in case the last one has overfitted")
     else:
-        yield Key("keep_last_n", "4", why="nothing is held out, so the samples say whether an earlier LoRA is to be taken")
+        yield Key("keep_last_n", "4", why="nothing is held out, so let the samples tell you whether to use an earlier LoRA")
 
 
 def _data(request: Request) -> Iterator[str]:
     dataset, clips, mode = request.dataset, request.clips, request.mode
     if not dataset and mode.columns:
         row = ", ".join(f'"{column}": "..."' for column in ("audio" if "video" not in mode.parts else "video", *mode.columns, "caption"))
-        yield line('dataset = "clips.jsonl"', f"a line for each sample: {{{row}}}; paths begin where this file lies")
+        yield line('dataset = "clips.jsonl"', f"one line per sample: {{{row}}}; paths are relative to that file")
     elif not dataset:
         yield line(
             'dataset = "clips/"',
-            "a folder with a text beside each file, or a file that lists them; `ltx check clips/` shows what it is taken for",
+            "a folder with a text file beside each media file, or a file that lists them; `ltx check clips/` shows what is found",
         )
     else:
         yield f"dataset = {value_text(dataset)}"
     if request.is_demo:
         yield f"held_out = {mode.held_out}"
     elif clips is not None:
-        share = "about a tenth of the clips, never trained on: their loss shows whether it learns, or learns by heart"
-        none = f"{clips.count} are too few to spare one, so nothing shows whether they are learned by heart"
+        share = "about a tenth of the clips, never trained on: their loss shows whether the model learns or memorizes"
+        none = f"{clips.count} clips are too few to hold one out, so nothing shows whether they are memorized"
         yield line(f"held_out = {clips.held_out}", share if clips.held_out else none)
 
 
@@ -252,16 +255,14 @@ def _preprocessing(request: Request) -> Iterator[str]:
     if clips is not None and clips.sizes:
         smaller = halved(clips.sizes)
         said = (
-            f"about the size of the clips; a quarter of the memory for tokens, and faster: {smaller}"
-            if smaller
-            else "the size of the clips"
+            f"roughly the size of the clips; for a quarter of the tokens, and more speed: {smaller}" if smaller else "the size of the clips"
         )
         yield line(f"resolution_buckets = {value_text(';'.join(map(str, clips.sizes)))}", said)
     elif clips is None and "video" in request.mode.parts:
-        said = "width x height x frames that clips are fitted to; `ltx check clips/` proposes some, and so does --data"
+        said = "width x height x frames that clips are resized and cut to; `ltx check clips/` and --data propose some"
         yield line(f'resolution_buckets = "{PLACEHOLDER_BUCKETS}"', said)
     if not request.is_tiny and request.means.trigger:
-        yield line('# lora_trigger = "MYWORD"', "a word before every caption, and then in every prompt")
+        yield line('# lora_trigger = "MYWORD"', "trigger word put before every caption; write it in every prompt, too")
 
 
 def _validation(request: Request) -> Iterator[str]:
@@ -271,7 +272,7 @@ def _validation(request: Request) -> Iterator[str]:
     clips = request.clips
     if clips is not None and clips.caption and not request.mode.has_conditions and "video" in request.mode.parts and clips.sizes:
         size = of_samples(clips.sizes)
-        yield line(f"video_dims = [{size.width}, {size.height}, {size.frames}]", "of the samples: width, height, frames")
+        yield line(f"video_dims = [{size.width}, {size.height}, {size.frames}]", "width, height and frames of the samples")
         if clips.rate:
             yield line(f"frame_rate = {value_text(round(clips.rate, 3))}", "as most clips have it")
 
@@ -281,5 +282,5 @@ def _samples(request: Request) -> Iterator[str]:
     if request.is_tiny or clips is None or not clips.caption or request.mode.has_conditions:
         return
     yield "[[validation.samples]]"
-    yield "# The caption of the first clip; something that no clip shows says more."
+    yield "# The caption of the first clip; a prompt for something that no clip shows tells you more."
     yield f"prompt = {value_text(clips.caption)}"

@@ -1,4 +1,4 @@
-"""Settings with which a run that does not fit would fit: each is tried by the same arithmetic that found that the run does not fit."""
+"""Settings that would make a run fit: each is tried with the same arithmetic that found that the run does not fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ltxcore.runs.engine import engine_problems, uses_zero
 from ltxcore.runs.memory_settings import contradictions
 
 GPUS = (2, 4, 8, 16, 32, 64)
-"""The numbers of processes to try."""
+"""The numbers of processes that are tried."""
 
 LEAST_RANK = 8
 
@@ -191,7 +191,7 @@ def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | Non
 
 
 def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
-    """Return what a variant needs; None if it is impossible.
+    """Return what a variant needs; None if the variant is impossible.
 
     If `memory` is too small for its weights and the optimizer alone, only these are returned, since its activations
     take seconds to find.

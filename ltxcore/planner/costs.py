@@ -76,7 +76,7 @@ def cost(
 ) -> Cost:
     """Compute what a run costs, and what would make it fit.
 
-    Its data need not be on this machine if `bucket` or the run file gives the size of the clips.
+    Its data need not be on this machine if `bucket` or the run file sets the size of the clips.
 
     Args:
         loaded: the run file.
@@ -88,7 +88,7 @@ def cost(
         tell: called with a message before work that takes seconds.
 
     Raises:
-        LtxError: for everything that is wrong with the run file; or nothing gives the size of the clips.
+        LtxError: for everything that is wrong with the run file; or the size of the clips is not known.
     """
     try:
         tell(f"reading the headers of {loaded.config.model.model_path}" if model is None else f"taking the shapes of {model}")
@@ -107,7 +107,9 @@ def cost(
 
 
 def _encoded(found: Outline, bucket: str | None) -> Manifest | None:
-    """Return the data that are encoded on this machine. Errors in them matter only if nothing else gives the size of the clips."""
+    """Return the data that are encoded on this machine. Errors in them matter only if the size of the clips is not
+    known otherwise.
+    """
     try:
         return encoded_here(found)
     except LtxError:
@@ -151,7 +153,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("weights", gib(states.weights)),
             *([("average of the weights", gib(states.average))] if states.average else []),
             ("gradients", gib(states.gradients)),
-            ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and left out of what follows"),
+            ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and not included below"),
             ("communication", gib(states.communication)),
             (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} kept for the backward pass"),
             ("inputs", gib(need.activations.inputs)),
@@ -176,7 +178,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 def advice(found: Cost) -> Iterator[str]:
     """Say what the training machine must have, and what to change if the run does not fit."""
     for each in found.lacking:
-        yield f"Missing here, but needed where it trains: {each}"
+        yield f"Missing here, but needed on the machine that trains: {each}"
     if found.fits:
         return
     if not found.remedies:

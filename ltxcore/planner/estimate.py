@@ -34,7 +34,7 @@ PROCESS = 3 * 2**30
 
 
 NONE = Activations(saved=0, peak=0, inputs=0)
-"""The activations in an estimate that does not count them."""
+"""The activations of an estimate that does not count them."""
 
 
 @attrs.frozen

@@ -71,7 +71,7 @@ def shapes_of(found: Outline, base: Base, bucket: str | None = None, encoded: Ma
         encoded: the data, as `encoded_here` finds them.
 
     Raises:
-        ConfigError: nothing gives the size of the clips, or the codec does not support the size.
+        ConfigError: the size of the clips is not known, or the codec does not support the size.
     """
     config = found.config
     said = bucket if bucket is not None else config.preprocessing.resolution_buckets
@@ -111,7 +111,7 @@ def of_bucket(found: Outline, base: Base, size: Bucket | None) -> Shapes:
     picture = f"clips of {size}" if size is not None and "video" in found.modalities else ""
     assumed = f" at {RATE:g} frames per second" if sound and picture else ""
     if size is None and not options.audio_durations:
-        assumed = ", which is assumed: --bucket or preprocessing.audio_durations say otherwise"
+        assumed = ", which is assumed; --bucket or preprocessing.audio_durations can set it"
     described = f"{' with '.join(filter(None, (picture, sound)))}{assumed}"
     return Shapes(roles, {role: RATE for role, shape in roles.items() if len(shape) == 4}, described, size)
 

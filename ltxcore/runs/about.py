@@ -1,4 +1,4 @@
-"""Facts about a run's data that stay with its output when the data are gone."""
+"""Facts about a run's data that are stored with its output, for when the data are gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are whole or do not count, and are kept up to the number that was asked for."""
+"""Checkpoints: folders that count only if they are complete, of which as many are kept as the run file asks for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARGIN = 64 * 2**20
 
 @attrs.frozen
 class Saved:
-    """A whole checkpoint."""
+    """A complete checkpoint."""
 
     path: Path
     step: int
@@ -104,7 +104,7 @@ def newest(folder: Path) -> Saved | None:
 
 
 def keep_last(folder: Path, number: int) -> None:
-    """Remove all but the newest `number` checkpoints; 0 and below keep all. The newest always stays."""
+    """Remove all but the newest `number` checkpoints; 0 and below keep all. The newest is always kept."""
     if number > 0:
         for saved in found(folder)[:-number]:
             _remove(saved.path)
@@ -125,7 +125,9 @@ def weights_in(saved: Saved) -> list[Path]:
 
 
 def remove_all(folder: Path) -> None:
-    """Remove all checkpoints, in such a way that if the process is killed, each one left is whole or does not count."""
+    """Remove all checkpoints so that, if the process is killed, each one that is left is either complete or does not
+    count.
+    """
     for saved in found(folder):
         _remove(saved.path)
     if folder.exists():
@@ -175,7 +177,7 @@ def _damaged(saved: Saved, what: str) -> CheckpointError:
 
 
 def _remedy(saved: Saved) -> str:
-    """Say what to do about a damaged checkpoint. Nothing is removed, since its weights may still be of use."""
+    """Say what to do about a damaged checkpoint. Nothing is removed, because its weights may still be useful."""
     before = [other.path.name for other in found(saved.path.parent) if other.step < saved.step]
     then = f"the one before it, {before[-1]}, is used" if before else "the run starts over, since there is none before it"
     return f"Move this checkpoint out of {saved.path.parent}, so that {then}."
@@ -206,7 +208,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(there).free
     if free < needed + MARGIN:
         raise CheckpointError(
-            f"a checkpoint takes {needed / 2**30:.2f} GiB, and {free / 2**30:.2f} GiB are free",
+            f"a checkpoint takes {needed / 2**30:.2f} GiB, but only {free / 2**30:.2f} GiB are free",
             where=str(folder),
             remedy="Free some space, or choose another output_dir.",
         )

@@ -1,5 +1,5 @@
-"""`ltx check` of a run file: every part of a run is checked, whatever is wrong with the others, and all mistakes are
-reported at once.
+"""`ltx check` of a run file: every part of a run is checked, even if there are mistakes in the others, and all mistakes
+are reported at once.
 
 Nothing is written or decoded, and only the headers of models and LoRAs are read. Something that a run repairs by itself
 is not a mistake, but is printed as a note.
@@ -36,7 +36,7 @@ from ltxcore.runs.run_plan import Draft, Outline, RunPlan, draft, misfitting, re
 
 @attrs.frozen(eq=False)
 class Checked:
-    """A run that is in order.
+    """A run without mistakes.
 
     Attributes:
         outline: the facts about the run that are known without its data.
@@ -125,7 +125,7 @@ class _Checker:
     notes: list[str] = attrs.field(factory=list)
 
     def checked(self, loaded: LoadedRun) -> Checked | None:
-        """Return the run as far as it is in order, or None; mistakes are added to `problems`."""
+        """Return the run as far as it has no mistakes, or None; mistakes are added to `problems`."""
         found, data = self.drafted.outline, loaded.config.data
         if found is None:
             self._rows(loaded)
@@ -207,7 +207,7 @@ class _Checker:
             self.problems.extend(problems)
             if not problems and not manifest.samples:
                 remedy = "Run `ltx preprocess` on a dataset first."
-                self.problems.append(Problem("there is no sample to train on", str(found.root), remedy))
+                self.problems.append(Problem("there are no samples to train on", str(found.root), remedy))
             if len(self.problems) == before:
                 self._hold(found, manifest)
         return manifest if len(self.problems) == before else None

@@ -26,7 +26,7 @@ WEIGHT_BYTES = {"bfloat16": 2, "float32": 4}
 """The bytes of each exported number, by `checkpoints.precision`."""
 
 LATENT_BYTES = 2
-"""The least bytes of each number in encoded latents."""
+"""The smallest number of bytes that a number in encoded latents takes."""
 
 
 def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
@@ -44,8 +44,8 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
         if rank > highest:
             key = "lora.rank" if rank == config.lora.rank else "lora.groups"
             yield (
-                f"{found.loaded.where(key)}: is {rank}, and the largest target has only {highest} rows or columns: "
-                "more than that adds nothing but memory."
+                f"{found.loaded.where(key)}: is {rank}, but the largest target has only {highest} rows or columns: "
+                "a higher rank only takes more memory."
             )
     trained, exported = _numbers(found, backbone, adapted)
     exported *= WEIGHT_BYTES[config.checkpoints.precision]
@@ -54,7 +54,7 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
     if free is None:
         return
     if free < 2 * checkpoint + MARGIN:
-        what = f"a checkpoint takes {gib(2 * checkpoint)}, twice while it is written, and {gib(free)} are free in {found.folder.path}"
+        what = f"a checkpoint takes {gib(2 * checkpoint)}, twice while it is written, but only {gib(free)} are free in {found.folder.path}"
         remedy = "Free some space, or choose another output_dir."
         problems.append(Problem(what, found.loaded.where("output_dir"), remedy))
         return
@@ -64,7 +64,7 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
     needed = at_once * checkpoint + exported + MARGIN
     if free < needed:
         yield (
-            f"{found.folder.path}: {at_once} checkpoints of {gib(checkpoint)} are kept at once, with the result {gib(needed)}, and {gib(free)} are free; "
+            f"{found.folder.path}: {at_once} checkpoints of {gib(checkpoint)} are kept at once, with the result {gib(needed)}, but only {gib(free)} are free; "
             "a smaller checkpoints.keep_last_n keeps fewer."
         )
 
@@ -78,7 +78,7 @@ def room_to_encode(found: Outline, seen: Survey, standing: Standing) -> Iterator
     numbers = sum(_latent_numbers(each, seen, widths) for each in seen.planned)
     needed = LATENT_BYTES * numbers * standing.encodes // len(seen.planned)
     if free < needed:
-        yield f"{seen.encoding.root}: the latents of {standing.encodes} sample{'' if standing.encodes == 1 else 's'} take {gib(needed)} or more, and {gib(free)} are free."
+        yield f"{seen.encoding.root}: the latents of {standing.encodes} sample{'' if standing.encodes == 1 else 's'} take {gib(needed)} or more, but only {gib(free)} are free."
 
 
 def _latent_numbers(planned: Planned, seen: Survey, widths: Mapping[str, int]) -> int:

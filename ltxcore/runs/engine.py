@@ -34,7 +34,7 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
     table = config.engine
     if not uses_zero(config, world_size):
         if world_size > 1:
-            yield "engine.name", f'"single" is an engine for one process, and there are {world_size}', "Start it without a launcher."
+            yield "engine.name", f'"single" is an engine for one process, but there are {world_size}', "Start it without a launcher."
         for key in ("stage", "deepspeed_config"):
             if table.name == "single" and getattr(table, key) is not None:
                 yield (
@@ -49,7 +49,7 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
         kind = config.optimization.optimizer_type
         yield (
             "optimization.optimizer_type",
-            f'"{kind}" would be another optimizer with several processes, which give it flat pieces of many weights at a time',
+            f'"{kind}" would train differently with several processes, which give it flat pieces of many weights at a time',
             'Use "adamw", or train in one process.',
         )
     yield from _of_one_process(config)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """Yield problems for sources that were encoded for another model; sources are passed over if it is not known what
+    """Yield problems for sources that were encoded for another model; sources are skipped if it is not known what
     they were encoded with, or what the model takes.
     """
     for role, source in found.strategy.sources().items():
@@ -56,7 +56,7 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(
                 f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",
                 source.where or "data",
-                "Encode them again with this model: name another data.preprocessed_data_root.",
+                "Encode them again with this model, into another data.preprocessed_data_root.",
             )
 
 
@@ -133,7 +133,7 @@ def check_text_features(info: ModelInfo, encoder: str, where: str) -> None:
     made_for = encoder.partition("/")[0].removeprefix(_LTX) if encoder.startswith(_LTX) else _TINY if encoder.startswith(_TINY) else ""
     if made_for and made_for != info.generation:
         raise DataError(
-            f"these text features were made for {_spoken(made_for)}, and the model {info.name} is {_spoken(info.generation)}",
+            f"these text features were made for {_spoken(made_for)}, but the model {info.name} is {_spoken(info.generation)}",
             where=where,
             remedy="Run `ltx preprocess` again with this model, into another folder or in place of these.",
         )

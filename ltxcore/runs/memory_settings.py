@@ -28,7 +28,7 @@ def contradictions(config: RunFile) -> Iterator[Refusal]:
     yield from _offload(config)
     yield from _one_gpu(config)
     if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
-        yield "acceleration.load_text_encoder_in_8bit", "does not go together with offload_text_encoder", "Choose one of the two."
+        yield "acceleration.load_text_encoder_in_8bit", "cannot be combined with offload_text_encoder", "Choose one of the two."
 
 
 def missing_here(config: RunFile) -> Iterator[Refusal]:
@@ -76,7 +76,7 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
             "Set optimization.enable_gradient_checkpointing = true.",
         )
     if config.acceleration.compile:
-        yield key, "does not go together with compile: a compiled block takes its weights where it found them", "Choose one of the two."
+        yield key, "cannot be combined with compile: a compiled block expects its weights in one place", "Choose one of the two."
 
 
 def _one_gpu(config: RunFile) -> Iterator[Refusal]:
@@ -85,7 +85,7 @@ def _one_gpu(config: RunFile) -> Iterator[Refusal]:
         if config.model.training_mode != "full":
             yield (
                 key,
-                "is for runs that train all weights; the few of a LoRA are float32",
+                "is for runs that train all weights; the few weights of a LoRA are float32",
                 'Remove the key, or set model.training_mode = "full".',
             )
         if config.acceleration.mixed_precision_mode != "bf16":
@@ -95,7 +95,7 @@ def _one_gpu(config: RunFile) -> Iterator[Refusal]:
             kind = config.optimization.optimizer_type
             yield (
                 f"acceleration.{name}",
-                f'updates one weight at a time, and the optimizer "{kind}" looks at all of them, or counts its steps for all',
+                f'updates one weight at a time, but the optimizer "{kind}" looks at all of them, or counts one step for all',
                 'Use "adamw", "adafactor" or "lion", or remove the key.',
             )
     if config.acceleration.step_in_backward and config.optimization.gradient_accumulation_steps > 1:
@@ -120,8 +120,8 @@ def _compile(config: RunFile) -> Iterator[Refusal]:
     if config.acceleration.compile and not _can_compile():
         yield (
             "acceleration.compile",
-            "needs a C++ compiler on a CPU, and there is none",
-            "Install one (apt-get install g++) or name it as CXX, or set it to false.",
+            "needs a C++ compiler on a CPU, but there is none",
+            "Install one (apt-get install g++), name one in the environment variable CXX, or set this key to false.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The notes of `ltx check` on a run that is in order: its samples, and what the run does about them by itself."""
+"""The notes of `ltx check` on a run without mistakes: its samples, and what the run does about them by itself."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ class Seen:
     """The present state of a run's dataset.
 
     Attributes:
-        rows: the rows that are in order.
-        refused: the places of the other rows.
+        rows: the rows without mistakes. refused: the places of the other rows.
         survey: the survey of its files.
         standing: the state of its encoding; None if it cannot be known.
     """
@@ -70,7 +69,7 @@ def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
 
 
 def of_folder(found: Outline) -> Iterator[str]:
-    """Say what will happen to the contents of the output folder."""
+    """Describe what will happen to the contents of the output folder."""
     path = found.folder.path
     yield from (f"The unfinished run in {path} {note}." for note in found.notes)
     if found.config.checkpoints.no_resume and found.folder.status() is not None:
@@ -83,7 +82,7 @@ def of_stopping(found: Outline) -> Iterator[str]:
     if after is not None and kind != "constant":
         yield (
             f'checkpoints.stop_after may end the run while the schedule "{kind}" is still at a high learning rate; losses often fall most at its end. '
-            'With optimization.scheduler_type = "constant" that cannot happen.'
+            'optimization.scheduler_type = "constant" avoids this.'
         )
 
 

@@ -1,5 +1,5 @@
-"""The files in which a run keeps its records, checked when they are read: a file that was edited, or that a disk lost
-half of, is reported as such.
+"""The files in which a run keeps its records, checked when they are read: a file that was edited, or that a disk fault
+damaged, is reported as such.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def read_record(path: Path, kind: type[T], what: str, remedy: str) -> tuple[T, d
 
 def _reason(error: BaseException, _: type | None) -> str:
     return (
-        "is missing" if isinstance(error, KeyError) else str(error) if isinstance(error, TypeError) else "has a value that it cannot have"
+        "is missing" if isinstance(error, KeyError) else str(error) if isinstance(error, TypeError) else "has a value that is not possible"
     )
 
 

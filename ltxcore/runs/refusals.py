@@ -1,4 +1,6 @@
-"""The problems that `ltx check` would report for a converted run file, told at once rather than when the user comes to run it."""
+"""The problems that `ltx check` would report for a converted run file, reported right away rather than when the user
+runs it.
+"""
 
 from __future__ import annotations
 

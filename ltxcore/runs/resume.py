@@ -56,7 +56,7 @@ class Younger:
     told: str
 
 
-_NO_MARKER = "continues without the first-frame marker, as it began; a new run uses the marker"
+_NO_MARKER = "continues without the first-frame marker, as it began; a new run would use the marker"
 YOUNGER = tuple(
     Younger((*table, MARKER), False, lambda info: info.takes_marker, _NO_MARKER)
     for table in (("training_strategy", "video"), ("training_strategy",))
@@ -173,7 +173,7 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     if steps[0] == steps[1]:
         return None
     said = (
-        f"that takes {steps[0]} micro-batches a step (accumulation {each[0]}, processes {processes[0]}), but here a step would take "
+        f"that takes {steps[0]} micro-batches per step (accumulation {each[0]}, processes {processes[0]}), but here a step would take "
         f"{steps[1]} (accumulation {each[1]}, processes {processes[1]})"
     )
     if steps[0] % processes[1]:

@@ -1,4 +1,4 @@
-"""The data that a run file names, for commands that look at them without running it."""
+"""The data that a run file names, for commands that examine them without running it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunData:
             the dataset if the run names only encoded samples.
         options: the options of preprocessing.
         codecs: the VAEs and text encoder that encode its datasets.
-        where: a function that gives the place of a key of the run file, for messages.
+        where: a function that returns the place of a key of the run file, for messages.
         outline: the other facts about the run.
     """
 

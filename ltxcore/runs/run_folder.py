@@ -165,7 +165,7 @@ def check_free(
 def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, processes: tuple[int, int], broken: Problem | None) -> None:
     """Check that a run is resumed with its own run file."""
     if broken is not None or not saved:
-        what = "there is no such file, so it is unknown what run this is" if broken is None else broken.what
+        what = "this file is missing, so it is unknown which run this is" if broken is None else broken.what
         remedy = "Restore it, or resume with the run file that you gave: --allow-changes"
         raise CheckpointError(what, where=str(folder.run_file) if broken is None else broken.where, remedy=remedy)
     differs = difference(saved, resolved, processes)
@@ -179,7 +179,7 @@ def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
     """
     if folder.is_begun():
         if folder.has_weights() or (found(folder.checkpoints) and not start_over):
-            what = "there is no such file, but weights of a run, so it is unknown how far that came"
+            what = "this file is missing, although there are weights of a run; it is unknown how far that run got"
             raise CheckpointError(what, where=str(folder.path / STATUS), remedy=folder.status_remedy())
     elif folder.path.is_dir() and any(not path.name.startswith(".") for path in folder.path.iterdir()):
         raise ConfigError(
@@ -220,7 +220,7 @@ def goes_on(config: RunFile) -> str:
     if config.checkpoints.no_resume:
         return "The same command starts over, because checkpoints.no_resume is set."
     if not saved:
-        often = "" if config.checkpoints.interval else " With checkpoints.interval, a run saves itself every so many steps."
+        often = "" if config.checkpoints.interval else " With checkpoints.interval, a run saves its state at regular intervals."
         return f"Nothing was saved yet, so the same command starts over.{often}"
     if not (saved[-1].path / STATE).exists():
         return (

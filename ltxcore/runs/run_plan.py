@@ -97,7 +97,7 @@ class Outline:
 
 @attrs.frozen(eq=False)
 class Draft:
-    """A run without its data, whether it is in order or not.
+    """A run without its data, whether it has mistakes or not.
 
     Attributes:
         outline: the facts about the run; None if its strategy cannot be built. If something is wrong, it may lack
@@ -154,8 +154,8 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
 
 
 def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
-    """Return the samples of a run's dataset that are encoded whole; the first use completes the others or leaves them
-    out. None if the run names an encoded set.
+    """Return the samples of a run's dataset that are completely encoded; the first use completes the others or leaves
+    them out. None if the run names an encoded set.
     """
     dataset = found.config.data.dataset
     if dataset is None:
@@ -302,7 +302,7 @@ def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
         return root if data.dataset is not None else encoded_root(root, {source.folder for source in strategy.sources().values()})
     if data.dataset is None:
         raise ConfigError(
-            "names no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
+            "does not name any data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
         )
     return default_root(data.dataset, loaded.config.preprocessing)
 
@@ -316,13 +316,13 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
 
     Raises:
         DataError: sources are wrong, or there are samples that the strategy cannot train on; all of them are named.
-        ConfigError: samples are to be generated with references unlike those that are trained on, or the held-out split
+        ConfigError: the references of samples to generate differ from those of the training data, or the held-out split
             leaves nothing to train on.
     """
     config = found.config
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
     if not manifest.samples:
-        raise DataError("there is no sample to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
+        raise DataError("there are no samples to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
     problems = list(misfitting(found, manifest))
     if problems:
         raise DataError.of(problems)
@@ -335,7 +335,7 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
             and not isinstance(config.data.held_out, Path)
         ):
             raise ConfigError(
-                "leaves no sample to measure the validation loss on, by which checkpoints.keep_best and stop_after go",
+                "leaves no sample to measure the validation loss on, which checkpoints.keep_best and stop_after need",
                 remedy="Set it to the number of samples to hold out.",
             )
     return RunPlan(found, manifest, chosen, order_of(manifest, chosen.train, config.optimization.batch_size, config.seed))
@@ -378,7 +378,7 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
 def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """Refuse settings that a run file may ask for but this version does not support, rather than ignoring them."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
-        yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
+        yield "checkpoints.max_shard_size", "applies to a whole model, but a LoRA is always one file", "Remove the key."
     yield from _unmeasured(config)
 
 
@@ -390,7 +390,7 @@ def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
         if asked.best_by:
             yield (
                 "checkpoints.best_by",
-                "says what counts for keep_best and stop_after, and neither is set",
+                "only matters for keep_best and stop_after, and neither is set",
                 "Set one of them, or remove the key.",
             )
         return
@@ -401,7 +401,7 @@ def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
             "Set ema.decay, or name a part of the validation loss without ema/.",
         )
     if config.data.held_out == 0:
-        yield f"checkpoints.{key}", "goes by the validation loss, and no sample is held out", "Set data.held_out, or remove the key."
+        yield f"checkpoints.{key}", "goes by the validation loss, but no sample is held out", "Set data.held_out, or remove the key."
     if not config.validation.interval:
         yield (
             f"checkpoints.{key}",
@@ -417,7 +417,7 @@ def _not_here(config: RunFile, processes: int) -> Iterator[tuple[str, str, str]]
     if config.hub.push_to_hub and not _has_token():
         yield (
             "hub.push_to_hub",
-            "publishing needs a token of the Hugging Face Hub, and this machine has none",
+            "publishing needs a token of the Hugging Face Hub, but this machine has none",
             "Log in with `hf auth login`, or set HF_TOKEN.",
         )
 

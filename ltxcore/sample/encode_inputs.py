@@ -106,7 +106,7 @@ class _Media:
                 found = self.codec(modality).encode(self.medium(cut, rate))
             if not bool(found.isfinite().all()):
                 raise DataError(
-                    "its latents would not be finite", where=str(cut.path), remedy="Look at the file, and at the VAE's weights."
+                    "its latents would not be finite", where=str(cut.path), remedy="Check the file, and the weights of the VAE."
                 )
             self.encoded[cut] = found[None].float()
         return StoredLatents(self.encoded[cut], torch.tensor([rate]))
@@ -170,7 +170,9 @@ def _stored(mask: Tensor, canvas: Canvas, name: str) -> Tensor:
     shape = (grid.frames, grid.height, grid.width) if name == "video" else (grid.frames,)
     if tuple(mask.shape) != shape:
         found, wanted = (" x ".join(map(str, sizes)) for sizes in (mask.shape, shape))
-        raise DataError(f"is a mask of {found} values, what is generated has {wanted}", remedy="Give it one value per latent cell.")
+        raise DataError(
+            f"is a mask of {found} values, but what is generated has {wanted}", remedy="It must have one value per latent cell."
+        )
     return mask.flatten()[None]
 
 
@@ -179,7 +181,7 @@ def _video_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
     frames = read_clip(path, max_frames=size.frames, stretched=False).frames
     if 1 < frames.shape[0] < size.frames:
         remedy = "Name a longer one or a single image, or generate fewer frames with video_dims."
-        raise DataError(f"has {frames.shape[0]} frames, and {size.frames} are generated", remedy=remedy)
+        raise DataError(f"has {frames.shape[0]} frames, but {size.frames} are generated", remedy=remedy)
     mask = video_mask(frames, size, canvas.scale("video"), shown_size(path))
     return (mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)).flatten()[None]
 
@@ -188,6 +190,6 @@ def _audio_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
     sound, grid = read_sound(planned.masks[role]), canvas.target("audio")
     step = 1 / canvas.rate("audio")
     if sound.duration < float(canvas.request.seconds) - step:
-        what = f"lasts {sound.duration:.3f} s, and {float(canvas.request.seconds):.3f} s are generated"
+        what = f"lasts {sound.duration:.3f} s, but {float(canvas.request.seconds):.3f} s are generated"
         raise DataError(what, remedy="Name a longer one, or generate fewer frames with video_dims.")
     return without_noise(audio_mask(sound.samples, sound.rate, grid.frames, grid.scale), 1.5 * PCM_STEP)[None]

@@ -112,7 +112,7 @@ def schedule(steps: int) -> Tensor:
     """Return noise levels from 1 to 0, `[steps + 1]` float32, which do not depend on the number of tokens.
 
     Raises:
-        ConfigError: there are fewer than two steps, for which stretching to the last level has no meaning.
+        ConfigError: there are fewer than two steps, for which stretching to the last level is not defined.
 
     Source: docs/explanation/arithmetic.md#noise-levels-of-generation
     """

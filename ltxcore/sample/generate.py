@@ -51,8 +51,8 @@ class Studio:
         precision: the precision of its weights and arithmetic, "bf16" or "no" (float32).
         quantization: the quantization of the matrices of its blocks; None for no quantization.
         offload_blocks: the number of blocks whose matrices stay in host memory except while they compute.
-        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None does as the model and
-            LoRAs were trained.
+        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None means as the
+            model and LoRAs were trained.
     """
 
     model: Codecs
@@ -84,11 +84,11 @@ class Studio:
 
         Args:
             planned: the samples.
-            paths: the paths of their files, without endings.
+            paths: the paths of their files, without extensions.
             step: called after each step.
 
         Yields:
-            The files, with their endings.
+            The files, with their extensions.
 
         Raises:
             LtxError: a file cannot be read, encoded or written, weights cannot be loaded, or memory runs out.
@@ -109,7 +109,7 @@ class Studio:
         size = f" at {request.size}" if "video" in request.modalities else ""
         sample, smaller = f'"{request.prompt}"{size}', "fewer or smaller frames: --video-dims"
         with torch.no_grad():
-            with self._telling(f"drawing {sample}", [*self._to_draw(), smaller]):
+            with self._telling(f"generating {sample}", [*self._to_draw(), smaller]):
                 latents = sampler.generate(encoded, report=report)
             with self._telling(f"decoding {sample}", [*self._to_decode(), smaller]):
                 return write(shown(encoded, latents, codecs), path)
@@ -179,7 +179,7 @@ def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
         for name, factor in factors.items():
             if found.setdefault(name, factor) != factor:
                 remedy = "References cannot be of two sizes at once: use one of them."
-                problems.append(Problem(f"was trained with {name} = {factor}, another LoRA with {found[name]}", str(lora.path), remedy))
+                problems.append(Problem(f"was trained with {name} = {factor}, but another LoRA with {found[name]}", str(lora.path), remedy))
     if problems:
         raise ConfigError.of(problems)
     return found if any(own) or any("timestep_rule" in metadata for metadata in said) else None
@@ -191,7 +191,7 @@ class Drawing:
 
     Attributes:
         record: the hidden file with the record.
-        paths: the paths of all samples, without endings.
+        paths: the paths of all samples, without extensions.
         there: the files of the finished samples, by the number of the sample.
     """
 

@@ -44,7 +44,7 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
         way = {True: "with", False: "without"}
         raise ConfigError.of(
             Problem(
-                f"was trained {way[said]} the first-frame marker, and another LoRA {way[not said]} it",
+                f"was trained {way[said]} the first-frame marker, but another LoRA {way[not said]} it",
                 path,
                 "Choose with --mark-first-frame or --no-mark-first-frame, or use one of them.",
             )
@@ -80,4 +80,4 @@ def _is_of_sound(metadata: Mapping[str, str]) -> bool:
 def _otherwise(trained: Mapping[str, bool], asked: bool) -> Iterator[str]:
     for path, said in trained.items():
         if said != asked:
-            yield f"{path} was trained {'with' if said else 'without'} the first-frame marker, and is used {'with' if asked else 'without'} it."
+            yield f"{path} was trained {'with' if said else 'without'} the first-frame marker, but is used {'with' if asked else 'without'} it."

@@ -36,11 +36,11 @@ def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, f
     if modality == "audio":
         sound = sound_cut(path, request.seconds, from_end=from_end)
         if whole and sound.steps(canvas.scale(modality)) < canvas.target(modality).frames:
-            _too_short(path, f"lasts {sound.sound.duration:.3f} s, and {float(request.seconds):.3f} s are generated")
+            _too_short(path, f"lasts {sound.sound.duration:.3f} s, but {float(request.seconds):.3f} s are generated")
         return sound
     info = look(path)
     if whole and (info.frames or 0) < request.size.frames:
-        _too_short(path, f"has {_frames(info)}, and {request.size.frames} are generated")
+        _too_short(path, f"has {_frames(info)}, but {request.size.frames} are generated")
     return clip_cut(info, request.size, canvas.scale(modality), from_end=from_end)
 
 
@@ -59,12 +59,12 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
     space, time, size = condition.downscale_factor, condition.temporal_scale_factor, canvas.request.size
     _, rows, columns = scale = canvas.scale("video")
     wrong = [
-        f"{name} {length}, which downscale_factor {space} does not make a multiple of {step}"
+        f"{name} {length}, and {length} divided by downscale_factor {space} is not a multiple of {step}"
         for name, length, step in (("width", size.width, columns), ("height", size.height, rows))
         if length % (space * step)
     ]
     if wrong:
-        what, remedy = f"what is generated has {' and '.join(wrong)}", "Take another factor, or other video_dims."
+        what, remedy = f"what is generated has {' and '.join(wrong)}", "Use another factor, or other video_dims."
         raise ConfigError(what, where=f"{where}.downscale_factor", remedy=remedy)
     info = look(path)
     if time > 1 and not info.is_image:
@@ -114,13 +114,13 @@ def _check_subsampled(info: MediaInfo, target: int, factor: int, step: int, wher
         below = (target - 1) // step * step + 1
         near = f"{below} or {below + step}" if below > 1 else f"{below + step}"
         raise ConfigError(
-            f"what is generated has {target} frames, of which every {every} makes no whole latent frames",
+            f"what is generated has {target} frames, but taking every {every} of them does not make whole latent frames",
             where=f"{where}.temporal_scale_factor",
             remedy=f"Generate {near} frames, or use another factor.",
         )
     if (info.frames or 0) < target:
         raise DataError(
-            f"has {_frames(info)}, and {target} are generated, of which every {every} is taken",
+            f"has {_frames(info)}, but {target} are generated, of which every {every} is taken",
             where=str(info.path),
             remedy="Name a longer one: a reference with fewer frames per second must be as long as what is generated.",
         )
@@ -144,7 +144,7 @@ def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
         below, form = (frames - lead) // scale * scale + lead, f"a multiple of {scale}" + (" plus 1" if lead else "")
         near = f"{below} or {below + scale}" if below > 0 else f"{below + scale}"
         what = f"{frames} pixel frames at the {'end' if at_end else 'start'} are not a whole number of latent frames"
-        raise ConfigError(what, where=where, remedy=f"Take {near}: {form}.")
+        raise ConfigError(what, where=where, remedy=f"Use {near}: {form}.")
     return (frames - lead) // scale + lead
 
 
@@ -159,6 +159,6 @@ def _of_duration(condition: AskedCondition, target: Grid, rate: Fraction, at_end
         raise ConfigError(
             f"{float(seconds):g} seconds are shorter than one latent frame",
             where=where,
-            remedy=f"Take at least {least:.3f} seconds.",
+            remedy=f"Use at least {least:.3f} seconds.",
         )
     return found

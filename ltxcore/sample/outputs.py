@@ -32,7 +32,7 @@ class Played:
 
     @property
     def ending(self) -> str:
-        """The ending of its file: MP4 for a clip, PNG for a single frame, WAV for audio alone."""
+        """The extension of its file: MP4 for a clip, PNG for a single frame, WAV for audio alone."""
         if self.clip is None:
             return ".wav"
         return ".png" if self.clip.frames.shape[0] == 1 else ".mp4"
@@ -78,10 +78,10 @@ def write(played: Played, path: Path) -> Path:
 
     Args:
         played: the sample to write.
-        path: the path of the file, without ending.
+        path: the path of the file, without extension.
 
     Returns:
-        The file, with its ending.
+        The file, with its extension.
     """
     place = path.with_name(f"{path.name}{played.ending}")
     if played.clip is None:

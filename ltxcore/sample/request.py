@@ -194,10 +194,10 @@ def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> 
     where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
     if request.size.frames / request.rate > LONGEST:
         what = f"{request.size.frames} frames at {request.rate:g} per second last more than {LONGEST:g} seconds"
-        yield Problem(what, where, "Draw fewer frames.")
+        yield Problem(what, where, "Generate fewer frames.")
     if "video" not in request.modalities:
         return
     if (cells := math.prod(request.size.cells(info.video_scale))) > MOST_CELLS:
-        yield Problem(f"a picture of {request.size} has {cells:,} latent cells, and no model generates more than {MOST_CELLS:,}", where)
+        yield Problem(f"a picture of {request.size} has {cells:,} latent cells, but no model generates more than {MOST_CELLS:,}", where)
     for what, remedy in misfits(request.size, info.video_scale):
         yield Problem(f"a picture of {request.size} has {what}", where, remedy)

@@ -47,5 +47,9 @@ def check_imports_lightly(module: str) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=None)
     if found.returncode:
         said = found.stderr.strip().splitlines()[-1]
-        what = f"imports {said}; import it in the function that needs it" if said in HEAVY else f"cannot be imported: {said}"
+        what = (
+            f"imports {said} when it is imported; import that only in the function that needs it"
+            if said in HEAVY
+            else f"cannot be imported: {said}"
+        )
         raise AssertionError(f"{module} {what}")

@@ -90,14 +90,16 @@ def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Fi
             if _by_the_state(error):
                 findings.note(refusal, trial.label)
             elif not all(problem.remedy for problem in error.problems):
-                findings.note(f'refuses without a remedy, which says what to do about "{refusal}"', trial.label)
+                findings.note(f'refuses without a remedy: its error does not say what to do about "{refusal}"', trial.label)
         except PluginError as error:
             findings.note(error.problems[0].what.removeprefix(f'the condition "{use.type}" '), trial.label)
         except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
-            place = "; shapes that do not fit are refused with a DataError" if isinstance(error, LtxError) else ""
+            place = "; it must refuse shapes that do not fit with a DataError" if isinstance(error, LtxError) else ""
             findings.note(f"raises {type(error).__name__} from apply(): {error}{place}".replace(f"{WHERE}: ", ""), trial.label)
     if not accepted and not findings.faults:
-        findings.note(f'refuses every {modality} it is tried on, the last with "{refusal}"; pass other parameters, or grids that suit it')
+        findings.note(
+            f'refuses every {modality} that it is tried on, the last with "{refusal}"; pass other parameters, or grids that suit it'
+        )
     return accepted
 
 
@@ -139,9 +141,9 @@ def _purity(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str
     if use.condition != before:
         yield "changes itself in apply(); use @attrs.frozen and keep nothing between calls"
     if _random_states() != random_before:
-        yield "draws from a global random number generator; all draws are the core's"
+        yield "draws from a global random number generator; only the core may draw random numbers"
     elif use.condition == before and (not isinstance(found, LatentState) or not _same(found, after)):
-        yield "gives another result for the same input"
+        yield "returns different results for the same input"
 
 
 def _random_states() -> tuple[bytes, object]:
@@ -158,7 +160,7 @@ def _neighbours(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator
         row = slice(index, index + 1)
         expected = (after.denoise_mask[row], after.appended[row], after.positions[row])
         if not all(torch.equal(a, b) for a, b in zip((found.denoise_mask, found.appended, found.positions), expected, strict=True)):
-            yield "does something else to a sample alone than to the same sample in a batch"
+            yield "treats a sample differently alone than in a batch"
             return
 
 
@@ -179,7 +181,7 @@ def _order(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]
         positions=torch.cat([first.positions[:, :, :target], first.positions[:, :, target:].roll(1, 2)], dim=2),
     )
     if not _same(moved, second):
-        yield "does something else after another condition than before it; look neither at denoise_mask nor at appended"
+        yield "behaves differently after another condition than before it; do not read denoise_mask or appended"
 
 
 def _sampling(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
@@ -192,7 +194,7 @@ def _sampling(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[s
         return
     given = after.denoise_mask[:, : after.num_target] < 1
     if not _same(found, after) or not torch.equal(found.clean[given], after.clean[given]):
-        yield "does something else in sampling, with the target as its medium, than in training"
+        yield "behaves differently in sampling, with the target as its medium, than in training"
 
 
 def _something_left(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
@@ -211,7 +213,7 @@ LOOKS: tuple[Look, ...] = (_neighbours, _order, _sampling, _something_left)
 def _faults_of_all(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]) -> Iterator[str]:
     for modality in dict.fromkeys(trial.modality for trial, _ in tried):
         if not any(_gives(after).any() or after.num_appended for trial, after in tried if trial.modality == modality):
-            yield f"gives and appends nothing on any {modality} it is tried on"
+            yield f"gives and appends nothing on any {modality} that it is tried on"
     yield from _misplaced(use, tried)
     if isinstance(use.condition, DescribesLora):
         yield from _faults_of_metadata(use.condition, [trial for trial, _ in tried])
@@ -237,7 +239,7 @@ def _misplaced(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]) ->
     if lengths and all(own > shorter for own, shorter in lengths):
         other = "end" if content == "start" else "start"
         own, shorter = lengths[-1]
-        yield f'names content = "{content}", but what it gives lies at the {other}: its medium must be {own} latent frames long, where {shorter} would do'
+        yield f'sets content = "{content}", but what it gives is at the {other}: its medium must be {own} latent frames long, although {shorter} would be enough'
 
 
 def _faults_of_metadata(condition: DescribesLora, tried: Sequence[Trial]) -> Iterator[str]:
@@ -252,7 +254,7 @@ def _faults_of_metadata(condition: DescribesLora, tried: Sequence[Trial]) -> Ite
             yield f"accepts {trial.label}, but raises {type(error).__name__} from metadata(): {error}"
             return
         if not isinstance(found, Mapping) or not all(isinstance(text, str) for pair in found.items() for text in pair):
-            yield f"returns {found!r} from metadata(); it is a mapping from texts to texts"
+            yield f"returns {found!r} from metadata(); it must return a mapping from texts to texts"
             return
 
 

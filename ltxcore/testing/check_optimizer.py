@@ -171,7 +171,7 @@ def _faults_of_groups(one: Any) -> Iterator[str]:
     if sorted(had) != sorted(map(id, trial.parameters.values())):
         yield "does not have every parameter of its groups exactly once in its param_groups"
     if hasattr(optimizer, "train") != hasattr(optimizer, "eval"):
-        yield "has one of train() and eval(), which come together"
+        yield "has only one of train() and eval(); it needs both or neither"
 
 
 def _learns(one: Any) -> Iterator[str]:
@@ -182,7 +182,7 @@ def _learns(one: Any) -> Iterator[str]:
         yield f"makes weights that are not finite within {LONG} steps"
         return
     if not trial.distance < before:
-        yield f"does not come nearer to a point that all gradients show, within {LONG} steps"
+        yield f"does not get closer to the point that all gradients point to, within {LONG} steps"
     both = zip(trial.parameters, _parts(trial.parameters, trial.weights), _parts(trial.parameters, start), strict=True)
     still = [name for name, own, was in both if torch.equal(own, was)]
     if still:
@@ -199,7 +199,7 @@ def _decays(one: Any) -> Iterator[str]:
     plain, decayed = (_Trial(one, weight_decay=decay).steps(0, STEPS).weights for decay in (0.0, 0.5))
     says = getattr(one, "decays_weights", True)
     if says and torch.equal(plain, decayed):
-        yield "does the same with weight decay as without; use that of the groups, or say decays_weights = False"
+        yield "trains the same with and without weight decay; use the weight decay of the groups, or set decays_weights = False"
 
 
 def _tells_groups_apart(one: Any) -> Iterator[str]:
@@ -228,12 +228,12 @@ def _keeps(one: Any) -> Iterator[str]:
     said = {name: one.state_bytes(name, shape) for name, shape in SHAPES.items()}
     unknown = [name for name, size in said.items() if size is None]
     if unknown and len(unknown) < len(said):
-        yield f"knows the bytes of its state of some parameters, and not of {unknown[0]}"
+        yield f"knows how many bytes of state it keeps for some parameters, but not for {unknown[0]}"
     kept = {name: state_bytes(trial.engine.optimizer, parameter) for name, parameter in trial.parameters.items()}
     size = sum(each or 0 for each in said.values())
     if not unknown and not (1 - LESS) * sum(kept.values()) <= size <= (1 + MORE) * sum(kept.values()):
         name = max(said, key=lambda name: abs((said[name] or 0) - kept[name]))
-        yield f"says that its state of {name}, of shape {SHAPES[name]}, takes {said[name]} bytes, and it takes {kept[name]}"
+        yield f"says that its state for {name}, of shape {SHAPES[name]}, takes {said[name]} bytes, but it takes {kept[name]}"
 
 
 def _resumes(one: Any) -> Iterator[str]:
@@ -243,11 +243,11 @@ def _resumes(one: Any) -> Iterator[str]:
         try:
             saved = checkpoint.save(Path(folder), STEPS, {"weights": Path.touch}, first.engine.state())
         except (TypeError, ValueError) as error:
-            yield f"keeps what a checkpoint cannot hold, which are tensors, numbers and texts: {error}"
+            yield f"keeps state that a checkpoint cannot hold; only tensors, numbers and texts can be saved: {error}"
             return
         second.engine.restore(*checkpoint.load_state(saved))
     if not torch.equal(second.steps(STEPS, 2 * STEPS).weights, whole.weights):
-        yield "resumes otherwise than it would have gone on: all that it keeps must be in its state, by parameter, and in its param_groups"
+        yield "continues differently after it is resumed: everything that it keeps must be in its state, by parameter, and in its param_groups"
 
 
 def _switches(one: Any) -> Iterator[str]:
@@ -257,7 +257,7 @@ def _switches(one: Any) -> Iterator[str]:
     with trial.engine.evaluating():
         kept = trial.weights
     if not torch.equal(trial.steps(STEPS, 2 * STEPS).weights, whole.weights):
-        yield "trains otherwise after eval() and train() than without them"
+        yield "trains differently after eval() and train() than without them"
     if not bool(torch.isfinite(kept).all()):
         yield "has weights that are not finite after eval()"
 
@@ -270,12 +270,12 @@ def _divides(one: Any) -> Iterator[str]:
     count = whole.weights.numel()
     flat = _Trial(one, shapes={"0": (count // 2,), "1": (count - count // 2,)}, whole=whole.weights)
     if float((whole.steps(0, STEPS).weights - flat.steps(0, STEPS).weights).abs().max()) > SAME:
-        yield "names zero_stages, but trains otherwise on flat pieces of many weights, which is what ZeRO gives it"
+        yield "sets zero_stages, but trains differently on flat pieces of many weights, which is what ZeRO gives it"
     optimizer = flat.engine.optimizer
     for parameter in flat.parameters.values():
         for kind, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor) and value.numel() > 1 and value.shape != parameter.shape:
-                yield f'names zero_stages, but keeps "{kind}" in another shape than the weights, which ZeRO cannot divide'
+                yield f'sets zero_stages, but keeps "{kind}" in another shape than the weights, which ZeRO cannot shard'
                 return
 
 

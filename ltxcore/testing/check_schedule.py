@@ -56,7 +56,7 @@ def _faults(one: Any, steps: int) -> Iterator[str]:
             kept = json.dumps(scheduler.state_dict())
     wrong = next((rate for each in rates for rate in each if not 0 <= rate < math.inf), None)
     if wrong is not None:
-        yield f"gives a step the learning rate {wrong:g}"
+        yield f"sets the learning rate of a step to {wrong:g}"
         return
     other, again = _made(one, steps)
     again.load_state_dict(json.loads(kept))
@@ -67,7 +67,7 @@ def _faults(one: Any, steps: int) -> Iterator[str]:
         _step(again)
         resumed.append(_now(other))
     if resumed != rates[half:]:
-        yield "resumes with other learning rates: all that it keeps must be in its state_dict()"
+        yield "resumes with different learning rates: everything that it keeps must be in its state_dict()"
 
 
 def _now(optimizer: Optimizer) -> list[float]:

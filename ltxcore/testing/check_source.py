@@ -31,7 +31,7 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
         "emptied": lambda data: b"",
         "cut in half": lambda data: data[: len(data) // 2],
         "filled with zeros": lambda data: bytes(len(data)),
-        "with bytes that are no text in its middle": lambda data: data[: len(data) // 2] + b"\xff\xfe\x00\x80" + data[len(data) // 2 :],
+        "with bytes that are not text in its middle": lambda data: data[: len(data) // 2] + b"\xff\xfe\x00\x80" + data[len(data) // 2 :],
         "with its beginning lost": lambda data: data[len(data) // 3 :],
         "said twice": lambda data: data + data,
     }
@@ -99,7 +99,7 @@ def _reads(one: Any, dataset: Path) -> Iterator[str]:
     if _state(dataset) != before:
         yield "writes where the dataset is"
     if (first.rows, first.columns) != (second.rows, second.columns):
-        yield "gives other rows, or others in order, when it reads the same dataset again"
+        yield "gives different rows, or another order, when it reads the same dataset again"
     for problem in (*first.problems, *first.unusable):
         yield f"finds a fault in the dataset that it is tried on: {problem}"
     columns = bind(attrs.evolve(first, problems=()), {}).columns

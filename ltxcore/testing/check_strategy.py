@@ -79,12 +79,12 @@ def faults_of(strategy: Strategy, grids: Mapping[str, Sequence[Grid]] | None = N
         for fault in _faults_on(strategy, sources, samples):
             yield fault, samples.label
     if not accepted:
-        yield f'refuses all samples it is tried on, the last with "{refusal}"; pass other keys, or grids that suit it', ""
+        yield f'refuses all samples that it is tried on, the last with "{refusal}"; pass other keys, or grids that suit it', ""
 
 
 def _faults_of_sources(sources: Any) -> Iterator[str]:
     if not isinstance(sources, Mapping) or not all(isinstance(source, Source) for source in sources.values()):
-        yield f"returns {sources!r} from sources(); it is a mapping from roles to ltxcore.api.Source"
+        yield f"returns {sources!r} from sources(); it must return a mapping from roles to ltxcore.api.Source"
         return
     if TEXT not in sources or sources[TEXT].kind != "text":
         yield 'has no source "text" of kind "text", which holds the captions'
@@ -92,9 +92,9 @@ def _faults_of_sources(sources: Any) -> Iterator[str]:
         yield 'has no source "video" or "audio" of kind "latents", which holds what is trained'
     for role, source in sources.items():
         if source.kind not in ("latents", "mask", "text"):
-            yield f'has a source "{role}" of kind {source.kind!r}; it is "latents", "mask" or "text"'
+            yield f'has a source "{role}" of kind {source.kind!r}; it must be "latents", "mask" or "text"'
         elif source.kind != "text" and source.modality not in MODALITIES:
-            yield f'has a source "{role}" of the modality {source.modality!r}; it is "video" or "audio"'
+            yield f'has a source "{role}" of the modality {source.modality!r}; it must be "video" or "audio"'
 
 
 def _faults_on(strategy: Strategy, sources: Mapping[str, Source], samples: Samples) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _faults_on(strategy: Strategy, sources: Mapping[str, Source], samples: Sampl
     for number in range(4):
         wanted = strategy.wanted(draws_of(number=number))
         if not wanted <= set(sources):
-            yield f"wants roles that are none of its sources: {', '.join(sorted(wanted - set(sources)))}"
+            yield f"asks for roles that are not among its sources: {', '.join(sorted(wanted - set(sources)))}"
             return
         batch = samples.with_roles((set(sources) - optional) | wanted)
         try:
@@ -117,10 +117,10 @@ def _faults_on(strategy: Strategy, sources: Mapping[str, Source], samples: Sampl
         yield from _neighbours(strategy, batch, prepared, number)
         yield from _faults_of_loss(strategy, prepared)
     if len(modalities) > 1:
-        yield "prepares other modalities for other draws; which there are is decided by the run file alone"
+        yield "prepares different modalities for different draws; only the run file may decide which modalities there are"
     found = strategy.metadata(samples.manifest)
     if not isinstance(found, Mapping) or not all(isinstance(text, str) for pair in found.items() for text in pair):
-        yield f"returns {found!r} from metadata(); it is a mapping from texts to texts"
+        yield f"returns {found!r} from metadata(); it must return a mapping from texts to texts"
 
 
 def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> Iterator[str]:
@@ -132,11 +132,11 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
         for field, shape in shapes.items():
             found = tuple(getattr(given, field).shape)
             if found != shape:
-                yield f"prepares {name}.{field} {list(found)} for tokens [{batch}, {tokens}, ...]; it is {list(shape)}"
+                yield f"prepares {name}.{field} {list(found)} for tokens [{batch}, {tokens}, ...]; it must be {list(shape)}"
                 return
         for field in ("tokens", "sigma", "timesteps", "positions"):
             if getattr(given, field).dtype != torch.float32:
-                yield f"prepares {name}.{field} in {getattr(given, field).dtype}; it is float32"
+                yield f"prepares {name}.{field} in {getattr(given, field).dtype}; it must be float32"
         yield from _faults_of_marker(name, given)
         if bool((given.timesteps < 0).any()) or bool((given.timesteps > given.sigma.unsqueeze(1) + 1e-6).any()):
             yield f"prepares {name}.timesteps that are not between 0 and sigma"
@@ -144,7 +144,7 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
             yield f"prepares the frozen {name} with timesteps above 0"
     sigmas = [given.sigma for given in prepared.values() if given.is_generated]
     if strategy.shared_sigma and any(not torch.equal(sigmas[0], sigma) for sigma in sigmas):
-        yield "says shared_sigma, but its modalities have sigmas of their own"
+        yield "sets shared_sigma, but its modalities have different sigmas"
 
 
 def _faults_of_marker(name: str, given: ModelInput) -> Iterator[str]:
@@ -153,11 +153,11 @@ def _faults_of_marker(name: str, given: ModelInput) -> Iterator[str]:
         return
     shape, target = tuple(given.tokens.shape[:2]), given.tokens.shape[1] if given.clean is None else given.clean.shape[1]
     if name != "video":
-        yield f"marks tokens of {name}; the model takes a marker for video alone"
+        yield f"marks tokens of {name}; the model only takes a marker for video"
     elif tuple(given.marked.shape) != shape or given.marked.dtype != torch.bool:
-        yield f"prepares video.marked {list(given.marked.shape)} in {given.marked.dtype}; it is {list(shape)} in torch.bool"
+        yield f"prepares video.marked {list(given.marked.shape)} in {given.marked.dtype}; it must be {list(shape)} in torch.bool"
     elif bool(given.marked[:, target:].any()):
-        yield "marks appended tokens; only the target's first latent frame is marked"
+        yield "marks appended tokens; only the target's first latent frame may be marked"
 
 
 def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
@@ -187,7 +187,7 @@ def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelIn
             if not _alike(None if (own := getattr(given, field)) is None else own[index:], getattr(single[name], field))
         ]
         if other:
-            yield f"prepares other {name}.{other[0]} for a sample alone than for the same sample in a micro-batch"
+            yield f"prepares a different {name}.{other[0]} for a sample alone than for the same sample in a micro-batch"
             return
 
 
@@ -208,7 +208,7 @@ def _faults_of_loss(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> I
         return
     for name, loss in losses.items():
         if tuple(loss.shape) != (len(prepared[name].tokens),):
-            yield f"has a {name} loss of shape {list(loss.shape)}; it is one number a sample, [B]"
+            yield f"has a {name} loss of shape {list(loss.shape)}; it must be one number per sample, [B]"
             return
         if not bool(loss.isfinite().all()):
             yield f"has a {name} loss that is not finite"

@@ -90,6 +90,6 @@ def _faults_of_table(one: Any) -> Iterator[str]:
     try:
         once = read(plain(one))
         if read(plain(once)) != once:
-            yield "written to a run file and read again, it is another: it must compare by its parameters"
+            yield "written to a run file and read again, it is not equal to itself: it must compare by its parameters"
     except ValueError as error:
         yield f"written to a run file, it cannot be read again: {error}"

@@ -173,7 +173,9 @@ class Loop:
         return tally
 
     def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool]) -> None:
-        """Stop all processes if the loss of any is not finite: all run the model again, since a single process could not."""
+        """Stop all processes if the loss of any is not finite: to find the cause, all processes run the model again,
+        which a single one cannot do.
+        """
         finite = self.engine.gather(all(are_finite))
         if all(finite):
             return
@@ -190,8 +192,8 @@ class Loop:
         if not self.engine.updates_in_backward:
             return "Nothing was updated in this step."
         last = self.last_checkpoint()
-        again = f"resumes from the last sound checkpoint, {last}" if last else "starts over, since there is no checkpoint yet"
-        return f"Other weights of this step were updated already, so those in memory are of no use; the same command {again}."
+        again = f"resumes from the last intact checkpoint, {last}" if last else "starts over, since there is no checkpoint yet"
+        return f"Other weights of this step were updated already, so the weights in memory cannot be used; the same command {again}."
 
     def _metrics(self, tally: Tally, seen: int, rates: Mapping[str, float], norm: float, seconds: float) -> dict[str, float]:
         parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
@@ -239,7 +241,7 @@ def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str, sound: st
     module = f", first in {culprit}" if culprit else ""
     return DataError(
         f"{what} is not finite (NaN or Inf) at step {step}, samples {listed(names)}, sigmas {'; '.join(sigmas)}{module}",
-        remedy=f"{sound} Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm.",
+        remedy=f"{sound} Check these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm.",
     )
 
 

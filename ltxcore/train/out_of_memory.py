@@ -119,7 +119,7 @@ class Advice:
         taken, there, state = peak_gpu_memory(self.device), gpu_memory(self.device), self.need.states.optimizer
         if taken + state <= there:
             return ""
-        line = f"a step takes up to {gib(taken)} of the {gib(there)} of {self.device}, and from the first update on the optimizer's state {gib(state)} more"
+        line = f"a step takes up to {gib(taken)} of the {gib(there)} of {self.device}, and from the first update on, the optimizer state takes {gib(state)} more"
         return f"WARNING: {line}. {self.remedy(TRAINING)}"
 
     def cheapest(self, helps: Helps) -> list[str]:
@@ -153,7 +153,7 @@ class Advice:
             *([f"acceleration.offload_blocks below {away}"] if away else []),
             *(['engine.offload = "none"'] if config.engine.offload != "none" else []),
             *([f"data.num_dataloader_workers below {workers}"] if workers else []),
-            "fewer processes on this machine" if self.processes > 1 else "fewer programs beside it",
+            "fewer processes on this machine" if self.processes > 1 else "fewer other programs",
         ]
 
     def _changed(self) -> str:

@@ -70,9 +70,9 @@ class Session:
         """Begin the run, or continue it after the last checkpoint.
 
         Raises:
-            DataError: a loss or gradient is not finite, or a file is not what it was.
+            DataError: a loss or gradient is not finite, or a file has changed.
             CheckpointError: the checkpoint cannot be resumed from, or something could not be saved.
-            OutOfMemory: memory ran out; the error says during which work, and what takes less memory.
+            OutOfMemory: memory ran out; the error says during which work, and what would take less memory.
         """
         config = self.plan.config
         folder = self.plan.outline.folder
@@ -118,7 +118,7 @@ class Session:
 
     def _go_on(self) -> None:
         """Prepare the output folder to continue. The run may have another run file now, and another number of
-        processes. Half-written models that a kill left behind are removed, since they take much disk space.
+        processes. Half-written models that a killed process left behind are removed, since they take much disk space.
         """
         folder = self.plan.outline.folder
         remove_unfinished(folder.path, older_than=0)

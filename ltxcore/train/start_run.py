@@ -206,7 +206,7 @@ def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
     mine = names[processes.rank :: processes.world_size]
     compared = sum(processes.exchange(processes.together(lambda: verify(samples.root, samples.sources, mine, samples.manifest))))
     of = f"{len(names)} of {len(samples.manifest.samples)} samples in {samples.root} were read in full and are intact"
-    told = f"{compared} files have a checksum" if compared else "none has a checksum, so only sizes, shapes and NaN were looked at"
+    told = f"{compared} files have a checksum" if compared else "none has a checksum, so only sizes, shapes and NaN were checked"
     inform(f"{of} ({told})")
 
 

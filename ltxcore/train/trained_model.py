@@ -104,7 +104,7 @@ class TrainedModel:
 
 
 def _of_tiny(base: str) -> dict[str, str]:
-    """Return what a checkpoint of the tiny model records about its VAEs, which fresh weights, having no file, do not."""
+    """Return what a checkpoint of the tiny model records about its VAEs; fresh weights have no file that records it."""
     return {METADATA_KEY: TINY, "text_fingerprint": text_encoder(base).fingerprint}
 
 

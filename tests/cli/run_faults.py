@@ -102,7 +102,7 @@ FAULTS = [
 
 
 def good(folder: Path) -> dict[str, Any]:
-    """A run of clips that is in order."""
+    """A valid run of clips."""
     for name in ("a", "d"):
         clip_file(folder / f"{name}.mp4", frames=17)
         os.utime(folder / f"{name}.mp4", (1e9, 1e9))  # of a file that was just written it is not known whether it will change

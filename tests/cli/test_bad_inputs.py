@@ -122,7 +122,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         nan,
         [
             'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" holds NaN or infinite values: sound03',
-            "    Look at the media they come from, and run `ltx preprocess` again, which encodes them again.",
+            "    Check the media that they come from, and run `ltx preprocess` again, which encodes them again.",
         ],
     ),
     "a prefix as long as the clip": (
@@ -130,15 +130,15 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         nothing,
         [
             f"{AT}, samples sound00, sound01, sound02, sound03, sound04 and 19 more: "
-            "a prefix of 8 latent frames leaves nothing to generate of 8",
-            "    Set temporal_boundary below the length of the shortest sample, or leave short samples out.",
+            "a prefix of 8 latent frames covers all 8 of the sample, and leaves nothing to generate",
+            "    Set temporal_boundary to less than the length of the shortest sample, or leave short samples out.",
         ],
     ),
     "LoRA targets that match nothing": (
         {"lora": {"target_modules": ["audio_attn1.to_kk"]}},
         nothing,
         [
-            'TMP/run.toml:8: lora.target_modules: the LoRA target "audio_attn1.to_kk" names no module',
+            'TMP/run.toml:8: lora.target_modules: the LoRA target "audio_attn1.to_kk" does not match any module',
             '    Did you mean "audio_attn1.to_k"?',
         ],
     ),

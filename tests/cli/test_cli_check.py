@@ -61,7 +61,7 @@ def check(*arguments: str) -> tuple[int, str, str]:
 def test_a_run_that_is_in_order_is_told_in_a_few_lines(run_file: Path) -> None:
     assert check("run.toml") == (
         0,
-        "run.toml is in order.\n"
+        "run.toml is valid.\n"
         "  mode        LoRA of rank 4 on tiny-untrained\n"
         "  strategy    flexible\n"
         "  audio       generated, mask, prefix (probability 0.25)\n"
@@ -75,7 +75,7 @@ def test_a_run_that_is_in_order_is_told_in_a_few_lines(run_file: Path) -> None:
 def test_settings_are_checked_too(run_file: Path) -> None:
     settings = ("--set", "model.training_mode=full", "--set", "optimization.gradient_accumulation_steps=4", "--set", "data.held_out=0")
     assert check("run.toml", *settings)[1] == (
-        "run.toml is in order.\n"
+        "run.toml is valid.\n"
         "  mode        full fine-tuning on tiny-untrained\n"
         "  strategy    flexible\n"
         "  audio       generated, mask, prefix (probability 0.25)\n"
@@ -165,7 +165,7 @@ clips is a dataset of 4 samples.
   captions    4 of 4: 3 words
   encoded in  {root} (not yet encoded)
 clips: left out: 1 hidden or system file
-For [preprocessing] in a run file, to keep about the size of the clips (smaller buckets need less memory, see `ltx plan`):
+To keep roughly the size of the clips, write under [preprocessing] in a run file (smaller buckets need less memory, see `ltx plan`):
 resolution_buckets = "96x64x17;96x64x1;64x64x33"
 """
 
@@ -178,7 +178,7 @@ def test_a_folder_is_shown_as_it_is_understood_with_buckets_that_can_be_used(cli
     path = raw_run(clips.parent, "clips/", resolution_buckets=line, on_error='"skip"')
     assert check(str(path))[:2] == (
         0,
-        f"{path} is in order.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
+        f"{path} is valid.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
         f"  steps       3000, batch size 2\n  samples     3, not encoded yet; the first run encodes {clips}\n"
         f"{clips}: left out: 1 hidden or system file\n"
         f'{clips}: left out (on_error = "skip"):\n  {clips}/d.wav: is a sound, without video\n'
@@ -222,7 +222,7 @@ def test_a_dataset_file_is_shown_too(clips: Path) -> None:
         "  captions    2 of 2: 1 words\n"
         f"  encoded in  {clips}/.precomputed (not yet encoded)\n"
         'clips/set.csv: 1 path with backslashes, such as "beach\\b.mp4", are read with "/"\n'
-        "For [preprocessing] in a run file, to keep about the size of the clips (smaller buckets need less memory, see `ltx plan`):\n"
+        "To keep roughly the size of the clips, write under [preprocessing] in a run file (smaller buckets need less memory, see `ltx plan`):\n"
         'resolution_buckets = "96x64x17;64x64x33"\n'
     )
 

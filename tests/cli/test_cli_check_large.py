@@ -77,5 +77,5 @@ def test_a_dataset_is_told_of_the_files_that_were_opened(many: Path) -> None:
     status, out, err = check("clips")
     assert (status, err) == (0, "")
     assert "clips is a dataset of 12 samples.\n  clips       5: 64 x 64 pixels, 17 frames" in out
-    assert "This describes 5 of the files, spread over all of them; 7 more were not opened: `ltx doctor clips` opens every one.\n" in out
-    assert out.endswith('resolution_buckets = "64x64x17"\nThe files that were not opened may need others.\n')
+    assert "This is based on 5 files spread over the dataset; 7 more were not opened. `ltx doctor clips` opens every file.\n" in out
+    assert out.endswith('resolution_buckets = "64x64x17"\nThe files that were not opened may need other buckets.\n')

@@ -59,7 +59,7 @@ def test_a_file_that_is_there_stays_unless_told_otherwise(lora: Path, tmp_path: 
     out = tmp_path / "out"
     out.write_text("mine")
     result = export(lora, "--for", "comfyui", "-o", out)
-    assert (result.exit_code, result.output) == (2, f"{out}: there is a file already\n    Name another, or use --overwrite.\n")
+    assert (result.exit_code, result.output) == (2, f"{out}: this file already exists\n    Name another file, or use --overwrite.\n")
     assert out.read_text() == "mine"
     assert export(lora, "--for", "comfyui", "-o", out, "--overwrite").exit_code == 0
 

@@ -36,7 +36,7 @@ def test_what_is_wrong_is_told_before_any_process_is_started(data: Path, tmp_pat
     result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"))
     assert result.exit_code == 2
     assert told(result, tmp_path) == [
-        f'TMP/run.toml:{lines.index("[engine]") + 2}: engine.name: "single" is an engine for one process, and there are 2',
+        f'TMP/run.toml:{lines.index("[engine]") + 2}: engine.name: "single" is an engine for one process, but there are 2',
         "    Start it without a launcher.",
     ]
     assert not (tmp_path / "out").exists()
@@ -48,7 +48,7 @@ def test_an_optimizer_for_one_process_is_refused_for_several(data: Path, tmp_pat
     result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"))
     key = next(number for number, line in enumerate(lines, 1) if line.startswith("optimizer_type"))
     assert told(result, tmp_path) == [
-        f'TMP/run.toml:{key}: optimization.optimizer_type: "muon" would be another optimizer with several processes, '
+        f'TMP/run.toml:{key}: optimization.optimizer_type: "muon" would train differently with several processes, '
         "which give it flat pieces of many weights at a time",
         '    Use "adamw", or train in one process.',
     ]
@@ -106,5 +106,5 @@ def test_on_windows_one_process_is_offered(data: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "platform", "win32")
     result = ltx("launch", "--num-gpus", "2", str(path))
     assert result.exit_code == 2
-    expected = "Error: Several processes are started on Linux, or within WSL. On Windows, train in one: ltx run RUN_FILE"
+    expected = "Error: Several processes can only be started on Linux or in WSL. On Windows, train in one process: ltx run RUN_FILE"
     assert told(result, tmp_path)[-1] == expected

@@ -51,7 +51,7 @@ def test_help_lists_every_command() -> None:
     )
     assert " ".join(out.split()) == (  # long lines are broken by the width of the terminal
         "Usage: main [OPTIONS] COMMAND [ARGS]... Fine-tune the LTX-2 audio-video model, and add conditions of your own to it. "
-        "Options: --version Show the version and exit. -q, --quiet Print only warnings and errors, besides the result. "
+        "Options: --version Show the version and exit. -q, --quiet Print only the result, warnings and errors. "
         "-v, --verbose Also print what libraries log: diffusers, transformers, DeepSpeed, torch. "
         f"-h, --help Show this message and exit. Commands: {rows}"
     )
@@ -92,7 +92,7 @@ def test_an_error_is_told_however_little_is_asked_for() -> None:
 
 
 def test_to_ask_for_less_and_for_more_is_refused_and_so_is_a_word_that_means_neither(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ltx("-q", "-v", "schema")[2].endswith("Error: -q and -v ask for less and for more; leave one of them out.\n")
+    assert ltx("-q", "-v", "schema")[2].endswith("Error: -q asks for fewer messages and -v for more; leave one of them out.\n")
     monkeypatch.setenv("LTX_VERBOSITY", "loud")
     assert ltx("schema")[2].endswith('Error: LTX_VERBOSITY in the environment is "loud"; it may be "quiet" or "verbose".\n')
 
@@ -246,7 +246,7 @@ def test_memory_that_runs_out_in_any_command_is_said_without_a_traceback(monkeyp
 
     with_command(monkeypatch, "greedy", greedy)
     said = (str(error).splitlines() or ["MemoryError"])[0]
-    less = "Check that no other program uses the memory, and which options of the command need less: --help. What was written so far stays."
+    less = "Check that no other program uses the memory, and see --help for options that need less. Everything written so far is kept."
     assert ltx("greedy") == (2, "", f"memory ran out in `ltx greedy`: {said}\n    {less}\n")
 
 

@@ -60,10 +60,10 @@ def test_a_run_file_for_clips_tells_what_was_found_and_all_that_is_still_to_be_f
     assert lines[0] == "Wrote runs/mine.toml."
     assert "  captions    4 of 5: 5 words" in lines
     assert (
-        "5 are few for a style: 15 to 60 are advised. Look at the samples early, and take an earlier checkpoint where they begin to repeat the clips."
+        "5 clips are few for a style: we recommend 15 to 60. Look at the samples early, and use an earlier checkpoint if they begin to repeat the clips."
         in lines
     )
-    at = lines.index("To be filled in, or mended; `ltx check runs/mine.toml` tells it again:")
+    at = lines.index("Still to be filled in or corrected (`ltx check runs/mine.toml` lists it again):")
     assert "there is no file or folder /models/ltx-2.3-22b-dev.safetensors" in lines[at + 1]
     assert f"  {clips}: has 1 file without a caption: 0.mp4" in lines
     assert lines[-1] == "Start it: ltx run runs/mine.toml"
@@ -91,7 +91,7 @@ def test_a_folder_without_any_caption_is_fitted_all_the_same(clips: Path) -> Non
 def test_a_run_file_for_the_tiny_model_is_in_order_as_it_is_written(clips: Path) -> None:
     (clips / "0.txt").write_text("another")
     code, said, _ = new("video_extend", "--data", "clips", "--model", "tiny")
-    assert (code, said.splitlines()[-2:]) == (0, ["video_extend.toml is in order.", "Start it: ltx run video_extend.toml"])
+    assert (code, said.splitlines()[-2:]) == (0, ["video_extend.toml is valid.", "Start it: ltx run video_extend.toml"])
     config = load_run(Path("video_extend.toml")).config
     assert (config.optimization.batch_size, config.data.held_out) == (4, 1)
     assert [use.condition.temporal_boundary for use in config.training_strategy.video.conditions] == [2]
@@ -102,7 +102,10 @@ def test_data_that_a_mode_cannot_use_are_told(here: Path) -> None:
     (here / "sounds" / "a.txt").write_text("a tone")
     code, _, told = new("t2v", "--data", "sounds")
     assert code == 2
-    assert told == "sounds: has no clips or pictures, which t2v trains on\n    Name other data, or a mode of sound: `ltx new` lists them.\n"
+    assert (
+        told
+        == "sounds: contains no clips or pictures, which t2v trains on\n    Name other data, or an audio mode: `ltx new` lists the modes.\n"
+    )
     assert not Path("t2v.toml").exists()
     assert new("t2a", "--data", "nowhere")[0] == 2
 
@@ -110,11 +113,11 @@ def test_data_that_a_mode_cannot_use_are_told(here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("t2a", "--for", "motion"), "--for: t2a does not train a LoRA for a motion\n    With it go: style, subject, voice.\n"),
-        (("t2v", "--for", "ic-lora"), "--for: t2v does not train an IC-LoRA\n    With it go: style, subject, motion, voice.\n"),
+        (("t2a", "--for", "motion"), "--for: t2a does not train a LoRA for a motion\n    This mode works with: style, subject, voice.\n"),
+        (("t2v", "--for", "ic-lora"), "--for: t2v does not train an IC-LoRA\n    This mode works with: style, subject, motion, voice.\n"),
         (
             ("full_finetune", "--for", "style"),
-            "--for: full_finetune does not train a LoRA for a style\n    Leave --for out: it is about LoRAs.\n",
+            "--for: full_finetune does not train a LoRA for a style\n    Leave --for out: it only applies to LoRAs.\n",
         ),
     ],
 )
@@ -124,7 +127,7 @@ def test_what_a_mode_does_not_train_is_refused(arguments: tuple[str, ...], told:
 
 def test_nothing_is_written_over_unless_the_user_says_so(here: Path) -> None:
     (here / "t2v.toml").write_text("mine")
-    refused = "t2v.toml is there already\n    Name another file with -o, or write over it with --force.\n"
+    refused = "t2v.toml already exists\n    Name another file with -o, or overwrite it with --force.\n"
     assert new("t2v") == (2, "", refused)
     assert (here / "t2v.toml").read_text() == "mine"
     assert new("t2v", "--force")[0] == 0
@@ -139,7 +142,7 @@ def test_the_demo_uses_its_clips_where_they_are_and_leaves_others_alone(here: Pa
     assert new("full_finetune_zero3", "--demo", ".")[1].endswith("Start it: ltx launch --num-gpus 2 full_finetune_zero3.toml\n")
     (here / "media" / "clips.jsonl").write_text(json.dumps({"video": "my.mp4", "caption": "mine"}))
     code, _, told = new("t2a", "--demo", ".")
-    assert (code, told) == (2, "media is there already, and is not that of the demo\n    Name another folder with --demo.\n")
+    assert (code, told) == (2, "media already exists, and is not from the demo\n    Name another folder with --demo.\n")
     assert not (here / "t2a.toml").exists()
 
 

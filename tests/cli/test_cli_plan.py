@@ -55,7 +55,7 @@ def test_a_size_that_is_no_bucket_is_told() -> None:
     assert result.exit_code == 2
     assert result.stderr.splitlines(keepends=True)[-2:] == [
         "--bucket: the bucket 500x512x25 has width 500, which is not a multiple of 32\n",
-        "    Take 480 or 512.\n",
+        "    Use 480 or 512.\n",
     ]
 
 
@@ -68,7 +68,7 @@ def test_a_model_that_was_not_released_is_told() -> None:
 def test_more_machines_than_gpus_are_refused() -> None:
     result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--gpus=2", "--nodes=4")
     assert result.exit_code == 2
-    assert "2 GPUs cannot be in 4 machines." in result.output
+    assert "2 GPUs cannot be divided evenly among 4 machines." in result.output
 
 
 def test_a_model_that_is_not_here_may_be_named(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_model_that_is_not_here_may_be_named(tmp_path: Path) -> None:
     assert result.output == (
         f"--set: model.model_path: there is no file or folder {tmp_path}/none.safetensors\n"
         f'    Paths are relative to the run file; "tiny" is the model that comes with ltx. '
-        "If it is on another machine, say which it is: --model NAME.\n"
+        "If it is on another machine, name it: --model NAME.\n"
     )
 
 

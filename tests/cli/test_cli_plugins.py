@@ -104,13 +104,13 @@ def test_a_condition_shows_both_its_tables() -> None:
         "In training, on video and audio:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
-        "  probability        a number        1.0       -              how often the condition applies, from 0 to 1\n"
-        "  temporal_boundary  a whole number  required  latent frames  how many latent frames (latent steps of audio) are given\n"
+        "  probability        a number        1.0       -              probability that the condition is applied to a sample, from 0 to 1\n"
+        "  temporal_boundary  a whole number  required  latent frames  number of latent frames (for audio: latent steps) that are given\n"
         "\n"
         "In a validation sample, on video:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
-        "  temporal_boundary  a whole number  -         latent frames  how many latent frames (latent steps of audio) are given\n"
+        "  temporal_boundary  a whole number  -         latent frames  number of latent frames (for audio: latent steps) that are given\n"
         "  num_frames         a whole number  -         pixel frames   temporal_boundary, in pixel frames\n"
         "  duration           a number        -         seconds        temporal_boundary, in seconds\n"
         "  video              a path          -         -              file with the clip, image or sound that is given\n"
@@ -119,7 +119,7 @@ def test_a_condition_shows_both_its_tables() -> None:
         "In a validation sample, on audio:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
-        "  temporal_boundary  a whole number  -         latent frames  how many latent frames (latent steps of audio) are given\n"
+        "  temporal_boundary  a whole number  -         latent frames  number of latent frames (for audio: latent steps) that are given\n"
         "  duration           a number        -         seconds        temporal_boundary, in seconds\n"
         "  audio              a path          -         -              file with the clip, image or sound that is given\n",
         "",
@@ -136,7 +136,7 @@ def test_a_sigma_sampler_shows_its_keys() -> None:
         "  KEY        TYPE      DEFAULT  UNIT  WHAT IT IS FOR\n"
         "  min_value  a number  0.0      -     smallest sigma\n"
         "  max_value  a number  1.0      -     largest sigma\n"
-        "  shift      a number  1.0      -     1 draws all alike; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise\n"
+        "  shift      a number  1.0      -     1 draws all sigmas equally often; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise\n"
     )
 
 
@@ -160,7 +160,7 @@ def test_a_local_file_is_shown_too(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_suggests_one() -> None:
-    assert ltx("show", "sufix") == (2, "", 'no plugin names anything "sufix"\n    Did you mean "suffix"?\n')
+    assert ltx("show", "sufix") == (2, "", 'no plugin registers anything as "sufix"\n    Did you mean "suffix"?\n')
 
 
 @pytest.mark.parametrize("name", ["bad", "worse"])

@@ -95,7 +95,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert new("mask", "--into", str(tmp_path)) == (
         2,
         "",
-        'the condition "mask" is there already, from ltx 0.1.0 (mask)\n    Choose another name.\n',
+        'the condition "mask" already exists; it comes from ltx 0.1.0 (mask)\n    Choose another name.\n',
     )
 
 
@@ -109,6 +109,6 @@ def test_nothing_is_overwritten(package: Path) -> None:
     assert new("thin_stripes", "--into", str(package.parent)) == (
         2,
         "",
-        f"{package} is there already\n    Choose another name, or another folder with --into.\n",
+        f"{package} already exists\n    Choose another name, or another folder with --into.\n",
     )
     assert (package / "README.md").read_text() == before

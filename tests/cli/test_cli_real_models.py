@@ -108,7 +108,7 @@ def test_a_real_model_is_encoded_for_trained_and_drawn_with(layout: str, tmp_pat
     }  # four words, and the first token
 
     run = run_file(tmp_path, model)
-    assert "run.toml is in order." in ltx("check", str(run))
+    assert "run.toml is valid." in ltx("check", str(run))
     said = ltx("run", str(run))
     assert f"2 samples in {encoded}, 0 files encoded now" in said
     lora = tmp_path / "out" / "lora.safetensors"

@@ -77,5 +77,5 @@ def test_a_mistake_prints_without_a_traceback_and_leaves_no_folder(data: Path, t
     result = ltx("run", str(run_file))
     line = next(n for n, text in enumerate(run_file.read_text().splitlines(), 1) if text.startswith("target_modules"))
     assert result.exit_code == 2
-    assert told(result, tmp_path)[0] == f'TMP/run.toml:{line}: lora.target_modules: the LoRA target "to_qq" names no module'
+    assert told(result, tmp_path)[0] == f'TMP/run.toml:{line}: lora.target_modules: the LoRA target "to_qq" does not match any module'
     assert not (tmp_path / "out").exists()

@@ -124,27 +124,30 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
     arguments = [*QUICK, *PLAIN, "--lora", "lora.safetensors", "--frame-rate", "8", "--condition", "type=video_to_audio,video=film.mp4"]
     assert draw("a tone", *arguments, "-o", "a.mp4")[2] == (
         f"{folder}/film.mp4 has 16 frames per second and is used frame by frame at 8: it plays 2.00 times slower\n"
-        'lora.safetensors was trained with "TOK" before every caption, and the prompt "a tone" does not have it.\n'
+        'lora.safetensors was trained with "TOK" before every caption, but the prompt "a tone" does not contain it.\n'
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x"], "--model: names no model to generate with\n    Write --model tiny, or --model and the path of a model file."),
-        (["x", *QUICK, "-o", "film.mp4"], "--output: there is a file film.mp4\n    Name another, or write over it with --overwrite."),
-        (["x", *QUICK, "-o", "a.wav"], '--output: what is generated is a clip, which is not written as ".wav"\n    Use .mp4.'),
+        (["x"], "--model: does not name a model to generate with\n    Write --model tiny, or --model and the path of a model file."),
+        (
+            ["x", *QUICK, "-o", "film.mp4"],
+            "--output: the file film.mp4 already exists\n    Name another file, or overwrite it with --overwrite.",
+        ),
+        (["x", *QUICK, "-o", "a.wav"], '--output: the result is a clip, which cannot be written as ".wav"\n    Use .mp4.'),
         (
             ["x", *QUICK, "--no-generate-video", "-o", "a.mp4"],
-            '--output: what is generated is a sound, which is not written as ".mp4"\n    Use .wav.',
+            '--output: the result is a sound, which cannot be written as ".mp4"\n    Use .wav.',
         ),
         (
             ["x", *QUICK, "--video-dims", "64x64x1", "-o", "a.mp4"],
-            '--output: what is generated is a single picture, which is not written as ".mp4"\n    Use .png.',
+            '--output: the result is a single picture, which cannot be written as ".mp4"\n    Use .png.',
         ),
         (
             ["x", *QUICK, "--video-dims", "64x60x17"],
-            "--video-dims: a picture of 64x60x17 has height 60, which is not a multiple of 32\n    Take 32 or 64.",
+            "--video-dims: a picture of 64x60x17 has height 60, which is not a multiple of 32\n    Use 32 or 64.",
         ),
         (["x", *QUICK, "--stg-blocks", "9"], "--stg-blocks: there is no block 9\n    The model has 4, numbered from 0."),
         (["x", *QUICK, "--inference-steps", "1"], "--inference-steps: must be at least 2, not 1"),
@@ -152,7 +155,7 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
         (
             ["x", *QUICK, "--condition", "type=prefix,video=film.mp4,num_frames=8"],
             "--condition type=prefix,video=film.mp4,num_frames=8: num_frames: 8 pixel frames at the start are not a whole number of latent frames\n"
-            "    Take 1 or 9: a multiple of 8 plus 1.",
+            "    Use 1 or 9: a multiple of 8 plus 1.",
         ),
         (
             ["x", *QUICK, "--condition", "type=first_frame,video=sound.wav"],
@@ -179,7 +182,7 @@ def test_an_existing_file_is_written_over_when_told(folder: Path) -> None:
 
 def test_options_that_cannot_be_read_say_how_they_are_written(folder: Path) -> None:
     assert '"64x64" is not width x height x frames, such as 960x544x89.' in draw("x", *QUICK, "--video-dims", "64x64")[2].replace("\n", " ")
-    assert '"a" is not a list of blocks; write numbers with "," between, or "all".' in draw("x", *QUICK, "--stg-blocks", "a")[2].replace(
+    assert '"a" is not a list of blocks; write numbers separated by commas, or "all".' in draw("x", *QUICK, "--stg-blocks", "a")[2].replace(
         "\n", " "
     )
 

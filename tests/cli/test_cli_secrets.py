@@ -116,7 +116,7 @@ def test_no_file_and_no_message_has_a_secret_and_what_leaves_has_no_home(home: P
     code, refused = ltx("run", out / "run.toml")
     assert code == 2
     for key in ("api_key", "url"):
-        assert f"trackers.spy.{key}: a password or key was here, which *** stands for" in refused
+        assert f"trackers.spy.{key}: *** was written here in place of a password or key" in refused
     anew = ["--set", f"trackers.spy.api_key={KEY}", "--set", f"trackers.spy.url={URL}"]
     outputs += [
         (code, refused),

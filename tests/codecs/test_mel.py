@@ -67,7 +67,7 @@ def test_every_mel_bin_hears_something_and_has_area_one() -> None:
 def test_what_is_shorter_than_half_a_window_is_refused() -> None:
     with pytest.raises(DataError) as error:
         log_mel(torch.zeros(1, 512))
-    assert str(error.value) == "a sound of 0.032 seconds is too short\n    It takes more than 0.032 seconds."
+    assert str(error.value) == "a sound of 0.032 seconds is too short\n    A sound must be longer than 0.032 seconds."
 
 
 @pytest.mark.parametrize(

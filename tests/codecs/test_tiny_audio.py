@@ -90,7 +90,7 @@ def test_a_tone_has_the_same_latents_at_any_rate() -> None:
 def test_a_sound_too_short_for_a_window_is_refused() -> None:
     with pytest.raises(DataError) as error:
         CODEC.encode(Sound(torch.zeros(2, 100), 8000))
-    assert str(error.value) == "a sound of 0.013 seconds is too short\n    It takes more than 0.032 seconds."
+    assert str(error.value) == "a sound of 0.013 seconds is too short\n    A sound must be longer than 0.032 seconds."
 
 
 def test_silence_is_finite_and_decodes_to_silence() -> None:

@@ -214,7 +214,7 @@ def test_a_moved_run_goes_on_with_its_own_run_file_too(films: Path, out: Path) -
 def test_a_second_run_on_one_folder_is_refused_and_the_first_goes_on(films: Path, out: Path) -> None:
     with writing(out):
         assert f"{out}: is being written by process " in ltx(films, "run", "pictures.toml", status=2)
-        assert "is in order." in ltx(films, "check", "pictures.toml")
+        assert "is valid." in ltx(films, "check", "pictures.toml")
         ltx(films, "report", "out/pictures")
     assert not (out / ".writer-0.json").exists()
 
@@ -228,7 +228,7 @@ def test_an_error_of_the_disk_is_a_sentence(loaded: LoadedRun, out: Path, monkey
         run(loaded)
     assert str(error.value) == (
         f"{out}/samples/a.mp4: cannot be written: No space left on device\n"
-        "    Make room on that disk, or have your quota there raised, then give the same command: the run resumes from what was saved last."
+        "    Free some space on that disk, or have your quota there raised, then run the same command again: the run resumes from what was saved last."
     )
 
 
@@ -238,7 +238,7 @@ def test_a_second_preprocess_of_one_share_is_refused_and_of_another_is_not(films
     with writing(root):
         told = ltx(films, *command, status=2)
         assert f"{root}: is being written by process " in told
-        assert told.endswith("    Wait for it, end it, or take the folder over: --take-over.\n")
+        assert told.endswith("    Wait for it to finish, end it, or take the folder over: --take-over.\n")
     with writing(root, rank=1) as other:
         assert "6 samples in" in ltx(films, *command)
         other.check()

@@ -132,7 +132,10 @@ def test_a_run_under_way_leaves_out_rows_that_it_did_not_begin_with(folder: Path
         file.write(json.dumps({"video": "another.mp4", "caption": "another"}) + "\n")
     assert "1 row is left out, because this run began with the other 8;" in ltx(folder, "check", "pictures.toml")
     said = ltx(folder, "run", "pictures.toml")
-    assert "1 row is left out, because this run began with the other 8; `ltx preprocess`, or --allow-changes, adds what can be read" in said
+    assert (
+        "1 row is left out, because this run began with the other 8; `ltx preprocess`, or --allow-changes, adds those that can be read"
+        in said
+    )
     same(folder / "out/pictures/lora.safetensors", folder / "weights/pictures.safetensors")
 
 

@@ -48,7 +48,7 @@ def mistakes(folder: Path, load: Load) -> Mistakes:
 
 @pytest.fixture
 def minimal() -> str:
-    """A run file that is in order."""
+    """A run file that is valid."""
     return MINIMAL
 
 

@@ -62,7 +62,7 @@ VALUES = {
 
 
 def run_file(rng: random.Random) -> str:
-    """A random run file that is in order."""
+    """A random run file that is valid."""
     lines = [f"seed = {rng.randint(0, 99)}", "plugins = ['extra.py']" if rng.random() < 0.3 else ""]
     lines += ["[model]", "model_path = 'base.safetensors'", f"training_mode = '{rng.choice(['lora', 'full'])}'"]
     lines += ["[data]", rng.choice(["preprocessed_data_root = '.'", "dataset = 'set.jsonl'"])]

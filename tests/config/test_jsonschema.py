@@ -151,7 +151,7 @@ def test_a_key_carries_its_help_its_unit_and_its_default() -> None:
         "type": "number",
         "minimum": 0.1,
         "maximum": 1000,
-        "description": "frame rate of what is generated (frames per second)",
+        "description": "frame rate of the generated clips (frames per second)",
         "default": 24.0,
     }
 

@@ -186,7 +186,7 @@ def test_a_broken_local_plugin_is_named_with_its_reason(mistakes: Mistakes, mini
 
 def test_a_condition_of_a_broken_plugin_says_so(mistakes: Mistakes, minimal: str, folder: Path) -> None:
     (folder / "stripes.py").write_text(PLUGIN.replace("self, state: LatentState, inputs: Inputs", "self, state"))
-    reason = 'the condition "stripes" has apply(self, state); it takes (self, state, inputs)'
+    reason = 'the condition "stripes" has apply(self, state); it must take (self, state, inputs)'
     assert mistakes('plugins = ["stripes.py"]\n' + video(minimal, "every = 4")).startswith(
         f"run.toml:1: plugins[0]: the plugin stripes.py is broken: {reason}\n    Fix the file, or remove it from the list.\n"
     )

@@ -63,28 +63,28 @@ def test_what_the_run_file_does_not_say_follows_from_the_optimizer(load: Load, m
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ('"adamw", betas = [0.9, 0.9], optimizer_params = { betas = [0.8, 0.9] }', 'betas: says what optimizer_params.betas says\n    Keep one of the two.'),
+        ('"adamw", betas = [0.9, 0.9], optimizer_params = { betas = [0.8, 0.9] }', 'betas: has the same meaning as optimizer_params.betas\n    Keep one of the two.'),
         ('"adafactor", betas = [0.9, 0.9]', 'betas: the optimizer "adafactor" has no betas\n    Remove it.'),
         ('"lion", optimizer_params = { beta = [0.9, 0.9] }', 'optimizer_params.beta: there is no such key\n    Did you mean "betas"?'),
         ('"muon", optimizer_params = { momentum = 1.0 }', "optimizer_params.momentum: must be below 1, not 1"),
         (
             '"adamw_schedule_free", scheduler_type = "cosine"',
-            'scheduler_type: does not go with the optimizer "adamw_schedule_free", which needs a constant learning rate\n    Remove it.',
+            'scheduler_type: cannot be combined with the optimizer "adamw_schedule_free", which needs a constant learning rate\n    Remove it.',
         ),
         (
             '"adamw_schedule_free", warmup_steps = 5',
-            'warmup_steps: does not go with the optimizer "adamw_schedule_free", which needs a constant learning rate\n    Remove it.',
+            'warmup_steps: cannot be combined with the optimizer "adamw_schedule_free", which needs a constant learning rate\n    Remove it.',
         ),
         ('"adamw", warmup_steps = 1.5', "warmup_steps: must be a whole number of steps, or a share below 1, not 1.5"),
-        ('"adamw", steps = 20, warmup_steps = 20', "warmup_steps: is 20 steps, which leaves none of 20\n    Set it lower."),
+        ('"adamw", steps = 20, warmup_steps = 20', "warmup_steps: is 20 steps, which leaves none of the 20 steps after it\n    Set it lower."),
         ('"adamw", warmup_steps = -1', "warmup_steps: must be at least 0, not -1"),
         ('"adamw", scheduler_type = "warmup_stable_decay", scheduler_params = { decay = 0 }', "scheduler_params.decay: must be above 0, not 0"),
         ('"torch.optim:Rprop", weight_decay = 0.1', 'weight_decay: the optimizer "torch.optim:Rprop" has no weight decay\n    Set it to 0, or remove it.'),
         ('"torch.optim:NAdam", optimizer_params = { beta = 1 }', 'optimizer_params.beta: there is no such key\n    Did you mean "betas"?'),
         ('"torch.optim:NAdamm"', "optimizer_type: the optimizer \"torch.optim:NAdamm\" cannot be imported: AttributeError: module 'torch.optim' has no"),
-        ('"torch.nn:Linear"', 'optimizer_type: "torch.nn:Linear" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer\n    Name another.'),
-        ('"no_such_package:Adam"', 'optimizer_type: there is no package "no_such_package"\n    Install it, or mend the name.'),
-        ('"torch.optim:"', 'optimizer_type: "torch.optim:" names no class of a package\n    Write "package.module:Class", such as "torch.optim:NAdam".'),
+        ('"torch.nn:Linear"', 'optimizer_type: "torch.nn:Linear" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer\n    Name another optimizer.'),
+        ('"no_such_package:Adam"', 'optimizer_type: there is no package "no_such_package"\n    Install it, or correct the name.'),
+        ('"torch.optim:"', 'optimizer_type: "torch.optim:" is not the name of a class in a package\n    Write "package.module:Class", such as "torch.optim:NAdam".'),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_told_where_it_stands(mistakes: Mistakes, minimal: str, said: str, told: str) -> None:
@@ -126,8 +126,8 @@ def test_a_python_file_beside_a_run_is_no_package(
     (there / "own_optimizers.py").write_text(OWN)
     monkeypatch.syspath_prepend(there)
     told = mistakes(f'optimization = {{ optimizer_type = "own_optimizers:Own" }}\n{minimal}')
-    assert '"own_optimizers" lies in ' in told
-    assert "Install it, or write a plugin, and name its file in plugins." in told
+    assert '"own_optimizers" is in ' in told
+    assert "Install it, or write a plugin and add its file to plugins." in told
     assert not (there / "own_optimizers.py.ran").exists()
 
 
@@ -141,7 +141,7 @@ def test_nothing_of_a_package_is_imported_where_no_plugin_is_run(
     run = folder / "run.toml"
     run.write_text(f'optimization = {{ optimizer_type = "packaged_optimizers:Own" }}\n{minimal}')
     done = CliRunner().invoke(main, ["check", "--no-plugins", str(run)])
-    assert 'the optimizer "packaged_optimizers:Own" was not looked at' in done.output
+    assert 'the optimizer "packaged_optimizers:Own" was not checked' in done.output
     assert not (site / "packaged_optimizers.py.ran").exists()
     load_run(run)
     assert (site / "packaged_optimizers.py.ran").exists()

@@ -180,7 +180,7 @@ def test_options_go_before_what_the_file_says_for_all_samples(files: Path) -> No
 
 
 def test_files_that_say_of_no_sample_are_refused(files: Path) -> None:
-    remedy = '    Write [[validation.samples]] with a prompt = "..." each.'
+    remedy = '    Write [[validation.samples]], each with a prompt = "...".'
     (files / "run.toml").write_text(MINIMAL + "[validation]\nseed = 1\n")
     assert refused(files, str(files / "run.toml")) == f"run.toml:10: validation: has no samples to generate\n{remedy}"
     (files / "odd.toml").write_text("validation = 3\n")

@@ -55,7 +55,7 @@ def test_without_a_name_the_sources_of_the_run_are_known_to_whoever_reads_its_da
         ('source = "table", prefer = "video"', 'preprocessing.prefer: the source "table" has no prefer\n    Remove it.'),
         (
             'source = "folder", prefer = "video", source_params = { prefer = "video" }',
-            "preprocessing.prefer: says what source_params.prefer says\n    Keep one of the two.",
+            "preprocessing.prefer: has the same meaning as source_params.prefer\n    Keep one of the two.",
         ),
         (
             'source = "folder", source_params = { prefer = "sound" }',

@@ -85,7 +85,7 @@ scheduler_params = { start = 1, end_factor = "1" }
         "    Known: end_factor, start_factor, total_iters.\n"
         'run.toml:19: optimization.scheduler_params.end_factor: must be a number, not the text "1"\n'
         "    Write 1, without quotes.\n"
-        "run.toml:20: data: names no data to train on\n"
+        "run.toml:20: data: does not name any data to train on\n"
         "    Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
     )
 
@@ -94,16 +94,16 @@ def test_an_empty_file_says_what_a_run_needs(mistakes: Mistakes) -> None:
     assert mistakes("") == (
         "run.toml:1: model.model_path: is missing\n"
         '    Add model_path: text, "tiny", a safetensors file, or a diffusers folder.\n'
-        "run.toml:1: training_strategy.name: names no strategy\n"
+        "run.toml:1: training_strategy.name: does not name any strategy\n"
         "    Choose one: flexible.\n"
-        "run.toml:1: data: names no data to train on\n"
+        "run.toml:1: data: does not name any data to train on\n"
         "    Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
     )
 
 
 def test_a_strategy_without_a_name_is_an_error_and_not_a_default(mistakes: Mistakes) -> None:
     text = REST + "[training_strategy.audio]\nis_generated = true\nlatents_dir = 'a'\n"
-    assert mistakes(text) == "run.toml:6: training_strategy.name: names no strategy\n    Choose one: flexible."
+    assert mistakes(text) == "run.toml:6: training_strategy.name: does not name any strategy\n    Choose one: flexible."
 
 
 def test_an_unknown_strategy_is_named(mistakes: Mistakes) -> None:
@@ -137,7 +137,10 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
         ("3", "conditions: must be a list of tables, not 3"),
         ("{ type = 'mask' }", "conditions: must be a list of tables, not a table\n    Write it in brackets: [...]."),
         ("['mask']", 'conditions[0]: must be a table, not the text "mask"'),
-        ("[{}]", "conditions[0].type: names no condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix."),
+        (
+            "[{}]",
+            "conditions[0].type: does not name any condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix.",
+        ),
         ("[{ type = 3 }]", 'conditions[0].type: must be text, not 3\n    Write "3", in quotes.'),
         (
             "[{ type = 'mask', mask_dri = 'x' }]",
@@ -146,7 +149,7 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
         ),
         (
             "[{ type = 'prefix' }]",
-            "conditions[0].temporal_boundary: is missing\n    Add temporal_boundary: a whole number, how many latent frames (latent steps of audio) are given.",
+            "conditions[0].temporal_boundary: is missing\n    Add temporal_boundary: a whole number, number of latent frames (for audio: latent steps) that are given.",
         ),
         (
             "[{ type = 'prefix', temporal_boundary = '4' }]",
@@ -211,7 +214,7 @@ def test_the_sigma_sampler_is_built_and_its_keys_are_spelled_out(load: Load, min
     [
         ("timestep_sampling_mode = 'unifrom'", 'timestep_sampling_mode: there is no sigma sampler "unifrom"\n    Did you mean "uniform"?'),
         ("timestep_sampling_params = { stdev = 1 }", 'timestep_sampling_params.stdev: there is no such key\n    Did you mean "std"?'),
-        ("timestep_sampling_params = { eps = 2 }", "timestep_sampling_params.eps: is 2; it lies between 0 and 1"),
+        ("timestep_sampling_params = { eps = 2 }", "timestep_sampling_params.eps: is 2; it must lie between 0 and 1"),
         ("timestep_sampling_params = 1", "timestep_sampling_params: must be a table, not 1"),
     ],
 )
@@ -222,8 +225,8 @@ def test_a_sigma_sampler_that_is_wrong_says_how(mistakes: Mistakes, minimal: str
 def test_two_keys_that_a_class_refuses_are_both_named(mistakes: Mistakes, minimal: str) -> None:
     text = minimal + "[flow_matching.timestep_sampling_params]\neps = 2\nuniform_prob = -1\n"
     assert mistakes(text) == (
-        "run.toml:11: flow_matching.timestep_sampling_params.eps: is 2; it lies between 0 and 1\n"
-        "run.toml:12: flow_matching.timestep_sampling_params.uniform_prob: is -1; it lies between 0 and 1"
+        "run.toml:11: flow_matching.timestep_sampling_params.eps: is 2; it must lie between 0 and 1\n"
+        "run.toml:12: flow_matching.timestep_sampling_params.uniform_prob: is -1; it must lie between 0 and 1"
     )
 
 
@@ -265,7 +268,7 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
         ("validation.stg_blocks = [1, -2]\n", "run.toml:1: validation.stg_blocks: must be at least 0, not -2"),
         ("validation.video_dims = [64, 64]\n", "run.toml:1: validation.video_dims: must be a list of 3 whole numbers, not of 2"),
         ("validation.inference_steps = 1\n", "run.toml:1: validation.inference_steps: must be at least 2, not 1"),
-        ("lora.target_modules = []\n", "run.toml:1: lora.target_modules: names no module\n    Name at least one, such as to_k."),
+        ("lora.target_modules = []\n", "run.toml:1: lora.target_modules: does not name any module\n    Name at least one, such as to_k."),
         ("lora.target_modules = ['to_k', 1]\n", 'run.toml:1: lora.target_modules[1]: must be text, not 1\n    Write "1", in quotes.'),
         ("lora.rank = 0\n", "run.toml:1: lora.rank: must be at least 1, not 0"),
         ("optimization.batch_size = 0\n", "run.toml:1: optimization.batch_size: must be at least 1, not 0"),
@@ -287,12 +290,12 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
         (
             "acceleration.mixed_precision_mode = 'fp16'\n",
             "run.toml:1: acceleration.mixed_precision_mode: fp16 is not available: many gradients are smaller than its smallest number, so it would need "
-            'loss scaling\n    Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
+            'loss scaling\n    Use "bf16", which has as many bits as fp16 but the range of float32, so it needs no scaling; or "no" for float32.',
         ),
         (
             "optimization.optimizer_type = 'adam'\n",
             "run.toml:1: optimization.optimizer_type: Adam is not available: it mixes weight decay into its moments\n"
-            '    Use "adamw", which keeps it apart.',
+            '    Use "adamw", which keeps the two separate.',
         ),
         (
             "optimization.optimizer_type = 'prodigi'\n",
@@ -315,7 +318,7 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
         (
             "preprocessing.resolution_buckets = '64x64;64x64x17'\n",
             'run.toml:1: preprocessing.resolution_buckets: "64x64" is not a bucket\n'
-            '    Write width x height x frames, such as "960x544x49"; several with ";" between.',
+            '    Write width x height x frames, such as "960x544x49"; separate several with ";".',
         ),
         (
             "preprocessing.alpha_color = 'mauve'\n",
@@ -363,7 +366,7 @@ def test_data_that_is_wrong_says_how(mistakes: Mistakes, minimal: str, text: str
     assert mistakes(f"{minimal}{text}\n") == f"run.toml:10: data.{message}"
 
 
-TOO_LONG = f'the name "{"x" * 40}..." is too long: it has 300 bytes, and a file\'s has at most 255'
+TOO_LONG = f'the name "{"x" * 40}..." is too long: it has 300 bytes, but a file\'s name has at most 255'
 
 
 @pytest.mark.parametrize("key", ["dataset", "held_out", "preprocessed_data_root"])
@@ -372,7 +375,7 @@ TOO_LONG = f'the name "{"x" * 40}..." is too long: it has 300 bytes, and a file\
     [
         ("x" * 300, TOO_LONG),
         ("x/" * 3000, "the path is too long: it has "),
-        ("a\\u0000b", "contains a zero byte, which no file name can"),
+        ("a\\u0000b", "contains a zero byte, which no file name may contain"),
         ("~nobody-of-that-name/a", "there is no home folder ~nobody-of-that-name"),
     ],
 )
@@ -532,11 +535,11 @@ def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, caplog: py
         ),
         (
             "images = ['a.png']",
-            "run.toml:11: validation.images: has no prompts to go with\n    Write [[validation.samples]], each with a prompt.",
+            "run.toml:11: validation.images: needs prompts, but there are none\n    Write [[validation.samples]], each with a prompt.",
         ),
         (
             "prompts = ['one', 'two']\nimages = ['a.png']",
-            "run.toml:12: validation.images: has 1 entries for 2 prompts\n    Give each prompt one.",
+            "run.toml:12: validation.images: has 1 entries for 2 prompts\n    Write one entry for each prompt.",
         ),
         ("prompts = 'one'", 'run.toml:11: validation.prompts: must be a list of texts, not the text "one"'),
         (

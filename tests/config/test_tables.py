@@ -55,7 +55,7 @@ def test_a_key_carries_type_default_help_unit_and_range() -> None:
     found = {key.name: key for key in training_keys(CONDITIONS["prefix"])}
     boundary, probability = found["temporal_boundary"], found["probability"]
     assert (boundary.kind, boundary.required, boundary.unit, boundary.bounds) == (int, True, "latent frames", Bounds(at_least=1))
-    assert boundary.help == "how many latent frames (latent steps of audio) are given"
+    assert boundary.help == "number of latent frames (for audio: latent steps) that are given"
     assert (probability.kind, probability.default, probability.bounds) == (float, 1.0, Bounds(at_least=0, at_most=1))
 
 

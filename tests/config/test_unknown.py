@@ -72,14 +72,14 @@ def said(typed: str, table: str = "") -> str:
         ("", "adapter", 'Did you mean "lora"?'),
         ("validation", "steps", 'Did you mean "inference_steps"?'),
         ("validation.samples", "width", 'Did you mean "video_dims"?'),
-        ("validation.samples", "steps", "Here that is inference_steps in [validation]."),
-        ("model", "lora_rank", "Here that is rank in [lora]."),
-        ("", "max_train_steps", "Here that is steps in [optimization]."),
-        ("optimization", "save_every_n_steps", "Here that is interval in [checkpoints]."),
-        ("model", "gradient_checkpointing", "Here that is enable_gradient_checkpointing in [optimization]."),
-        ("preprocessing", "train_batch_size", "Here that is batch_size in [optimization]."),
+        ("validation.samples", "steps", "In ltx it is inference_steps, in [validation]."),
+        ("model", "lora_rank", "In ltx it is rank, in [lora]."),
+        ("", "max_train_steps", "In ltx it is steps, in [optimization]."),
+        ("optimization", "save_every_n_steps", "In ltx it is interval, in [checkpoints]."),
+        ("model", "gradient_checkpointing", "In ltx it is enable_gradient_checkpointing, in [optimization]."),
+        ("preprocessing", "train_batch_size", "In ltx it is batch_size, in [optimization]."),
         ("acceleration", "precision", 'Did you mean "mixed_precision_mode"?'),
-        ("checkpoints", "training_folder", "Here that is output_dir, above the first table."),
+        ("checkpoints", "training_folder", "In ltx it is output_dir, above the first table."),
         # keys of another table
         ("model", "learning_rate", "learning_rate is a key of [optimization]."),
         ("", "learning_rate", "learning_rate is a key of [optimization]."),
@@ -91,7 +91,7 @@ def said(typed: str, table: str = "") -> str:
         (
             "checkpoints",
             "masked_loss",
-            "Other trainers have it; there is nothing of the kind here. Known: best_by, interval, keep_best, keep_last_n, max_shard_size, "
+            "Other trainers have this key; ltx has nothing like it. Known: best_by, interval, keep_best, keep_last_n, max_shard_size, "
             "no_resume, precision, save_training_state, stop_after.",
         ),
         ("hub", "bananas", "Known: hub_model_id, push_to_hub."),
@@ -173,7 +173,7 @@ def test_another_word_for_a_key_leads_to_that_key_and_to_no_other() -> None:
             if tuple(place) == table:
                 assert remedy == f'Did you mean "{own}"?', (typed, table)
             elif place and "validation" not in (place[0], *table[:1]):
-                assert remedy == f"Here that is {own} in [{place[0]}]." or remedy.startswith(f"{typed} is a key of "), (typed, table)
+                assert remedy == f"In ltx it is {own}, in [{place[0]}]." or remedy.startswith(f"{typed} is a key of "), (typed, table)
 
 
 def test_every_other_word_stands_for_a_key_that_there_is() -> None:

@@ -55,7 +55,7 @@ def test_names_that_a_file_that_is_not_run_may_bring_are_not_looked_at(data: Pat
     done = ltx("check", path, "--no-plugins")
     line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "evil" in text and "type" in text)
     assert done.output == (
-        f"{path} is in order, as far as that can be checked without its plugins, which were not loaded.\n"
+        f"{path} is valid, as far as that can be checked without its plugins, which were not loaded.\n"
         f'{path}:{line}: training_strategy.audio.conditions[0].type: the condition "evil" was not checked\n'
         f"    It may come from a plugin that was not loaded: {tmp_path / 'evil.py'}.\n"
     )
@@ -80,7 +80,7 @@ def test_all_other_mistakes_are_found_beside_what_is_not_looked_at(data: Path, t
 def test_a_run_file_that_uses_nothing_of_its_plugins_is_checked_to_the_end(data: Path, tmp_path: Path) -> None:
     path = run_file(data, tmp_path, {"type": "mask", "mask_dir": "audio_masks"})
     done = ltx("check", path, "--no-plugins")
-    assert (done.exit_code, done.output.splitlines()[:2]) == (0, [f"Not run: {tmp_path / 'evil.py'}.", f"{path} is in order."])
+    assert (done.exit_code, done.output.splitlines()[:2]) == (0, [f"Not run: {tmp_path / 'evil.py'}.", f"{path} is valid."])
     assert "samples" in done.output
     assert not (tmp_path / "RAN").exists()
 

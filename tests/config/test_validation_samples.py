@@ -158,9 +158,9 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
         ("{ type = 'prefx', video = 'clip.mp4' }", '.type: there is no condition "prefx"\n    Did you mean "prefix"?'),
         (
             "{ video = 'clip.mp4' }",
-            ".type: names no condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix.",
+            ".type: does not name any condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix.",
         ),
-        ("{ type = 'prefix' }", ": does not say what it works on\n    Set video or image_or_video or audio."),
+        ("{ type = 'prefix' }", ": does not say which modality it works on\n    Set video or image_or_video or audio."),
         (
             "{ type = 'prefix', video = 'clip.mp4', audio = 'sound.wav' }",
             ": is about video and audio, but a condition works on one\n    Write one condition for each.",
@@ -185,7 +185,7 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
             "{ type = 'mask', audio = 'sound.wav', mask = 'mask.wav', mask_dir = 'm' }",
             '.mask_dir: there is no such key\n    Did you mean "mask"?',
         ),
-        ("{ type = 'reference' }", ": does not say what it works on\n    Set video or image_or_video or audio."),
+        ("{ type = 'reference' }", ": does not say which modality it works on\n    Set video or image_or_video or audio."),
         (
             "{ type = 'reference', audio = 'sound.wav', downscale_factor = 2 }",
             ".downscale_factor: there is no such key\n    Known: audio, type.",
@@ -234,7 +234,7 @@ def test_a_frozen_modality_cannot_be_given_in_part(wrong: Mistakes) -> None:
 def test_a_strangers_condition_without_a_medium_must_say_its_modality(wrong: Mistakes, folder: Path) -> None:
     (folder / "pulse.py").write_text(PULSE)
     assert wrong("{ type = 'pulse', beat = 'mask.wav' }", before="plugins = ['pulse.py']\n") == (
-        "run.toml:13: validation.samples[0].conditions[0]: does not say what it works on\n    Set modality."
+        "run.toml:13: validation.samples[0].conditions[0]: does not say which modality it works on\n    Set modality."
     )
 
 

@@ -32,7 +32,7 @@ def test_rows_of_a_file_name_files_under_its_folder(tmp_path: Path) -> None:
 def test_a_column_that_the_user_names_plays_its_role(tmp_path: Path) -> None:
     path = dataset_file(tmp_path / "set.jsonl", [{"clip": "a.mp4", "video": "b.mp4"}])
     assert open_dataset(path, {"video": "clip", "audio": None}).columns == {"video": "clip"}
-    with pytest.raises(DataError, match='has no column "clop" to be the video column'):
+    with pytest.raises(DataError, match='has no column "clop" to use as the video column'):
         open_dataset(path, {"video": "clop"})
 
 

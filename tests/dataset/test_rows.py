@@ -90,8 +90,8 @@ def test_rows_that_are_there_twice_or_would_share_a_name_are_refused_with_both_l
     with pytest.raises(DataError) as error:
         read(path)
     assert message(error) == (
-        f'{path}:3: the sample of "a.png" would have the name of that of "a.mp4" in line 1: "a"\n    Rename one of the files; endings do not count.\n'
-        f'{path}:4: "./b.mp4" is in line 2 already\n    Keep one of the rows.'
+        f'{path}:3: the samples of "a.png" and of "a.mp4" in line 1 would have the same name: "a"\n    Rename one of the files; extensions are ignored.\n'
+        f'{path}:4: "./b.mp4" is already in line 2\n    Keep one of the rows.'
     )
 
 
@@ -116,7 +116,7 @@ def test_all_that_is_wrong_with_a_dataset_is_told_at_once_in_order_of_its_lines(
         f'{path}:3: its video "gone.mp4" is not there\n    Paths are relative to {tmp_path}.\n'
         f'{path}:4: has no "video"\n    Every row needs a value in every column that is used.\n'
         f'{path}:5: its video "folder" is a folder, not a file\n    Paths are relative to {tmp_path}.\n'
-        f"{path}:6: is not a JSON object: Expecting value\n    Each line is one object with the columns as keys."
+        f"{path}:6: is not a JSON object: Expecting value\n    Each line must be one object with the columns as keys."
     )
 
 
@@ -160,7 +160,7 @@ def test_two_columns_of_one_role_are_refused_unless_one_is_chosen(tmp_path: Path
         read(path)
     assert (
         message(error)
-        == f'{path}: has the columns "video" and "media_path", which are both the video\n    Say which one with video_column.'
+        == f'{path}: has the columns "video" and "media_path", which could both be the video\n    Say which one with video_column.'
     )
     assert read(path, video_column="media_path").samples[0].name == "b"
 
@@ -169,14 +169,17 @@ def test_a_chosen_column_that_is_not_there_is_refused_with_the_one_that_may_be_m
     path = rows(tmp_path, {"video": "a.mp4", "caption": "c"})
     with pytest.raises(DataError) as error:
         read(path, caption_column="captions")
-    assert message(error) == f'{path}: has no column "captions" to be the caption column\n    Did you mean "caption"?'
+    assert message(error) == f'{path}: has no column "captions" to use as the caption column\n    Did you mean "caption"?'
 
 
 def test_one_column_cannot_play_two_roles(tmp_path: Path) -> None:
     path = rows(tmp_path, {"video": "a.mp4", "caption": "c"})
     with pytest.raises(DataError) as error:
         read(path, video_column="video", reference_video_column="video")
-    assert message(error) == f'{path}: its column "video" is to be video and reference_video at once\n    Give each role its own column.'
+    assert (
+        message(error)
+        == f'{path}: its column "video" is used as video and reference_video at the same time\n    Give each role its own column.'
+    )
 
 
 def test_a_dataset_without_captions_is_refused_with_the_columns_found(tmp_path: Path) -> None:
@@ -204,17 +207,17 @@ def test_a_dataset_without_clips_and_sounds_is_refused(tmp_path: Path) -> None:
         (
             {"audio": "a.wav", "video_mask": "m.png", "caption": "c"},
             {},
-            'its column "video_mask" is for the video of samples, which is not made\n    Add a column "video".',
+            'its column "video_mask" is for the video of samples, but there is none\n    Add a column "video".',
         ),
         (
             {"video": "a.mp4", "audio_mask": "m.wav", "caption": "c"},
             {"skip_audio": True},
-            'its column "audio_mask" is for the audio of samples, which is not made\n    Leave skip_audio out, or add a column "audio".',
+            'its column "audio_mask" is for the audio of samples, but there is none\n    Leave skip_audio out, or add a column "audio".',
         ),
         (
             {"video": "a.mp4", "reference_audio": "m.wav", "caption": "c"},
             {"skip_audio": True},
-            'its column "reference_audio" is for the audio of samples, which is not made\n    Leave skip_audio out, or add a column "audio".',
+            'its column "reference_audio" is for the audio of samples, but there is none\n    Leave skip_audio out, or add a column "audio".',
         ),
     ],
 )
@@ -251,7 +254,7 @@ def test_folders_that_the_dataset_cannot_make_are_refused_together(tmp_path: Pat
         '    Add a column "audio_mask", or name yours with audio_mask_column.\n'
         f'{path}: the run reads the folder "conditions", but there is no column "caption"\n'
         '    Add a column "caption", or name yours with caption_column.\n'
-        f'{path}: nothing in it makes the folder "depth", which the run reads\n'
+        f'{path}: the run reads the folder "depth", which nothing in this dataset provides\n'
         "    Known: audio_latents, audio_masks, conditions, latents, reference_audio_latents, reference_latents, video_masks."
     )
 
@@ -277,7 +280,7 @@ def test_stock_openings_are_left_out_before_the_trigger_word_is_put_there_and_co
     path = dataset_file(tmp_path / "set.jsonl", rows)
     data = read(path, remove_llm_prefixes=True, lora_trigger="TRIG")
     assert [sample.caption for sample in data.samples] == ["TRIG Rain", "TRIG wind"]
-    assert data.notes == (f"{path}: 1 of 2 captions have a stock opening, which is left out",)
+    assert data.notes == (f"{path}: 1 of 2 captions begin with a stock phrase, which is removed",)
     assert [sample.caption for sample in read(path).samples] == ["The audio contains rain", "wind"]
 
 
@@ -301,7 +304,7 @@ def test_backslashes_of_windows_are_read_as_slashes_where_the_file_is_there_and_
         read(path)
     assert message(error) == (
         f'{path}:1: its video "C:\\clips\\a.mp4" is not there\n'
-        f'    Paths are relative to {tmp_path}. Between folders stands "/", and a disk of Windows has no name here.'
+        f'    Paths are relative to {tmp_path}. Separate folders with "/", and leave out the name of a Windows drive.'
     )
 
 
@@ -326,7 +329,7 @@ def test_half_a_letter_is_no_caption(tmp_path: Path) -> None:
     path = rows(tmp_path, {"video": "a.mp4", "caption": "half \ud83c"})
     with pytest.raises(DataError) as error:
         read(path)
-    assert message(error) == f'{path}:1: its "caption" has an unpaired surrogate, which is not valid text\n    Write it again.'
+    assert message(error) == f'{path}:1: its "caption" contains an unpaired surrogate, which is not valid text\n    Write it again.'
 
 
 @pytest.mark.parametrize(

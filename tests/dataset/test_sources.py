@@ -75,7 +75,7 @@ def test_a_file_is_read_by_the_source_of_its_ending(tmp_path: Path) -> None:
     assert endings(options(Lines)) == [".jsonl", ".csv", ".tsv", ".json", ".parquet", ".lines"]
     with pytest.raises(DataError) as error:
         read_table(path)
-    assert str(error.value) == f'{path}: datasets do not come as ".lines" files\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'
+    assert str(error.value) == f'{path}: a dataset cannot be a ".lines" file\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'
 
 
 def test_a_folder_goes_to_the_source_that_recognizes_it_before_the_general_one(tmp_path: Path) -> None:
@@ -178,14 +178,14 @@ def test_a_place_that_a_row_gives_itself_is_that_of_its_faults(tmp_path: Path) -
         read_dataset(listing(tmp_path), options(Placed, source="placed", reader=Placed()))
     assert [(problem.where, problem.what) for problem in error.value.problems] == [
         ("box c.mp4", 'its video "c.mp4" is not there'),
-        ("box a.mp4", '"a.mp4" is in box a.mp4 already'),
+        ("box a.mp4", '"a.mp4" is already in box a.mp4'),
     ]
 
 
 def test_without_any_source_nothing_is_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTX_DISABLE_PLUGINS", "sources")
     path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4"}])
-    with pytest.raises(DataError, match=r'set\.jsonl: datasets do not come as "\.jsonl" files\n    No source is installed\.'):
+    with pytest.raises(DataError, match=r'set\.jsonl: a dataset cannot be a "\.jsonl" file\n    No source is installed\.'):
         read_table(path)
     with pytest.raises(DataError, match="is a folder, which no source reads"):
         open_dataset(tmp_path)

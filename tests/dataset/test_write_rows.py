@@ -23,7 +23,7 @@ def test_an_ending_that_is_only_read_or_not_known_is_not_written(tmp_path: Path)
         with pytest.raises(ConfigError) as error:
             rows_writer(tmp_path / name)
         assert str(error.value) == (
-            f'{tmp_path}/{name}: datasets are not written as "{Path(name).suffix}" files\n    Write .jsonl, .json or .csv.'
+            f'{tmp_path}/{name}: a dataset cannot be written as a "{Path(name).suffix}" file\n    Write .jsonl, .json or .csv.'
         )
 
 

@@ -52,7 +52,7 @@ def ended(command: list[str], folder: Path, name: str, stuck: str, patience: flo
     shutil.rmtree(folder / name, ignore_errors=True)
     process = start([*command, str(run_file(folder, name, patience))], **UNCHECKED, STUCK=stuck)
     said = finish(process, limit=300)
-    assert command != LAUNCH or ("Traceback" not in said and "without a word" not in said), said  # torchrun has one of its own
+    assert command != LAUNCH or ("Traceback" not in said and "ended without a message" not in said), said  # torchrun has one of its own
     assert not re.search(r"\[[WEF]\d{4} .*\.cpp:\d+\]", said), said  # what torch's compiled part writes
     return process.returncode, said
 
@@ -80,7 +80,7 @@ def test_under_another_launcher_a_process_that_is_left_names_the_one_that_is_gon
     assert status != 0
     lines = [line for line in said.splitlines() if "of 2 ended" in line or "same command" in line]
     assert lines == [
-        "process 1 of 2 ended without a word (killed, or out of memory), so this run ends",
+        "process 1 of 2 ended without a message (it was killed, or ran out of memory), so this run ends",
         "    The same command resumes after step 2, the last one saved.",
     ], said
 
@@ -89,13 +89,13 @@ def test_a_process_that_is_stopped_while_it_loads_is_named_within_seconds(folder
     status, said = ended(LAUNCH, folder, "stopped", "loading:stop")
     assert status == 2, said
     what = re.search(
-        r'^process 1 of 2, which said "reading the encoded samples.*" (\d+) seconds ago, gives no sign of life\. So this run ends$',
+        r'^process 1 of 2, which said "reading the encoded samples.*" (\d+) seconds ago, shows no sign of life\. So this run ends$',
         said,
         re.M,
     )
     assert what, said
     assert int(what[1]) < 2 * PATIENCE
-    assert said.count("gives no sign of life") == 1
+    assert said.count("shows no sign of life") == 1
     assert "    Nothing was saved yet, so the same command starts over." in said
 
 

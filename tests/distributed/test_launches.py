@@ -148,7 +148,7 @@ def test_a_sample_that_one_process_cannot_read_ends_both_and_is_told_once(folder
     said = finish(process, limit=900)
     assert process.returncode == 2, said
     assert "Traceback" not in said
-    assert "ended without a word" not in said
+    assert "ended without a message" not in said
     assert said.count("sound05.safetensors") == 1, said
 
 
@@ -156,4 +156,4 @@ def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
     process = start([*torchrun(2, "-m", "ltxcore", "run"), str(run_file(folder, "wrong")), "--set", "engine.name=single"])
     said = finish(process, limit=900)
     assert process.returncode != 0
-    assert said.count('"single" is an engine for one process, and there are 2') == 1, said
+    assert said.count('"single" is an engine for one process, but there are 2') == 1, said

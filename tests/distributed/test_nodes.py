@@ -77,14 +77,14 @@ def test_a_run_on_two_machines_goes_on_after_either_of_them_is_lost(tmp_path: Pa
     nodes = started(torchrun, tmp_path, run)
     wait(lambda: last(output))
     said = lost(nodes, 1)
-    assert said.count("process 1 of 2 ended without a word (killed, or out of memory), so this run ends") == 1, said
+    assert said.count("process 1 of 2 ended without a message (it was killed, or ran out of memory), so this run ends") == 1, said
     first = last(output)
     assert said.count(f"The same command resumes after step {first}, the last one saved.") == 1, said
 
     nodes = started(launch, tmp_path, run)
     wait(lambda: last(output) > first)
     said = lost(nodes, 0)
-    assert said.count("process 0 of 2 ended without a word (killed, or out of memory), so this run ends") == 1, said
+    assert said.count("process 0 of 2 ended without a message (it was killed, or ran out of memory), so this run ends") == 1, said
     second = last(output)
     assert said.count(f"The same command resumes after step {second}, the last one saved.") == 1, said
 
@@ -92,7 +92,9 @@ def test_a_run_on_two_machines_goes_on_after_either_of_them_is_lost(tmp_path: Pa
     nodes = started(launch, tmp_path, run)
     told = [finish(node, limit=300) for node in nodes]
     assert [node.returncode for node in nodes] == [2, 2], told
-    assert re.search(r"is being written by process \d+ on node7, since .*, which was heard of \d+ seconds ago\n", told[0]), told
+    assert re.search(r"is being written by process \d+ on node7, since .*, which last showed a sign of life \d+ seconds ago\n", told[0]), (
+        told
+    )
     assert "--take-over" in told[0]
     assert "Traceback" not in "".join(told)
     assert last(output) == second

@@ -209,7 +209,7 @@ def test_two_processes_go_on_to_the_last_bit_after_one_of_them_died(two: Path, m
     assert died - last < 60, said
     told = "process 0 was killed by signal 9 (SIGKILL), often by the kernel when memory runs out (`dmesg` says so), so this run ends"
     assert said.count(f"{told}\n    The same command resumes after step 3, the last one saved.") == 1, said
-    assert "ended without a word" not in said  # the launcher tells it
+    assert "ended without a message" not in said  # the launcher tells it
     assert "Traceback" not in said
     assert [saved.step for saved in checkpoint.found(two / name / "checkpoints")] == [3]
     for results in run_jobs(two, jobs, 2, **UNCHECKED):
@@ -247,7 +247,7 @@ def test_another_number_of_processes_goes_on_with_the_same_global_batch(
 ) -> None:
     found = moved[mode, stage]
     refused, each = str(found["refused"]["error"]), doubled(mode)
-    assert f"holds an unfinished run that takes {each} micro-batches a step (accumulation {each // 2}, processes 2)" in refused
+    assert f"holds an unfinished run that takes {each} micro-batches per step (accumulation {each // 2}, processes 2)" in refused
     assert refused.endswith(f"Set optimization.gradient_accumulation_steps to {each}.")
     assert found["alone"]["step"] == 5
     assert [found[name]["finished"] for name in ("first", "second")] == [True, True]

@@ -25,19 +25,19 @@ def test_all_that_is_wrong_with_buckets_is_told_at_once() -> None:
     )
     where = "run.toml:3: preprocessing.resolution_buckets"
     assert texts(problems) == (
-        f"{where}: the bucket 960x540x48 has height 540, which is not a multiple of 32\n    Take 512 or 544.\n"
-        f"{where}: the bucket 960x540x48 has 48 frames, which is not a multiple of 8 plus 1\n    Take 41 or 49.\n"
-        f"{where}: the bucket 20x64x17 has width 20, which is not a multiple of 32\n    Take 32.\n"
-        f'{where}: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
-        f'{where}: "64x64x-1" is not a bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
-        f"{where}: the bucket 64x64x17 is there twice\n    Name each bucket once."
+        f"{where}: the bucket 960x540x48 has height 540, which is not a multiple of 32\n    Use 512 or 544.\n"
+        f"{where}: the bucket 960x540x48 has 48 frames, which is not a multiple of 8 plus 1\n    Use 41 or 49.\n"
+        f"{where}: the bucket 20x64x17 has width 20, which is not a multiple of 32\n    Use 32.\n"
+        f'{where}: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".\n'
+        f'{where}: "64x64x-1" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".\n'
+        f"{where}: the bucket 64x64x17 is listed twice\n    Name each bucket once."
     )
     assert Bucket(64, 64, 17) in buckets
 
 
 def test_an_option_without_a_bucket_is_refused() -> None:
     assert texts(parse_buckets(" ; ", SCALE, "here")[1]) == (
-        'here: names no bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.'
+        'here: does not name any bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".'
     )
 
 
@@ -103,8 +103,8 @@ def test_references_whose_factors_divide_go_with_their_targets(downscale: int, t
 
 def test_references_whose_factors_do_not_divide_are_refused_for_every_side() -> None:
     assert texts(ReferenceFactors(2, 4).misfits(Bucket(960, 544, 49), SCALE, lambda key: f"run.toml: {key}")) == (
-        "run.toml: preprocessing.reference_downscale_factor: the bucket 960x544x49 has height 544, "
-        "which reference_downscale_factor 2 does not make a multiple of 32\n    Take a multiple of 64, or another factor.\n"
-        "run.toml: preprocessing.reference_temporal_scale_factor: the bucket 960x544x49 has 49 frames, "
-        "of which reference_temporal_scale_factor 4 does not make a multiple of 8 plus 1\n    Take a multiple of 32 plus 1, or another factor."
+        "run.toml: preprocessing.reference_downscale_factor: the bucket 960x544x49 has height 544, and 544 "
+        "divided by reference_downscale_factor 2 is not a multiple of 32\n    Use a multiple of 64, or another factor.\n"
+        "run.toml: preprocessing.reference_temporal_scale_factor: the bucket 960x544x49 has 49 frames, and "
+        "reference_temporal_scale_factor 4 does not reduce them to a multiple of 8 plus 1\n    Use a multiple of 32 plus 1, or another factor."
     )

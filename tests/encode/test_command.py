@@ -91,8 +91,8 @@ def test_a_mistake_is_a_message_and_exit_status_2(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.\n"
-        '--resolution-buckets: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
+        "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Use 32 or 64.\n"
+        '--resolution-buckets: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".\n'
     )
 
 
@@ -113,7 +113,7 @@ def test_a_share_of_the_work_is_not_decoded(tmp_path: Path, monkeypatch: pytest.
     result = ltx(small_set(tmp_path, 1), "--decode")
     assert result.exit_code == 2
     assert result.stderr == (
-        "--decode: is for one process, and there are 2: none of them knows when the others are done\n"
+        "--decode: only works in one process, but there are 2, and none of them knows when the others are done\n"
         "    Leave it out, and call `ltx decode` afterwards.\n"
     )
     assert not (tmp_path / ".precomputed").exists()
@@ -156,7 +156,7 @@ def test_captions_for_which_memory_does_not_suffice_are_said_with_what_takes_les
     assert without_sizes(result.stderr) == (
         "CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) while encoding captions, 8 at a time\n"
         "    Each of these needs less memory: a smaller --batch-size than 8; --offload-text-encoder. "
-        "What was encoded so far stays, and the same command does the rest.\n"
+        "What was encoded so far is kept; run the same command again to do the rest.\n"
     )
 
 
@@ -171,7 +171,7 @@ def test_a_clip_for_which_memory_does_not_suffice_ends_the_command_which_then_go
     assert without_sizes(result.stderr).replace(str(tmp_path), "TMP") == (
         'CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) while encoding "latents" of TMP/set.jsonl:1, of 64x64x17\n'
         "    Each of these needs less memory: --vae-tiling; smaller --resolution-buckets, or fewer frames in them. "
-        "What was encoded so far stays, and the same command does the rest.\n"
+        "What was encoded so far is kept; run the same command again to do the rest.\n"
     )
     again = ltx(path)
     assert again.exit_code == 0

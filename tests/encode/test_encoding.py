@@ -482,7 +482,7 @@ def test_other_connectors_make_the_text_anew_and_are_refused_until_then(made: tu
         shutil.copy(folder / f"sound{number}.wav", tmp_path)
     assert text_and_sound(preprocessed(tmp_path, other, "features")) == (0, 0)
     assert text_and_sound(preprocessed(tmp_path, other, "outputs", "--connector-outputs")) == (2, 0)
-    assert "outputs.toml is in order." in ltx("check", str(run))
+    assert "outputs.toml is valid." in ltx("check", str(run))
 
 
 def test_a_set_of_both_is_refused_with_the_names_of_its_samples(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
@@ -494,13 +494,13 @@ def test_a_set_of_both_is_refused_with_the_names_of_its_samples(made: tuple[Path
     run = run_file(tmp_path, model, "mixed", tmp_path)
     assert ltx("check", str(run), exit_code=2).strip() == (
         f'{tmp_path}/mixed/conditions: "conditions" mixes the outputs of connectors, in 1 sample (sound0), with text features, in 1 sample (sound1)\n'
-        "    Run `ltx preprocess` again on the whole dataset, with connector_outputs or without."
+        "    Run `ltx preprocess` again on the whole dataset, either with connector_outputs or without it."
     )
 
 
 def test_a_model_without_connectors_refuses_the_option(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     folder, _ = made
-    refused = "the model tiny has no text connectors, so there are no outputs of theirs to store\n    Leave this out: its text features are what its blocks attend to."
+    refused = "the model tiny has no text connectors, so there are no connector outputs to store\n    Leave this out: the model's blocks use the text features directly."
     tiny = {"model_path": "tiny"}
     assert preprocessed(folder, tiny, "tiny", "--connector-outputs", exit_code=2).strip() == f"--connector-outputs: {refused}"
     assert not (folder / "tiny").exists()

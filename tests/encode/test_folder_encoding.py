@@ -59,7 +59,7 @@ def test_a_renamed_clip_is_encoded_anew_and_said(clips: Path) -> None:
     summary = encode(clips)
     assert (summary.samples, summary.done) == (("beach/sea", "c"), 6)
     assert summary.notes[-1] == (
-        f"{root}: 2 samples are left of files that are no longer in {clips}, and not used: a.mp4 (which is beach/sea.mp4 now), beach/b.mp4"
+        f"{root}: 2 samples are left over from files that are no longer in {clips}, and are not used: a.mp4 (which is beach/sea.mp4 now), beach/b.mp4"
     )
 
 

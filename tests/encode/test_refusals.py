@@ -59,8 +59,8 @@ def test_all_samples_that_cannot_be_made_are_named_at_once(tmp_path: Path) -> No
         '    Add a bucket such as "64x64x1".\n'
         f"{path}:5: {tmp_path}/sound.wav: has no pictures\n    Name a clip or an image.\n"
         f"{path}:6: {tmp_path}/text.mp4: this is not a clip, a sound or an image that can be read\n"
-        "    Play it to see whether it is whole, and convert it to MP4, WAV or PNG.\n"
-        f"{path}:7: {tmp_path}/cut.mp4: this file is cut short: it ends before its own header says\n    Copy or download it again."
+        "    Play it to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
+        f"{path}:7: {tmp_path}/cut.mp4: this file is cut short: it ends earlier than its header says\n    Copy or download it again."
     )
 
 
@@ -94,11 +94,11 @@ def test_files_of_every_kind_that_cannot_be_read_lose_themselves_alone(tmp_path:
     path = clips(tmp_path, [{"video": name} for name in names])
     summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
     assert summary.samples == ("good", "old")
-    convert = "Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av"
+    convert = "Convert it to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av"
     assert [str(problem) for problem in summary.refused] == [
-        f'{path}:2: {tmp_path}/new.mp4: the codec "zzzz" of its pictures is not known to this FFmpeg\n    {convert}',
-        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), which is not itself a medium\n    Name the files that it leads to.",
-        f'{path}:4: {tmp_path}/drawing.svg: the codec "svg" of its pictures is not known to this FFmpeg\n    {convert}',
+        f'{path}:2: {tmp_path}/new.mp4: the codec "zzzz" of its pictures is not supported by this FFmpeg\n    {convert}',
+        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), which is not itself a medium\n    Name the files that it refers to.",
+        f'{path}:4: {tmp_path}/drawing.svg: the codec "svg" of its pictures is not supported by this FFmpeg\n    {convert}',
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_clip_whose_sound_cannot_be_decoded_keeps_its_pictures(tmp_path: Path)
     clip_file(tmp_path / "b.mp4")
     path = clips(tmp_path, [{"video": "a.mp4"}, {"video": "b.mp4"}])
     assert refused(path, resolution_buckets="64x64x17") == (
-        f'{path}:1: {tmp_path}/a.mp4: the codec "zzzz" of its sound is not known to this FFmpeg\n'
+        f'{path}:1: {tmp_path}/a.mp4: the codec "zzzz" of its sound is not supported by this FFmpeg\n'
         f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}.'
     )
     summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
@@ -171,7 +171,7 @@ def test_clips_of_several_sizes_without_buckets_are_refused_with_all_that_cannot
     path = clips(tmp_path, [{"video": f"{name}.mp4"} for name in "abc"])
     assert refused(path) == (
         f"{path}:3: {tmp_path}/c.mp4: this is not a clip, a sound or an image that can be read\n"
-        "    Play it to see whether it is whole, and convert it to MP4, WAV or PNG.\n"
+        "    Play it to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
         f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x96x17\n"
         '    Set resolution_buckets, such as resolution_buckets = "64x96x17;64x64x17".'
     )
@@ -203,19 +203,19 @@ def test_codecs_of_another_model_beside_the_tiny_one_are_refused(tmp_path: Path,
     [
         (
             {"resolution_buckets": "60x64x17"},
-            "preprocessing.resolution_buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.",
+            "preprocessing.resolution_buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Use 32 or 64.",
         ),
         (
             {"resolution_buckets": "64x64x17", "reference_downscale_factor": 4},
-            "preprocessing.reference_downscale_factor: the bucket 64x64x17 has width 64, which reference_downscale_factor 4 does not make a multiple of 32\n"
-            "    Take a multiple of 128, or another factor.\n"
-            "preprocessing.reference_downscale_factor: the bucket 64x64x17 has height 64, which reference_downscale_factor 4 does not make a multiple of 32\n"
-            "    Take a multiple of 128, or another factor.",
+            "preprocessing.reference_downscale_factor: the bucket 64x64x17 has width 64, and 64 divided by reference_downscale_factor 4 is not a multiple of 32\n"
+            "    Use a multiple of 128, or another factor.\n"
+            "preprocessing.reference_downscale_factor: the bucket 64x64x17 has height 64, and 64 divided by reference_downscale_factor 4 is not a multiple of 32\n"
+            "    Use a multiple of 128, or another factor.",
         ),
         (
             {"reference_temporal_scale_factor": 4},
-            "preprocessing.reference_temporal_scale_factor: the bucket 64x64x17 has 17 frames, of which reference_temporal_scale_factor 4 "
-            "does not make a multiple of 8 plus 1\n    Take a multiple of 32 plus 1, or another factor.",
+            "preprocessing.reference_temporal_scale_factor: the bucket 64x64x17 has 17 frames, and reference_temporal_scale_factor 4 "
+            "does not reduce them to a multiple of 8 plus 1\n    Use a multiple of 32 plus 1, or another factor.",
         ),
     ],
 )
@@ -239,7 +239,7 @@ def test_references_that_do_not_go_with_their_clips_are_named(tmp_path: Path) ->
     assert refused(path, skip_audio=True, reference_temporal_scale_factor=2) == (
         f"{path}:1: {tmp_path}/short.mp4: has 25 frames, but its clip has 33 in the bucket 64x64x33\n    Make it as long as its clip.\n"
         f"{path}:2: {tmp_path}/slow.mp4: has 8 frames per second, but its clip has 16\n"
-        "    With reference_temporal_scale_factor a reference has the rate of its clip; write it again at that rate."
+        "    With reference_temporal_scale_factor, a reference must have the frame rate of its clip; write it again at that rate."
     )
 
 
@@ -251,9 +251,9 @@ def test_masks_that_do_not_go_with_their_clips_are_named(tmp_path: Path) -> None
         rows.append({"video": f"{index}.mp4", "video_mask": f"masks/{index}.mp4"})
     path = clips(tmp_path, rows)
     assert refused(path, skip_audio=True) == (
-        f"{path}:1: {tmp_path}/masks/0.mp4: has 9 frames, but its clip has 17 in the bucket 64x64x17\n    Make it as long as its clip, or an image.\n"
-        f"{path}:2: {tmp_path}/masks/1.mp4: has 96 x 64 pixels, but its clip has 64 x 64, which is another shape\n"
-        "    A mask has the width and height of its clip, or the same multiple of both."
+        f"{path}:1: {tmp_path}/masks/0.mp4: has 9 frames, but its clip has 17 in the bucket 64x64x17\n    Make it as long as its clip, or use an image.\n"
+        f"{path}:2: {tmp_path}/masks/1.mp4: has 96 x 64 pixels, but its clip has 64 x 64, which is a different aspect ratio\n"
+        "    A mask must have the width and height of its clip, or the same multiple of both."
     )
 
 
@@ -264,7 +264,7 @@ def test_audio_masks_that_are_neither_as_long_as_the_sound_nor_as_its_part_are_n
         mask_file(tmp_path / f"{index}.wav", [1.0, 0.0], seconds=seconds)
         rows.append({"video": f"{index}.mp4", "audio_mask": f"{index}.wav"})
     path = clips(tmp_path, rows)
-    remedy = "    A mask is as long as its sound, or as what is used of it."
+    remedy = "    A mask must be as long as its sound, or as the part of the sound that is used."
     assert refused(path, resolution_buckets="64x64x17") == (
         f"{path}:1: {tmp_path}/0.wav: lasts 1.000 s, but its sound 1.062 s\n{remedy}\n"
         f"{path}:2: {tmp_path}/1.wav: lasts 1.150 s, but its sound 1.062 s\n{remedy}\n"
@@ -282,7 +282,7 @@ def test_a_mask_of_cells_of_another_length_is_named_after_the_others_are_done(tm
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == (
-        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, but its sample has 27\n    Give it one value per latent cell."
+        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, but its sample has 27\n    It must have one value per latent cell."
     )
     assert list(read_source(tmp_path / ".precomputed", "audio_masks")) == ["1"]
 
@@ -326,8 +326,7 @@ def test_values_that_are_not_finite_are_refused_and_not_written(tmp_path: Path, 
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == "\n".join(
-        f'{path}:{line}: its values in "latents" would not be finite\n    Look at its files, and at the weights of the VAE.'
-        for line in (1, 2)
+        f'{path}:{line}: its values in "latents" would not be finite\n    Check its files, and the weights of the VAE.' for line in (1, 2)
     )
     assert read_source(tmp_path / ".precomputed", "latents") == {}
 
@@ -338,7 +337,10 @@ def test_a_sound_that_is_too_short_for_the_codec_is_named(tmp_path: Path) -> Non
     path = clips(tmp_path, [{"audio": "click.wav"}, {"audio": "tone.wav"}])
     with pytest.raises(DataError) as error:
         encode(path)
-    assert message(error) == f"{path}:1: {tmp_path}/click.wav: a sound of 0.020 seconds is too short\n    It takes more than 0.032 seconds."
+    assert (
+        message(error)
+        == f"{path}:1: {tmp_path}/click.wav: a sound of 0.020 seconds is too short\n    A sound must be longer than 0.032 seconds."
+    )
 
 
 def test_a_disk_that_takes_nothing_stops_everything_at_once(tmp_path: Path) -> None:

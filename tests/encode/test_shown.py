@@ -76,7 +76,7 @@ def test_uneven_clips_are_named_whether_they_are_resampled_or_not(tmp_path: Path
     summary, _ = made(tmp_path, rows, **options)
     path = tmp_path / "set.jsonl"
     assert summary.notes == (
-        f"{path}: 1 of 2 clips has a variable frame rate: uneven.mp4; its frames are used as if all lasted equally long; "
+        f"{path}: 1 of 2 clips has a variable frame rate: uneven.mp4; its frames are used as if they were all equally long; "
         'variable_rate = "resample" uses their true times',
     )
     assert summary.notes[0] in str(summary)
@@ -168,7 +168,7 @@ def test_a_mask_lies_on_the_pixels_that_it_was_drawn_on(tmp_path: Path) -> None:
         made(tmp_path, [{"video": "a.mp4", "video_mask": f"{name}.png"}], name, resolution_buckets="128x64x17", skip_audio=True)
         assert read_mask(stored(tmp_path / name, "video_masks", "a"))[0].tolist() == [[0.0, 1.0, 0.0, 0.0]] * 2
     Image.fromarray(grey.repeat(3, axis=1)).save(tmp_path / "other.png")
-    with pytest.raises(DataError, match="which is another shape"):
+    with pytest.raises(DataError, match="which is a different aspect ratio"):
         made(tmp_path, [{"video": "a.mp4", "video_mask": "other.png"}], "other", resolution_buckets="128x64x17", skip_audio=True)
 
 

@@ -31,5 +31,5 @@ def test_an_environment_that_names_no_share_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(ConfigError) as error:
         Share.of_environment()
     assert str(error.value) == (
-        f"environment: RANK={rank} and WORLD_SIZE={size} name no share of the work\n    Let a launcher set them, such as torchrun, or unset both."
+        f"environment: RANK={rank} and WORLD_SIZE={size} do not describe a process of a run\n    Let a launcher set them, such as torchrun, or unset both."
     )

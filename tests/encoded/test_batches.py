@@ -124,7 +124,7 @@ def test_no_samples_and_no_batch_size_are_refused() -> None:
     manifest = _buckets()
     with pytest.raises(ConfigError) as caught:
         order_of(manifest, [], 2, 0)
-    assert str(caught.value) == "there are no samples to form micro-batches of"
+    assert str(caught.value) == "there are no samples to form micro-batches from"
     with pytest.raises(ConfigError) as caught:
         order_of(manifest, manifest.samples, 0, 0)
     assert str(caught.value) == "a batch size of 0 is below 1"

@@ -104,7 +104,7 @@ def test_why_nothing_is_held_out_is_said() -> None:
     assert split(_clips(4), None).why_none == "there are only 4 samples"
     assert split(_clips(40), 0).why_none == "held_out = 0 asks for that"
     assert split(_clips(5), None).why_none == ""
-    assert restored(_clips(5), []).why_none == "nothing was when this run began"
+    assert restored(_clips(5), []).why_none == "none were held out when this run began"
 
 
 def test_a_run_that_goes_on_keeps_its_held_out_samples() -> None:
@@ -120,10 +120,10 @@ def test_a_run_whose_held_out_samples_are_gone_does_not_go_on() -> None:
     with pytest.raises(DataError) as caught:
         restored(_clips(5), ["clip004", "clip007"])
     told = "held-out samples of this run are no longer in its data: clip007"
-    assert str(caught.value) == f"{told}\n    Bring them back, or start a new run in another output_dir."
+    assert str(caught.value) == f"{told}\n    Restore them, or start a new run in another output_dir."
 
 
 def test_a_run_of_which_only_held_out_samples_are_left_does_not_go_on() -> None:
     with pytest.raises(DataError) as caught:
         restored(_clips(2), ["clip000", "clip001"])
-    assert str(caught.value) == "all samples are held out, and none is left to train on\n    Bring the other samples back."
+    assert str(caught.value) == "all samples are held out, and none is left to train on\n    Restore the other samples."

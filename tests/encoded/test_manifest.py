@@ -29,7 +29,7 @@ from ltxcore.protocols import Entry, Source
 MASKS = "training_strategy.audio.conditions.0.mask_dir"
 LATENTS = "training_strategy.audio.latents_dir"
 MAKE_THEM = "\n    Make them with `ltx preprocess`, or take these samples out of the other folders."
-LOOK = "\n    Look at the media they come from, and run `ltx preprocess` again, which encodes them again."
+LOOK = "\n    Check the media that they come from, and run `ltx preprocess` again, which encodes them again."
 
 
 def refused(root: Path, sources: dict[str, Source], **options: object) -> str:
@@ -111,7 +111,9 @@ def test_an_entry_for_a_name_that_climbs_out_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         append_entry(tmp_path, "latents", "a", Entry((1,)))
-    expected = "ROOT/latents/manifest-0.jsonl: cannot be written: No such file or directory\n    Make room, or name another data root."
+    expected = (
+        "ROOT/latents/manifest-0.jsonl: cannot be written: No such file or directory\n    Free some space, or name another data root."
+    )
     assert message(caught.value, tmp_path) == expected
 
 
@@ -235,20 +237,20 @@ def test_a_video_mask_of_the_wrong_grid_is_refused(tmp_path: Path) -> None:
 def test_text_of_two_encoders_in_one_folder_is_refused(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b", "c"])
     put_text(tmp_path, "b", encoder="hash-2")
-    expected = 'ROOT/conditions: the samples of "conditions" do not have one encoder: hash-1 in 2, hash-2 in b'
+    expected = 'ROOT/conditions: the samples of "conditions" do not all have the same encoder: hash-1 in 2, hash-2 in b'
     assert (
         refused(tmp_path, INPAINTING)
-        == f"{expected}\n    Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
+        == f"{expected}\n    Encode the whole dataset with one model: run `ltx preprocess` with another --output-dir."
     )
 
 
 def test_text_of_two_lengths_in_one_folder_is_refused(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b", "c"])
     put_text(tmp_path, "c", length=16)
-    expected = 'ROOT/conditions: the samples of "conditions" do not have one length: 8 in 2, 16 in c'
+    expected = 'ROOT/conditions: the samples of "conditions" do not all have the same length: 8 in 2, 16 in c'
     assert (
         refused(tmp_path, INPAINTING)
-        == f"{expected}\n    Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
+        == f"{expected}\n    Encode the whole dataset with one model: run `ltx preprocess` with another --output-dir."
     )
 
 
@@ -258,8 +260,8 @@ def test_text_of_two_lengths_in_one_folder_is_refused(tmp_path: Path) -> None:
 def test_latents_of_two_codecs_in_one_folder_are_refused(tmp_path: Path, shape: tuple[int, ...], what: str) -> None:
     inpainting_set(tmp_path, ["a", "b", "c"])
     put(tmp_path, "audio_latents", "c", {"latents": values(*shape)})
-    expected = f'{LATENTS}: the samples of "audio_latents" do not have one {what} in c'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write those of one sort again."
+    expected = f'{LATENTS}: the samples of "audio_latents" do not all have the same {what} in c'
+    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write the samples of one kind again."
 
 
 def test_samples_whose_encoder_is_not_known_go_with_any(tmp_path: Path) -> None:

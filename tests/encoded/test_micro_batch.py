@@ -156,7 +156,7 @@ def test_a_file_that_changed_since_the_run_was_planned_is_refused(
     before = manifest.entries["audio"]["b"].bytes
     after = write_sample(tmp_path, "audio_latents", "b", {"latents": latents}, Entry((), origin="b.wav", **told))
     expected = f"ROOT/audio_latents/b.safetensors: has changed since it was listed: its {what.format(before=before, now=after.bytes)}"
-    assert _refused(tmp_path, manifest) == f"{expected}\n    Run `ltx preprocess` again, and leave the data alone while a run reads it."
+    assert _refused(tmp_path, manifest) == f"{expected}\n    Run `ltx preprocess` again, and do not change the data while a run reads it."
 
 
 def test_a_rate_that_changed_is_refused(tmp_path: Path) -> None:
@@ -166,7 +166,9 @@ def test_a_rate_that_changed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_batch(tmp_path, sources, ["a"], list(sources), manifest)
     expected = "ROOT/latents/a.safetensors: has changed since it was listed: its rate was 16.0 and is 17.0"
-    assert message(caught.value, tmp_path) == f"{expected}\n    Run `ltx preprocess` again, and leave the data alone while a run reads it."
+    assert (
+        message(caught.value, tmp_path) == f"{expected}\n    Run `ltx preprocess` again, and do not change the data while a run reads it."
+    )
 
 
 def test_nan_that_came_after_listing_is_named_with_its_sample(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "latents without values": (_pt({"latents": torch.empty(16, 3, 2, 2, device="meta")}), "latents is a tensor without values"),
     "latents of 10 TB by strides of 0": (
         _pt({"latents": torch.zeros(1).expand(128, 10_000, 1_000, 2_000)}),
-        "latents says that it is [128, 10000, 1000, 2000], and 4 bytes of it are there",
+        "latents says that it is [128, 10000, 1000, 2000], but only 4 bytes of it are there",
     ),
     "a mask of complex numbers": (_pt({"mask": torch.zeros(5, dtype=torch.complex64)}), "mask is of type complex64"),
     "a zip that unpacks to 300 MB": (_bomb, "would take 314,572,800 once unpacked, and was not"),
@@ -82,15 +82,15 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a header of 10^18 bytes": (_bytes(struct.pack("<Q", 10**18) + bytes(100)), "it has no readable header"),
     "metadata that are a list": (
         _bytes(_safetensors('{"__metadata__": [1], "mask": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', bytes(4))),
-        "is not a sound safetensors file",
+        "is a damaged safetensors file",
     ),
     "text padded to 10^12": (
         lambda path: safetensors.torch.save_file(text(3), path, {"length": "1000000000000"}),
         "padded to 1,000,000,000,000 positions",
     ),
-    "text without width": (lambda path: safetensors.torch.save_file({"video": torch.zeros(3, 0)}, path, {"length": "8"}), "without a number a token"),
+    "text without width": (lambda path: safetensors.torch.save_file({"video": torch.zeros(3, 0)}, path, {"length": "8"}), "have no values per token"),
     "a rate of 1e-300": (lambda path: safetensors.torch.save_file({"latents": values(16, 3, 2, 2)}, path, {"rate": "1e-300"}), "its rate is 1e-300"),
-    "a file of 4 GB and a byte": (_sparse, "has 4,294,967,297 bytes, and a sample has 4,294,967,296 at most"),
+    "a file of 4 GB and a byte": (_sparse, "has 4,294,967,297 bytes, but a sample has at most 4,294,967,296"),
     "a named pipe": (os.mkfifo, "cannot be read: it is a named pipe or a device, not an ordinary file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "cannot be read: it is a named pipe or a device, not an ordinary file"),
     "a link that leads nowhere": (lambda path: path.symlink_to("nowhere"), "there is no such file"),

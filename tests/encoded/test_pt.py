@@ -170,7 +170,7 @@ def test_what_is_not_a_pt_file_is_a_data_error(tmp_path: Path, data: bytes) -> N
             {"video_prompt_embeds": torch.zeros(8, 4), "prompt_attention_mask": torch.ones(7)},
             f"its video text features [8, 4] do not fit its prompt_attention_mask [7]{REDO}",
         ),
-        ({"mask": torch.tensor([2.0])}, f"the mask has values from 2 to 2; 0 is generated, 1 is given{REDO}"),
+        ({"mask": torch.tensor([2.0])}, f"the mask has values from 2 to 2; they must lie between 0 (generated) and 1 (given){REDO}"),
         (
             {"prompt_attention_mask": torch.ones(7)},
             f'it holds no tensors; a sample holds "latents", "mask", or text features named "video" and "audio"{REDO}',

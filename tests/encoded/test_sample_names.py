@@ -147,5 +147,5 @@ def test_a_sample_of_ltx_trainer_with_a_long_name_is_found_by_it(tmp_path: Path)
 
 
 def test_a_name_with_characters_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'a\\ud800' has characters that no file's name can have"):
+    with pytest.raises(DataError, match=r"'a\\ud800' contains characters that no file name can contain"):
         sample_path(tmp_path, "latents", "a\ud800")

@@ -121,7 +121,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError) as caught:
         write_sample(tmp_path, "latents", "a", {"latents": values(8, 3, 16)}, Entry(()))
-    expected = "ROOT/latents/a.safetensors: cannot be written: No space left on device\n    Make room, or name another data root."
+    expected = "ROOT/latents/a.safetensors: cannot be written: No space left on device\n    Free some space, or name another data root."
     assert message(caught.value, tmp_path) == expected
     assert list((tmp_path / "latents").iterdir()) == []
 
@@ -149,15 +149,19 @@ WRONG = {
         Entry(()),
         "a mask of shape [3, 2] is neither that of a video [F, H, W] nor of a sound [T]",
     ),
-    "mask of pixels": ({"mask": torch.tensor([0.0, 255.0])}, Entry(()), "the mask has values from 0 to 255; 0 is generated, 1 is given"),
+    "mask of pixels": (
+        {"mask": torch.tensor([0.0, 255.0])},
+        Entry(()),
+        "the mask has values from 0 to 255; they must lie between 0 (generated) and 1 (given)",
+    ),
     "rate of nothing": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=0.0), "its rate is 0 frames per second"),
     "rate of NaN": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=float("nan")), "its rate is nan frames per second"),
-    "text without length": ({"video": torch.zeros(5, 8)}, Entry(()), "text features without the length that they are padded to"),
+    "text without length": ({"video": torch.zeros(5, 8)}, Entry(()), "text features do not say what length they are padded to"),
     "text too long": ({"video": torch.zeros(5, 8)}, Entry((4,)), "text features have 5 tokens, but their stated length is 4"),
     "text of two lengths": (
         {"video": torch.zeros(5, 8), "audio": torch.zeros(4, 8)},
         Entry((8,)),
-        "text features are [l, E] with one l for every modality, not audio [4, 8], video [5, 8]",
+        "text features must be [l, E] with the same l for every modality, not audio [4, 8], video [5, 8]",
     ),
 }
 
@@ -231,7 +235,7 @@ def test_a_header_that_does_not_describe_its_bytes_is_named(tmp_path: Path) -> N
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     with pytest.raises(DataError) as caught:
         read_latents(tmp_path / "a.safetensors")
-    assert message(caught.value, tmp_path).startswith("ROOT/a.safetensors: is not a sound safetensors file: ")
+    assert message(caught.value, tmp_path).startswith("ROOT/a.safetensors: is a damaged safetensors file: ")
     assert message(caught.value, tmp_path).endswith(REDO)
 
 

@@ -63,7 +63,7 @@ def test_a_changed_byte_is_found_without_reading_values_and_a_changed_shape_by_r
     said = {key: attrs.evolve(entry, shape=(4, 3, 2, 9)) for key, entry in known.items()}
     (problem,) = found.wrong(said, lambda: None)
     assert (problem.what, problem.where) == (
-        "has the shape [4, 3, 2, 2], and its manifest says [4, 3, 2, 9]",
+        "has the shape [4, 3, 2, 2], but its manifest says [4, 3, 2, 9]",
         str(found.path("latents", "a")),
     )
     path = found.path("latents", "a")

@@ -26,14 +26,14 @@ def test_processes_that_move_hold_up_nobody() -> None:
 def test_a_process_that_says_nothing_any_more_is_named_with_its_last_word_and_not_the_one_that_waits_for_it() -> None:
     assert judged((step(idle=11 * MINUTE, waits=True), 5), (step(where="load (x.py:3)"), 11 * MINUTE)) == (
         (1,),
-        'process 1 of 2, which said "step 12, in load (x.py:3)" 11 minutes ago, gives no sign of life',
+        'process 1 of 2, which said "step 12, in load (x.py:3)" 11 minutes ago, shows no sign of life',
     )
 
 
 def test_a_process_that_never_came_is_named() -> None:
     assert judged((step(), 5), (None, 11 * MINUTE)) == (
         (1,),
-        "process 1 of 2, for which the others waited 11 minutes, gives no sign of life",
+        "process 1 of 2, for which the others waited 11 minutes, shows no sign of life",
     )
     assert judged((step(), 5), (None, 9 * MINUTE)) is None
 
@@ -66,7 +66,7 @@ def test_processes_that_wait_for_one_another_are_all_named() -> None:
     found = judged((step(idle=11 * MINUTE, waits=True, where="a (x.py:1)"), 5), (step(idle=11 * MINUTE, waits=True, where="b (x.py:2)"), 5))
     assert found == (
         (0, 1),
-        "all 2 processes wait for one another for 11 minutes: process 0 at step 12, in a (x.py:1), process 1 at step 12, in b (x.py:2)",
+        "all 2 processes have waited for one another for 11 minutes: process 0 at step 12, in a (x.py:1), process 1 at step 12, in b (x.py:2)",
     )
 
 

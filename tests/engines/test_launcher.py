@@ -42,11 +42,11 @@ def test_the_number_of_this_machine_and_of_its_processes_may_be_said(tmp_path: P
     [
         (
             "a slots=2\nb slots=3\n",
-            "TMP/hosts: gives machines different numbers of slots: 2, 3\n    Write a line `NAME slots=N` for each, with one N.",
+            "TMP/hosts: gives machines different numbers of slots: 2, 3\n    Write a line `NAME slots=N` for each, with the same N in all lines.",
         ),
-        ("# none\n", "TMP/hosts: names no machine\n    Write a line `NAME slots=N` for each, with one N."),
-        ("a slots=two\n", 'TMP/hosts:1: "a slots=two" is not a machine, or was named before\n    Write: NAME slots=N'),
-        ("a\na\n", 'TMP/hosts:2: "a" is not a machine, or was named before\n    Write: NAME slots=N'),
+        ("# none\n", "TMP/hosts: does not name any machine\n    Write a line `NAME slots=N` for each, with the same N in all lines."),
+        ("a slots=two\n", 'TMP/hosts:1: "a slots=two" does not name a machine, or names one a second time\n    Write: NAME slots=N'),
+        ("a\na\n", 'TMP/hosts:2: "a" does not name a machine, or names one a second time\n    Write: NAME slots=N'),
     ],
 )
 def test_a_hostfile_that_is_not_understood_is_refused(tmp_path: Path, text: str, what: str) -> None:
@@ -88,7 +88,7 @@ def test_a_free_port_can_be_listened_on() -> None:
         (
             -7,
             135,
-            "process 3 was killed by signal 7 (SIGBUS), often since /dev/shm is full, or since a file grew shorter while it was read, so this run ends",
+            "process 3 was killed by signal 7 (SIGBUS), often because /dev/shm is full, or because a file was shortened while it was read, so this run ends",
         ),
         (-10, 138, "process 3 was killed by signal 10 (SIGUSR1), so this run ends"),
         (77, 77, "process 3 ended with exit status 77 and without a message, so this run ends"),

@@ -50,7 +50,7 @@ def test_a_place_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, rank: 
     with pytest.raises(ConfigError) as error:
         Place.of_environment()
     assert str(error.value) == (
-        f"environment: RANK={rank} and WORLD_SIZE={size} name no share of the work\n"
+        f"environment: RANK={rank} and WORLD_SIZE={size} do not describe a process of a run\n"
         "    Let a launcher set them, such as torchrun, or unset both."
     )
 
@@ -116,7 +116,7 @@ def test_a_process_that_ended_without_a_word_is_named_once(monkeypatch: pytest.M
     found = together(work)
     told = [error for error in found if isinstance(error, ProcessError)]
     assert [str(error) for error in told] == [
-        "process 1 of 3 ended without a word (killed, or out of memory), so this run ends\n    It resumes after step 4."
+        "process 1 of 3 ended without a message (it was killed, or ran out of memory), so this run ends\n    It resumes after step 4."
     ]
     assert sum(isinstance(error, SystemExit) and error.code == TOLD for error in found) == 1
 
@@ -143,7 +143,7 @@ def test_a_process_group_that_is_not_left_in_time_does_not_keep_the_process_from
 
 def test_whom_nobody_watches_over_is_waited_for_only_so_long() -> None:
     store = HashStore()
-    with pytest.raises(ProcessError, match=r"^process 1 of 2 did not respond within 0 seconds\n    Look at what it does\.$"):
+    with pytest.raises(ProcessError, match=r"^process 1 of 2 did not respond within 0 seconds\n    Check what it is doing\.$"):
         wait_at_store(store, "key", "process 1 of 2", 0.1)
     store.set("key", "1")
     assert wait_at_store(store, "key", "process 1 of 2", 0.1) == b"1"
@@ -156,7 +156,7 @@ def test_a_process_that_does_not_find_the_others_says_where_it_looked(monkeypatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ProcessError) as error:
         Processes.meet()
-    assert str(error.value).startswith("process 1 does not find the other 1 at MASTER_ADDR:MASTER_PORT: ")
+    assert str(error.value).startswith("process 1 cannot reach the other 1 at MASTER_ADDR:MASTER_PORT: ")
 
 
 def test_the_death_of_a_process_of_this_machine_is_told_by_ltx_launch(monkeypatch: pytest.MonkeyPatch) -> None:

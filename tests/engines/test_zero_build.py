@@ -49,8 +49,8 @@ def test_sizes_are_filled_from_the_width_of_the_model(tmp_path: Path, backbone: 
 def test_what_deepspeed_refuses_is_told_in_its_words_for_every_key(tmp_path: Path, backbone: LTXBackbone) -> None:
     config = {"zero_optimization": {"stage": 3, "reduce_bucket_size": -1, "overlap_com": True}}
     assert refusal(tmp_path, backbone, config) == (
-        "TMP/ds.json: DeepSpeed does not take zero_optimization.reduce_bucket_size: Input should be greater than 0\n    Fix or remove it.\n"
-        "TMP/ds.json: DeepSpeed does not take zero_optimization.overlap_com: Extra inputs are not permitted\n    Fix or remove it."
+        "TMP/ds.json: DeepSpeed does not accept zero_optimization.reduce_bucket_size: Input should be greater than 0\n    Fix or remove it.\n"
+        "TMP/ds.json: DeepSpeed does not accept zero_optimization.overlap_com: Extra inputs are not permitted\n    Fix or remove it."
     )
 
 
@@ -79,5 +79,5 @@ def test_what_would_be_compiled_is_refused_where_there_is_no_compiler(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert refusal(tmp_path, backbone, config) == (
-        f"{what} is compiled on first use, and here `ninja` and `c++` cannot be found\n{REMEDY.format(instead)}"
+        f"{what} is compiled on first use, but here `ninja` and `c++` cannot be found\n{REMEDY.format(instead)}"
     )

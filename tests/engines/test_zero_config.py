@@ -119,12 +119,12 @@ def test_the_stage_of_the_run_file_counts_then_that_of_the_configuration_then_th
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        ({"train_micro_batch_size_per_gpu": 4}, "train_micro_batch_size_per_gpu is 4, and optimization.batch_size is 2"),
-        ({"gradient_accumulation_steps": 1}, "gradient_accumulation_steps is 1, and optimization.gradient_accumulation_steps is 3"),
-        ({"train_batch_size": 8}, "train_batch_size is 8, and batch size x accumulation x processes is 2 x 3 x 4 = 24"),
-        ({"gradient_clipping": 0.5}, "gradient_clipping is 0.5, and optimization.max_grad_norm is 1.0"),
-        ({"bf16": {"enabled": False}}, 'bf16.enabled is false, and acceleration.mixed_precision_mode is "bf16"'),
-        ({"fp16": {"enabled": True}}, 'fp16.enabled is true, and acceleration.mixed_precision_mode is "bf16"'),
+        ({"train_micro_batch_size_per_gpu": 4}, "train_micro_batch_size_per_gpu is 4, but optimization.batch_size is 2"),
+        ({"gradient_accumulation_steps": 1}, "gradient_accumulation_steps is 1, but optimization.gradient_accumulation_steps is 3"),
+        ({"train_batch_size": 8}, "train_batch_size is 8, but batch size x accumulation x processes is 2 x 3 x 4 = 24"),
+        ({"gradient_clipping": 0.5}, "gradient_clipping is 0.5, but optimization.max_grad_norm is 1.0"),
+        ({"bf16": {"enabled": False}}, 'bf16.enabled is false, but acceleration.mixed_precision_mode is "bf16"'),
+        ({"fp16": {"enabled": True}}, 'fp16.enabled is true, but acceleration.mixed_precision_mode is "bf16"'),
     ],
 )
 def test_a_contradiction_names_both(tmp_path: Path, config: Config, what: str) -> None:
@@ -132,7 +132,7 @@ def test_a_contradiction_names_both(tmp_path: Path, config: Config, what: str) -
 
 
 def test_a_stage_that_contradicts_the_run_file_names_both(tmp_path: Path) -> None:
-    expected = f"TMP/ds.json: zero_optimization.stage is 2, and engine.stage is 3\n    {EQUAL}"
+    expected = f"TMP/ds.json: zero_optimization.stage is 2, but engine.stage is 3\n    {EQUAL}"
     assert refusal(tmp_path, {"zero_optimization": {"stage": 2}}, stage=3) == expected
 
 
@@ -141,14 +141,14 @@ def test_another_optimizer_and_another_schedule_are_refused_and_equal_values_are
     assert "optimizer" not in resolved(tmp_path, {"optimizer": same})
     other = {"type": "Lamb", "params": {"lr": 1e-3, "betas": [0.9, 0.95], "max_coeff": 0.3}}
     assert refusal(tmp_path, {"optimizer": other, "scheduler": {"type": "WarmupLR"}}) == (
-        'TMP/ds.json: optimizer.type is "Lamb", and optimization.optimizer_type is "adamw"\n    Make them agree, or remove optimizer.\n'
-        "TMP/ds.json: optimizer.params.lr is 0.001, and optimization.learning_rate is 0.0005\n"
+        'TMP/ds.json: optimizer.type is "Lamb", but optimization.optimizer_type is "adamw"\n    Make them agree, or remove optimizer.\n'
+        "TMP/ds.json: optimizer.params.lr is 0.001, but optimization.learning_rate is 0.0005\n"
         '    Make them equal, or write "auto".\n'
-        "TMP/ds.json: optimizer.params.betas is [0.9, 0.95], and optimization.optimizer_params.betas is [0.9, 0.999]\n"
+        "TMP/ds.json: optimizer.params.betas is [0.9, 0.95], but optimization.optimizer_params.betas is [0.9, 0.999]\n"
         '    Make them equal, or write "auto".\n'
         "TMP/ds.json: optimizer.params.max_coeff is not used\n    Remove it.\n"
-        'TMP/ds.json: scheduler.type is "WarmupLR", and optimization.scheduler_type is "linear"\n'
-        "    Remove scheduler: the schedule is the run file's."
+        'TMP/ds.json: scheduler.type is "WarmupLR", but optimization.scheduler_type is "linear"\n'
+        "    Remove scheduler: the run file sets the schedule."
     )
 
 
@@ -158,7 +158,7 @@ def test_what_deepspeed_would_ignore_is_refused_all_at_once(tmp_path: Path) -> N
         "TMP/ds.json: activation_checkpointing is not used\n"
         "    It has no effect here. Use optimization.enable_gradient_checkpointing in the run file.\n"
         'TMP/ds.json: gradient_cliping is not used here\n    Did you mean "gradient_clipping"?\n'
-        'TMP/ds.json: zero_optimization.offload_param.device is "auto", which nothing in the run file fills\n'
+        'TMP/ds.json: zero_optimization.offload_param.device is "auto", but nothing in the run file provides a value for it\n'
         "    Write a value, or remove it."
     )
 
@@ -184,10 +184,10 @@ def test_offload_of_the_run_file_goes_to_host_memory_and_keeps_other_keys(tmp_pa
 def test_offload_that_the_configuration_turns_off_or_that_needs_stage_three_is_refused(tmp_path: Path) -> None:
     off = {"zero_optimization": {"offload_optimizer": {"device": "none"}}}
     assert refusal(tmp_path, off, offload="optimizer") == (
-        'TMP/ds.json: zero_optimization.offload_optimizer.device is "none", and engine.offload is "optimizer"\n    Make them agree, or remove one.'
+        'TMP/ds.json: zero_optimization.offload_optimizer.device is "none", but engine.offload is "optimizer"\n    Make them agree, or remove one.'
     )
     assert refusal(tmp_path, {}, offload="all", stage=2) == (
-        'engine.offload = "all" moves weights, which only stage 3 divides, and the stage is 2\n    Use "optimizer", or stage 3.'
+        'engine.offload = "all" moves weights, which only stage 3 shards, but the stage is 2\n    Use "optimizer", or stage 3.'
     )
 
 

@@ -85,9 +85,9 @@ def test_a_uniform_sampler_keeps_to_its_bounds() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ShiftedLogitNormal(std=-1.0), "std is -1; it is at least 0"),
-        (lambda: ShiftedLogitNormal(uniform_prob=1.5), "uniform_prob is 1.5; it lies between 0 and 1"),
-        (lambda: Uniform(max_value=float("nan")), "max_value is nan; it lies between 0 and 1"),
+        (lambda: ShiftedLogitNormal(std=-1.0), "std is -1; it must be at least 0"),
+        (lambda: ShiftedLogitNormal(uniform_prob=1.5), "uniform_prob is 1.5; it must lie between 0 and 1"),
+        (lambda: Uniform(max_value=float("nan")), "max_value is nan; it must lie between 0 and 1"),
         (lambda: Uniform(0.5, 0.25), "min_value 0.5 is above max_value 0.25"),
     ],
 )
@@ -156,8 +156,8 @@ def test_the_whole_range_changes_no_bit() -> None:
     ("keys", "reason"),
     [
         ({"min_value": 0.6, "max_value": 0.4}, "min_value 0.6 is above max_value 0.4"),
-        ({"shift": 0.0}, "shift is 0; it is above 0"),
-        ({"max_value": 0.0005}, "max_value 0.0005 is below eps 0.001, the smallest sigma there is"),
+        ({"shift": 0.0}, "shift is 0; it must be above 0"),
+        ({"max_value": 0.0005}, "max_value 0.0005 is below eps 0.001, the smallest possible sigma"),
     ],
 )
 def test_a_range_or_shift_that_cannot_be_is_refused_in_words(keys: dict[str, float], reason: str) -> None:

@@ -90,7 +90,7 @@ def test_a_dump_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) ->
     path.parent.write_text("")
     with pytest.raises(DataError) as caught:
         write_dump(path, [], "")
-    assert str(caught.value) == f"{path}: cannot be written: File exists\n    Make room, or name another file."
+    assert str(caught.value) == f"{path}: cannot be written: File exists\n    Free some space, or name another file."
 
 
 def shown(seen: list[Seen]) -> str:

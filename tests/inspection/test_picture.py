@@ -115,4 +115,4 @@ def test_a_picture_that_cannot_be_written_is_told_with_its_place(one: Seen, tmp_
     path.parent.write_text("")
     with pytest.raises(DataError) as caught:
         write_picture(path, [one], "What the model sees")
-    assert str(caught.value) == f"{path}: cannot be written: File exists\n    Make room, or name another file."
+    assert str(caught.value) == f"{path}: cannot be written: File exists\n    Free some space, or name another file."

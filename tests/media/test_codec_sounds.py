@@ -120,7 +120,7 @@ def refusal(path: Path, sound: Sound) -> str:
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "a.mp3", tone()) == f'{tmp_path}/a.mp3: sounds are not written as ".mp3"\n    Use .wav.'
+    assert refusal(tmp_path / "a.mp3", tone()) == f'{tmp_path}/a.mp3: a sound cannot be written as ".mp3"\n    Use .wav.'
     assert refusal(tmp_path / "a.wav", Sound(torch.zeros(1, 0), 16_000)) == f"{tmp_path}/a.wav: a sound without samples cannot be written"
     broken = Sound(torch.tensor([[0.0, math.nan]]), 16_000)
     assert refusal(tmp_path / "a.wav", broken) == f"{tmp_path}/a.wav: audio with NaN or infinite values cannot be written"

@@ -72,7 +72,7 @@ def test_a_profile_with_a_base_layer_is_read_as_that(tmp_path: Path, profile: in
 
 def test_an_enhancement_layer_alone_is_refused(tmp_path: Path) -> None:
     file = with_dolby_vision(hevc(tmp_path / "a.mp4"), 7, 6, has_base=False, box=b"dvcC")
-    with pytest.raises(DataError, match="the enhancement layer alone"):
+    with pytest.raises(DataError, match="this is only its enhancement layer"):
         read_clip(file)
 
 

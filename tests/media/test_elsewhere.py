@@ -54,7 +54,7 @@ def test_what_leads_to_other_files_is_refused_by_what_it_is_under_any_name(tmp_p
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     for read in READERS:
-        assert refusal(path, read) == f"{path}: this is {LEADS[text]}, which is not itself a medium\n    Name the files that it leads to."
+        assert refusal(path, read) == f"{path}: this is {LEADS[text]}, which is not itself a medium\n    Name the files that it refers to."
 
 
 def test_what_stands_for_a_medium_is_named_too(tmp_path: Path) -> None:

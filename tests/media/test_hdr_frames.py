@@ -214,7 +214,7 @@ def test_colours_that_are_written_in_a_way_that_is_not_read_are_refused_by_name(
     for rendering in (Rendering(), Rendering(hdr="keep")):
         with pytest.raises(DataError) as refused:
             read(file, rendering=rendering)
-        assert f"the colours of this file are written as {name}, which is not read" in str(refused.value)
+        assert f"the colours of this file are encoded as {name}, which is not supported" in str(refused.value)
         assert str(file) in str(refused.value)
 
 

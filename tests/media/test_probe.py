@@ -12,9 +12,9 @@ from helpers.media_made import cut, encode, gradient_clip, tone
 from ltxcore.errors import DataError
 from ltxcore.media.probe import MediaInfo, frame_seconds, probe, read_clip, read_sound, write_clip, write_sound
 
-CUT = "this file is cut short: it ends before its own header says\n    Copy or download it again."
+CUT = "this file is cut short: it ends earlier than its header says\n    Copy or download it again."
 NO_MEDIUM = (
-    "this is not a clip, a sound or an image that can be read\n    Play it to see whether it is whole, and convert it to MP4, WAV or PNG."
+    "this is not a clip, a sound or an image that can be read\n    Play it to see whether it is intact, and convert it to MP4, WAV or PNG."
 )
 
 

@@ -62,9 +62,7 @@ def test_an_audio_run_holds_no_parameter_of_the_video_stream_or_of_the_attention
 def test_modalities_that_do_not_exist_are_refused(modalities):
     with pytest.raises(ConfigError) as error:
         built("2.0", modalities)
-    assert str(error.value) == (
-        f'a model cannot be loaded for the modalities {sorted(modalities)}\n    There are "video", "audio" and the two together.'
-    )
+    assert str(error.value) == (f'a model cannot be loaded for the modalities {sorted(modalities)}\n    Use "video", "audio" or both.')
 
 
 def test_settings_that_are_not_known_are_refused_before_anything_is_built():

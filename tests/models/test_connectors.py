@@ -160,10 +160,10 @@ def test_features_of_another_model_are_refused(connect):
     given = features(length=16, words=3)
     with pytest.raises(DataError) as caught:
         connect(Text({"video": torch.zeros(1, 16, 48), "audio": torch.zeros(1, 16, 32)}, torch.ones(1, 16)))
-    assert str(caught.value) == f"the text features of this model have 64 values per token for video, and these have 48\n    {REDO}"
+    assert str(caught.value) == f"the text features of this model have 64 values per token for video, but these have 48\n    {REDO}"
     with pytest.raises(DataError) as caught:
         connect(Text({"video": given.features["video"]}, given.mask))
-    assert str(caught.value) == f"the text features of this model have 32 values per token for audio, and there are none\n    {REDO}"
+    assert str(caught.value) == f"the text features of this model have 32 values per token for audio, but there are none\n    {REDO}"
     with pytest.raises(DataError) as caught:
         connect(features(length=20, words=3))
     assert (
@@ -184,7 +184,7 @@ def test_tensors_that_are_not_those_of_the_settings_are_all_named(tmp_path):
     assert str(caught.value) == (
         f"{path}: the video connector lacks {video}transformer_1d_blocks.1.ff.net.2.bias\n"
         f"{path}: not part of the audio connector: {audio}transformer_1d_blocks.2.ff.net.2.bias\n"
-        f"{path}: of the wrong shape in the audio connector: {audio}learnable_registers is [4, 32] and should be [8, 32]"
+        f"{path}: of the wrong shape in the audio connector: {audio}learnable_registers is [4, 32], but should be [8, 32]"
     )
 
 
@@ -311,6 +311,6 @@ def test_features_of_another_generation_are_refused_from_their_manifest(encoder,
     with pytest.raises(DataError) as caught:
         check_text_features(ModelInfo("ltx-2.3.safetensors", "2.3", "f", 48), encoder, "/data/conditions")
     assert str(caught.value) == (
-        f"/data/conditions: these text features were made for {told}, and the model ltx-2.3.safetensors is LTX-2.3\n"
+        f"/data/conditions: these text features were made for {told}, but the model ltx-2.3.safetensors is LTX-2.3\n"
         "    Run `ltx preprocess` again with this model, into another folder or in place of these."
     )

@@ -169,7 +169,7 @@ def test_a_dora_is_no_pairs(tmp_path):
     path = saved(shaken(with_lora(tiny(), dora=True)), tmp_path / "x.safetensors")
     assert len(read_lora(path, "x").magnitudes) == 4
     assert refusal(read_pairs, path) == (
-        "TMP/x.safetensors: it is a DoRA: beside A and B it has the lengths of the adapted rows, without which it is another model\n"
+        "TMP/x.safetensors: it is a DoRA: besides A and B it holds the magnitudes of the adapted rows, and the result would be different without them\n"
         "    Use the file as it is, with diffusers."
     )
 
@@ -179,7 +179,7 @@ def test_scales_that_programs_do_not_agree_about_are_refused(tmp_path):
     save_file({name.replace("lora_magnitude_vector", "dora_scale"): value for name, value in tensors.items()}, tmp_path / "y.safetensors")
     names = ", ".join(f"transformer.transformer_blocks.{i}.audio_attn1.to_k.dora_scale" for i in range(4))
     assert refusal(read_lora, tmp_path / "y.safetensors") == (
-        f"TMP/y.safetensors: it is a DoRA whose magnitudes are called dora_scale, which programs do not agree about: {names}\n"
+        f"TMP/y.safetensors: it is a DoRA whose magnitudes are called dora_scale, which programs interpret differently: {names}\n"
         "    Export it with lora_magnitude_vector, as diffusers does."
     )
 
@@ -189,7 +189,7 @@ def test_a_dora_that_lacks_a_length_is_refused(tmp_path):
     tensors = load_file(path)
     del tensors[f"transformer.{MODULE}.lora_magnitude_vector"]
     save_file(tensors, path)
-    assert refusal(read_lora, path) == f"TMP/x.safetensors: it is a DoRA, and magnitudes are missing for {MODULE}"
+    assert refusal(read_lora, path) == f"TMP/x.safetensors: it is a DoRA, but magnitudes are missing for {MODULE}"
 
 
 def test_values_that_are_not_finite_are_not_exported(tmp_path):

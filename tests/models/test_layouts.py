@@ -98,8 +98,8 @@ def test_every_tensor_of_a_folder_in_parts_is_that_of_the_model(written):
 
 def test_a_distilled_transformer_of_2_5_is_not_trained_unasked(tmp_path):
     assert refused(folder("C", tmp_path / "ltx"), tmp=tmp_path) == (
-        'TMP/ltx: "transformer" of LTX-2.5 is the distilled model, and the one to train, "transformer_full", is not there\n'
-        "    Download transformer_full too; or name TMP/ltx/transformer itself, to train the distilled one all the same."
+        'TMP/ltx: "transformer" of LTX-2.5 is the distilled model, but the one to train, "transformer_full", is missing\n'
+        "    Download transformer_full too; or, to train the distilled model anyway, name TMP/ltx/transformer itself."
     )
     assert load(tmp_path / "ltx" / "transformer").modalities == BOTH
 
@@ -107,7 +107,7 @@ def test_a_distilled_transformer_of_2_5_is_not_trained_unasked(tmp_path):
 def test_a_folder_of_something_else_is_refused(tmp_path):
     assert refused(tmp_path, tmp=tmp_path) == (
         'TMP: this folder has neither a folder "transformer" nor a config.json\n'
-        "    Name a safetensors file in the official layout, or a whole folder in the layout of diffusers."
+        "    Name a safetensors file in the official layout, or a complete folder in the layout of diffusers."
     )
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "LTXVideoTransformer3DModel"}))
     (tmp_path / WEIGHTS).write_bytes(b"")
@@ -224,7 +224,7 @@ def test_packed_weights_are_refused(tmp_path):
     tensors["proj_in.weight"] = tensors["proj_in.weight"].to(torch.int8)
     save_file(tensors, place / WEIGHTS)
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        "TMP/ltx/transformer: 1 tensors are packed, which is not read: patchify_proj.weight (torch.int8)\n"
+        "TMP/ltx/transformer: 1 tensors are packed, which is not supported: patchify_proj.weight (torch.int8)\n"
         "    Use the bf16 file, and quantization under [acceleration]."
     )
 
@@ -235,7 +235,7 @@ def test_weights_of_another_generation_than_the_configuration_are_refused_with_a
     folder(has, tmp_path / "other")
     shutil.copy(tmp_path / "other" / "transformer" / WEIGHTS, tmp_path / "ltx" / "transformer_full" / WEIGHTS)
     first, second, *_ = refused(tmp_path / "ltx", tmp=tmp_path).splitlines()
-    assert first == f"TMP/ltx/transformer_full: its tensors are those of LTX-{told[1]}, and its configuration says LTX-{told[0]}"
+    assert first == f"TMP/ltx/transformer_full: its tensors are those of LTX-{told[1]}, but its configuration says LTX-{told[0]}"
     assert second == "    Download the file again, with the configuration that belongs to it."
 
 

@@ -110,7 +110,7 @@ def test_missing_unexpected_and_wrongly_shaped_tensors_are_all_named(tmp_path):
     assert str(error.value) == (
         f"{path}: 2 tensors are missing: audio_proj_out.weight, proj_out.weight\n"
         f"{path}: 1 tensors are not part of the model: proj_in.weight\n"
-        f"{path}: 1 tensors have the wrong shape: patchify_proj.bias is [3] and should be [64]"
+        f"{path}: 1 tensors have the wrong shape: patchify_proj.bias is [3], but should be [64]"
     )
 
 
@@ -125,7 +125,7 @@ def test_a_file_with_tensors_of_no_known_model_is_refused(tmp_path):
     path = write_golden("B", tmp_path, extra={"unet.conv.weight": torch.zeros(2)})
     with pytest.raises(CheckpointError) as error:
         load(path)
-    assert str(error.value) == f"{path}: it holds tensors that are part of no known model: unet.conv.weight"
+    assert str(error.value) == f"{path}: it holds tensors that do not belong to any known model: unet.conv.weight"
 
 
 def test_a_file_without_a_transformer_is_refused(tmp_path):
@@ -145,7 +145,7 @@ def test_a_file_without_a_configuration_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert str(error.value) == (
-        f"{path}: its metadata has no configuration, without which its weights cannot be read\n"
+        f"{path}: its metadata lacks the configuration, and its weights cannot be read without it\n"
         '    Use a file in the official layout, whose metadata has "config".'
     )
 
@@ -162,7 +162,7 @@ def test_a_truncated_file_never_loads_partly(tmp_path):
 def test_a_path_to_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError) as error:
         describe(str(tmp_path / "model.safetensors"))
-    assert str(error.value) == f'{tmp_path}/model.safetensors: model_path names no file\n    Check the path, or use "tiny".'
+    assert str(error.value) == f'{tmp_path}/model.safetensors: model_path does not name a file\n    Check the path, or use "tiny".'
 
 
 def test_weights_that_change_in_memory_do_not_change_in_the_file(tmp_path):

@@ -219,7 +219,7 @@ def test_a_program_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_is_not_written_over_unasked_and_the_source_never(tmp_path: Path) -> None:
     source, other = one_pair(tmp_path / "x"), one_pair(tmp_path / "y")
-    assert message(tmp_path, source, other, "comfyui") == "TMP/y: there is a file already\n    Name another, or use --overwrite."
+    assert message(tmp_path, source, other, "comfyui") == "TMP/y: this file already exists\n    Name another file, or use --overwrite."
     assert (
         message(tmp_path, source, source, "comfyui", overwrite=True) == "TMP/x: this is the file to export\n    Name another file to write."
     )

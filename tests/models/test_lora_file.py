@@ -134,10 +134,10 @@ def test_an_export_that_does_not_fit_the_base_is_refused(tmp_path):
     backbone, path = one_adapter(), tmp_path / "x.safetensors"
     shapes = dict(backbone.blueprint.shapes)
     backbone.blueprint = attrs.evolve(backbone.blueprint, shapes=shapes | {f"{MODULE}.weight": (64, 128)})
-    assert refused(saved, backbone, path) == f"{path}: {MODULE} is [128, 128] and in the base [64, 128]"
+    assert refused(saved, backbone, path) == f"{path}: {MODULE} is [128, 128], but in the base [64, 128]"
     del shapes[f"{MODULE}.weight"]
     backbone.blueprint = attrs.evolve(backbone.blueprint, shapes=shapes)
-    assert refused(saved, backbone, path) == f"{path}: {MODULE} is [128, 128] and in the base no such module"
+    assert refused(saved, backbone, path) == f"{path}: {MODULE} is [128, 128], but in the base no such module"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,7 +149,7 @@ def test_a_backbone_without_adapters_has_nothing_to_export(tmp_path):
 def test_metadata_that_contradicts_the_adapters_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     assert refused(saved, one_adapter(), path, metadata={"rank": "8", "alpha": "12"}) == (
-        f"{path}: metadata that the LoRA itself decides was given otherwise: rank"
+        f"{path}: metadata that the LoRA determines was given with other values: rank"
     )
 
 
@@ -272,7 +272,7 @@ def test_a_file_of_diffusers_that_is_no_plain_lora_is_refused(tmp_path):
     a, b = pair()
     said = {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.use_dora": True})}
     path = written(tmp_path / "x.safetensors", {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}, said)
-    assert refused(load_lora, tiny(), path) == f"{path}: it says that it is a DoRA, and has no magnitudes\n    Export it again."
+    assert refused(load_lora, tiny(), path) == f"{path}: it says that it is a DoRA, but has no magnitudes\n    Export it again."
 
 
 # ---------------------------------------------------------------- what is refused
@@ -290,7 +290,7 @@ def test_names_that_are_not_known_and_pairs_that_are_not_whole_are_all_named(tmp
     path = written(tmp_path / "x.safetensors", tensors)
     assert refused(load_lora, tiny(), path) == (
         f"{path}: 1 tensors are not part of a LoRA of this model: lora_te_x.weight\n"
-        f"{path}: A and B are not both there, or do not fit each other, for {MODULE}, transformer_blocks.1.audio_attn1.to_k"
+        f"{path}: A or B is missing, or they do not fit each other, for {MODULE}, transformer_blocks.1.audio_attn1.to_k"
     )
 
 
@@ -320,9 +320,9 @@ def test_a_file_that_does_not_fit_the_adapters_is_refused(tmp_path):
     backbone = tiny(targets=["transformer_blocks.0.audio_attn1.to_k", "transformer_blocks.0.audio_attn1.to_v"], rank=2)
     before = {name: value.clone() for name, value in lora_parameters(backbone).items()}
     assert refused(load_lora, backbone, path) == (
-        f"{path}: 1 adapted modules are not in it: transformer_blocks.0.audio_attn1.to_v\n    Set lora.target_modules to those of the file.\n"
+        f"{path}: 1 adapted modules are missing from it: transformer_blocks.0.audio_attn1.to_v\n    Set lora.target_modules to those of the file.\n"
         f"{path}: 1 modules in it are not adapted here: transformer_blocks.0.audio_attn1.to_q\n    Set lora.target_modules to those of the file.\n"
-        f"{path}: 1 modules have a greater rank: transformer_blocks.0.audio_attn1.to_k has rank 4 and here 2\n    Set lora.rank = 4."
+        f"{path}: 1 modules have a greater rank: transformer_blocks.0.audio_attn1.to_k has rank 4, but 2 here\n    Set lora.rank = 4."
     )
     assert all(torch.equal(value, before[name]) for name, value in lora_parameters(backbone).items())
 
@@ -332,7 +332,7 @@ def test_a_lora_of_another_generation_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         load_lora(load_golden("B", tmp_path), path)
     assert str(error.value) == (
-        f"{path}: the LoRA was made for a model of generation tiny, and the base is of generation 2.3\n"
+        f"{path}: the LoRA was made for a model of generation tiny, but the base is of generation 2.3\n"
         "    Use the base model that the LoRA was trained on."
     )
 
@@ -343,7 +343,7 @@ def test_a_truncated_or_empty_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     assert refused(load_lora, tiny(), path) == f"{path}: is truncated: {size - 9} of {size} bytes are there\n    Download or copy it again."
     empty = written(tmp_path / "y.safetensors", {})
-    assert refused(load_lora, tiny(), empty) == f"{empty}: it holds no tensor"
+    assert refused(load_lora, tiny(), empty) == f"{empty}: it holds no tensors"
 
 
 @pytest.mark.parametrize(
@@ -369,11 +369,11 @@ def test_an_alpha_that_is_not_one_number_does_not_fit(alpha, tmp_path):
     a, b = pair()
     tensors = {f"{BASE}.lora_down.weight": a, f"{BASE}.lora_up.weight": b, f"{BASE}.alpha": alpha}
     said = refused(load_lora, tiny(), written(tmp_path / "x.safetensors", tensors))
-    assert "A and B are not both there, or do not fit each other, for" in said
+    assert "A or B is missing, or they do not fit each other, for" in said
 
 
 def test_pairs_of_rank_0_do_not_fit(tmp_path):
     a, b = pair()
     tensors = {f"{BASE}.lora_A.weight": a[:0], f"{BASE}.lora_B.weight": b[:, :0], f"{BASE}.alpha": torch.tensor(1.0)}
     said = refused(load_lora, tiny(), written(tmp_path / "x.safetensors", tensors))
-    assert "A and B are not both there, or do not fit each other, for" in said
+    assert "A or B is missing, or they do not fit each other, for" in said

@@ -86,8 +86,8 @@ def refused(backbone, *loras: Strength, folder: Path) -> str:
 
 def test_a_lora_that_changes_nothing_of_what_is_drawn_is_refused(files: Path) -> None:
     assert refused(tiny(frozenset({"video"})), Strength(files / "sound.safetensors"), folder=files) == (
-        "TMP/sound.safetensors: the LoRA has no effect: its modules belong to audio, and video is generated\n"
-        "    Generate what it was trained for."
+        "TMP/sound.safetensors: the LoRA has no effect: its modules belong to audio, but video is generated\n"
+        "    Generate the modality that it was trained for."
     )
 
 
@@ -96,7 +96,7 @@ def test_a_dora_is_used_alone_and_as_it_is(files: Path, tmp_path: Path) -> None:
     alone = tiny()
     load_loras(alone, [Strength(path)])
     assert not torch.allclose(said(alone)["audio"], said(tiny())["audio"], atol=1e-3)
-    message = "TMP/dora.safetensors: it is a DoRA, which has no strength and adds to no other\n    Use it alone, without a strength."
+    message = "TMP/dora.safetensors: it is a DoRA, which cannot have a strength or be combined with other LoRAs\n    Use it alone and without a strength."
     assert refused(tiny(), Strength(path, 0.5), folder=tmp_path) == message
     assert refused(tiny(), Strength(files / "one.safetensors"), Strength(path), folder=tmp_path) == message
 

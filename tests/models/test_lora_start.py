@@ -154,7 +154,7 @@ def test_a_wider_file_and_other_modules_are_refused_with_what_to_set(tmp_path):
     assert refusal(path, tmp_path, rank=2).endswith("\n    Set lora.rank = 4.")
     found = refusal(path, tmp_path, target_modules=["audio_attn1.to_k", "audio_attn1.to_q"])
     assert found.splitlines() == [
-        "TMP/a.safetensors: 4 adapted modules are not in it: transformer_blocks.0.audio_attn1.to_q, transformer_blocks.1.audio_attn1.to_q, "
+        "TMP/a.safetensors: 4 adapted modules are missing from it: transformer_blocks.0.audio_attn1.to_q, transformer_blocks.1.audio_attn1.to_q, "
         "transformer_blocks.2.audio_attn1.to_q, transformer_blocks.3.audio_attn1.to_q",
         "    Set lora.target_modules to those of the file.",
         "TMP/a.safetensors: 4 modules in it are not adapted here: transformer_blocks.0.audio_ff.net.2, transformer_blocks.1.audio_ff.net.2, "
@@ -165,7 +165,7 @@ def test_a_wider_file_and_other_modules_are_refused_with_what_to_set(tmp_path):
 
 def test_a_dora_is_not_the_start_of_a_plain_lora(tmp_path):
     path = written(trained(dora=True), tmp_path / "a.safetensors")
-    assert refusal(path, tmp_path) == "TMP/a.safetensors: it is a DoRA, and the adapters here are not\n    Set lora.use_dora = true."
+    assert refusal(path, tmp_path) == "TMP/a.safetensors: it is a DoRA, but the adapters here are not\n    Set lora.use_dora = true."
 
 
 def test_a_joint_lora_is_no_start_for_a_run_of_sound_alone(tmp_path):

@@ -219,7 +219,7 @@ def test_names_of_older_run_files_mean_what_they_meant():
 def test_what_cannot_be_had_is_refused_with_what_can(name):
     with pytest.raises(ConfigError) as error:
         quantization_of(name)
-    assert str(error.value) == f'"{name}" cannot be had: nothing stores weights in so few bits and trains on them\n    Use "nf4".'
+    assert str(error.value) == f'"{name}" is not available: no package can train on weights stored in so few bits\n    Use "nf4".'
 
 
 def test_nf4_without_its_package_is_refused(monkeypatch):

@@ -138,7 +138,7 @@ def test_another_base_is_refused(tmp_path):
         with pytest.raises(CheckpointError) as error:
             save_full(backbone, tmp_path / "x", base=base, dtype=torch.float32, metadata={})
         assert str(error.value) == (
-            f'{base}: the model was loaded from "B.safetensors", and this is another base (its fingerprint differs)\n'
+            f'{base}: the model was loaded from "B.safetensors", but this is another base (its fingerprint differs)\n'
             "    Name the file that the run was started from."
         )
     assert not (tmp_path / "x").exists()
@@ -149,4 +149,4 @@ def test_a_model_with_adapters_is_not_saved_whole(tmp_path):
     add_lora(backbone, rank=2, alpha=2, dropout=0.0, target_modules=["to_k"])
     with pytest.raises(CheckpointError) as error:
         save_full(backbone, tmp_path / "x", base="tiny-untrained", dtype=torch.float32, metadata={})
-    assert str(error.value) == f"{tmp_path}/x: a model with adapters is saved as a LoRA, not whole\n    Use save_lora."
+    assert str(error.value) == f"{tmp_path}/x: a model with adapters is saved as a LoRA, not as a whole model\n    Use save_lora."

@@ -79,33 +79,33 @@ def test_targets_that_no_loss_reaches_at_all_are_refused():
 
 def test_a_target_with_a_slip_of_the_pen_is_refused_with_what_was_meant():
     assert message(tiny("audio"), ["audio_attn1.to_kk", "to_k"]) == (
-        'lora.target_modules: the LoRA target "audio_attn1.to_kk" names no module\n    Did you mean "audio_attn1.to_k"?'
+        'lora.target_modules: the LoRA target "audio_attn1.to_kk" does not match any module\n    Did you mean "audio_attn1.to_k"?'
     )
 
 
 def test_a_target_that_resembles_nothing_is_refused_with_all_that_would_match():
-    assert message(tiny("audio"), ["zzz"]) == f'lora.target_modules: the LoRA target "zzz" names no module\n    {AUDIO}'
+    assert message(tiny("audio"), ["zzz"]) == f'lora.target_modules: the LoRA target "zzz" does not match any module\n    {AUDIO}'
 
 
 def test_a_group_of_modules_is_refused_with_what_is_in_it():
     assert message(tiny("audio"), ["audio_ff"]) == (
-        'lora.target_modules: the LoRA target "audio_ff" names no module\n'
-        "    It is a group of modules. In it: audio_ff.net.0.proj, audio_ff.net.2."
+        'lora.target_modules: the LoRA target "audio_ff" does not match any module\n'
+        "    It is a group of modules; it contains: audio_ff.net.0.proj, audio_ff.net.2."
     )
 
 
 def test_every_target_that_names_only_a_modality_the_run_does_not_have_is_refused():
     assert message(tiny("audio"), ["attn1.to_k", "audio_to_video_attn.to_k", "audio_attn1.to_k"]) == (
-        'lora.target_modules: the LoRA target "attn1.to_k" names modules of video only, and this run has audio only\n'
+        'lora.target_modules: the LoRA target "attn1.to_k" matches only modules of video, but this run has only audio\n'
         f"    {AUDIO}\n"
-        'lora.target_modules: the LoRA target "audio_to_video_attn.to_k" names modules of the attention between video and audio only, '
-        "and this run has audio only\n"
+        'lora.target_modules: the LoRA target "audio_to_video_attn.to_k" matches only modules of the attention between video and audio, '
+        "but this run has only audio\n"
         f"    {AUDIO}"
     )
 
 
 def test_no_target_at_all_is_refused():
-    assert message(tiny("audio"), []) == f"lora.target_modules: there is no LoRA target\n    {AUDIO}"
+    assert message(tiny("audio"), []) == f"lora.target_modules: there are no LoRA targets\n    {AUDIO}"
 
 
 # ---------------------------------------------------------------- auto

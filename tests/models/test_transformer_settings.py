@@ -72,7 +72,7 @@ def test_settings_that_the_model_cannot_do_are_all_named():
     [
         (
             {},
-            "a.safetensors: its metadata has no configuration, without which its weights cannot be read\n"
+            "a.safetensors: its metadata lacks the configuration, and its weights cannot be read without it\n"
             '    Use a file in the official layout, whose metadata has "config".',
         ),
         (

@@ -52,11 +52,11 @@ def test_a_batch_of_the_tiny_model_is_no_larger_than_what_is_trained_on() -> Non
 
 def test_at_most_half_of_the_shortest_clip_is_given() -> None:
     clips = Clips(9, (TALL, LONG), 4.0, 30.0)
-    assert at_boundaries("start", clips) == ("6", "latent frames: 41 of 89 frames at least")
-    assert at_boundaries("end", clips) == ("6", "latent frames: 48 of 89 frames at least")
+    assert at_boundaries("start", clips) == ("6", "latent frames: 41 of at least 89 frames")
+    assert at_boundaries("end", clips) == ("6", "latent frames: 48 of at least 89 frames")
     assert at_boundaries("start", Clips(9, (TALL,), 4.0, 30.0))[0] == "8"
-    assert at_boundaries("steps", clips) == ("37", "1.48 s, of 3 s at least")
-    assert at_boundaries("steps", Clips(9, (), 60.0)) == ("50", "2 s, of 60 s at least")
+    assert at_boundaries("steps", clips) == ("37", "1.48 s of at least 3 s")
+    assert at_boundaries("steps", Clips(9, (), 60.0)) == ("50", "2 s of at least 60 s")
 
 
 def test_a_rectangle_of_the_smallest_clip_is_given_in_whole_latent_cells() -> None:

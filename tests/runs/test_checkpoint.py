@@ -92,7 +92,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(CheckpointError) as error:
         checkpoint.check_space(tmp_path / "not" / "there", 2**60)
     first, remedy = message(error.value, tmp_path).splitlines()
-    assert first.startswith("TMP/not/there: a checkpoint takes 1073741824.00 GiB, and ")
+    assert first.startswith("TMP/not/there: a checkpoint takes 1073741824.00 GiB, but ")
     assert first.endswith(" GiB are free")
     assert remedy == "    Free some space, or choose another output_dir."
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_leaves_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, 1, {"lora.safetensors": full}, None)
     assert message(error.value, tmp_path) == (
         "TMP/step_000001: cannot be written: No space left on device\n"
-        "    Make room on that disk, or have your quota there raised, then give the same command: the run resumes from the checkpoint before it."
+        "    Free some space on that disk, or have your quota there raised, then run the same command again: the run resumes from the checkpoint before it."
     )
     assert checkpoint.found(tmp_path) == []
 

@@ -54,7 +54,7 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
             {"optimization": {"optimizer_type": "adamw8bit", "optimizer": AdamW8bit()}},
             (
                 "optimization.optimizer_type",
-                '"adamw8bit" would be another optimizer with several processes, which give it flat pieces of many weights at a time',
+                '"adamw8bit" would train differently with several processes, which give it flat pieces of many weights at a time',
                 'Use "adamw", or train in one process.',
             ),
         ),

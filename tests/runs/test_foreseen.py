@@ -90,4 +90,6 @@ def test_a_prefix_that_leaves_nothing_to_generate_is_refused_before_anything_is_
     strategy = {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents", "conditions": conditions}}
     with pytest.raises(LtxError) as error:
         check_run(load_run(clips_run(tmp_path, training_strategy=strategy)))
-    assert "conditions[0], sample b: a prefix of 3 latent frames leaves nothing to generate of 3\n" in message(error.value, tmp_path)
+    assert "conditions[0], sample b: a prefix of 3 latent frames covers all 3 of the sample, and leaves nothing to generate\n" in message(
+        error.value, tmp_path
+    )

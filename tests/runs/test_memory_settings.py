@@ -175,7 +175,7 @@ def test_full_mode_has_no_frozen_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["int4-quanto", "int2-quanto"])
 def test_weights_in_so_few_bits_that_none_can_train_on_them_are_refused(name: str, tmp_path: Path) -> None:
     assert refusal(tmp_path, acceleration={"quantization": name}) == [
-        f'acceleration.quantization: "{name}" cannot be had: nothing stores weights in so few bits and trains on them',
+        f'acceleration.quantization: "{name}" is not available: no package can train on weights stored in so few bits',
         '    Use "nf4".',
     ]
 
@@ -190,7 +190,7 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
     assert found == [
         "acceleration.offload_blocks: saves nothing without gradient checkpointing, because the backward pass would keep the weights of the blocks on the device",
         "    Set optimization.enable_gradient_checkpointing = true.",
-        "acceleration.offload_blocks: does not go together with compile: a compiled block takes its weights where it found them",
+        "acceleration.offload_blocks: cannot be combined with compile: a compiled block expects its weights in one place",
         "    Choose one of the two.",
     ]
 
@@ -203,9 +203,9 @@ def test_a_text_encoder_in_8_bits_needs_a_gpu_and_is_not_offloaded_as_well(tmp_p
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: object() if name == "bitsandbytes" else find(name, *more))
     found = refusal(tmp_path, acceleration={"load_text_encoder_in_8bit": True, "offload_text_encoder": True})
     assert found == [
-        'acceleration.load_text_encoder_in_8bit: a text encoder in 8 bits needs a CUDA device, and this is "cpu"',
+        'acceleration.load_text_encoder_in_8bit: a text encoder in 8 bits needs a CUDA device, but this is "cpu"',
         "    Leave load_text_encoder_in_8bit out.",
-        "acceleration.load_text_encoder_in_8bit: does not go together with offload_text_encoder",
+        "acceleration.load_text_encoder_in_8bit: cannot be combined with offload_text_encoder",
         "    Choose one of the two.",
     ]
 
@@ -220,8 +220,8 @@ def test_what_needs_a_package_or_a_compiler_that_is_missing_is_refused(tmp_path:
     assert found == [
         'acceleration.quantization: "nf4" needs the package bitsandbytes, which is not installed',
         '    Install it with `pip install "ltx[low-memory]"`, or use "int8".',
-        "acceleration.compile: needs a C++ compiler on a CPU, and there is none",
-        "    Install one (apt-get install g++) or name it as CXX, or set it to false.",
+        "acceleration.compile: needs a C++ compiler on a CPU, but there is none",
+        "    Install one (apt-get install g++), name one in the environment variable CXX, or set this key to false.",
         'optimization.optimizer_type: "adamw8bit" needs the package bitsandbytes, which is not installed',
         '    Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
     ]

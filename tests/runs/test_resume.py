@@ -29,15 +29,15 @@ def test_another_number_of_processes_goes_on_where_the_accumulation_makes_up_for
 
 def test_another_global_batch_is_refused_with_the_accumulation_that_would_keep_it() -> None:
     assert difference(run(accumulation=2), run(accumulation=2), (2, 1)) == Difference(
-        "that takes 4 micro-batches a step (accumulation 2, processes 2), but here a step would take 2 (accumulation 2, processes 1)",
+        "that takes 4 micro-batches per step (accumulation 2, processes 2), but here a step would take 2 (accumulation 2, processes 1)",
         "Set optimization.gradient_accumulation_steps to 4.",
     )
     assert difference(run(accumulation=1), run(accumulation=1), (4, 3)) == Difference(
-        "that takes 4 micro-batches a step (accumulation 1, processes 4), but here a step would take 3 (accumulation 1, processes 3)",
+        "that takes 4 micro-batches per step (accumulation 1, processes 4), but here a step would take 3 (accumulation 1, processes 3)",
         "Resume with a number of processes that divides 4.",
     )
     assert difference(run(accumulation=2), run(accumulation=3)) == Difference(
-        "that takes 2 micro-batches a step (accumulation 2, processes 1), but here a step would take 3 (accumulation 3, processes 1)",
+        "that takes 2 micro-batches per step (accumulation 2, processes 1), but here a step would take 3 (accumulation 3, processes 1)",
         "Set optimization.gradient_accumulation_steps to 2.",
     )
 
@@ -53,7 +53,7 @@ def test_another_run_file_is_refused_with_the_lines_that_differ() -> None:
 
 TAKES = ModelInfo("ltx-2.5.safetensors", "2.5", "", 48, takes_marker=True)
 OTHER = ModelInfo("ltx-2.3.safetensors", "2.3", "", 48)
-NOTE = "continues without the first-frame marker, as it began; a new run uses the marker (training_strategy.video.mark_first_frame = false)"
+NOTE = "continues without the first-frame marker, as it began; a new run would use the marker (training_strategy.video.mark_first_frame = false)"
 
 
 def without(text: str, *keys: str) -> str:

@@ -82,7 +82,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         ("[]", "it is damaged"),
         ("\x00", "it is damaged"),
         ("", "it is damaged"),
-        ('{"status": "odd", "held_out": []}', "status has a value that it cannot have"),
+        ('{"status": "odd", "held_out": []}', "status has a value that is not possible"),
         ('{"status": "running"}', "held_out is missing"),
         ('{"status": "running", "held_out": [1, {}]}', "held_out[0] is not a text; held_out[1] is not a text"),
         ('{"status": "running", "held_out": [], "processes": "x"}', "processes is not a whole number"),
@@ -134,7 +134,7 @@ def test_a_status_without_its_run_file_starts_over_unless_something_was_saved(tm
     with pytest.raises(CheckpointError) as error:
         check_free(folder, "seed = 2", "", WHERE, False)
     assert message(error.value, tmp_path) == (
-        "TMP/out/run.toml: there is no such file, so it is unknown what run this is\n"
+        "TMP/out/run.toml: this file is missing, so it is unknown which run this is\n"
         "    Restore it, or resume with the run file that you gave: --allow-changes"
     )
 
@@ -144,7 +144,7 @@ def test_checkpoints_without_a_status_are_not_overwritten_unless_asked(tmp_path:
     folder.remove_status()
     (folder.checkpoints / "step_000002").mkdir(parents=True)
     (folder.checkpoints / "step_000002" / "manifest.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="but weights of a run, so it is unknown how far that came"):
+    with pytest.raises(CheckpointError, match="although there are weights of a run; it is unknown how far that run got"):
         check_free(folder, "", "", WHERE, False)
     assert check_free(folder, "", "", WHERE, True) is False
 
@@ -242,7 +242,7 @@ def test_a_run_that_saved_nothing_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "out" / "checkpoints" / "step_000020").mkdir(parents=True)  # half of one
     assert said(tmp_path, interval=20) == "Nothing was saved yet, so the same command starts over."
     assert said(tmp_path) == (
-        "Nothing was saved yet, so the same command starts over. With checkpoints.interval, a run saves itself every so many steps."
+        "Nothing was saved yet, so the same command starts over. With checkpoints.interval, a run saves its state at regular intervals."
     )
 
 

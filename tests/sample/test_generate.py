@@ -176,7 +176,7 @@ def test_conditions_go_together_and_may_not_contradict_each_other(media: Path) -
     with pytest.raises(DataError) as error:
         drawn(encoded(other, prefix))
     assert message(error.value, media) == (
-        "validation.samples.0.conditions.1: two conditions give the same tokens different content\n    Let each part of the target be given once."
+        "validation.samples.0.conditions.1: two conditions give the same tokens different content\n    Give each part of the target only once."
     )
 
 

@@ -41,7 +41,7 @@ def test_a_lora_is_used_as_it_was_trained_and_that_it_is_not_marked_is_said(tmp_
         False, (f"The first frame is not marked, since {plain.path} was trained without the marker; --mark-first-frame marks it.",)
     )
     assert marking_of([plain], NEW, True) == Marking(
-        True, (f"{plain.path} was trained without the first-frame marker, and is used with it.",)
+        True, (f"{plain.path} was trained without the first-frame marker, but is used with it.",)
     )
 
 
@@ -62,9 +62,9 @@ def test_two_loras_that_were_trained_differently_leave_the_choice_to_the_user(tm
         marking_of(both, NEW)
     remedy = "    Choose with --mark-first-frame or --no-mark-first-frame, or use one of them."
     assert str(error.value).replace(str(tmp_path), "TMP").splitlines() == [
-        "TMP/true.safetensors: was trained with the first-frame marker, and another LoRA without it",
+        "TMP/true.safetensors: was trained with the first-frame marker, but another LoRA without it",
         remedy,
-        "TMP/false.safetensors: was trained without the first-frame marker, and another LoRA with it",
+        "TMP/false.safetensors: was trained without the first-frame marker, but another LoRA with it",
         remedy,
     ]
     assert marking_of(both, NEW, True).marks

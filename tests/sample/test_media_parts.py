@@ -56,20 +56,20 @@ def test_without_either_a_condition_is_as_long_as_its_medium_but_no_longer_than_
         (
             "prefix",
             {"num_frames": 8},
-            "here.num_frames: 8 pixel frames at the start are not a whole number of latent frames\n    Take 1 or 9: a multiple of 8 plus 1.",
+            "here.num_frames: 8 pixel frames at the start are not a whole number of latent frames\n    Use 1 or 9: a multiple of 8 plus 1.",
         ),
         (
             "suffix",
             {"num_frames": 9},
-            "here.num_frames: 9 pixel frames at the end are not a whole number of latent frames\n    Take 8 or 16: a multiple of 8.",
+            "here.num_frames: 9 pixel frames at the end are not a whole number of latent frames\n    Use 8 or 16: a multiple of 8.",
         ),
         (
             "suffix",
             {"num_frames": 3},
-            "here.num_frames: 3 pixel frames at the end are not a whole number of latent frames\n    Take 8: a multiple of 8.",
+            "here.num_frames: 3 pixel frames at the end are not a whole number of latent frames\n    Use 8: a multiple of 8.",
         ),
-        ("prefix", {"duration": 0.05}, "here.duration: 0.05 seconds are shorter than one latent frame\n    Take at least 0.063 seconds."),
-        ("suffix", {"duration": 0.4}, "here.duration: 0.4 seconds are shorter than one latent frame\n    Take at least 0.500 seconds."),
+        ("prefix", {"duration": 0.05}, "here.duration: 0.05 seconds are shorter than one latent frame\n    Use at least 0.063 seconds."),
+        ("suffix", {"duration": 0.4}, "here.duration: 0.4 seconds are shorter than one latent frame\n    Use at least 0.500 seconds."),
     ],
 )
 def test_lengths_that_are_no_latent_frames_are_refused_with_those_that_are(type: str, asked: dict[str, float], expected: str) -> None:

@@ -118,8 +118,8 @@ def test_a_stored_mask_has_one_value_a_cell(tmp_path: Path) -> None:
     assert torch.equal(found.conditions[0].masks["mask"], values.reshape(1, 12))
     save_file({"mask": torch.ones(26)}, tmp_path / "short.safetensors")
     assert refused(tmp_path, condition("mask", "audio", medium=path, masks={"mask": tmp_path / "short.safetensors"})) == (
-        "validation.samples.0.conditions.0: TMP/short.safetensors: is a mask of 26 values, what is generated has 27\n"
-        "    Give it one value per latent cell."
+        "validation.samples.0.conditions.0: TMP/short.safetensors: is a mask of 26 values, but what is generated has 27\n"
+        "    It must have one value per latent cell."
     )
 
 
@@ -127,12 +127,12 @@ def test_masks_that_are_too_short_are_refused(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4")
     clip_file(tmp_path / "short.mp4", 9)
     assert refused(tmp_path, condition("mask", medium=path, masks={"mask": tmp_path / "short.mp4"})) == (
-        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are generated\n"
+        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated\n"
         "    Name a longer one or a single image, or generate fewer frames with video_dims."
     )
     write_sound(tmp_path / "short.wav", Sound(torch.ones(1, 50), 100))
     assert refused(tmp_path, condition("mask", "audio", medium=path, masks={"mask": tmp_path / "short.wav"})) == (
-        "validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, and 1.062 s are generated\n"
+        "validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, but 1.062 s are generated\n"
         "    Name a longer one, or generate fewer frames with video_dims."
     )
 
@@ -150,7 +150,7 @@ def test_a_clip_that_is_shorter_than_its_header_says_is_named(tmp_path: Path) ->
 def test_a_sound_too_short_for_the_codec_is_named(tmp_path: Path) -> None:
     path = sound_file(tmp_path / "click.wav", 0.02)
     assert refused(tmp_path, condition("prefix", "audio", medium=path)) == (
-        "validation.samples.0.conditions.0: TMP/click.wav: a sound of 0.020 seconds is too short\n    It takes more than 0.032 seconds."
+        "validation.samples.0.conditions.0: TMP/click.wav: a sound of 0.020 seconds is too short\n    A sound must be longer than 0.032 seconds."
     )
 
 

@@ -126,32 +126,32 @@ def test_a_file_without_what_it_is_named_for_is_refused_with_its_condition(media
 def test_media_that_must_cover_what_is_drawn_and_are_shorter_are_refused(media: Path) -> None:
     remedy = "    Name a longer one, or generate fewer frames with video_dims."
     assert refused(media, condition("spatial_crop", medium=media / "short.mp4", fields={"spatial_region": (0, 0, 32, 64)})) == (
-        f"validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are generated\n{remedy}"
+        f"validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated\n{remedy}"
     )
     assert refused(media, frozen=[freeze("video", media / "image.png")]) == (
-        f"validation.samples.0.conditions.0: TMP/image.png: has 1 frame, and 17 are generated\n{remedy}"
+        f"validation.samples.0.conditions.0: TMP/image.png: has 1 frame, but 17 are generated\n{remedy}"
     )
     asked = condition("mask", "audio", medium=media / "short.wav", masks={"mask": media / "sound.wav"})
     assert refused(media, asked) == (
-        f"validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, and 1.062 s are generated\n{remedy}"
+        f"validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, but 1.062 s are generated\n{remedy}"
     )
 
 
 def test_a_condition_as_long_as_its_medium_that_leaves_nothing_says_how_to_shorten_it(media: Path) -> None:
     assert refused(media, condition("prefix", medium=media / "film.mp4")) == (
-        "validation.samples.0.conditions.0: a prefix of 3 latent frames leaves nothing to generate of 3\n"
+        "validation.samples.0.conditions.0: a prefix of 3 latent frames covers all 3 of the sample, and leaves nothing to generate\n"
         "    It is as long as its medium unless num_frames or duration says how much of that is given."
     )
     assert refused(media, condition("suffix", "audio", medium=media / "long.wav")) == (
-        "validation.samples.0.conditions.0: a suffix of 27 latent frames leaves nothing to generate of 27\n"
+        "validation.samples.0.conditions.0: a suffix of 27 latent frames covers all 27 of the sample, and leaves nothing to generate\n"
         "    It is as long as its medium unless duration says how much of that is given."
     )
 
 
 def test_a_condition_longer_than_its_medium_is_refused(media: Path) -> None:
     assert refused(media, condition("prefix", medium=media / "image.png", num_frames=9)) == (
-        "validation.samples.0.conditions.0: its medium of length 1 (latent frames) does not cover all that the condition gives\n"
-        "    Use a longer medium, or give less of it."
+        "validation.samples.0.conditions.0: its medium has length 1 (in latent frames), which does not cover everything that the condition gives\n"
+        "    Use a longer medium, or give less."
     )
 
 
@@ -186,11 +186,11 @@ def reference(path: Path, **factors: int) -> AskedCondition:
 
 def test_factors_that_leave_no_whole_cells_are_refused(media: Path) -> None:
     assert refused(media, reference(media / "film.mp4", downscale_factor=4), video_dims=(128, 64, 17)) == (
-        "validation.samples.0.conditions.0.downscale_factor: what is generated has height 64, which downscale_factor 4 does not make a multiple of 32\n"
-        "    Take another factor, or other video_dims."
+        "validation.samples.0.conditions.0.downscale_factor: what is generated has height 64, and 64 divided by downscale_factor 4 is not a multiple of 32\n"
+        "    Use another factor, or other video_dims."
     )
     assert refused(media, reference(media / "film.mp4", temporal_scale_factor=3)) == (
-        "validation.samples.0.conditions.0.temporal_scale_factor: what is generated has 17 frames, of which every 3rd makes no whole latent frames\n"
+        "validation.samples.0.conditions.0.temporal_scale_factor: what is generated has 17 frames, but taking every 3rd of them does not make whole latent frames\n"
         "    Generate 25 frames, or use another factor."
     )
     assert refused(media, reference(media / "film.mp4", temporal_scale_factor=2), video_dims=(64, 64, 41)).endswith(
@@ -200,7 +200,7 @@ def test_factors_that_leave_no_whole_cells_are_refused(media: Path) -> None:
 
 def test_a_reference_with_fewer_frames_a_second_must_be_as_long_as_what_is_drawn(media: Path) -> None:
     assert refused(media, reference(media / "short.mp4", temporal_scale_factor=2)) == (
-        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are generated, of which every 2nd is taken\n"
+        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated, of which every 2nd is taken\n"
         "    Name a longer one: a reference with fewer frames per second must be as long as what is generated."
     )
 

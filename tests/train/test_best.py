@@ -149,7 +149,7 @@ def test_an_interrupted_run_ends_with_the_same_best(data: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"data": {"held_out": 0}}, "goes by the validation loss, and no sample is held out"),
+        ({"data": {"held_out": 0}}, "goes by the validation loss, but no sample is held out"),
         ({"validation": {"interval": 0}}, "goes by the validation loss, which this run measures only before and after training"),
     ],
 )

@@ -296,7 +296,7 @@ def test_a_codec_that_is_not_there_is_missed_before_training(tmp_path: Path) -> 
         Validation.of([planned(trained=frozenset({"audio"}))], bare)
     assert message(error.value, tmp_path) == (
         "TMP/B.safetensors: this checkpoint holds no audio VAE; it is one of several files that make up the model\n"
-        "    Name the file that does as audio_vae_path under [model]."
+        "    Set audio_vae_path under [model] to the file that holds it."
     )
 
 

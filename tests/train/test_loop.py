@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_samples_sigmas_a
     assert str(error.value) == (
         f"the loss is not finite (NaN or Inf) at step 2, samples {', '.join(loop.order.micro_batch(1).names)}, "
         f"sigmas audio {sigmas_of(loop, 1)}, first in {name}\n"
-        "    Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
+        "    Nothing was updated in this step. Check these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
     )
 
 
@@ -208,7 +208,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(folder:
     assert str(error.value) == (
         f"the gradient is not finite (NaN or Inf) at step 1, samples {', '.join(loop.order.micro_batch(0).names)}, "
         f"sigmas audio {sigmas_of(loop, 0)}, first in {name}\n"
-        "    Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
+        "    Nothing was updated in this step. Check these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
     )
     assert all(torch.equal(parameter, before[key]) for key, parameter in loop.engine.parameters.items())
 

@@ -28,7 +28,7 @@ from ltxcore.train.start_run import run
 
 SIZE = {"video_dims": [64, 64, 17], "frame_rate": 16.0, "inference_steps": 2, "video_stg_scale": 0.0}
 PROMPT = {"samples": [{"prompt": "a red disc"}], **SIZE}
-NOTE = "continues without the first-frame marker, as it began; a new run uses the marker (training_strategy.video.mark_first_frame = false)"
+NOTE = "continues without the first-frame marker, as it began; a new run would use the marker (training_strategy.video.mark_first_frame = false)"
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_ltx_sample_generates_as_the_lora_was_trained(
     done = CliRunner().invoke(main, [*words, other, "-o", str(tmp_path / "b.mp4")], catch_exceptions=False)
     assert {given.marked is not None for given in asked} == {not said}
     ways = ("with", "without") if said else ("without", "with")
-    assert done.stderr == f"{loras[said].weights} was trained {ways[0]} the first-frame marker, and is used {ways[1]} it.\n"
+    assert done.stderr == f"{loras[said].weights} was trained {ways[0]} the first-frame marker, but is used {ways[1]} it.\n"
 
 
 def test_inspect_shows_what_is_marked(made: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_says_what_is_sound(data
     with pytest.raises(DataError) as error:
         next(loop.steps(1))
     assert f", first in {name}\n" in str(error.value)
-    assert "those in memory are of no use; the same command starts over, since there is no checkpoint yet. Look" in str(error.value)
+    assert "the weights in memory cannot be used; the same command starts over, since there is no checkpoint yet. Check" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_model_that_does_not_fit_is_said_with_what_makes_its_weights_smaller(f
     less = 'acceleration.mixed_precision_mode = "bf16"; acceleration.quantization = "int8"'
     assert said == (
         f"{SIZES} while loading the model\n    Each of these needs less memory: {less}. {PLAN} "
-        f"{ANEW} With checkpoints.interval, a run saves itself every so many steps."
+        f"{ANEW} With checkpoints.interval, a run saves its state at regular intervals."
     )
     assert not (folder / "out").exists() or not list((folder / "out").glob("*.toml"))
 
@@ -270,7 +270,9 @@ def test_a_machine_beside_a_gpu_is_told_of_what_lies_in_its_memory(folder: Path)
     found = attrs.evolve(_less(folder, **changed), device=torch.device("cuda:0"))
     with pytest.raises(OutOfHostMemory) as caught, found.during("training", TRAINING):
         raise MemoryError
-    said = "Each of these needs less memory: acceleration.offload_blocks below 2; data.num_dataloader_workers below 2; fewer programs beside it."
+    said = (
+        "Each of these needs less memory: acceleration.offload_blocks below 2; data.num_dataloader_workers below 2; fewer other programs."
+    )
     assert said in str(caught.value)
 
 
@@ -284,6 +286,6 @@ def test_the_state_of_the_optimizer_is_foreseen_where_it_would_not_fit_beside_a_
     assert found.of_first_update() == ""
     monkeypatch.setattr("ltxcore.train.out_of_memory.peak_gpu_memory", lambda device: 10 * 2**20 - need.states.optimizer + 1)
     assert found.of_first_update().startswith(
-        "WARNING: a step takes up to 10.0 MiB of the 10.0 MiB of cuda:0, and from the first update on the optimizer's state 0.0 MiB more. "
+        "WARNING: a step takes up to 10.0 MiB of the 10.0 MiB of cuda:0, and from the first update on, the optimizer state takes 0.0 MiB more. "
         "`ltx plan` expects the run to need about 1.0 GiB of a GPU. Each of these needs less memory: "
     )

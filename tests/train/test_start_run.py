@@ -321,7 +321,7 @@ def test_parts_of_a_lora_are_not_to_be_had(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", checkpoints={"max_shard_size": 1.0}))))
     assert message(error.value, tmp_path).partition(": ")[2] == (
-        "checkpoints.max_shard_size: is of a whole model, and a LoRA is one file\n    Remove the key."
+        "checkpoints.max_shard_size: applies to a whole model, but a LoRA is always one file\n    Remove the key."
     )
 
 

@@ -96,8 +96,8 @@ class AudioVae:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Compute convolutions inside the block in float32: by default a GPU rounds what it multiplies in them to 10 bits
-    (TF32), and latents would differ from those of a CPU.
+    """Compute convolutions inside the block in float32: by default a GPU rounds their factors to 10 bits (TF32), so
+    that latents would differ from those of a CPU.
     """
     cudnn = torch.backends.cudnn
     with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
@@ -131,7 +131,7 @@ def _check_statistics(part: Part) -> None:
     bins = int(config.mel_bins) // int(part.module.mel_compression_ratio)
     if int(config.latent_channels) * bins != int(config.base_channels):
         raise CheckpointError(
-            f"the audio VAE has statistics of {config.base_channels} numbers a step, but its latents have {config.latent_channels} channels of {bins} bins",
+            f"the audio VAE has statistics of {config.base_channels} numbers per step, but its latents have {config.latent_channels} channels of {bins} bins",
             where=str(part.weights.where),
         )
 
@@ -144,5 +144,6 @@ def _check_vocoder(vocoder: Part) -> None:
     makes = _MEL_FRAMES_PER_SECOND * int(first.total_upsample_factor)
     if says != makes:
         raise CheckpointError(
-            f"the vocoder says that it makes {says} samples a second, but its steps make {makes} of them", where=str(vocoder.weights.where)
+            f"the configuration of the vocoder says that it makes {says} samples per second, but its layers make {makes} of them",
+            where=str(vocoder.weights.where),
         )

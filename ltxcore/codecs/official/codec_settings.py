@@ -61,7 +61,7 @@ def video_arguments(told: Section, where: str) -> dict[str, Any]:
     down, up = _blocks(told, "encoder_blocks", _ENCODER_STEPS, where), _blocks(told, "decoder_blocks", _DECODER_STEPS, where)
     problems += [found for found in (down, up) if isinstance(found, Problem)]
     if any(part_of(options).get("inject_noise") for _, options in told.get("decoder_blocks", ())):
-        problems.append(Problem("a video VAE whose decoder adds noise is not known", where))
+        problems.append(Problem("a video VAE whose decoder adds noise is not supported", where))
     if problems or isinstance(down, Problem) or isinstance(up, Problem):
         raise CheckpointError.of(problems)
     patch = int(told.get("patch_size", 4))
@@ -122,7 +122,7 @@ def _blocks(told: Section, key: str, steps: Mapping[str, str], where: str) -> Bl
     by_turns = len(names) % 2 == 1 and all(name in steps if at % 2 else name == _RESNETS for at, name in enumerate(names))
     if by_turns and all("num_layers" in options for _, options in blocks[::2]):
         return blocks
-    return Problem(f"the {key} of the video VAE are not known: {', '.join(names) or 'there are none'}", where)
+    return Problem(f"the {key} of the video VAE are not supported: {', '.join(names) or 'there are none'}", where)
 
 
 def audio_arguments(told: Section, where: str) -> dict[str, Any]:

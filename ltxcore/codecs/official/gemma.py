@@ -58,13 +58,13 @@ def open_gemma(path: Path) -> Gemma:
             file.
 
     Raises:
-        CheckpointError: it is none of these, not whole, or not Gemma 3 or 4.
+        CheckpointError: it is none of these, is incomplete, or is not Gemma 3 or 4.
     """
     found = _packed(path) if not path.is_dir() else _folder(path)
     check_sizes(found.told, str(path))
     if found.family not in _FAMILIES:
         raise CheckpointError(
-            f"this text encoder is {found.family or 'of no known kind'}; LTX-2 and 2.3 take Gemma 3, 2.5 takes its own Gemma 4",
+            f"this text encoder is {found.family or 'of an unknown kind'}; LTX-2 and 2.3 use Gemma 3, and 2.5 uses its own Gemma 4",
             where=str(path),
         )
     return found
@@ -125,7 +125,7 @@ def _config(gemma: Gemma) -> Any:
         raise CheckpointError(
             f"this text encoder is a {gemma.family}, which the installed transformers {transformers.__version__} does not have",
             where=str(gemma.where),
-            remedy="Install a newer one: pip install --upgrade transformers",
+            remedy="Install a newer version: pip install --upgrade transformers",
         )
     try:
         return transformers.AutoConfig.for_model(**told)

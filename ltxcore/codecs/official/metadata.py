@@ -1,5 +1,5 @@
 """The configuration in an official file's metadata, checked for unknown settings, for the release that the file belongs
-to, and for parts that do not go together.
+to, and for parts that do not belong together.
 
 Source: docs/explanation/model-files.md#metadata
 """
@@ -42,7 +42,7 @@ def configuration(weights: Slots) -> dict[str, Any]:
     text = weights.metadata.get("config")
     if text is None:
         raise CheckpointError(
-            "its metadata has no configuration, without which its weights cannot be read",
+            "its metadata lacks the configuration, and its weights cannot be read without it",
             where=str(weights.where),
             remedy='Use a file in the official layout, whose metadata has "config".',
         )
@@ -87,7 +87,7 @@ def check_same_release(name: str, model: Slots, part: Slots) -> None:
     ours, theirs = release_of(model), release_of(part)
     if ours and theirs and ours != theirs:
         raise CheckpointError(
-            f"this {name} is of release {_spoken(theirs)}, the checkpoint {model.where.name} of release {_spoken(ours)}",
+            f"this {name} is from release {_spoken(theirs)}, but the checkpoint {model.where.name} is from release {_spoken(ours)}",
             where=str(part.where),
             remedy=f"Use the {name} of release {_spoken(ours)}.",
         )
@@ -105,13 +105,13 @@ def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
         CheckpointError: it is another version of Gemma, or of another family.
     """
     wanted = object_of(model.metadata.get("gemma_source_checkpoint") or _config(model).get("gemma_source_checkpoint")).get("gemma_version")
-    version, family = gemma.get("gemma_version"), str(gemma.get("model_type", "of no known kind"))
+    version, family = gemma.get("gemma_version"), str(gemma.get("model_type", "of an unknown kind"))
     name = model.where.name
     if wanted is not None:
         if version != wanted:
             told = f"says it is {version}" if version else "does not say which version it is"
             raise CheckpointError(
-                f"the checkpoint {name} was trained with the text encoder {wanted}, and this one {told}",
+                f"the checkpoint {name} was trained with the text encoder {wanted}, but this one {told}",
                 where=where,
                 remedy=f"Name the file of {wanted} as text_encoder_path under [model].",
             )
@@ -125,12 +125,12 @@ def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
                 remedy="Use the official checkpoint, whose metadata says it.",
             )
         warnings.warn(
-            f"neither the checkpoint {name} nor the text encoder {where} says which text encoder belongs to it; they may not go together",
+            f"neither the checkpoint {name} nor the text encoder {where} says which text encoder the checkpoint was trained with; they may not match",
             stacklevel=2,
         )
     elif not family.startswith("gemma3"):
         raise CheckpointError(
-            f"the checkpoint {name} was trained with Gemma 3, and this text encoder is {family}",
+            f"the checkpoint {name} was trained with Gemma 3, but this text encoder is {family}",
             where=where,
             remedy="Name the folder of Gemma 3 12B as text_encoder_path under [model].",
         )

@@ -15,8 +15,8 @@ from ltxcore.headers import FLOATING, Slot, Slots, tensors_fingerprint
 from ltxcore.safetensors_files import open_tensors
 
 _MATRIX = 4096
-"""The number of elements at which a matrix or kernel of nothing but zeros means that it was not downloaded, rather than
-that it was trained so.
+"""The number of elements from which a matrix or kernel of zeros means that it was not downloaded completely, since
+training does not leave one.
 """
 
 
@@ -84,7 +84,7 @@ class Part:
 
         Raises:
             CheckpointError: values are not finite, whole matrices are zeros, or the file changed since it was opened.
-                The module is then as it was.
+                The module is then unchanged.
         """
         with open_tensors(self.weights, device) as file:
             state = {name: file.get_tensor(stored).to(dtype) for name, stored in self.stored.items() if name.startswith(prefix)}
@@ -128,7 +128,7 @@ def check_names(part: str, expected: Mapping[str, tuple[int, ...]], found: Mappi
     missing = sorted(expected.keys() - found.keys())
     foreign = sorted(found.keys() - expected.keys())
     wrong = [
-        f"{name} is {list(found[name].shape)} and should be {list(expected[name])}"
+        f"{name} is {list(found[name].shape)}, but should be {list(expected[name])}"
         for name in sorted(both)
         if found[name].shape != expected[name]
     ]
@@ -144,7 +144,9 @@ def check_names(part: str, expected: Mapping[str, tuple[int, ...]], found: Mappi
         )
     if packed:
         problems.append(
-            Problem(f"{_tensors(packed)} of the {part} {_are(packed)} stored in fewer bits, which is not read: {listed(packed)}", where)
+            Problem(
+                f"{_tensors(packed)} of the {part} {_are(packed)} stored in fewer bits, which is not supported: {listed(packed)}", where
+            )
         )
     if problems:
         raise CheckpointError.of(problems)

@@ -121,7 +121,7 @@ def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Slo
         raise ConfigError(
             f"this checkpoint holds no {kind.name}; it is one of several files that make up the model",
             where=str(model_path),
-            remedy=f"Name the file that does as {kind.key} under [model].",
+            remedy=f"Set {kind.key} under [model] to the file that holds it.",
         )
     if told is None:
         raise CheckpointError(
@@ -141,7 +141,7 @@ def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
     name = told.get("_class_name")
     if name not in classes:
         raise CheckpointError(
-            f"this is no {kind.name} that can be loaded: its config.json names the class {name}, not {' or '.join(classes)}",
+            f"this {kind.name} cannot be loaded: its config.json names the class {name}, not {' or '.join(classes)}",
             where=str(folder),
         )
     cls = classes[name]
@@ -161,7 +161,7 @@ def part_folder(place: Path, name: str) -> Path:
     own.
 
     Raises:
-        CheckpointError: it is neither.
+        CheckpointError: the folder is neither of these.
     """
     if (place / name).is_dir():
         return place / name

@@ -130,7 +130,7 @@ def open_projections(model_path: Path, gemma: Gemma, config: Any) -> Part:
         config: the language model's configuration.
 
     Raises:
-        CheckpointError: there are none, they are not whole, or were made for another text encoder or model.
+        CheckpointError: there are none, they are incomplete, or were made for another text encoder or model.
     """
     states = int(config.num_hidden_layers) + 1
     if model_path.is_dir():
@@ -151,13 +151,13 @@ def _part(weights: Slots, names: Mapping[str, str], hidden: int, states: int) ->
         slot = weights.slots.get(f"{names[name]}.weight")
         if slot is None or len(slot.shape) != 2:
             raise CheckpointError(
-                f"there is no projection of text to features: no tensor {names[name]}.weight",
+                f"the projection of text to features is missing: there is no tensor {names[name]}.weight",
                 where=str(weights.where),
                 remedy="Name the checkpoint as model_path and its own text encoder as text_encoder_path under [model].",
             )
         if slot.shape[1] != hidden * states:
             raise CheckpointError(
-                f"the projection {names[name]} takes {slot.shape[1]} values per token; the text encoder makes {states} x {hidden}",
+                f"the projection {names[name]} takes {slot.shape[1]} values per token, but the text encoder makes {states} x {hidden}",
                 where=str(weights.where),
                 remedy="Name the text encoder that belongs to the checkpoint as text_encoder_path under [model].",
             )
@@ -182,9 +182,9 @@ def _check_version(model: Slots, part: Part) -> None:
     if contrary:
         raise CheckpointError.of(
             Problem(
-                f"the configuration says {key} = {str(told[key]).lower()}, which does not go with a projection {'for each modality' if split else 'for both'}",
+                f"the configuration says {key} = {str(told[key]).lower()}, which does not match a projection {'for each modality' if split else 'for both'}",
                 str(model.where),
-                "Use a checkpoint and a text encoder of one release.",
+                "Use a checkpoint and a text encoder of the same release.",
             )
             for key in contrary
         )
@@ -198,9 +198,9 @@ def _check_width(told: Mapping[str, Any], name: str, width: int, where: str) -> 
     size = told.get(f"{stem}_attention_head_dim", told.get("connector_attention_head_dim"))
     if heads is not None and size is not None and heads * size != width:
         raise CheckpointError(
-            f"the projection for {name} makes {width} values per token, and the checkpoint's connectors take {heads * size}",
+            f"the projection for {name} makes {width} values per token, but the checkpoint's connectors take {heads * size}",
             where=where,
-            remedy="Use a checkpoint and a text encoder of one release.",
+            remedy="Use a checkpoint and a text encoder of the same release.",
         )
 
 

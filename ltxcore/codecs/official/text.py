@@ -122,7 +122,7 @@ def load(model_path: Path, own_path: Path | None = None, placement: Placement | 
     if place.in_8_bit:
         check_8_bit(place.device)
     if place.in_8_bit and place.offload:
-        raise ConfigError("a text encoder in 8 bits cannot be offloaded as well", remedy="Choose one of the two.")
+        raise ConfigError("a text encoder in 8 bits cannot also be offloaded", remedy="Choose one of the two.")
     if own_path is None and not model_path.is_dir():
         raise ConfigError(
             "the text encoder of this checkpoint is not in its file",
@@ -150,7 +150,7 @@ def load(model_path: Path, own_path: Path | None = None, placement: Placement | 
 def _token(model: Part, key: str) -> int:
     number = getattr(model.module.config, key, None)
     if not isinstance(number, int):
-        raise CheckpointError(f"the text encoder's configuration names no token as {key}", where=str(model.weights.where))
+        raise CheckpointError(f"the text encoder's configuration does not name a token as {key}", where=str(model.weights.where))
     return number
 
 
@@ -211,7 +211,8 @@ class Tokenizer:
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         if size > vocabulary:
             raise CheckpointError(
-                f"this tokenizer has {size} tokens and the text encoder beside it {vocabulary}; they do not belong together", where=where
+                f"this tokenizer has {size} tokens, but the text encoder beside it has {vocabulary}; they do not belong together",
+                where=where,
             )
         tokenizer.no_padding()
         tokenizer.no_truncation()

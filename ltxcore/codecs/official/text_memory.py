@@ -31,7 +31,7 @@ def check_8_bit(device: str) -> None:
         )
     if not is_gpu(device):
         raise ConfigError(
-            f'a text encoder in 8 bits needs a CUDA device, and this is "{device}"',
+            f'a text encoder in 8 bits needs a CUDA device, but this is "{device}"',
             remedy="Leave load_text_encoder_in_8bit out.",
         )
 

@@ -56,7 +56,7 @@ def _cells(unit: str, size: int | None, overlap: int, scale: int) -> Span | None
     if size % scale or overlap % scale or not 0 <= overlap < size:
         raise ConfigError(
             f"tiles of {size} {unit} with an overlap of {overlap} cannot be used",
-            remedy=f"Both are multiples of {scale} {unit}, and the overlap is the smaller.",
+            remedy=f"Both must be multiples of {scale} {unit}, and the overlap must be smaller than the tile.",
         )
     return size // scale, overlap // scale
 

@@ -13,7 +13,7 @@ class FirstFrame:
     content = "start"
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Give latent frame 0, unless it is the only one. Source: docs/explanation/arithmetic.md#first-frame"""
+        """Give latent frame 0, unless the clip has no other. Source: docs/explanation/arithmetic.md#first-frame"""
         if state.grid.frames == 1:
             return state
         return state.given(state.grid.frame == 0)

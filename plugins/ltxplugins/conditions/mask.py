@@ -7,7 +7,9 @@ from ltxcore.api import Inputs, LatentState, Role, hookimpl
 
 @attrs.frozen
 class Mask:
-    """Give what a stored mask marks: 1 is given, 0 is generated, and values between are partly given and left out of the loss."""
+    """Give what a stored mask marks: 1 is given, 0 is generated, and values in between are partly given and left out of
+    the loss.
+    """
 
     modalities = frozenset({"video", "audio"})
     content = "whole"

@@ -14,7 +14,7 @@ class Prefix:
 
     temporal_boundary: int = attrs.field(
         validator=attrs.validators.ge(1),
-        metadata={"help": "how many latent frames (latent steps of audio) are given", "unit": "latent frames"},
+        metadata={"help": "number of latent frames (for audio: latent steps) that are given", "unit": "latent frames"},
     )
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
@@ -27,8 +27,8 @@ class Prefix:
         """
         if self.temporal_boundary >= state.grid.frames:
             raise DataError(
-                f"a prefix of {self.temporal_boundary} latent frames leaves nothing to generate of {state.grid.frames}",
-                remedy="Set temporal_boundary below the length of the shortest sample, or leave short samples out.",
+                f"a prefix of {self.temporal_boundary} latent frames covers all {state.grid.frames} of the sample, and leaves nothing to generate",
+                remedy="Set temporal_boundary to less than the length of the shortest sample, or leave short samples out.",
             )
         return state.given(state.grid.frame < self.temporal_boundary)
 

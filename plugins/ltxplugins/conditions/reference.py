@@ -79,14 +79,14 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
     """
     if not reference.height or not reference.width or target.height % reference.height or target.width % reference.width:
         raise DataError(
-            f"a reference of {reference.height} x {reference.width} latent cells does not divide its target of {target.height} x {target.width}",
-            remedy="Make references as large as their targets, or smaller by a whole factor, the same in height and width.",
+            f"a reference of {reference.height} x {reference.width} latent cells does not fit its target of {target.height} x {target.width} a whole number of times",
+            remedy="Make references as large as their targets, or smaller by the same whole factor in height and width.",
         )
     height, width = target.height // reference.height, target.width // reference.width
     if height != width:
         raise DataError(
             f"a reference of {reference.height} x {reference.width} latent cells is smaller than its target of {target.height} x {target.width} by different factors",
-            remedy="Make references as large as their targets, or smaller by a whole factor, the same in height and width.",
+            remedy="Make references as large as their targets, or smaller by the same whole factor in height and width.",
         )
     return height
 
@@ -111,8 +111,8 @@ def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference
     # Rates come from containers, rounded: 29.97 / 3 may be stored as 9.99.
     if rest and abs(target_rate - reference_rate) > 1e-3 * target_rate:
         raise DataError(
-            f"a reference of {reference.frames} latent frames at {reference_rate:g} per second does not divide its target of {target.frames} at {target_rate:g}",
-            remedy="Keep the frame rate of the target, or take every N-th frame: (target - 1) / (reference - 1) is then whole.",
+            f"a reference of {reference.frames} latent frames at {reference_rate:g} per second does not fit its target of {target.frames} at {target_rate:g}",
+            remedy="Use the frame rate of the target, or every N-th frame of it, so that (target - 1) / (reference - 1) is a whole number.",
         )
     return factor if not rest and abs(target_rate - factor * reference_rate) <= 1e-3 * target_rate else 1
 

@@ -13,7 +13,7 @@ class SpatialCrop:
     content = "whole"
 
     spatial_region: tuple[int, int, int, int] = attrs.field(
-        metadata={"help": "y1, x1, y2, x2: the upper left and the lower right corner", "unit": "pixels"}
+        metadata={"help": "y1, x1, y2, x2: the upper left and the lower right corner of the region that is given", "unit": "pixels"}
     )
 
     @spatial_region.validator

@@ -27,14 +27,16 @@ class Adafactor:
     updates_alone = True
 
     beta2_decay: float = attrs.field(
-        default=-0.8, validator=attrs.validators.le(0), metadata={"help": "power of the step by which the running means forget"}
+        default=-0.8,
+        validator=attrs.validators.le(0),
+        metadata={"help": "exponent of the step number, which sets how fast the running means forget"},
     )
     d: float = attrs.field(
-        default=1.0, validator=attrs.validators.ge(1), metadata={"help": "an update is scaled down to this root mean square"}
+        default=1.0, validator=attrs.validators.ge(1), metadata={"help": "updates with a larger root mean square are scaled down to this"}
     )
     scale_parameter: bool = attrs.field(
         default=False,
-        metadata={"help": "multiply the learning rate by the root mean square of each weight: not for a LoRA, which begins at 0"},
+        metadata={"help": "multiply the learning rate by the root mean square of each weight; not useful for a LoRA, which begins at 0"},
     )
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:

@@ -14,13 +14,13 @@ FLOAT32 = 4
 def betas(first: float, second: float) -> Any:
     """Return the key for how much of each of two running means is kept from step to step."""
     return attrs.field(
-        default=(first, second), validator=_in_unit, metadata={"help": "how much of its two running means stays, step by step"}
+        default=(first, second), validator=_in_unit, metadata={"help": "share of each of its two running means that is kept in a step"}
     )
 
 
 def eps(default: float) -> Any:
     """Return the key for a small number that keeps a division finite."""
-    return attrs.field(default=default, validator=attrs.validators.gt(0), metadata={"help": "added to what it divides by"})
+    return attrs.field(default=default, validator=attrs.validators.gt(0), metadata={"help": "small number added to the divisor"})
 
 
 def bytes_of(shape: tuple[int, ...], tensors: int) -> int:
@@ -30,4 +30,4 @@ def bytes_of(shape: tuple[int, ...], tensors: int) -> int:
 
 def _in_unit(_: object, field: attrs.Attribute[Any], value: tuple[float, float]) -> None:
     if not all(0 <= each < 1 for each in value):
-        raise ValueError(f"{field.name} are {list(value)}; each is at least 0 and below 1")
+        raise ValueError(f"{field.name} are {list(value)}; each must be at least 0 and below 1")

@@ -24,17 +24,21 @@ class Muon:
     updates_alone = True
 
     momentum: float = attrs.field(
-        default=0.95, validator=[attrs.validators.ge(0), attrs.validators.lt(1)], metadata={"help": "how much of its running mean stays"}
+        default=0.95,
+        validator=[attrs.validators.ge(0), attrs.validators.lt(1)],
+        metadata={"help": "share of the running mean that is kept in a step"},
     )
-    nesterov: bool = attrs.field(default=True, metadata={"help": "look ahead by one more step of the running mean"})
+    nesterov: bool = attrs.field(default=True, metadata={"help": "look ahead by one more step of the running mean (Nesterov)"})
     ns_steps: int = attrs.field(
         default=5,
         validator=[attrs.validators.ge(1), attrs.validators.lt(100)],
-        metadata={"help": "steps of the iteration that makes an update orthogonal"},
+        metadata={"help": "steps of the Newton-Schulz iteration that makes an update orthogonal"},
     )
     adjust_lr: Literal["match_rms_adamw", "original"] = attrs.field(
         default="match_rms_adamw",
-        metadata={"help": "how the learning rate follows the shape of a matrix: so that AdamW's suits it, or as first published"},
+        metadata={
+            "help": "how the learning rate depends on the shape of a matrix: in a way that suits learning rates of AdamW, or as first published"
+        },
     )
     betas: tuple[float, float] = betas(0.9, 0.999)
     eps: float = eps(1e-8)

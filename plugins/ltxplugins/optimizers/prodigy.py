@@ -27,23 +27,25 @@ class Prodigy:
 
     betas: tuple[float, float] = betas(0.9, 0.999)
     eps: float = eps(1e-8)
-    d0: float = attrs.field(default=1e-6, validator=attrs.validators.gt(0), metadata={"help": "size of its steps at the start"})
+    d0: float = attrs.field(default=1e-6, validator=attrs.validators.gt(0), metadata={"help": "first estimate of the step size"})
     d_coef: float = attrs.field(
-        default=1.0, validator=attrs.validators.gt(0), metadata={"help": "multiplies the size that it finds: what to tune"}
+        default=1.0, validator=attrs.validators.gt(0), metadata={"help": "factor of the step size that it finds; tune this one"}
     )
     growth_rate: float | None = attrs.field(
         default=None,
         validator=attrs.validators.optional(attrs.validators.gt(1)),
-        metadata={"help": "how many times the size may grow in a step; by default as many as it finds"},
+        metadata={"help": "largest factor by which the step size may grow in one step; by default unlimited"},
     )
-    use_bias_correction: bool = attrs.field(default=False, metadata={"help": "correct the running means of the first steps, as Adam does"})
+    use_bias_correction: bool = attrs.field(
+        default=False, metadata={"help": "correct the bias of the running means in the first steps, as Adam does"}
+    )
     safeguard_warmup: bool = attrs.field(
-        default=False, metadata={"help": "leave the learning rate out of what it estimates: for a schedule that warms up"}
+        default=False, metadata={"help": "ignore the learning rate in its estimate; for schedules with warmup"}
     )
     slice_p: int = attrs.field(
         default=1,
         validator=attrs.validators.ge(1),
-        metadata={"help": "estimate from every n-th number of each weight alone, and keep so much less"},
+        metadata={"help": "estimate from only every n-th number of each weight, which takes less memory"},
     )
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:

@@ -25,10 +25,12 @@ class AdamWScheduleFree:
     betas: tuple[float, float] = betas(0.9, 0.999)
     eps: float = eps(1e-8)
     warmup_steps: int = attrs.field(
-        default=0, validator=attrs.validators.ge(0), metadata={"help": "over how many the learning rate grows from 0", "unit": "steps"}
+        default=0,
+        validator=attrs.validators.ge(0),
+        metadata={"help": "number of steps in which the learning rate rises from 0", "unit": "steps"},
     )
-    r: float = attrs.field(default=0.0, metadata={"help": "power of the step by which a step counts in the mean"})
-    weight_lr_power: float = attrs.field(default=2.0, metadata={"help": "power of the learning rate by which a step counts in the mean"})
+    r: float = attrs.field(default=0.0, metadata={"help": "exponent of the step number in a step's weight in the mean"})
+    weight_lr_power: float = attrs.field(default=2.0, metadata={"help": "exponent of the learning rate in a step's weight in the mean"})
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
         import schedulefree

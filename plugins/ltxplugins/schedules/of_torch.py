@@ -29,9 +29,9 @@ class Constant:
 class Linear:
     """A straight line: by default, down to a tenth at the end of the run."""
 
-    start_factor: float = _key(1.0, "what the learning rate is multiplied by at first")
-    end_factor: float = _key(0.1, "what it is multiplied by at last")
-    total_iters: int | None = _key(None, "over how many it changes; by default all", "steps")
+    start_factor: float = _key(1.0, "factor of the learning rate at the start")
+    end_factor: float = _key(0.1, "factor of the learning rate at the end")
+    total_iters: int | None = _key(None, "number of steps in which it changes; by default all", "steps")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import LinearLR
@@ -43,7 +43,7 @@ class Linear:
 class Cosine:
     """Half a cosine, down to `eta_min` at the end of the run."""
 
-    T_max: int | None = _key(None, "over how many it falls; by default all", "steps")
+    T_max: int | None = _key(None, "number of steps in which it falls; by default all", "steps")
     eta_min: float = _key(0.0, "learning rate at the end")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -56,9 +56,9 @@ class Cosine:
 class CosineWithRestarts:
     """Half a cosine, repeated: by default, four times."""
 
-    T_0: int | None = _key(None, "over how many the first one falls; by default a quarter of all", "steps")
-    T_mult: int = _key(1, "how many times longer each is than the one before")
-    eta_min: float = _key(5e-5, "learning rate at the end of each")
+    T_0: int | None = _key(None, "length of the first cycle; by default a quarter of the run", "steps")
+    T_mult: int = _key(1, "how many times longer each cycle is than the one before")
+    eta_min: float = _key(5e-5, "learning rate at the end of each cycle")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
@@ -70,8 +70,8 @@ class CosineWithRestarts:
 class Polynomial:
     """A power of the remaining share of the run, down to 0."""
 
-    total_iters: int | None = _key(None, "over how many it falls; by default all", "steps")
-    power: float = _key(1.0, "the power")
+    total_iters: int | None = _key(None, "number of steps in which it falls; by default all", "steps")
+    power: float = _key(1.0, "exponent of the polynomial")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import PolynomialLR
@@ -83,8 +83,8 @@ class Polynomial:
 class Step:
     """A step down at intervals: by default one, to a tenth, in the middle of the run."""
 
-    step_size: int | None = _key(None, "how many it keeps a learning rate; by default half of all", "steps")
-    gamma: float = _key(0.1, "what it is multiplied by then")
+    step_size: int | None = _key(None, "number of steps with the same learning rate; by default half of the run", "steps")
+    gamma: float = _key(0.1, "factor by which the learning rate is then multiplied")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import StepLR

@@ -18,13 +18,13 @@ class WarmupStableDecay:
     decay: float = attrs.field(
         default=0.2,
         validator=[attrs.validators.gt(0), attrs.validators.le(1)],
-        metadata={"help": "share of the steps over which it falls, at the end of the run"},
+        metadata={"help": "share of the steps, at the end of the run, in which the learning rate falls"},
     )
     end_factor: float = attrs.field(
-        default=0.0, validator=[attrs.validators.ge(0), attrs.validators.le(1)], metadata={"help": "what it is multiplied by at last"}
+        default=0.0, validator=[attrs.validators.ge(0), attrs.validators.le(1)], metadata={"help": "factor of the learning rate at the end"}
     )
     shape: Literal["linear", "sqrt"] = attrs.field(
-        default="linear", metadata={"help": "how it falls: in a straight line, or fast at first, as 1 minus a square root"}
+        default="linear", metadata={"help": "how it falls: along a straight line, or as 1 minus a square root, which is fast at first"}
     )
 
     def factor(self, step: int, steps: int) -> float:

@@ -48,7 +48,7 @@ class Folder:
     is_general = True
 
     prefer: Literal["video", "image"] | None = attrs.field(
-        default=None, metadata={"help": "which to use of a clip and an image of the same name (Live Photos); by default that is a mistake"}
+        default=None, metadata={"help": "which to use of a clip and an image of the same name (Live Photos); by default that is an error"}
     )
     caption_from: Literal["folder"] | None = attrs.field(
         default=None, metadata={"help": 'the caption of files that have no text file: "folder" uses the name of their folder'}
@@ -113,13 +113,13 @@ def _one_of_each_name(folder: Path, found: FoundMedia, prefer: str | None) -> tu
             del found.media[other]
         elif len(names) > 1:
             both = " and ".join(str(folder / name) for name in names)
-            problems.append(Problem("would be one sample, since endings do not count", both, _remedy_of_one_name(kinds)))
+            problems.append(Problem("would be one sample, because file extensions are ignored", both, _remedy_of_one_name(kinds)))
     return problems, dropped
 
 
 def _remedy_of_one_name(kinds: Collection[str]) -> str:
     if sorted(kinds) == ["image", "video"]:
-        return 'Rename one of them; or, for Live Photos and their like, take one kind: prefer = "video" or prefer = "image" in [preprocessing].'
+        return 'Rename one of them; or, for Live Photos and the like, choose one kind: prefer = "video" or prefer = "image" in [preprocessing].'
     return "Rename all but one of them."
 
 
@@ -154,14 +154,14 @@ def _caption_in(path: Path) -> str | Problem | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Problem(f"is not JSON: {error}", str(path), "Mend it, or write the caption into a text file.")
+        return Problem(f"is not JSON: {error}", str(path), "Correct it, or write the caption into a text file.")
     if isinstance(value, str):
         return value.strip()
     key = next((key for key in CAPTIONS if isinstance(value, dict) and key in value), None)
     if key is None:
         return None
     if not isinstance(value[key], str):
-        return Problem(f'its "{key}" is no text', str(path), "Put it in quotes.")
+        return Problem(f'its "{key}" is not text', str(path), "Put it in quotes.")
     return value[key].strip()
 
 
@@ -177,8 +177,8 @@ def _notes(found: FoundMedia, dropped: Collection[str], pairs: Pairs) -> Iterato
         f"{_count(found.hidden, 'hidden or system file')}" if found.hidden else "",
         f"{_count(len(found.made), 'folder')} of encoded samples or of a run ({listed(found.made)})" if found.made else "",
         f"{_count(len(dropped), 'file')} beside one of the same name that is preferred ({listed(dropped)})" if dropped else "",
-        f"{_count(len(alone), 'text')} without a medium ({listed(alone)})" if alone else "",
-        f"{_count(found.links, 'link')} to folders that are read in their own place" if found.links else "",
+        f"{_count(len(alone), 'text file')} without media ({listed(alone)})" if alone else "",
+        f"{_count(found.links, 'link')} to folders that are read anyway" if found.links else "",
         f"{_count(len(found.others), 'file')} of an unknown kind ({_by_ending(found.others)})" if found.others else "",
     ]
     if any(parts):
@@ -189,7 +189,7 @@ def _by_ending(names: Collection[str]) -> str:
     """List file names, grouped by their endings."""
     endings: dict[str, list[str]] = {}
     for name in names:
-        endings.setdefault(PurePosixPath(name).suffix.lower() or "no ending", []).append(printable(name))
+        endings.setdefault(PurePosixPath(name).suffix.lower() or "no extension", []).append(printable(name))
     return "; ".join(f"{ending}: {listed(those, 3)}" for ending, those in sorted(endings.items()))
 
 

@@ -94,7 +94,7 @@ def take_pairs(folder: Path, found: FoundMedia, asked: Mapping[str, str | None],
                 break
     for base in pairs.of.keys() - found.media.keys():
         for name in pairs.of.pop(base).values():
-            pairs.problems.append(Problem(f"goes with {base}, which goes with another file itself", str(folder / name), "Rename it."))
+            pairs.problems.append(Problem(f"goes with {base}, which itself goes with another file", str(folder / name), "Rename it."))
 
 
 def take_sounds_of_one_name(folder: Path, found: FoundMedia, pairs: Pairs) -> None:

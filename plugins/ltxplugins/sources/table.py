@@ -48,7 +48,7 @@ class TableFile:
         if read is None:
             *formats, last = self.endings
             raise DataError(
-                f'tables do not come as "{path.suffix}" files', where=str(path), remedy=f"Write it as {', '.join(formats)} or {last}."
+                f'a table cannot be a "{path.suffix}" file', where=str(path), remedy=f"Write it as {', '.join(formats)} or {last}."
             )
         found = list(read(text))
         rows = tuple(item for item in found if isinstance(item, Row))
@@ -80,7 +80,7 @@ def _csv(text: str, delimiter: str | None = None) -> Iterator[Row | Problem]:
                 yield Problem(f'names the column "{twice[0]}" twice', str(start), "Give each column a name of its own.")
                 return
         elif len(cells) != len(header):
-            remedy = f"Put cells that hold {DELIMITERS.get(between, between)} in double quotes."
+            remedy = f"Put cells that contain {DELIMITERS.get(between, between)} in double quotes."
             yield Problem(f"has {len(cells)} cells, but the header names {len(header)}", str(start), remedy)
         else:
             yield Row(start, dict(zip(header, cells, strict=True)))
@@ -101,11 +101,11 @@ def _delimiter(text: str) -> str:
 
 def _broken_csv(error: csv.Error, line: int, between: str) -> Problem:
     if "field limit" in str(error):
-        what = f"has a cell of more than {csv.field_size_limit():,} letters, which is more than CSV is read with"
-        remedy = "Check whether a double quote is not closed, which makes one cell of all that follows it. Text that is really so long goes into a .jsonl file."
+        what = f"has a cell of more than {csv.field_size_limit():,} characters, which is the limit for CSV"
+        remedy = "Check for a double quote that is never closed: it makes everything after it one cell. If the text is really that long, write it to a .jsonl file."
         return Problem(what, str(line), remedy)
     name = DELIMITERS.get(between, between)
-    return Problem(f"is not CSV: {error}", str(line), f"Put cells that hold {name}, a quote or a line break in double quotes.")
+    return Problem(f"is not CSV: {error}", str(line), f"Put cells that contain {name}, a quote or a line break in double quotes.")
 
 
 def _jsonl(text: str) -> Iterator[Row | Problem]:
@@ -116,14 +116,14 @@ def _jsonl(text: str) -> Iterator[Row | Problem]:
         try:
             value = decoder.decode(line)
         except (ValueError, RecursionError) as error:
-            yield Problem(f"is not a JSON object: {_reason(error)}", str(number), "Each line is one object with the columns as keys.")
+            yield Problem(f"is not a JSON object: {_reason(error)}", str(number), "Each line must be one object with the columns as keys.")
             continue
         yield _row(value, number)
 
 
 def _json(text: str) -> Iterator[Row | Problem]:
     decoder = json.JSONDecoder(object_pairs_hook=_object)
-    remedy = "The file is one list of objects, with the columns as keys."
+    remedy = "The file must be one list of objects, with the columns as keys."
     place = _skip(text, 0)
     if text[place : place + 1] != "[":
         yield Problem("is not a list", "1", remedy)
@@ -153,7 +153,7 @@ def _json(text: str) -> Iterator[Row | Problem]:
 def _row(value: Any, line: int) -> Row | Problem:
     if not isinstance(value, dict):
         told = "a list" if isinstance(value, list) and len(value) > 3 else json.dumps(value)[:40]
-        return Problem(f"is {told}, not an object", str(line), "Each sample is one object with the columns as keys.")
+        return Problem(f"is {told}, not an object", str(line), "Each sample must be one object with the columns as keys.")
     return Row(line, value)
 
 
@@ -162,7 +162,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'the key "{twice}" is there twice')
+        raise ValueError(f'the key "{twice}" appears twice')
     return found
 
 

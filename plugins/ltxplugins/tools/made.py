@@ -43,7 +43,7 @@ class Made:
                 file.write(f"\n{json.dumps(told)}\n")  # on a line of its own, even if a killed process left the last line incomplete
                 file.flush()
         except OSError as error:
-            raise DataError.of([not_written(error, self._path, "what was made so far stays")]) from error
+            raise DataError.of([not_written(error, self._path, "everything made so far is kept")]) from error
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()

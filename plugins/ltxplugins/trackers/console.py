@@ -33,7 +33,7 @@ class Console:
     @every.validator
     def _check_every(self, _: Any, value: int) -> None:
         if value < 1:
-            raise ValueError(f"every is {value}; it is at least 1")
+            raise ValueError(f"every is {value}; it must be at least 1")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
         self._total = total_steps

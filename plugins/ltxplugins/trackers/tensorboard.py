@@ -23,7 +23,7 @@ FLUSH = 10
 class TensorBoard:
     """Event files in the output folder. View them with `tensorboard --logdir OUTPUT_DIR`."""
 
-    folder: str = attrs.field(default="tensorboard", metadata={"help": "folder of its files, in the output folder"})
+    folder: str = attrs.field(default="tensorboard", metadata={"help": "folder for its files, inside the output folder"})
     media: bool = attrs.field(default=True, metadata={"help": "write validation samples too: images, clips (as GIF) and audio"})
     _events: Any = attrs.field(default=None, init=False, repr=False)
 

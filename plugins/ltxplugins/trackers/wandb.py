@@ -24,14 +24,14 @@ class Wandb:
     doing, but does not send the names of its user or files.
     """
 
-    project: str = attrs.field(default="ltx", metadata={"help": "the project there"})
-    entity: str | None = attrs.field(default=None, metadata={"help": "the user or team there"})
+    project: str = attrs.field(default="ltx", metadata={"help": "Weights & Biases project"})
+    entity: str | None = attrs.field(default=None, metadata={"help": "Weights & Biases user or team"})
     name: str | None = attrs.field(default=None, metadata={"help": "name of the run; by default that of the output folder"})
     tags: list[str] = attrs.field(factory=list, metadata={"help": "labels of the run"})
     mode: Literal["online", "offline"] | None = attrs.field(
         default=None,
         metadata={
-            "help": '"offline" stores everything locally until `wandb sync`; by default WANDB_MODE of the environment, else "online"'
+            "help": '"offline" stores everything locally until `wandb sync`; by default the environment variable WANDB_MODE, else "online"'
         },
     )
     media: bool = attrs.field(default=True, metadata={"help": "send validation samples too"})

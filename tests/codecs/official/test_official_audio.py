@@ -72,7 +72,7 @@ def test_whole_seconds_give_25_steps_each_and_one_more(models):
 def test_a_sound_shorter_than_a_window_is_refused(models):
     with pytest.raises(DataError) as caught:
         loaded(models, "2.0").encode(Sound(torch.zeros(1, 500), 16000))
-    assert str(caught.value) == "a sound of 0.031 seconds is too short\n    It takes more than 0.032 seconds."
+    assert str(caught.value) == "a sound of 0.031 seconds is too short\n    A sound must be longer than 0.032 seconds."
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -110,7 +110,10 @@ def test_a_vocoder_whose_rate_is_not_that_of_its_steps_is_refused(models, tmp_pa
     path = rewritten(models, tmp_path, lambda config: config["vocoder"]["bwe"].update(input_sampling_rate=24000))
     with pytest.raises(CheckpointError) as caught:
         audio_vae.load(models["2.5"][0], path)
-    assert str(caught.value) == f"{path}: the vocoder says that it makes 24000 samples a second, but its steps make 16000 of them"
+    assert (
+        str(caught.value)
+        == f"{path}: the configuration of the vocoder says that it makes 24000 samples per second, but its layers make 16000 of them"
+    )
 
 
 def test_statistics_that_are_not_one_number_for_each_channel_and_bin_are_refused(tmp_path):
@@ -122,5 +125,5 @@ def test_statistics_that_are_not_one_number_for_each_channel_and_bin_are_refused
     with pytest.raises(CheckpointError) as caught:
         audio_vae.load(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'audio_vae'}: the audio VAE has statistics of 32 numbers a step, but its latents have 4 channels of 16 bins"
+        f"{tmp_path / 'audio_vae'}: the audio VAE has statistics of 32 numbers per step, but its latents have 4 channels of 16 bins"
     )

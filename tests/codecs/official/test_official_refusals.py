@@ -71,14 +71,14 @@ def test_every_tensor_of_the_wrong_shape_is_named_with_both_shapes(model, target
     path = changed(model, target, cut)
     assert refusal(path, load=audio_vae.load) == (
         f"{path}: 2 tensors of the vocoder have the wrong shape: "
-        "vocoder.bwe_generator.conv_pre.bias is [31] and should be [32], vocoder.vocoder.conv_pre.bias is [63] and should be [64]"
+        "vocoder.bwe_generator.conv_pre.bias is [31], but should be [32], vocoder.vocoder.conv_pre.bias is [63], but should be [64]"
     )
 
 
 def test_a_quantised_tensor_is_refused(model, target):
     name = "vae.encoder.conv_in.conv.weight"
     path = changed(model, target, lambda tensors, _: tensors.update({name: tensors[name].to(torch.int8)}))
-    assert refusal(path) == f"{path}: 1 tensor of the video VAE is stored in fewer bits, which is not read: {name} (I8)"
+    assert refusal(path) == f"{path}: 1 tensor of the video VAE is stored in fewer bits, which is not supported: {name} (I8)"
 
 
 def test_values_that_are_not_finite_are_found_before_the_module_has_any(model, target):
@@ -151,7 +151,7 @@ def test_a_file_without_a_configuration_is_refused(model, target):
 
     save_file(tensors, target)
     assert refusal(target) == (
-        f"{target}: its metadata has no configuration, without which its weights cannot be read\n"
+        f"{target}: its metadata lacks the configuration, and its weights cannot be read without it\n"
         '    Use a file in the official layout, whose metadata has "config".'
     )
     save_file(tensors, target, metadata={"config": "{"})
@@ -164,11 +164,11 @@ def test_a_split_checkpoint_asks_for_the_files_of_its_codecs(models):
     model = models["2.5"][0]
     assert refusal(model, error=ConfigError) == (
         f"{model}: this checkpoint holds no video VAE; it is one of several files that make up the model\n"
-        "    Name the file that does as video_vae_path under [model]."
+        "    Set video_vae_path under [model] to the file that holds it."
     )
     assert refusal(model, load=audio_vae.load, error=ConfigError) == (
         f"{model}: this checkpoint holds no audio VAE; it is one of several files that make up the model\n"
-        "    Name the file that does as audio_vae_path under [model]."
+        "    Set audio_vae_path under [model] to the file that holds it."
     )
 
 
@@ -183,7 +183,7 @@ def test_the_codec_of_another_release_is_refused(models):
     model, own = models["2.3"][0], models["2.5"][1]
     assert (
         refusal(model, own)
-        == f"{own}: this video VAE is of release 2.5, the checkpoint ltx-2.3.safetensors of release 2.3\n    Use the video VAE of release 2.3."
+        == f"{own}: this video VAE is from release 2.5, but the checkpoint ltx-2.3.safetensors is from release 2.3\n    Use the video VAE of release 2.3."
     )
 
 
@@ -198,11 +198,11 @@ def test_weights_of_one_generation_under_the_configuration_of_another_are_refuse
     assert refusal(path) == (
         f"{path}: 6 tensors are not part of the video VAE: {up}.7.conv.conv.bias, {up}.7.conv.conv.weight, "
         f"{up}.8.res_blocks.0.conv1.conv.bias, {up}.8.res_blocks.0.conv1.conv.weight, {up}.8.res_blocks.0.conv2.conv.bias and 1 more\n"
-        f"{path}: 19 tensors of the video VAE have the wrong shape: {up}.3.conv.conv.bias is [256] and should be [128], "
-        f"{up}.3.conv.conv.weight is [256, 32, 3, 3, 3] and should be [128, 32, 3, 3, 3], "
-        f"{up}.4.res_blocks.0.conv1.conv.bias is [32] and should be [16], "
-        f"{up}.4.res_blocks.0.conv1.conv.weight is [32, 32, 3, 3, 3] and should be [16, 16, 3, 3, 3], "
-        f"{up}.4.res_blocks.0.conv2.conv.bias is [32] and should be [16] and 14 more"
+        f"{path}: 19 tensors of the video VAE have the wrong shape: {up}.3.conv.conv.bias is [256], but should be [128], "
+        f"{up}.3.conv.conv.weight is [256, 32, 3, 3, 3], but should be [128, 32, 3, 3, 3], "
+        f"{up}.4.res_blocks.0.conv1.conv.bias is [32], but should be [16], "
+        f"{up}.4.res_blocks.0.conv1.conv.weight is [32, 32, 3, 3, 3], but should be [16, 16, 3, 3, 3], "
+        f"{up}.4.res_blocks.0.conv2.conv.bias is [32], but should be [16] and 14 more"
     )
 
 
@@ -220,7 +220,7 @@ def test_the_folder_of_a_decoder_by_diffusion_is_refused(folder):
     place = folder / "vae" / "config.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | {"_class_name": "LTX2VideoDiffusionDecoderModel"}))
     assert refusal(folder) == (
-        f"{folder / 'vae'}: this is no video VAE that can be loaded: its config.json names the class LTX2VideoDiffusionDecoderModel, "
+        f"{folder / 'vae'}: this video VAE cannot be loaded: its config.json names the class LTX2VideoDiffusionDecoderModel, "
         "not AutoencoderKLLTX2Video"
     )
 

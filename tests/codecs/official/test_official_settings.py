@@ -86,8 +86,8 @@ def test_every_unknown_setting_of_a_video_vae_is_named():
     assert str(caught.value) == (
         'f: the setting norm_layer = "group_norm" of the video VAE is not known (known: "pixel_norm")\n'
         "f: the setting timestep_conditioning = true of the video VAE is not known (known: false)\n"
-        "f: the encoder_blocks of the video VAE are not known: res_x_y\n"
-        "f: a video VAE whose decoder adds noise is not known"
+        "f: the encoder_blocks of the video VAE are not supported: res_x_y\n"
+        "f: a video VAE whose decoder adds noise is not supported"
     )
 
 
@@ -95,7 +95,7 @@ def test_a_video_vae_without_blocks_is_refused():
     with pytest.raises(CheckpointError) as caught:
         video_arguments({"_class_name": "CausalVideoAutoencoder"}, "f")
     assert str(caught.value) == (
-        "f: the encoder_blocks of the video VAE are not known: there are none\nf: the decoder_blocks of the video VAE are not known: there are none"
+        "f: the encoder_blocks of the video VAE are not supported: there are none\nf: the decoder_blocks of the video VAE are not supported: there are none"
     )
 
 

@@ -89,7 +89,7 @@ def test_another_size_than_the_configuration_says_is_refused(model, gemma):
 
 def test_a_text_encoder_that_is_no_gemma_is_refused(model, gemma):
     configure(gemma, model_type="llama")
-    assert refusal(model, gemma) == f"{gemma}: this text encoder is llama; LTX-2 and 2.3 take Gemma 3, 2.5 takes its own Gemma 4"
+    assert refusal(model, gemma) == f"{gemma}: this text encoder is llama; LTX-2 and 2.3 use Gemma 3, and 2.5 uses its own Gemma 4"
 
 
 def test_a_gemma_that_transformers_does_not_have_asks_for_a_newer_one(split, packed, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_gemma_that_transformers_does_not_have_asks_for_a_newer_one(split, pac
     monkeypatch.setattr("transformers.models.auto.configuration_auto.CONFIG_MAPPING", known)
     assert refusal(split, packed) == (
         f"{packed}: this text encoder is a gemma4_unified, which the installed transformers {transformers.__version__} does not have\n"
-        "    Install a newer one: pip install --upgrade transformers"
+        "    Install a newer version: pip install --upgrade transformers"
     )
 
 
@@ -115,12 +115,15 @@ def test_a_tokenizer_with_more_tokens_than_the_text_encoder_is_refused(model, ge
     told = json.loads((gemma / "tokenizer.json").read_text())
     told["model"]["vocab"] |= {f"word{number}": number for number in range(14, 40)}
     (gemma / "tokenizer.json").write_text(json.dumps(told))
-    assert refusal(model, gemma) == f"{gemma}: this tokenizer has 40 tokens and the text encoder beside it 16; they do not belong together"
+    assert (
+        refusal(model, gemma)
+        == f"{gemma}: this tokenizer has 40 tokens, but the text encoder beside it has 16; they do not belong together"
+    )
 
 
 def test_a_text_encoder_that_names_no_first_token_is_refused(model, gemma):
     configure(gemma, text_config=GEMMA3["text_config"] | {"bos_token_id": None})
-    assert refusal(model, gemma) == f"{gemma}: the text encoder's configuration names no token as bos_token_id"
+    assert refusal(model, gemma) == f"{gemma}: the text encoder's configuration does not name a token as bos_token_id"
 
 
 def test_a_file_that_is_no_packed_text_encoder_is_refused(model):
@@ -133,7 +136,7 @@ def test_a_file_that_is_no_packed_text_encoder_is_refused(model):
 def test_a_split_checkpoint_with_a_folder_of_gemma_has_no_projections(tmp_path, gemma):
     model = write_model(tmp_path / "transformer.safetensors", "2.3", {})
     assert refusal(model, gemma) == (
-        f"{gemma}: there is no projection of text to features: no tensor text_embedding_projection.video_aggregate_embed.weight\n"
+        f"{gemma}: the projection of text to features is missing: there is no tensor text_embedding_projection.video_aggregate_embed.weight\n"
         "    Name the checkpoint as model_path and its own text encoder as text_encoder_path under [model]."
     )
 
@@ -151,7 +154,7 @@ def test_projections_for_another_size_of_text_encoder_are_refused(tmp_path, gemm
     tensors = {name: tensor[:, 1:].clone() if tensor.ndim == 2 else tensor for name, tensor in projections("2.3").items()}
     model = write_model(tmp_path / "m.safetensors", "2.3", tensors)
     assert refusal(model, gemma) == (
-        f"{model}: the projection text_embedding_projection.video_aggregate_embed takes 95 values per token; the text encoder makes 4 x 24\n    {ELSEWHERE}"
+        f"{model}: the projection text_embedding_projection.video_aggregate_embed takes 95 values per token, but the text encoder makes 4 x 24\n    {ELSEWHERE}"
     )
 
 
@@ -159,8 +162,8 @@ def test_projections_that_the_connectors_do_not_take_are_refused(tmp_path, gemma
     tensors = {name: tensor[1:] if "audio" in name else tensor for name, tensor in projections("2.3").items()}
     model = write_model(tmp_path / "m.safetensors", "2.3", tensors)
     assert refusal(model, gemma) == (
-        f"{model}: the projection for audio makes 31 values per token, and the checkpoint's connectors take 32\n"
-        "    Use a checkpoint and a text encoder of one release."
+        f"{model}: the projection for audio makes 31 values per token, but the checkpoint's connectors take 32\n"
+        "    Use a checkpoint and a text encoder of the same release."
     )
 
 
@@ -170,14 +173,14 @@ def test_projections_that_the_connectors_do_not_take_are_refused(tmp_path, gemma
 def test_projections_of_another_version_than_the_configuration_says_are_refused(tmp_path, gemma, version, other, told, kind):
     model = write_model(tmp_path / "m.safetensors", other, projections(version))
     assert refusal(model, gemma) == (
-        f"{model}: the configuration says caption_proj_before_connector = {told}, which does not go with a projection {kind}\n"
-        "    Use a checkpoint and a text encoder of one release."
+        f"{model}: the configuration says caption_proj_before_connector = {told}, which does not match a projection {kind}\n"
+        "    Use a checkpoint and a text encoder of the same release."
     )
 
 
 def test_a_checkpoint_of_gemma_3_refuses_gemma_4(model, packed):
     assert refusal(model, packed) == (
-        f"{packed}: the checkpoint ltx-2.3.safetensors was trained with Gemma 3, and this text encoder is gemma4_unified\n"
+        f"{packed}: the checkpoint ltx-2.3.safetensors was trained with Gemma 3, but this text encoder is gemma4_unified\n"
         "    Name the folder of Gemma 3 12B as text_encoder_path under [model]."
     )
 
@@ -188,7 +191,7 @@ def test_a_checkpoint_of_gemma_3_refuses_gemma_4(model, packed):
 def test_a_checkpoint_refuses_another_text_encoder_than_the_one_it_names(split, tmp_path, version, told):
     packed = write_packed(tmp_path / "other.safetensors", gemma_version=version)
     assert refusal(split, packed) == (
-        f"{packed}: the checkpoint ltx-2.5.safetensors was trained with the text encoder gemma4-tiny-ltx-v1, and this one {told}\n"
+        f"{packed}: the checkpoint ltx-2.5.safetensors was trained with the text encoder gemma4-tiny-ltx-v1, but this one {told}\n"
         "    Name the file of gemma4-tiny-ltx-v1 as text_encoder_path under [model]."
     )
 
@@ -204,7 +207,7 @@ def test_a_checkpoint_since_2_4_that_names_no_text_encoder_refuses_one_that_name
 def test_where_neither_names_itself_there_is_a_warning(tmp_path):
     model = write_model(tmp_path / "ltx-2.4.safetensors", "2.4", {})
     packed = write_packed(tmp_path / "unnamed.safetensors", gemma_version=None)
-    said = f"neither the checkpoint ltx-2.4.safetensors nor the text encoder {packed} says which text encoder belongs to it; they may not go together"
+    said = f"neither the checkpoint ltx-2.4.safetensors nor the text encoder {packed} says which text encoder the checkpoint was trained with; they may not match"
     with pytest.warns(UserWarning, match=re.escape(said)):
         text.load(model, packed)
 
@@ -230,14 +233,14 @@ def test_eight_bits_need_bitsandbytes_and_cuda(model, gemma, monkeypatch):
     assert refusal(model, gemma, Placement(in_8_bit=True), error=ConfigError) in (
         "a text encoder in 8 bits needs the package bitsandbytes, which is not installed\n"
         '    Install it with `pip install "ltx[low-memory]"`, or leave load_text_encoder_in_8bit out.',
-        'a text encoder in 8 bits needs a CUDA device, and this is "cpu"\n    Leave load_text_encoder_in_8bit out.',
+        'a text encoder in 8 bits needs a CUDA device, but this is "cpu"\n    Leave load_text_encoder_in_8bit out.',
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert refusal(model, gemma, Placement(in_8_bit=True), error=ConfigError) == (
-        'a text encoder in 8 bits needs a CUDA device, and this is "cpu"\n    Leave load_text_encoder_in_8bit out.'
+        'a text encoder in 8 bits needs a CUDA device, but this is "cpu"\n    Leave load_text_encoder_in_8bit out.'
     )
     assert refusal(model, gemma, Placement("cuda", in_8_bit=True, offload=True), error=ConfigError) == (
-        "a text encoder in 8 bits cannot be offloaded as well\n    Choose one of the two."
+        "a text encoder in 8 bits cannot also be offloaded\n    Choose one of the two."
     )
 
 

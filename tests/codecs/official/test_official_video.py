@@ -106,7 +106,7 @@ def test_tiles_that_do_not_fit_the_grid_are_refused(models):
     with pytest.raises(ConfigError) as caught:
         loaded(models, "2.3", tiling=Tiling(side=100, side_overlap=32))
     assert str(caught.value) == (
-        "tiles of 100 pixels with an overlap of 32 cannot be used\n    Both are multiples of 32 pixels, and the overlap is the smaller."
+        "tiles of 100 pixels with an overlap of 32 cannot be used\n    Both must be multiples of 32 pixels, and the overlap must be smaller than the tile."
     )
 
 

@@ -12,7 +12,7 @@ from helpers.plugin_states import audio, state, video
 from ltxcore.api import DataError, Geometry, Grid, Inputs, Medium, Role
 from ltxplugins.conditions.reference import Reference, spatial_factor, temporal_factor
 
-DIVIDES = "    Make references as large as their targets, or smaller by a whole factor, the same in height and width."
+DIVIDES = "    Make references as large as their targets, or smaller by the same whole factor in height and width."
 
 
 def table(name: str) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def test_spatial_factors_agree_with_the_recording_where_they_divide(row: dict[st
     fault = (
         f"is smaller than its target of {height} x {width} by different factors"
         if divides
-        else f"does not divide its target of {height} x {width}"
+        else f"does not fit its target of {height} x {width} a whole number of times"
     )
     assert str(caught.value) == f"a reference of {own_height} x {own_width} latent cells {fault}\n{DIVIDES}"
 
@@ -115,8 +115,8 @@ def test_temporal_factors_agree_with_the_recording_where_the_reference_is_subsam
     assert str(caught.value) == (
         f"a reference of {own} latent frames is longer than its target of {frames}\n    Cut references to the length of their targets."
         if own > frames
-        else f"a reference of {own} latent frames at 12 per second does not divide its target of {frames} at 24\n"
-        "    Keep the frame rate of the target, or take every N-th frame: (target - 1) / (reference - 1) is then whole."
+        else f"a reference of {own} latent frames at 12 per second does not fit its target of {frames} at 24\n"
+        "    Use the frame rate of the target, or every N-th frame of it, so that (target - 1) / (reference - 1) is a whole number."
     )
 
 
@@ -133,7 +133,7 @@ def test_rates_may_be_rounded_as_containers_do() -> None:
 def test_a_reference_that_is_larger_is_refused_when_it_applies() -> None:
     with pytest.raises(DataError) as caught:
         Reference().apply(state(video(3, 2, 2)), Inputs({"reference": video(3, 4, 4)}))
-    assert str(caught.value) == f"a reference of 4 x 4 latent cells does not divide its target of 2 x 2\n{DIVIDES}"
+    assert str(caught.value) == f"a reference of 4 x 4 latent cells does not fit its target of 2 x 2 a whole number of times\n{DIVIDES}"
 
 
 # ---------------------------------------------------------------- metadata

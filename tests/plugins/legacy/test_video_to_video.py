@@ -102,11 +102,11 @@ def test_factors_are_accepted_and_refused_as_recorded(row: dict[str, Any]) -> No
     fault = (
         f"is smaller than its target of {height} x {width} by different factors"
         if "uniform" in row["message"]
-        else f"does not divide its target of {height} x {width}"
+        else f"does not fit its target of {height} x {width} a whole number of times"
     )
     assert str(caught.value) == (
         f"training_strategy.video.conditions.0, sample clip0: a reference of {own_height} x {own_width} latent cells {fault}\n"
-        "    Make references as large as their targets, or smaller by a whole factor, the same in height and width."
+        "    Make references as large as their targets, or smaller by the same whole factor in height and width."
     )
 
 

@@ -24,7 +24,7 @@ TABLES: list[tuple[Files, str]] = [
     ({"set.jsonl": ROW + "{"}, "is not a JSON object"),
     ({"set.jsonl": ROW + "[1]"}, "is [1], not an object"),
     ({"set.jsonl": ROW + "null"}, "is null, not an object"),
-    ({"set.jsonl": ROW + '{"video": "a.mp4", "video": "b.mp4"}'}, 'the key "video" is there twice'),
+    ({"set.jsonl": ROW + '{"video": "a.mp4", "video": "b.mp4"}'}, 'the key "video" appears twice'),
     ({"set.jsonl": ROW + '{"video": 3, "caption": "c"}'}, 'its "video" is 3, not text'),
     ({"set.jsonl": ROW + '{"video": "", "caption": "c"}'}, 'its "video" is empty'),
     ({"set.jsonl": ROW + '{"caption": "c"}'}, 'has no "video"'),
@@ -34,7 +34,7 @@ TABLES: list[tuple[Files, str]] = [
     ({"set.jsonl": ROW + '{"video": "z.mp4", "caption": "c"}'}, 'its video "z.mp4" is not there'),
     ({"set.jsonl": ROW + '{"video": "../a.mp4", "caption": "c"}'}, "is outside the folder of the dataset"),
     ({"set.jsonl": ROW + '{"video": "sub", "caption": "c"}', "sub/x.pdf": ""}, 'its video "sub" is a folder, not a file'),
-    ({"set.jsonl": ROW + ROW}, '"a.mp4" is in line 1 already'),
+    ({"set.jsonl": ROW + ROW}, '"a.mp4" is already in line 1'),
     ({"set.jsonl": '{"film": "a.mp4", "caption": "c"}'}, 'has neither a column "video" nor "audio"'),
     ({"set.jsonl": '{"video": "a.mp4"}'}, "has no caption column"),
     ({"set.json": '{"video": "a.mp4"}'}, "is not a list"),
@@ -45,13 +45,13 @@ TABLES: list[tuple[Files, str]] = [
     ({"set.csv": "video,video,caption\na.mp4,b.mp4,c\n"}, 'names the column "video" twice'),
     ({"set.csv": HEAD}, "has no rows"),
     ({"set.tsv": "video,caption\na.mp4,c\n"}, 'has neither a column "video" nor "audio"'),
-    ({"set.txt": ROW}, 'datasets do not come as ".txt" files'),
+    ({"set.txt": ROW}, 'a dataset cannot be a ".txt" file'),
 ]
 
 FOLDERS: list[tuple[Files, str]] = [
-    ({}, "has no clips, images or sounds in it"),
-    ({"clips/notes.pdf": ""}, "has no clips, images or sounds in it"),
-    ({"clips/.a.mp4": ""}, "has no clips, images or sounds in it"),
+    ({}, "contains no clips, images or sounds"),
+    ({"clips/notes.pdf": ""}, "contains no clips, images or sounds"),
+    ({"clips/.a.mp4": ""}, "contains no clips, images or sounds"),
     ({"clips/run.json": "{}", "clips/a.mp4": ""}, "is the output folder of a run, not a dataset"),
     ({"clips/latents/a.safetensors": "", "clips/a.mp4": ""}, "is a set of encoded samples"),
     ({"clips/b.mp4": ""}, "1 file without a caption: b.mp4"),
@@ -60,16 +60,16 @@ FOLDERS: list[tuple[Files, str]] = [
     ({"clips/b.mp4": "", "clips/b.txt": b"a\x00b"}, "is not UTF-8 text"),
     ({"clips/b.mp4": "", "clips/b.txt": "c", "clips/b.TXT": "d"}, "has two captions"),
     ({"clips/b.mp4": "", "clips/b.json": "{"}, "is not JSON"),
-    ({"clips/b.mp4": "", "clips/b.json": '{"caption": []}'}, 'its "caption" is no text'),
+    ({"clips/b.mp4": "", "clips/b.json": '{"caption": []}'}, 'its "caption" is not text'),
     ({"clips/b.mp4": "", "clips/b.json": "{}"}, "1 file without a caption: b.mp4"),
-    ({"clips/b.mp4": "", "clips/b.mov": "", "clips/b.txt": "c"}, "would be one sample, since endings do not count"),
-    ({"clips/b.heic": "", "clips/b.mov": "", "clips/b.txt": "c"}, "would be one sample, since endings do not count"),
+    ({"clips/b.mp4": "", "clips/b.mov": "", "clips/b.txt": "c"}, "would be one sample, because file extensions are ignored"),
+    ({"clips/b.heic": "", "clips/b.mov": "", "clips/b.txt": "c"}, "would be one sample, because file extensions are ignored"),
     ({"clips/b.mp4": "", "clips/b.txt": "c", "clips/b_mask.png": "", "clips/masks/b.png": ""}, "has two files that are its video mask"),
     ({"clips/a_mask.png": "", "clips/b_mask.png": ""}, "1 file without a caption: b_mask.png"),
-    ({"clips/a_mask.png": "LINK:/etc/hostname"}, "is a link that leads out of the folder"),
+    ({"clips/a_mask.png": "LINK:/etc/hostname"}, "is a link that points outside the folder"),
     ({"clips/c_mask.png": ""}, "1 file without a caption: c_mask.png"),
-    ({"clips/b.mp4": "LINK:/etc/hostname", "clips/b.txt": "c"}, "is a link that leads out of the folder"),
-    ({"clips/b.mp4": "LINK:nothing.mp4", "clips/b.txt": "c"}, "is a link to nothing"),
+    ({"clips/b.mp4": "LINK:/etc/hostname", "clips/b.txt": "c"}, "is a link that points outside the folder"),
+    ({"clips/b.mp4": "LINK:nothing.mp4", "clips/b.txt": "c"}, "is a link whose target is missing"),
     ({"clips/b.mp4": "PIPE", "clips/b.txt": "c"}, "is a pipe, not a file"),
 ]
 
@@ -85,11 +85,11 @@ LAYOUTS: list[tuple[Files, str]] = [
     ({META: JSONL + '{"text": "c"}'}, 'has no "file_name"'),
     ({META: JSONL + '{"file_name": "b.mp4"}', "clips/b.mp4": ""}, 'has no "text"'),
     ({META: JSONL + '{"file_name": "../b.mp4", "text": "c"}', "b.mp4": ""}, "is outside the folder of the dataset"),
-    ({META: JSONL + JSONL}, '"a.mp4" is in'),
-    ({META: JSONL + '{"file_name": "a.mov", "text": "c"}', "clips/a.mov": ""}, "would have the name of that of"),
+    ({META: JSONL + JSONL}, '"a.mp4" is already in'),
+    ({META: JSONL + '{"file_name": "a.mov", "text": "c"}', "clips/a.mov": ""}, "would have the same name"),
     ({META: '{"file_name": "a.mp4"}\n'}, "has no caption column"),
     ({META: JSONL.encode() + b"\xff"}, "is not UTF-8 text"),
-    ({META: JSONL + '{"file_name": "b.mp4", "file_name": "a.mp4"}'}, 'the key "file_name" is there twice'),
+    ({META: JSONL + '{"file_name": "b.mp4", "file_name": "a.mp4"}'}, 'the key "file_name" appears twice'),
     ({META: JSONL, "clips/metadata.csv": "file_name,text\na.mp4,c\n"}, "has metadata.csv and metadata.jsonl"),
     ({"clips/metadata.csv": "file_name,text\n"}, "has no rows"),
     ({"clips/metadata.csv": "file_name,text\na.mp4\n"}, "has 1 cells, but the header names 2"),
@@ -146,7 +146,7 @@ def test_a_folder_that_is_broken_is_refused_with_place_and_remedy_or_what_is_wro
 ) -> None:
     (tmp_path / "clips").mkdir()
     healthy: Files = (
-        {} if not files or what.startswith(("has no clips", "is the output", "is a set")) else {"clips/a.mp4": "", "clips/a.txt": "c"}
+        {} if not files or what.startswith(("contains no clips", "is the output", "is a set")) else {"clips/a.mp4": "", "clips/a.txt": "c"}
     )
     made(tmp_path, {**healthy, **files})
     holds(tmp_path / "clips", what)

@@ -62,7 +62,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     assert [sample.origin for sample in data.samples] == ["a.mp4"]
     assert data.notes == (
         f"{folder}: left out: 5 hidden or system files, 4 folders of encoded samples or of a run (more/latents, out, references/canny, set), "
-        "1 text without a medium (lonely.txt), 4 files of an unknown kind (.aae: IMG_1.AAE, IMG_2.AAE; .pdf: notes.pdf; no ending: README)",
+        "1 text file without media (lonely.txt), 4 files of an unknown kind (.aae: IMG_1.AAE, IMG_2.AAE; .pdf: notes.pdf; no extension: README)",
     )
 
 
@@ -77,7 +77,7 @@ def test_a_manifest_of_another_kind_beside_clips_leaves_none_out(tmp_path: Path)
         (("raw_files-0.jsonl", "decoded/a.mp4"), "is a set of encoded samples, not a folder of media"),
         (("latents/a.safetensors", "b.mp4"), "is a set of encoded samples, not a folder of media"),
         (("conditions/a.pt", "latents/a.pt"), "is a set of encoded samples, not a folder of media"),
-        (("notes.txt", "x.pdf"), "has no clips, images or sounds in it"),
+        (("notes.txt", "x.pdf"), "contains no clips, images or sounds"),
     ],
 )
 def test_a_folder_that_is_no_dataset_is_refused_by_what_it_is(tmp_path: Path, written: tuple[str, ...], what: str) -> None:
@@ -91,7 +91,7 @@ def test_an_empty_folder_says_what_was_left_out_of_it(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(touched(tmp_path, ".a.mp4", "x.pdf"))
     assert message(error) == (
-        f"{tmp_path}: has no clips, images or sounds in it\n"
+        f"{tmp_path}: contains no clips, images or sounds\n"
         "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json, .parquet). "
         "Left out: 1 hidden or system file, 1 file of an unknown kind (.pdf: x.pdf)."
     )
@@ -103,10 +103,10 @@ def test_media_of_one_name_are_a_mistake_that_names_them(tmp_path: Path) -> None
     )
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    both = "would be one sample, since endings do not count"
+    both = "would be one sample, because file extensions are ignored"
     assert message(error) == (
         f"{tmp_path}/IMG_1.HEIC and {tmp_path}/IMG_1.MOV: {both}\n"
-        '    Rename one of them; or, for Live Photos and their like, take one kind: prefer = "video" or prefer = "image" in [preprocessing].\n'
+        '    Rename one of them; or, for Live Photos and the like, choose one kind: prefer = "video" or prefer = "image" in [preprocessing].\n'
         f"{tmp_path}/a.mov and {tmp_path}/a.mp4: {both}\n    Rename all but one of them.\n"
         f"{tmp_path}/d.png and {tmp_path}/d.wav: {both}\n    Rename all but one of them."
     )
@@ -198,7 +198,7 @@ def test_links_that_lead_out_are_refused_by_name_and_those_within_do_no_harm(tmp
     touched(folder, "again.txt")
     data = read(folder)
     assert [sample.name for sample in data.samples] == ["a", "again", "sub/b"]
-    assert data.notes == (f"{folder}: left out: 2 links to folders that are read in their own place",)
+    assert data.notes == (f"{folder}: left out: 2 links to folders that are read anyway",)
     (folder / "out.mp4").symlink_to(tmp_path / "elsewhere/o.mp4")
     (folder / "way").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (folder / "gone.mp4").symlink_to("nowhere.mp4")
@@ -206,12 +206,12 @@ def test_links_that_lead_out_are_refused_by_name_and_those_within_do_no_harm(tmp
     (folder / "a-link.pdf").symlink_to(tmp_path / "elsewhere/o.mp4")
     with pytest.raises(DataError) as error:
         read(folder)
-    leads = "Copy what it leads to into the folder, or list it in a dataset file."
+    leads = "Copy the file or folder that it points to into this folder, or list it in a dataset file."
     assert [(problem.where, problem.what, problem.remedy) for problem in error.value.problems] == [
-        (f"{folder}/gone.mp4", "is a link to nothing", "Remove it, or put the file itself there."),
-        (f"{folder}/out.mp4", f"is a link that leads out of the folder, to {tmp_path}/elsewhere/o.mp4", leads),
+        (f"{folder}/gone.mp4", "is a link whose target is missing", "Remove it, or put the file itself there."),
+        (f"{folder}/out.mp4", f"is a link that points outside the folder, to {tmp_path}/elsewhere/o.mp4", leads),
         (f"{folder}/self.mp4", "cannot be read: Too many levels of symbolic links", "Remove it, or put the file itself there."),
-        (f"{folder}/way", f"is a link that leads out of the folder, to {tmp_path}/elsewhere", leads),
+        (f"{folder}/way", f"is a link that points outside the folder, to {tmp_path}/elsewhere", leads),
     ]
     skipped = read(folder, on_error="skip")
     assert (len(skipped.samples), len(skipped.left_out)) == (3, 4)
@@ -252,7 +252,7 @@ def test_folders_that_are_nested_without_end_are_refused_in_words(tmp_path: Path
             read(tmp_path)
     finally:
         subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # what removes the tests' folders recurses too
-    assert error.value.problems[0].what == "has folders in folders, too deep to follow"
+    assert error.value.problems[0].what == "has folders that are nested too deeply"
 
 
 def test_odd_names_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -325,8 +325,8 @@ def test_a_text_file_goes_before_a_json_file_and_names_of_folders_do_too_where_t
     [
         ("{", "is not JSON: "),
         ("[" * 100_000, "is not JSON: "),
-        ('{"caption": 3}', 'its "caption" is no text'),
-        ('{"caption": null}', 'its "caption" is no text'),
+        ('{"caption": 3}', 'its "caption" is not text'),
+        ('{"caption": null}', 'its "caption" is not text'),
         (b"\xff", "is not UTF-8 text (byte 0)"),
     ],
 )

@@ -105,7 +105,7 @@ def test_two_files_for_one_role_are_refused(tmp_path: Path) -> None:
 
 def test_what_goes_with_a_file_that_goes_with_another_is_refused(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4 a.txt masks/a.png control/masks/a.png")
-    with pytest.raises(DataError, match=r"control/masks/a\.png: goes with masks/a\.png, which goes with another file itself"):
+    with pytest.raises(DataError, match=r"control/masks/a\.png: goes with masks/a\.png, which itself goes with another file"):
         read(tmp_path)
 
 

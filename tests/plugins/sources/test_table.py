@@ -60,46 +60,46 @@ def test_columns_are_those_of_all_rows(tmp_path: Path) -> None:
         (
             "set.csv",
             "video,caption\na.mp4\n",
-            "{path}:2: has 1 cells, but the header names 2\n    Put cells that hold a comma in double quotes.",
+            "{path}:2: has 1 cells, but the header names 2\n    Put cells that contain a comma in double quotes.",
         ),
         ("set.csv", "video,video\na,b\n", '{path}:1: names the column "video" twice\n    Give each column a name of its own.'),
         (
             "set.csv",
             'video\n"a.mp4\n',
-            "{path}:2: is not CSV: unexpected end of data\n    Put cells that hold a comma, a quote or a line break in double quotes.",
+            "{path}:2: is not CSV: unexpected end of data\n    Put cells that contain a comma, a quote or a line break in double quotes.",
         ),
         (
             "set.jsonl",
             '{"video": "a.mp4"}\n{"video": }\n["b"]\n{"a": 1, "a": 2}\n',
-            "{path}:2: is not a JSON object: Expecting value\n    Each line is one object with the columns as keys.\n"
-            '{path}:3: is ["b"], not an object\n    Each sample is one object with the columns as keys.\n'
-            '{path}:4: is not a JSON object: the key "a" is there twice\n    Each line is one object with the columns as keys.',
+            "{path}:2: is not a JSON object: Expecting value\n    Each line must be one object with the columns as keys.\n"
+            '{path}:3: is ["b"], not an object\n    Each sample must be one object with the columns as keys.\n'
+            '{path}:4: is not a JSON object: the key "a" appears twice\n    Each line must be one object with the columns as keys.',
         ),
-        ("set.json", '{"video": "a"}', "{path}:1: is not a list\n    The file is one list of objects, with the columns as keys."),
+        ("set.json", '{"video": "a"}', "{path}:1: is not a list\n    The file must be one list of objects, with the columns as keys."),
         (
             "set.json",
             '[{"video": "a"}\n{"video": "b"}]',
-            "{path}:2: is not JSON: a comma is missing after the object before\n    The file is one list of objects, with the columns as keys.",
+            "{path}:2: is not JSON: a comma is missing after the object before\n    The file must be one list of objects, with the columns as keys.",
         ),
         (
             "set.json",
             '[{"video": "a"},\n{"video": ]',
-            "{path}:2: is not JSON: Expecting value\n    The file is one list of objects, with the columns as keys.",
+            "{path}:2: is not JSON: Expecting value\n    The file must be one list of objects, with the columns as keys.",
         ),
         (
             "set.json",
             '[\n{"a": 1, "a": 2}]',
-            '{path}:2: is not JSON: the key "a" is there twice\n    The file is one list of objects, with the columns as keys.',
+            '{path}:2: is not JSON: the key "a" appears twice\n    The file must be one list of objects, with the columns as keys.',
         ),
         (
             "set.json",
             '[{"video": "a"}]\n[]',
-            "{path}:2: continues after the end of the list\n    The file is one list of objects, with the columns as keys.",
+            "{path}:2: continues after the end of the list\n    The file must be one list of objects, with the columns as keys.",
         ),
         (
             "set.json",
             '[{"video": "a"},\n',
-            "{path}:2: is not JSON: Expecting value\n    The file is one list of objects, with the columns as keys.",
+            "{path}:2: is not JSON: Expecting value\n    The file must be one list of objects, with the columns as keys.",
         ),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_is_wrong_with_the_text_is_told_with_its_line(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("set.txt", "a", '{path}: datasets do not come as ".txt" files\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'),
+        ("set.txt", "a", '{path}: a dataset cannot be a ".txt" file\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'),
         ("set.jsonl", b'{"video": "\xff"}', "{path}: is not UTF-8 text (byte 11)\n    Save it as UTF-8."),
         ("set.jsonl", "\n", '{path}: has no rows\n    Give it one row per sample, with the columns "video" or "audio", and "caption".'),
         (
@@ -133,7 +133,7 @@ def test_a_missing_file_is_refused_with_the_one_that_may_be_meant(tmp_path: Path
     written(tmp_path, "clips.jsonl", "{}")
     with pytest.raises(DataError) as error:
         read_table(tmp_path / "clip.jsonl")
-    assert str(error.value) == f'{tmp_path}/clip.jsonl: there is no such dataset file\n    Did you mean "clips.jsonl"?'
+    assert str(error.value) == f'{tmp_path}/clip.jsonl: this dataset file does not exist\n    Did you mean "clips.jsonl"?'
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_what_stands_between_cells_is_told_by_the_header_alone(tmp_path: Path) -
     assert read_table(written(tmp_path, "one.csv", "audio\na;b.wav\n")).rows[0].values == {"audio": "a;b.wav"}
     table = read_table(written(tmp_path, "off.csv", "video;caption\na.mp4;one;two\n"))
     assert [str(each) for each in table.problems] == [
-        f"{tmp_path}/off.csv:2: has 3 cells, but the header names 2\n    Put cells that hold a semicolon in double quotes."
+        f"{tmp_path}/off.csv:2: has 3 cells, but the header names 2\n    Put cells that contain a semicolon in double quotes."
     ]
 
 
@@ -169,9 +169,9 @@ def test_lines_are_counted_after_the_one_that_says_what_stands_between_cells(tmp
 def test_a_cell_that_is_too_long_for_csv_gets_the_true_remedy(tmp_path: Path) -> None:
     path = written(tmp_path, "set.csv", f"video,caption\na.mp4,{'x' * 140_000}\n")
     assert [str(each) for each in read_table(path).problems] == [
-        f"{path}:2: has a cell of more than 131,072 letters, which is more than CSV is read with\n"
-        "    Check whether a double quote is not closed, which makes one cell of all that follows it. "
-        "Text that is really so long goes into a .jsonl file."
+        f"{path}:2: has a cell of more than 131,072 characters, which is the limit for CSV\n"
+        "    Check for a double quote that is never closed: it makes everything after it one cell. "
+        "If the text is really that long, write it to a .jsonl file."
     ]
 
 
@@ -199,4 +199,4 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_table(tmp_path / f"{'x' * 5000}.jsonl")
-    assert error.value.problems[0].what == "there is no such dataset file"
+    assert error.value.problems[0].what == "this dataset file does not exist"

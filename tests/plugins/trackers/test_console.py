@@ -60,5 +60,5 @@ def test_on_a_terminal_there_is_a_bar_with_step_and_time_left(
 
 
 def test_lines_every_zero_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^every is 0; it is at least 1$"):
+    with pytest.raises(ValueError, match=r"^every is 0; it must be at least 1$"):
         Console(every=0)

@@ -21,7 +21,7 @@ from ltxplugins.tools.caption.endpoint import Endpoint
 from ltxplugins.tools.work import Tally
 
 INSTRUCTION = (
-    "Describe this clip in one paragraph for someone who is to make it again: who or what is seen, what happens from beginning to end, the place, the light, "
+    "Describe this clip in one paragraph for someone who has to recreate it: who or what is seen, what happens from beginning to end, the place, the light, "
     "how the camera moves, and, if there is sound, what is heard. Answer with the description alone."
 )
 JPEG_QUALITY = 85
@@ -32,8 +32,8 @@ MOST_SECONDS = 60.0
 
 @attrs.frozen
 class Asking:
-    """The content of a request about a clip: an instruction, a number of frames of at most `size` pixels a side, and
-    whether its audio is sent.
+    """The content of a request about a clip: an instruction, a number of frames of at most `size` pixels on each side,
+    and whether its audio is sent.
     """
 
     instruction: str = INSTRUCTION
@@ -77,7 +77,9 @@ def caption(
     listed = open_dataset(dataset, {"video": video_column})
     if output is None and not listed.is_folder:
         raise ConfigError(
-            "names no file to write", where="--output", remedy="Name one; only a folder's captions go into text files beside its media."
+            "does not name a file to write",
+            where="--output",
+            remedy="Name a file; only for a folder are captions written to text files beside the media.",
         )
     if not {"video", "audio"} & listed.columns.keys():
         raise DataError('has neither a column "video" nor "audio"', where=str(dataset), remedy="Name yours with --video-column.")
@@ -159,7 +161,7 @@ class _Texts:
         try:
             write_whole(path, f"{caption}\n".encode())
         except OSError as error:
-            remedy = "Make room, or write a dataset file elsewhere with --output."
+            remedy = "Free some space, or write a dataset file elsewhere with --output."
             raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy=remedy) from error
 
     def end(self) -> None:
@@ -171,12 +173,12 @@ def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list
     if not output.is_file():
         return {}
     if dataset.is_file() and output.samefile(dataset):
-        what = "the output would replace the dataset, without the rows that fail"
+        what = "the output would overwrite the dataset, without the rows that fail"
         raise ConfigError(what, where=str(output), remedy="Name another file.")
     written, known = open_dataset(output).rows, {_text(row.get(key)) for row, key in zip(rows, keys, strict=True)}
     clips = {next(filter(None, (_text(row.values.get(key)) for key in dict.fromkeys(keys))), ""): row for row in written}
     if not clips.keys() <= known:
-        raise ConfigError("is there already, and holds other clips", where=str(output), remedy="Name another file.")
+        raise ConfigError("already exists, and lists other clips", where=str(output), remedy="Name another file.")
     return {clip: _text(row.values.get(column)) for clip, row in clips.items()}
 
 

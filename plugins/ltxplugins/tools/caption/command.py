@@ -20,20 +20,24 @@ from ltxcore.api.commands import FilePath
 @click.option("--base-url", required=True, metavar="URL", help='The server, such as "http://127.0.0.1:8000/v1".')
 @click.option("--model", required=True, metavar="NAME", help="The server's name for the model.")
 @click.option(
-    "--key-variable", default="OPENAI_API_KEY", show_default=True, metavar="NAME", help="Environment variable that holds the key."
+    "--key-variable", default="OPENAI_API_KEY", show_default=True, metavar="NAME", help="Environment variable that holds the API key."
 )
-@click.option("--instruction", metavar="TEXT", help="What to ask the model; by default for a description of the clip.")
-@click.option("--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Frames sent per clip.")
+@click.option("--instruction", metavar="TEXT", help="What to ask the model; by default it is asked for a description of the clip.")
+@click.option("--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Number of frames sent per clip.")
 @click.option("--size", type=click.IntRange(min=32), default=512, show_default=True, help="Longest side of these frames, in pixels.")
-@click.option("--sound", is_flag=True, help="Send the audio too, to a model that understands it.")
+@click.option("--sound", is_flag=True, help="Also send the audio, to a model that understands it.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=1024, show_default=True, help="Longest answer, in tokens.")
 @click.option(
-    "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Retries of a request, if the server is too busy or fails."
+    "--retries",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Number of times that a request is repeated if the server is too busy or fails.",
 )
 @click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait for one answer.")
 @click.option("--video-column", metavar="NAME", help="Column of the clip; by default video or media_path.")
 @click.option("--overwrite", is_flag=True, help="Ask again for captions that already exist.")
-@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Requests at a time.")
+@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Number of requests at a time.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def caption(
     dataset: Path,

@@ -59,7 +59,7 @@ class Endpoint:
         hide(_password(self.base_url))
         no_address = f'"{self.base_url}" is not the address of a server'
         if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(no_address, where="--base-url", remedy="It begins with http:// or https://.")
+            raise ConfigError(no_address, where="--base-url", remedy="The address must begin with http:// or https://.")
         try:
             import openai
         except ImportError as error:
@@ -129,7 +129,7 @@ class Client:
                 raise self._useless(error) from error
             raise DataError(_answered(error)) from error
         except openai.APITimeoutError as error:
-            raise DataError(f"the server gives no answer within {endpoint.timeout:g} s") from error
+            raise DataError(f"the server did not answer within {endpoint.timeout:g} s") from error
         except openai.APIConnectionError as error:
             raise ConfigError(
                 "the server no longer answers",
@@ -141,13 +141,13 @@ class Client:
         choices = getattr(answer, "choices", None)  # a page of HTML arrives as text
         if not choices:
             raise DataError(
-                "the server's answer holds no message", remedy="Check that --base-url ends as the server's manual says, often in /v1."
+                "the server's answer holds no message", remedy="Check that --base-url ends as the server's manual says, which is often /v1."
             )
         choice = choices[0]
         if getattr(choice.message, "refusal", None):
             raise DataError(f"the model refuses: {choice.message.refusal}")
         if choice.finish_reason == "length":
-            raise DataError(f"the answer is longer than {endpoint.max_tokens} tokens", remedy="Allow more: --max-tokens.")
+            raise DataError(f"the answer is longer than {endpoint.max_tokens} tokens", remedy="Allow more tokens with --max-tokens.")
         return str(choice.message.content or "")
 
     def _sent(self, messages: list[dict[str, Any]]) -> Any:
@@ -180,7 +180,7 @@ class Client:
                 f"llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF --port {port} -c 16384",
                 f"OLLAMA_HOST=127.0.0.1:{port} ollama serve   (and once: ollama pull qwen2.5vl)",
             )
-            remedy = "\n      ".join(("Start one there, such as by one of", *lines))
+            remedy = "\n      ".join(("Start one there, for example with one of these:", *lines))
         return ConfigError(f"there is no server at this address: {reason}", where=self.endpoint.base_url, remedy=remedy)
 
     def _useless(self, error: Any) -> ConfigError:
@@ -188,7 +188,7 @@ class Client:
         if error.status_code in (401, 403):
             remedy = f"Put your key into the environment variable {endpoint.key_variable}, or name another with --key-variable."
         elif self._models and not _lists(self._models, endpoint.model):
-            remedy = f'It lists no model "{endpoint.model}". Name one that it has with --model: {listed(self._models)}.'
+            remedy = f'The server does not list the model "{endpoint.model}". Name one that it has with --model: {listed(self._models)}.'
         else:
             remedy = f'Check that --base-url is right, and that the server knows the model "{endpoint.model}".'
         return ConfigError(_answered(error), where=endpoint.base_url, remedy=remedy)

@@ -33,7 +33,7 @@ def convert(old: Path, output: Path | None) -> None:
     from ltxplugins.tools.convert.old import convert as converted
 
     if output is not None and output.exists():
-        raise ConfigError(f"{output} is there already", remedy="Name another file with -o.")
+        raise ConfigError(f"{output} already exists", remedy="Name another file with -o.")
     done = converted(
         text_of(old, "Name a configuration of ltx-trainer."),
         str(old),

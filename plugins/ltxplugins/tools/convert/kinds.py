@@ -70,7 +70,7 @@ def number(tree: Tree) -> float:
 
 
 def whole(tree: Tree) -> int:
-    """Read a whole number; `2000.0` is one."""
+    """Read a whole number; `2000.0` counts as one."""
     scalar = _scalar(tree, "a whole number")
     if isinstance(scalar.value, int) and not isinstance(scalar.value, bool):
         return scalar.value

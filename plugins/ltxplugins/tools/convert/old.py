@@ -65,7 +65,13 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("enable_gradient_checkpointing", truth),
     ),
     "acceleration": (
-        Field("mixed_precision_mode", choice("no", "fp16", "bf16"), null="no", why="Null before, which was float32.", instead=HALF),
+        Field(
+            "mixed_precision_mode",
+            choice("no", "fp16", "bf16"),
+            null="no",
+            why="It was null in the old file, which meant float32.",
+            instead=HALF,
+        ),
         Field("quantization", choice(*(f"{name}-quanto" for name in ("int8", "int4", "int2", "fp8", "fp8uz"))), null=UNSET),
         Field("load_text_encoder_in_8bit", truth),
         Field("offload_optimizer_during_validation", truth),
@@ -137,7 +143,7 @@ def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
         raise ConfigError(
             "is a configuration of accelerate, which says how processes are started",
             where=path,
-            remedy="It has no counterpart in a run file: start a run in N processes with `ltx launch --num-gpus N run.toml`.",
+            remedy="A run file has nothing like it: start a run in N processes with `ltx launch --num-gpus N run.toml`.",
         )
     root = Old(tree, "", Log(path, start.absolute(), folder.absolute()))
     run = _run(root, path)
@@ -180,7 +186,7 @@ def _table(root: Old, run: RunText, name: str, more: More | None = None, *, requ
 def _lora(old: Old, section: Section, values: Mapping[str, Any]) -> None:
     if values.get("rank") != values.get("alpha"):
         section.say(
-            "ltx writes alpha / rank into the saved LoRA. Before, alpha was lost there, and the LoRA as strong as with alpha = rank."
+            "ltx applies alpha / rank to the saved LoRA. ltx-trainer lost alpha when it saved, so that the LoRA was as strong as with alpha = rank."
         )
 
 
@@ -208,13 +214,13 @@ def _params(old: Old, section: Section, name: str, known: Mapping[str, type], re
 
 def _held_out(old: Old, section: Section, values: Mapping[str, Any]) -> None:
     section.say(
-        "held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on; held_out = 0 trains on all of them, as before."
+        "held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on; held_out = 0 trains on all samples, as ltx-trainer did."
     )
 
 
 def _training_state(old: Old, section: Section, values: Mapping[str, Any]) -> None:
     if "save_training_state" not in values:
-        section.say('save_training_state: ltx keeps "full" if it is not written, so that a run resumes exactly; before it was "minimal".')
+        section.say('save_training_state: the default of ltx is "full", so that a run resumes exactly; that of ltx-trainer was "minimal".')
 
 
 def _project(old: Old, section: Section, values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from ltxplugins.tools.convert.kinds import Kind, Wrong, is_null, plain, spoken
 from ltxplugins.tools.convert.toml import Section
 from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
 
-DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
+DEFAULTED = "Not in the old file: this was the default of ltx-trainer, and ltx has a different one."
 
 UNSET: Any = object()
 """The value of a key that is absent, or that is null where null means the same."""
@@ -139,10 +139,10 @@ class Old:
         self.log.problem(tree.line, key, f"must be a mapping, not {spoken(tree)}")
         return None
 
-    def finish(self, section: Section, known: Iterable[str] = (), reason: str = "ltx-trainer has no such key either") -> None:
+    def finish(self, section: Section, known: Iterable[str] = (), reason: str = "ltx-trainer does not have this key either") -> None:
         """Remark on every key that was not asked for, which is not converted, and on every key that is written twice."""
         for name in self.table.doubled:
-            self.log.remark(section, self.line(name), f"{self.at(name)} is written twice; the last one counts, as it did before.")
+            self.log.remark(section, self.line(name), f"{self.at(name)} is written twice; the last one counts, as in ltx-trainer.")
         for name, tree in self.untaken():
             meant = f" {remedy}" if (remedy := did_you_mean(name, {*self.taken, *known})) else ""
             said = "" if isinstance(tree, Scalar) and tree.value is None else f" = {value_text(_short(plain(tree)))}"

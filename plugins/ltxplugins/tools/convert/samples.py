@@ -58,7 +58,7 @@ def _sample(old: Old, section: Section) -> None:
         section.set("video_dims", dims)
     seed = old.get("seed", whole, null=UNSET)
     if seed is not UNSET:
-        section.set("seed", seed, "0 counted as not set before, so that validation.seed was used." if seed == 0 else "")
+        section.set("seed", seed, "ltx-trainer treated 0 as not set, and used validation.seed." if seed == 0 else "")
     written = [found for each in old.several("conditions") if (found := _condition(each, section)) is not None]
     if written:
         section.set("conditions", written)
@@ -82,7 +82,9 @@ def _condition(old: Old, section: Section) -> dict[str, Any] | None:
     for name in [name for medium in EITHER if medium in found for name in UNREAD[medium] if name in found]:
         medium = "video" if "video" in found else "audio"
         found.pop(name)
-        old.log.remark(section, old.line(name), f"{old.at(name)} is not converted: it is not about {medium}, and did nothing before.")
+        old.log.remark(
+            section, old.line(name), f"{old.at(name)} is not converted: it does not apply to {medium}, and had no effect in ltx-trainer."
+        )
     old.finish(section)
     return found
 
@@ -113,7 +115,7 @@ def _older(old: Old, run: RunText, *, used: bool) -> None:
     given = [name for name in ("prompts", "images", "reference_videos") if old.has(name)]
     if not used or prompts is UNSET or not prompts:
         for name in given:
-            reason = "there are samples, which came first" if not used else "there are no prompts for it"
+            reason = "samples took precedence over it" if not used else "there are no prompts for it"
             old.log.remark(section, old.line(name), f"{old.at(name)} is not converted: {reason}.")
         return
     for name, paths in (("images", images), ("reference_videos", references)):

@@ -22,7 +22,7 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
 """The keys of each condition besides `type` and `probability`; all are required."""
 
 NAMES = ("flexible", "text_to_video", "video_to_video")
-LEGACY = "The first frame of a clip of one frame is never given, so that an image trains as an image; that was so before."
+LEGACY = "The first frame of a one-frame clip is never given, so that an image trains as an image; ltx-trainer did the same."
 
 
 def convert_strategy(root: Old, run: RunText) -> frozenset[str]:
@@ -69,7 +69,7 @@ def _modality(strategy: Old, modality: str, run: RunText) -> bool:
 
 
 def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> dict[str, Any] | None:
-    """Return a condition as a table; None if it means nothing here."""
+    """Return a condition as a table; None if it has no meaning here."""
     kind = old.get("type", text, required=True)
     if kind is UNSET:
         return None
@@ -87,7 +87,7 @@ def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> di
         old.log.remark(
             section,
             old.table.line,
-            f'{old.key}: "{kind}" is not converted: it makes no sense on a frozen {modality}, and did nothing before.',
+            f'{old.key}: "{kind}" is not converted: it makes no sense on frozen {modality}, and had no effect in ltx-trainer.',
         )
         return None
     return found
@@ -104,7 +104,7 @@ def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
     audio = run.table("training_strategy.audio")
     audio.set("is_generated", True)
     audio.set("latents_dir", "audio_latents" if folder is UNSET else folder)
-    run.table("flow_matching").set("shared_sigma", True, '"text_to_video" noised sound and picture alike.')
+    run.table("flow_matching").set("shared_sigma", True, '"text_to_video" added the same amount of noise to audio and video.')
     return frozenset(MODALITIES)
 
 

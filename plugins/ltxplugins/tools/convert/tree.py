@@ -124,7 +124,7 @@ class _Grower:
             self.inside.pop()
         tag = "!!" + node.tag.removeprefix(PREFIX) if node.tag.startswith(PREFIX) else node.tag
         raise self._refused(
-            node, f"the tag {tag} asks for more than a plain value, and was refused without running anything", _without(tag)
+            node, f"the tag {tag} asks for more than a plain value; it was refused, and nothing was executed", _without(tag)
         )
 
     def _table(self, node: yaml.MappingNode, line: int) -> Table:
@@ -157,7 +157,7 @@ class _Grower:
                 grown = self.grown(inner)
                 for table in grown.values if isinstance(grown, Items) else [grown]:
                     if not isinstance(table, Table):
-                        raise self._refused(inner, "<< takes over something that is not a table", "Name an anchor of a table.")
+                        raise self._refused(inner, "<< refers to something that is not a table", "Name an anchor of a table.")
                     yield table
 
     def _value(self, node: yaml.ScalarNode) -> Any:

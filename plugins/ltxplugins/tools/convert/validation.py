@@ -14,12 +14,12 @@ FIELDS = (
     Field("frame_rate", number),
     Field("seed", whole),
     Field("inference_steps", whole),
-    Field("interval", whole, null=0, why="Null before: never."),
+    Field("interval", whole, null=0, why="It was null in the old file, which meant never."),
     Field("video_cfg_scale", number),
     Field("audio_cfg_scale", number),
     Field("video_stg_scale", number),
     Field("audio_stg_scale", number),
-    Field("stg_blocks", many(whole), null=[], why="Null before: all blocks."),
+    Field("stg_blocks", many(whole), null=[], why="It was null in the old file, which meant all blocks."),
     Field("guidance_rescale", number),
     Field("video_modality_guidance_scale", number),
     Field("audio_modality_guidance_scale", number),
@@ -54,11 +54,9 @@ def _defaults(section: Section, generated: frozenset[str]) -> None:
     for modality in MODALITIES:
         key = f"generate_{modality}"
         if key not in section.keys and modality not in generated:
-            section.set(
-                key, True, f"ltx generates {modality} only where it is trained, if the run file does not say; this was the old default."
-            )
+            section.set(key, True, f"By default ltx generates {modality} only if it is trained; this was the default of ltx-trainer.")
     if "negative_prompt" not in section.keys:
-        section.say("negative_prompt: the text that stands for one that is not written is another one in ltx.")
+        section.say("negative_prompt: the default of ltx is a different text.")
 
 
 def _older_guidance(old: Old, section: Section) -> None:
@@ -80,5 +78,5 @@ def _mixed(old: Old, older: str, newer: tuple[str, ...]) -> bool:
     """Note older and newer keys that are both set for the same value, which is a mistake, and return whether there are any."""
     both = [name for name in newer if old.has(name)]
     if both:
-        old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep one.")
+        old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep only one of them.")
     return bool(both)

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @click.argument("root", type=FilePath())
 @click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
 @click.option("--sources", metavar="FOLDER,...", help="Folders of ROOT to decode, separated by commas; by default all.")
-@codec_options(model="The model that encoded them; by default the tiny one, if that was it.", text=False, device="the GPU", tiling="Decode")
+@codec_options(
+    model="The model that encoded the samples; by default the tiny model, if it encoded them.",
+    text=False,
+    device="the GPU",
+    tiling="Decode",
+)
 @click.option("--overwrite", is_flag=True, help="Decode again what was already decoded.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def decode(

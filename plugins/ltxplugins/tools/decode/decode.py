@@ -36,7 +36,7 @@ class _Item:
         mask: whether it is a mask.
         rate: the frames per second of its video.
         scale: the pixel frames, rows and columns of a latent cell.
-        place: the path of the file, without ending.
+        place: the path of the file, without extension.
     """
 
     files: Mapping[str, Path]
@@ -55,7 +55,7 @@ def decode(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Tally:
-    """Decode the samples of a data root to `output/FOLDER/NAME`, with the ending for their type.
+    """Decode the samples of a data root to `output/FOLDER/NAME`, with the extension for their type.
 
     Video is written with the audio that belongs to it (`latents` with `audio_latents`, `reference_latents` with
     `reference_audio_latents`), audio without video alone. Masks become pictures, white where the sample is given. A
@@ -66,14 +66,14 @@ def decode(
         output: the folder to write to.
         sources: the names of folders under the root; all if empty.
         codecs: the codecs to decode with; None means the tiny model's, if it made the samples.
-        overwrite: whether to overwrite what is there.
+        overwrite: whether to overwrite existing files.
         progress: whether to show a bar.
 
     Raises:
         DataError: there is nothing to decode.
         ConfigError: a source does not exist, or the model did not make the samples.
         CheckpointError: the model's codecs cannot be read.
-        OutOfMemory: memory ran out. What was written by then stays.
+        OutOfMemory: memory ran out. What was written by then is kept.
     """
     is_chosen, codecs = codecs is not None, codecs or Codecs("tiny")
     found = _seen(root, sources)
@@ -111,7 +111,7 @@ def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
     seen = tuple(folder for folder in found.folders if folder.kind in SEEN)
     unseen = [folder.name for folder in found.folders if folder.kind not in SEEN and folder.name in sources]
     if unseen:
-        raise ConfigError(f'its folder "{unseen[0]}" holds text features, which cannot be looked at', where=str(found.root))
+        raise ConfigError(f'its folder "{unseen[0]}" holds text features, which cannot be decoded', where=str(found.root))
     if not seen and not found.problems:
         raise DataError("holds no latents and no masks", where=str(found.root), remedy="Name the folder that `ltx preprocess` wrote to.")
     return attrs.evolve(found, folders=seen)
@@ -154,9 +154,9 @@ def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen:
 
 
 def _less(tiling: bool) -> str:
-    """Advise what takes less memory."""
+    """Suggest what would take less memory."""
     tiled = "" if tiling else "--vae-tiling needs less memory. "
-    return f"{tiled}What was decoded so far stays, and the same command does the rest."
+    return f"{tiled}What was decoded so far is kept; run the same command again to do the rest."
 
 
 def _is_fresh(item: _Item) -> bool:

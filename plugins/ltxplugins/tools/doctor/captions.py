@@ -35,7 +35,7 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
             yield warning(
                 "duplicate-caption",
                 sample.where,
-                f"its caption is that of {other.called} too",
+                f"its caption is the same as that of {other.called}",
                 "Describe how the clips differ, unless they are alike.",
             )
         # A word is at least one token, so at least this many are lost with any text encoder.
@@ -44,6 +44,6 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
             yield warning(
                 "long-caption",
                 sample.where,
-                f"its caption has {words} words, and the text encoder takes {length} tokens: the rest is left out",
-                "Shorten it, with what matters first.",
+                f"its caption has {words} words, but the text encoder only takes {length} tokens: the rest is ignored",
+                "Shorten it, and put what matters first.",
             )

@@ -25,11 +25,13 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 @click.option("--deep", is_flag=True, help="Decode every frame that is used, and check every value of every encoded file.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option("--all", "all_of_them", is_flag=True, help="List every finding, not the first few of each kind.")
+@click.option("--all", "all_of_them", is_flag=True, help="List every finding, not only the first few of each kind.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @codec_options(model='The model that a dataset is encoded for: "tiny", or a model file.')
 @click.option("--output-dir", type=FilePath(), help="Folder of the encoded samples of a dataset; by default beside it.")
-@click.option("--workers", type=click.IntRange(min=1), help="Samples examined at a time; by default one per processor, at most 8.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of samples examined at a time; by default one per processor, at most 8."
+)
 @click.option("--progress/--no-progress", default=None, help="Show progress bars; by default on a terminal.")
 @preprocessing_options
 @click.pass_context
@@ -82,6 +84,6 @@ def _refuse_options_of_others(context: click.Context, target: Path) -> None:
 
     kind = "run file" if target.suffix.lower() == ".toml" and not target.is_dir() else data_kind(target)
     if kind != "dataset" and of_dataset:
-        raise click.UsageError(f"{option_of(min(of_dataset))} is for a dataset, and {target} is {ARTICLES[kind]} {kind}.")
+        raise click.UsageError(f"{option_of(min(of_dataset))} is for a dataset, but {target} is {ARTICLES[kind]} {kind}.")
     if "settings" in given and kind != "run file":
-        raise click.UsageError(f"--set is for a run file, and {target} is {ARTICLES[kind]} {kind}.")
+        raise click.UsageError(f"--set is for a run file, but {target} is {ARTICLES[kind]} {kind}.")

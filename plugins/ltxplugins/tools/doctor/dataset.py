@@ -102,15 +102,15 @@ def _tell(found: Survey, request: Request, checkup: Checkup) -> None:
     """Say what was examined, and how thoroughly."""
     data, folders = found.encoding.data, found.encoding.rules.folders
     checkup.say(
-        f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} in order, for {', '.join(sorted(folders)) or 'nothing'}."
+        f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} without errors, for {', '.join(sorted(folders)) or 'nothing'}."
     )
     decoded = "every frame that is used" if request.deep else "the first frame"
     more = "" if request.deep else " (--deep decodes all that are used)"
     checkup.say(
-        f"{_count(found.opened, 'media file')}: opened; {decoded} of each clip was decoded{more}, and what is used of sounds and masks."
+        f"{_count(found.opened, 'media file')}: opened; {decoded} of each clip was decoded{more}, and so were the parts of sounds and masks that are used."
     )
     if request.codecs is None:
-        checkup.say("The sizes are those of all LTX-2 models, since no --model-path was named.")
+        checkup.say("Sizes were checked for all LTX-2 models, because no --model-path was given.")
 
 
 def _count(number: int, noun: str) -> str:

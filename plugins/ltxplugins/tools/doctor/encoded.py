@@ -34,7 +34,7 @@ def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep:
     checkup.add(_rates(encoded, manifest))
     checkup.add(_lengths(encoded, manifest))
     if problems:
-        checkup.say(f"{encoded.root}: the conditions were not tried, because a run would refuse the set as it is.")
+        checkup.say(f"{encoded.root}: the conditions were not tried, because a run would refuse this set.")
         return None
     checkup.refuse("conditions", encoded.refusals(manifest))
     return manifest
@@ -86,5 +86,5 @@ def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
                 "sound-length",
                 f"{encoded.root / encoded.sources['audio'].folder}: {name}",
                 f"lasts {heard:.3f} s, but its video lasts {seen:.3f} s",
-                "Encode both from one clip, or name a sound that is as long as the clip.",
+                "Encode both from the same clip, or name a sound that is as long as the clip.",
             )

@@ -38,5 +38,5 @@ def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], No
         else:
             other = "another encoder" if each.made_otherwise else MADE_OF[each.folder]
             what = f"{each.path} was made with {other} than the dataset and its options name now"
-            remedy = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names the encoded set alone trains on the old one."
+            remedy = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names only the encoded set trains on the old one."
         yield warning("stale", each.sample.where, what, remedy)

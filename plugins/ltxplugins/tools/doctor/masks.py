@@ -41,7 +41,9 @@ def one_value(where: str, mask: Tensor) -> Iterator[Finding]:
     low, high = float(mask.min()), float(mask.max())
     if low != high:
         return
-    effect = {0.0: "nothing is given", 1.0: "all is given, and nothing is left to learn"}.get(low, "all is given to the same part")
+    effect = {0.0: "nothing is given", 1.0: "everything is given, and nothing is left to learn"}.get(
+        low, "every cell is given by the same amount"
+    )
     yield warning(
         "mask",
         where,

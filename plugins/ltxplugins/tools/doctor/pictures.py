@@ -43,7 +43,7 @@ def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator
             "unused-frames",
             where,
             f"has {frames} frames, of which the bucket {bucket} uses the first {bucket.frames}",
-            "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
+            "Frame counts are multiples of 8 plus 1: cut the clip where it can end, add a longer bucket, or split it into several clips.",
         )
     if not resamples and clip.is_uneven(bucket.frames):
         yield from _uneven(where, clip.path, bucket.frames)
@@ -68,8 +68,8 @@ def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
     yield warning(
         "variable-rate",
         where,
-        f"its frames last from {min(gaps):.3f} to {max(gaps):.3f} s, but are used as if all lasted equally long",
-        'Set variable_rate = "resample", or encode it again at a constant rate, so that its movements and its sound keep their time.',
+        f"its frames last from {min(gaps):.3f} to {max(gaps):.3f} s, but are used as if they were all equally long",
+        'Set variable_rate = "resample", or encode it again at a constant rate, so that its motion and its sound keep their timing.',
     )
 
 
@@ -79,15 +79,15 @@ def _another_shape(sample: Sample, clip: MediaInfo, reference: MediaInfo) -> Ite
         yield warning(
             "reference",
             where,
-            f"has {reference.width} x {reference.height} pixels, but its clip has {clip.width} x {clip.height}: scaled differently across and down, "
-            "it is cropped in another place",
-            "Make it from the clip, with the width and height of the clip or the same share of both.",
+            f"has {reference.width} x {reference.height} pixels, but its clip has {clip.width} x {clip.height}: its aspect ratio is different, "
+            "so it is cropped in another place",
+            "Make it from the clip, with the width and height of the clip, or the same fraction of both.",
         )
     if clip.rate and reference.rate and abs(reference.rate / clip.rate - 1) > SAME_RATE:
         yield warning(
             "reference",
             where,
-            f"has {float(reference.rate):g} frames per second, but its clip has {float(clip.rate):g}: its frames show other moments",
+            f"has {float(reference.rate):g} frames per second, but its clip has {float(clip.rate):g}: its frames show different moments",
             "Write it again at the rate of its clip.",
         )
 
@@ -118,7 +118,7 @@ def different_rates(found: Survey) -> Iterator[Finding]:
         yield warning("different-rates", str(found.encoding.data.path), told, RATES_REMEDY)
 
 
-RATES_REMEDY = "Each is trained at its own rate. If that is not meant, encode the media again at one."
+RATES_REMEDY = "Each clip is trained at its own rate. If you do not want that, encode the media again at the same rate."
 
 
 def rates_told(rates: Iterable[tuple[str, Fraction | float]], noun: str) -> str:

@@ -68,7 +68,7 @@ def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> I
             "sound-length",
             where,
             f"its audio ends {missing:.3f} s before the {float(duration or 0):.3f} s of video that are used, and is padded with silence",
-            "Name a sound as long as the clip, or cut the clip where its sound ends.",
+            "Name a sound that is as long as the clip, or cut the clip where its sound ends.",
         )
 
 
@@ -79,7 +79,7 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
             "silent-sound",
             where,
             "its audio is silent: no sample is above -60 dB of full scale",
-            'Name a sound that can be heard in a column "audio", leave the row out, or set skip_audio.',
+            'Name another sound in a column "audio", leave the row out, or set skip_audio.',
         )
     elif float((amplitude >= FULL).float().mean()) > CLIPPED:
         share = float((amplitude >= FULL).float().mean())
@@ -87,14 +87,14 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
             "clipped-sound",
             where,
             f"its audio is clipped: {100 * share:.1f} % of its samples are at full scale",
-            "Take a recording with a lower level; turning a clipped one down does not repair it.",
+            "Use a recording with a lower level; lowering the level of a clipped recording does not repair it.",
         )
     if sound.samples.shape[0] == 1:
         yield warning(
             "mono-sound",
             where,
             "its audio has one channel",
-            "It is trained on as equal left and right. Name stereo audio if there is any.",
+            "Training uses it for both left and right. Name stereo audio if you have any.",
         )
 
 
@@ -107,12 +107,12 @@ def _whole(where: str, gaps: Sequence[Gap]) -> Iterator[Finding]:
     if holes:
         parts.append(f"{_counted(holes, 'gap')}, filled with silence")
     if overlaps:
-        parts.append(f"{_counted(overlaps, 'overlap')}, of which the later part is left out")
+        parts.append(f"{_counted(overlaps, 'overlap')}, whose later part is left out")
     yield warning(
         "sound-holes",
         where,
         f"its audio has {'; and '.join(parts)}; the first at {gaps[0].at:.3f} s",
-        "Listen to it there, and leave the clip out or record it again where what is missing matters. All that follows keeps its time.",
+        "Listen to it there, and leave the clip out or record it again if the missing part matters. Everything after it keeps its timing.",
     )
 
 
@@ -132,6 +132,6 @@ def _goes_on(planned: Planned, found: Survey) -> Iterator[Finding]:
         yield warning(
             "sound-length",
             sample.at(own.path),
-            f"lasts {own.duration:.3f} s, but its clip lasts {clip.duration:.3f} s: what follows is left out",
-            "Cut it to its clip, and see that both start together.",
+            f"lasts {own.duration:.3f} s, but its clip lasts {clip.duration:.3f} s: the rest is left out",
+            "Cut it to the length of its clip, and check that both start together.",
         )

@@ -40,7 +40,7 @@ def show(checkup: Checkup, console: Console, *, all_of_them: bool) -> None:
             if len(found) > len(shown):
                 _line(console, Text(f"  and {len(found) - len(shown)} more like these (--all lists them)", style="dim"))
             _line(console, Text())
-    _line(console, Text("Looked at", style="bold"))
+    _line(console, Text("Examined", style="bold"))
     for sentence in checkup.looked:
         _line(console, Text(f"  {sentence}"))
     _line(console, Text())

@@ -77,13 +77,13 @@ def average(files: Sequence[Path], output: Path, *, decay: float | None = None, 
 
 def _check_paths(files: Sequence[Path], output: Path, overwrite: bool) -> None:
     if len(files) < 2:
-        raise ConfigError("an average needs two LoRAs or more", remedy="Name the others too.")
+        raise ConfigError("an average needs two LoRAs or more", remedy="Name the other LoRAs too.")
     if output.is_dir():
         raise ConfigError("this is a folder", where=str(output), remedy="Name the file to write.")
     if any(path.exists() and output.exists() and path.samefile(output) for path in files):
         raise ConfigError("this is one of the LoRAs to average", where=str(output), remedy="Name another file to write.")
     if output.exists() and not overwrite:
-        raise ConfigError("there is a file already", where=str(output), remedy="Name another, or use --overwrite.")
+        raise ConfigError("this file already exists", where=str(output), remedy="Name another file, or use --overwrite.")
 
 
 def _lora(path: Path) -> LoraInventory:
@@ -98,7 +98,7 @@ def _differences(first: LoraInventory, other: LoraInventory) -> Iterator[Problem
     of_both = {*first.metadata, *other.metadata} - OF_ONE
     for key in sorted(key for key in of_both if first.metadata.get(key) != other.metadata.get(key)):
         one, two = (_short(each.metadata.get(key)) for each in (first, other))
-        yield Problem(f"its {key} is {two}, and that of {first.path} is {one}", str(other.path), "Average checkpoints of one run.")
+        yield Problem(f"its {key} is {two}, but that of {first.path} is {one}", str(other.path), "Average checkpoints of one run.")
 
 
 def _short(value: str | None) -> str:
@@ -130,7 +130,7 @@ def _averages(files: Sequence[Path], weights: Sequence[float]) -> Iterator[tuple
             mean = sum(weight * tensor.double() for weight, tensor in zip(weights, read, strict=True))
             yield name, mean.to(read[0].dtype).contiguous()
     if far:
-        notice(f"{files[0]} and {files[-1]} differ as LoRAs of different runs do, whose average is of no use: {listed(far)}")
+        notice(f"{files[0]} and {files[-1]} differ as LoRAs of different runs do, whose average is useless: {listed(far)}")
 
 
 def _check_shapes(files: Sequence[Path], shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> None:

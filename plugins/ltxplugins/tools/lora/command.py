@@ -20,7 +20,7 @@ def lora() -> None:
 @click.option(
     "--decay",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Share of itself that the average keeps as each further LORA comes in, so that later ones count more; by default all count the same.",
+    help="Share of the average that is kept when the next LORA is added, so that later ones count more; by default all count equally.",
 )
 @click.option("--overwrite", is_flag=True, help="Write FILE even if it exists.")
 def average(files: tuple[Path, ...], output: Path, decay: float | None, overwrite: bool) -> None:

@@ -11,9 +11,11 @@ from ltxcore.api.commands import FilePath
 
 @click.command()
 @click.argument("output_dir", type=FilePath())
-@click.option("--to", "repository", default="", metavar="NAME/MODEL", help="Where to upload to; by default hub_model_id of its run file.")
+@click.option(
+    "--to", "repository", default="", metavar="NAME/MODEL", help="Repository to upload to; by default hub_model_id of the run file."
+)
 @click.option("--private", is_flag=True, help="If the repository is new, make it private.")
-@click.option("--dry-run", type=FilePath(), metavar="FOLDER", help="Upload nothing; write what would be uploaded to FOLDER.")
+@click.option("--dry-run", type=FilePath(), metavar="FOLDER", help="Do not upload anything; write what would be uploaded to FOLDER.")
 def publish(output_dir: Path, repository: str, private: bool, dry_run: Path | None) -> None:
     """Upload the finished run in OUTPUT_DIR to the Hugging Face Hub.
 

@@ -26,7 +26,7 @@ WORDS = ("prompt", "negative_prompt", "lora_trigger")
 
 @attrs.frozen
 class Upload:
-    """The files that go to the Hub: for each path there, a file here or bytes."""
+    """The files that go to the Hub: for each path in the repository, a local file or bytes."""
 
     repository: str
     files: Mapping[str, Path | bytes]
@@ -38,7 +38,7 @@ class Upload:
             ConfigError: the folder exists already and is not empty.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder} is there already", where="--dry-run", remedy="Name a new folder.")
+            raise ConfigError(f"{folder} already exists", where="--dry-run", remedy="Name a new folder.")
         with making(folder) as beside:
             for name, content in self.files.items():
                 target = beside / name
@@ -63,7 +63,7 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
     record = read_run(folder)
     repository = repository or str(record.get("hub.hub_model_id", ""))
     if not repository:
-        raise ConfigError("no repository to upload to is named", where=str(folder), remedy='Name it with --to "name/model".')
+        raise ConfigError("there is no repository to upload to", where=str(folder), remedy='Name it with --to "name/model".')
     if record.weights is None:
         raise CheckpointError("this run has no weights yet", where=str(folder), remedy="Finish it first: ltx run run.toml")
     shown = public(record)

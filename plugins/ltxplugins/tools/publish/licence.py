@@ -59,8 +59,8 @@ def notice(record: Record) -> str:
     where = f" ({licence.base})" if licence.base else ""
     text = f"{licence.name}: {licence.link}" if licence.link else f"{licence.name}; see where it was published"
     return (
-        f"This is {kind} the base model {base}{where}, and differs from it by that training. As a derivative of the base model, it is under the licence of the "
-        f"base model, with its conditions of use, and is passed on with it.\n\n{text}"
+        f"This is {kind} the base model {base}{where}, and differs from it by that training. As a derivative of the base model, it falls under the licence of the "
+        f"base model and its conditions of use, and must be passed on with them.\n\n{text}"
     )
 
 

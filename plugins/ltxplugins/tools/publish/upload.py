@@ -37,7 +37,7 @@ def publish(folder: Path, repository: str = "", *, private: bool | None = None) 
         raise PublishError(
             f"could not be uploaded: {_brief(error)}",
             where=upload.repository,
-            remedy=f"The run is whole in {folder}. Try again with: ltx publish {shlex.quote(str(folder))}",
+            remedy=f"The run in {folder} is complete. Try again with: ltx publish {shlex.quote(str(folder))}",
         ) from error
 
 

@@ -13,10 +13,10 @@ from ltxcore.api.commands import FilePath
 @click.argument("dataset", type=FilePath())
 @click.option("-o", "--output", required=True, type=FilePath(), help="Dataset file to write (.jsonl, .json, .csv).")
 @click.option("--filter", "name", default="canny", show_default=True, metavar="NAME", help="Filter that makes a reference from a clip.")
-@click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A file with filters of your own.")
+@click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A Python file with your own filters.")
 @click.option("--video-column", metavar="NAME", help="Column of the clip; by default video or media_path.")
 @click.option("--overwrite", is_flag=True, help="Make references again that already exist.")
-@click.option("--workers", type=click.IntRange(min=1), help="Clips at a time; by default one per processor, at most 8.")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of clips at a time; by default one per processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def reference(
     dataset: Path,

@@ -99,7 +99,7 @@ def reference(
     _check_output(dataset, output, filter_)
     listed = open_dataset(dataset, {"video": video_column}, apart=folder / FOLDER)
     if "video" not in listed.columns and dataset.is_dir():
-        raise DataError("has no clips and no images in it", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
+        raise DataError("contains no clips and no images", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
     if "video" not in listed.columns:
         raise DataError('has no column "video"', where=str(dataset), remedy="Name yours with --video-column.")
     home = folder / FOLDER / filter_.name
@@ -140,11 +140,11 @@ def _check_output(dataset: Path, output: Path, filter_: Filter) -> None:
     if not output.is_file():
         return
     if dataset.is_file() and output.samefile(dataset):
-        what = "the output would replace the dataset, without the rows whose clips fail"
+        what = "the output would overwrite the dataset, without the rows whose clips fail"
         raise ConfigError(what, where=str(output), remedy="Name another file.")
     ours = f"{FOLDER}/{filter_.name}/"
     if not all(str(row.values.get(COLUMN, "")).startswith(ours) for row in read_table(output).rows):
-        what = f'is there already, and was not written by this command with the filter "{filter_.name}"'
+        what = f'already exists, and was not written by this command with the filter "{filter_.name}"'
         raise ConfigError(what, where=str(output), remedy="Name another file.")
 
 
@@ -157,7 +157,7 @@ def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], lis
             clip = listed.file(row, "video")
             if not clip.is_relative_to(folder):
                 raise ConfigError(
-                    f"the clip {clip} is not inside the folder of the output, {folder}",
+                    f"the clip {clip} is not inside the output's folder, {folder}",
                     where=listed.where(row),
                     remedy=f"Write the output to {Path(os.path.commonpath([clip.parent, folder]))}.",
                 )
@@ -165,7 +165,7 @@ def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], lis
             other = found.setdefault(job.place, job)
             if other.clip != clip:
                 raise DataError(
-                    f"its reference would have the name of that of {other.clip}",
+                    f"its reference would have the same name as that of {other.clip}",
                     where=listed.where(row) or str(clip),
                     remedy="Rename one of the clips.",
                 )
@@ -201,7 +201,11 @@ def _make(job: _Job, filter_: Filter) -> None:
 
     is_image = probe(job.clip).is_image
     if is_image != (job.place.suffix == ".png"):
-        raise DataError("its ending does not say whether it is a clip or an image", where=str(job.clip), remedy="Rename it by what it is.")
+        raise DataError(
+            "its file extension does not say whether it is a clip or an image",
+            where=str(job.clip),
+            remedy="Give it the extension of its format.",
+        )
     with open_clip(job.clip) as (rate, frames):
         filtered = _filtered(frames, filter_, job.clip)
         if is_image:
@@ -249,9 +253,9 @@ def _filtered(frames: Iterator[Tensor], filter_: Filter, clip: Path) -> Iterator
         for frame in filter_.run(taken):
             if not isinstance(frame, torch.Tensor) or frame.dtype != torch.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
                 kind = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, torch.Tensor) else type(frame).__name__
-                raise PluginError(f"{what} gives {kind}, not torch.uint8 [H, W, 3]", where=str(clip))
+                raise PluginError(f"{what} returns {kind}, not torch.uint8 [H, W, 3]", where=str(clip))
             if size not in (None, frame.shape):
-                raise PluginError(f"{what} gives frames of different sizes", where=str(clip))
+                raise PluginError(f"{what} returns frames of different sizes", where=str(clip))
             size, given = frame.shape, given + 1
             yield frame
         for _ in taken:  # to count all of the clip's frames

@@ -16,7 +16,7 @@ from ltxcore.api.commands import FilePath
     "--embed",
     type=click.FloatRange(min=0),
     metavar="MB",
-    help="How much media is embedded in the report; the rest is linked. By default 64.",
+    help="How many megabytes of media are embedded in the report; the rest is linked. By default 64.",
 )
 def report(output_dir: Path, output: Path | None, embed: float | None) -> None:
     """Write a report about the run in OUTPUT_DIR, finished or not.

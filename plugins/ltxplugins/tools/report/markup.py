@@ -22,7 +22,7 @@ class Markup(str):
 
 
 def text(content: object) -> Markup:
-    """Turn anything into HTML, in the form in which it may leave the machine; markup stays as it is."""
+    """Turn anything into HTML, in the form in which it may leave the machine; markup is left as it is."""
     return content if isinstance(content, Markup) else Markup(html.escape(leaving(str(content))))
 
 

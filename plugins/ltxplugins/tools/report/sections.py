@@ -75,7 +75,7 @@ def _loss(series: Series, index: int) -> str:
 def samples(record: Record, shelf: Shelf) -> Markup:
     """Return a row for each sample: its original, and its generations over the steps."""
     if not record.drawn:
-        return section("samples", "Samples over the steps", tag("p", "None were generated."))
+        return section("samples", "Samples over the steps", tag("p", "No samples were generated."))
     names = list(dict.fromkeys(sample.name for sample in record.drawn))
     return section("samples", "Samples over the steps", *(_row(record, name, shelf) for name in names))
 
@@ -188,7 +188,7 @@ TOKEN = re.compile(
 
 def run_file(record: Record) -> Markup:
     written = tag("pre", tag("code", coloured(leaving(record.text))), tag("button", "Copy", type="button", class_="copy"))
-    said = "Every value is spelled out, input paths are absolute, and ~ is the home folder. It runs as it is, with another output_dir."
+    said = "Every value is spelled out, input paths are absolute, and ~ is the home folder. It runs without changes; only set another output_dir."
     return section("run-file", "Run file", tag("p", said), tag("details", tag("summary", "run.toml"), written, open=True))
 
 

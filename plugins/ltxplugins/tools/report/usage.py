@@ -27,8 +27,8 @@ def uses(record: Record) -> list[Use]:
         command = f"ltx run {shlex.quote(str(record.folder / 'run.toml'))}"
         return [
             Use(
-                "Go on",
-                f"It has not finished: {record.last_step:,} of {record.total_steps:,} steps are done. It resumes from where it was saved.",
+                "Resume",
+                f"It has not finished: {record.last_step:,} of {record.total_steps:,} steps are done. It resumes from its last checkpoint.",
                 command,
             )
         ]

@@ -21,7 +21,7 @@ from ltxcore.api.commands import FilePath
 )
 @click.option("--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Leave out shorter scenes.")
 @click.option("--overwrite", is_flag=True, help="Cut films again that were already cut.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Films cut at a time.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of films cut at a time.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def split(
     videos: tuple[Path, ...], output: Path, threshold: float, min_seconds: float, overwrite: bool, workers: int, progress: bool

@@ -128,7 +128,9 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
         film = _Film(file, output / file.stem)
         other = films.setdefault(film.folder, film)
         if other is not film:
-            raise ConfigError(f"its scenes would go where those of {other.path} do", where=str(file), remedy="Rename one of the films.")
+            raise ConfigError(
+                f"its scenes would be written where those of {other.path} are", where=str(file), remedy="Rename one of the films."
+            )
     return list(films.values())
 
 

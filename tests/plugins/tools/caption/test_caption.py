@@ -111,10 +111,10 @@ def test_a_server_is_not_asked_for_ever(server: Server, tmp_path: Path) -> None:
     ("reply", "told"),
     [
         (said(None, refusal="I will not"), "the model refuses: I will not"),
-        (said("It is a", finish="length"), "the answer is longer than 1024 tokens\n    Allow more: --max-tokens."),
+        (said("It is a", finish="length"), "the answer is longer than 1024 tokens\n    Allow more tokens with --max-tokens."),
         (
             (200, {"choices": []}),
-            "the server's answer holds no message\n    Check that --base-url ends as the server's manual says, often in /v1.",
+            "the server's answer holds no message\n    Check that --base-url ends as the server's manual says, which is often /v1.",
         ),
         (said("<think>hm</think>\n"), "the model's answer is empty"),
     ],
@@ -141,7 +141,7 @@ def test_what_would_fail_for_every_row_stops_at_once(server: Server, tmp_path: P
     )
     server.url = "127.0.0.1"
     assert ltx(server, folder, "-o", tmp_path / "a.jsonl").stderr == (
-        '--base-url: "127.0.0.1" is not the address of a server\n    It begins with http:// or https://.\n'
+        '--base-url: "127.0.0.1" is not the address of a server\n    The address must begin with http:// or https://.\n'
     )
 
 
@@ -152,7 +152,7 @@ def test_a_server_that_is_not_there_is_named_at_once_and_how_to_start_one(server
     assert time.monotonic() - began < 20  # five retries alone would take longer; a request takes QUICK at the most
     assert (result.exit_code, result.stderr) == (
         2,
-        f"{server.url}: there is no server at this address: Connection refused\n    Start one there, such as by one of\n"
+        f"{server.url}: there is no server at this address: Connection refused\n    Start one there, for example with one of these:\n"
         "      vllm serve Qwen/Qwen2.5-VL-7B-Instruct --port 9 --limit-mm-per-prompt '{\"image\": 4}'\n"
         "      llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF --port 9 -c 16384\n"
         "      OLLAMA_HOST=127.0.0.1:9 ollama serve   (and once: ollama pull qwen2.5vl)\n",
@@ -170,7 +170,7 @@ def test_a_model_that_the_server_does_not_list_is_told_with_those_that_it_does_o
     server.reply = lambda number: (400, {"error": {"message": "which model?"}})
     assert ltx(server, folder, "-o", tmp_path / "a.jsonl", model="qwen").stderr == (
         f"{server.url}: the server answers 400: which model?\n"
-        '    It lists no model "qwen". Name one that it has with --model: qwen2.5vl:7b, gemma3:latest.\n'
+        '    The server does not list the model "qwen". Name one that it has with --model: qwen2.5vl:7b, gemma3:latest.\n'
     )
     assert not (tmp_path / "a.jsonl").exists()
     server.reply = lambda number: said("a square")
@@ -205,11 +205,11 @@ def test_an_output_that_is_the_dataset_or_something_else_is_refused(server: Serv
     data = dataset_file(tmp_path / "set.jsonl", [{"video": "clips/0.mp4"}])
     other = dataset_file(tmp_path / "other.jsonl", [{"video": "clips/9.mp4", "caption": "c"}])
     assert ltx(server, data, "-o", data).stderr == (
-        f"{data}: the output would replace the dataset, without the rows that fail\n    Name another file.\n"
+        f"{data}: the output would overwrite the dataset, without the rows that fail\n    Name another file.\n"
     )
     for cell in ("clips/9.mp4", ["clips/0.mp4"]):
         dataset_file(other, [{"video": cell, "caption": "c"}])
-        assert ltx(server, data, "-o", other).stderr == f"{other}: is there already, and holds other clips\n    Name another file.\n"
+        assert ltx(server, data, "-o", other).stderr == f"{other}: already exists, and lists other clips\n    Name another file.\n"
     assert server.sent == []
 
 
@@ -248,7 +248,7 @@ def test_what_fails_in_a_folder_loses_only_itself_and_is_asked_for_again(server:
     assert (result.exit_code, result.stdout) == (2, f"1 made, 0 reused, 3 failed in {folder}\n")
     assert "0.txt: is not UTF-8 text (byte 0)" in result.stderr
     assert "1.mp4: the server answers 400: too large" in result.stderr
-    assert f"way.mp4: is a link that leads out of the folder, to {tmp_path}" in result.stderr
+    assert f"way.mp4: is a link that points outside the folder, to {tmp_path}" in result.stderr
     assert (folder / "2.txt").read_text() == "a square\n"
 
 
@@ -262,7 +262,7 @@ def test_a_clip_and_a_picture_of_one_name_get_one_caption_that_of_the_clip(serve
 def test_a_dataset_file_needs_another_to_write_to(server: Server, tmp_path: Path) -> None:
     path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4"}])
     assert ltx(server, path).stderr == (
-        "--output: names no file to write\n    Name one; only a folder's captions go into text files beside its media.\n"
+        "--output: does not name a file to write\n    Name a file; only for a folder are captions written to text files beside the media.\n"
     )
 
 

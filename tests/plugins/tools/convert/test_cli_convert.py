@@ -84,7 +84,7 @@ def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
     assert convert("old.yaml", "-o", "new.toml") == (
         0,
         "Wrote new.toml.\nRead it, then run: ltx check new.toml\n",
-        "line 3 of the old file: model.revision = 3 is not converted: ltx-trainer has no such key either.\n"
+        "line 3 of the old file: model.revision = 3 is not converted: ltx-trainer does not have this key either.\n"
         "\n"
         f"{HERE}\n"
         "new.toml:4: model.model_path: there is no file or folder /models/ltx.safetensors\n"
@@ -95,7 +95,7 @@ def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
 def test_a_file_that_is_there_is_not_overwritten(here: Path) -> None:
     (here / "old.yaml").write_text(old_file())
     (here / "new.toml").write_text("mine")
-    assert convert("old.yaml", "-o", "new.toml") == (2, "", "new.toml is there already\n    Name another file with -o.\n")
+    assert convert("old.yaml", "-o", "new.toml") == (2, "", "new.toml already exists\n    Name another file with -o.\n")
     assert (here / "new.toml").read_text() == "mine"
 
 
@@ -104,7 +104,7 @@ def test_a_file_with_python_tags_is_refused_and_writes_nothing(here: Path) -> No
     assert convert("old.yaml", "-o", "new.toml") == (
         2,
         "",
-        "old.yaml:1: the tag !!python/object/apply:os.mkdir asks for more than a plain value, and was refused without running anything\n"
+        "old.yaml:1: the tag !!python/object/apply:os.mkdir asks for more than a plain value; it was refused, and nothing was executed\n"
         "    Remove the tag, and write a plain value.\n",
     )
     assert [path.name for path in here.iterdir()] == ["old.yaml"]

@@ -37,7 +37,7 @@ def test_a_condition_that_did_nothing_on_a_frozen_modality_is_told_and_a_referen
         audio=AUDIO,
     )
     assert remarks(text) == [
-        'line 13 of the old file: training_strategy.video.conditions[0]: "prefix" is not converted: it makes no sense on a frozen video, and did nothing before.'
+        'line 13 of the old file: training_strategy.video.conditions[0]: "prefix" is not converted: it makes no sense on frozen video, and had no effect in ltx-trainer.'
     ]
     assert values(text)["training_strategy"]["video"]["conditions"] == [conditions[1]]
 
@@ -118,7 +118,7 @@ def test_no_strategy_meant_text_to_video_and_that_is_told(text: str) -> None:
 def test_keys_that_an_older_strategy_lacks_become_comments() -> None:
     text = legacy(name="video_to_video", with_audio=True)
     assert remarks(text) == [
-        "line 9 of the old file: training_strategy.with_audio = true is not converted: ltx-trainer has no such key either."
+        "line 9 of the old file: training_strategy.with_audio = true is not converted: ltx-trainer does not have this key either."
     ]
 
 

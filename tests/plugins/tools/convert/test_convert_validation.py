@@ -50,7 +50,9 @@ def test_every_condition_of_a_sample_is_carried_over(old: dict[str, Any], new: d
 def test_a_key_that_did_nothing_is_told(condition: dict[str, Any], key: str, medium: str) -> None:
     text = one(**condition)
     (said,) = remarks(text)
-    assert said.endswith(f"validation.samples[0].conditions[0].{key} is not converted: it is not about {medium}, and did nothing before.")
+    assert said.endswith(
+        f"validation.samples[0].conditions[0].{key} is not converted: it does not apply to {medium}, and had no effect in ltx-trainer."
+    )
     assert key not in samples(text)[0]["conditions"][0]
 
 
@@ -63,7 +65,7 @@ def test_a_sample_of_its_own_size_and_seed_keeps_them() -> None:
 
 def test_a_seed_of_0_is_pointed_at() -> None:
     text = converted(with_validation(samples=[{"prompt": "A", "seed": 0}])).text
-    assert "# 0 counted as not set before, so that validation.seed was used.\nseed = 0\n" in text
+    assert "# ltx-trainer treated 0 as not set, and used validation.seed.\nseed = 0\n" in text
 
 
 def test_what_is_wrong_with_samples_is_told_with_its_line() -> None:
@@ -100,7 +102,7 @@ def test_what_was_generated_by_default_still_is() -> None:
 
 
 def test_a_negative_prompt_that_is_not_written_is_pointed_at() -> None:
-    said = "# negative_prompt: the text that stands for one that is not written is another one in ltx."
+    said = "# negative_prompt: the default of ltx is a different text."
     assert said in converted(with_validation(samples=[{"prompt": "A"}])).text
     assert said not in converted(with_validation(samples=[{"prompt": "A"}], negative_prompt="blurred")).text
     assert said not in converted(with_validation(interval=5)).text
@@ -142,8 +144,8 @@ def test_lists_of_other_lengths_than_the_prompts_are_refused() -> None:
 def test_prompts_beside_samples_were_not_read_and_are_told() -> None:
     text = with_validation(samples=[{"prompt": "A"}], prompts=["B"], images=["b.png"])
     assert remarks(text) == [
-        "line 15 of the old file: validation.prompts is not converted: there are samples, which came first.",
-        "line 17 of the old file: validation.images is not converted: there are samples, which came first.",
+        "line 15 of the old file: validation.prompts is not converted: samples took precedence over it.",
+        "line 17 of the old file: validation.images is not converted: samples took precedence over it.",
     ]
     assert samples(text) == [{"prompt": "A"}]
 
@@ -176,7 +178,7 @@ def test_stg_mode_says_whether_stg_scale_is_for_the_sound_too() -> None:
 def test_older_and_newer_words_together_are_refused() -> None:
     text = with_validation(guidance_scale=4.0, video_cfg_scale=3.0, stg_mode="stg_x", stg_scale=1.0, video_stg_scale=1, audio_stg_scale=1)
     assert refused(text) == (
-        "old.yaml:13: validation.guidance_scale: means the same as video_cfg_scale\n    Keep one.\n"
+        "old.yaml:13: validation.guidance_scale: means the same as video_cfg_scale\n    Keep only one of them.\n"
         'old.yaml:15: validation.stg_mode: must be "stg_av" or "stg_v", not the text "stg_x"\n'
-        "old.yaml:16: validation.stg_scale: means the same as video_stg_scale and audio_stg_scale\n    Keep one."
+        "old.yaml:16: validation.stg_scale: means the same as video_stg_scale and audio_stg_scale\n    Keep only one of them."
     )

@@ -12,7 +12,7 @@ from ltxcore.config.load import load_run
 
 HELD_OUT = (
     "# held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on;\n"
-    "# held_out = 0 trains on all of them, as before.\n"
+    "# held_out = 0 trains on all samples, as ltx-trainer did.\n"
 )
 
 
@@ -25,7 +25,7 @@ def test_a_small_configuration_becomes_a_short_run_file() -> None:
         "\n"
         "[lora]\n"
         "rank = 64\n"
-        "# Not in the old file, whose default this was; that of ltx is another one.\n"
+        "# Not in the old file: this was the default of ltx-trainer, and ltx has a different one.\n"
         "alpha = 64\n"
         "\n"
         "[training_strategy]\n"
@@ -81,7 +81,7 @@ def test_text_is_what_was_written(written: str) -> None:
 def test_no_is_a_precision_and_null_is_it_too() -> None:
     assert values(old_file() + "acceleration: {mixed_precision_mode: no}\n")["acceleration"] == {"mixed_precision_mode": "no"}
     text = converted(old_file() + "acceleration: {mixed_precision_mode: null}\n").text
-    assert '# Null before, which was float32.\nmixed_precision_mode = "no"\n' in text
+    assert '# It was null in the old file, which meant float32.\nmixed_precision_mode = "no"\n' in text
 
 
 def test_what_null_stood_for_is_written_where_it_is_not_our_default() -> None:
@@ -108,7 +108,7 @@ def test_defaults_that_differ_are_written_out() -> None:
 
 
 def test_an_alpha_that_is_not_the_rank_is_pointed_at() -> None:
-    said = "# ltx writes alpha / rank into the saved LoRA."
+    said = "# ltx applies alpha / rank to the saved LoRA."
     assert said in converted(old_file(lora={"rank": 32})).text
     assert said not in converted(old_file(lora={"rank": 32, "alpha": 32})).text
 
@@ -116,7 +116,7 @@ def test_an_alpha_that_is_not_the_rank_is_pointed_at() -> None:
 def test_what_state_is_kept_is_pointed_at() -> None:
     text = converted(old_file(checkpoints={"interval": 250})).text
     assert (
-        '\n# save_training_state: ltx keeps "full" if it is not written, so that a run resumes exactly; before it\n# was "minimal".\n'
+        '\n# save_training_state: the default of ltx is "full", so that a run resumes exactly; that of\n# ltx-trainer was "minimal".\n'
         in text
     )
 
@@ -144,9 +144,9 @@ def test_the_output_folder_stays_relative_to_the_working_directory() -> None:
 def test_unknown_keys_become_comments_and_are_told() -> None:
     text = old_file(optimization={"learning_rat": 1e-3, "steps": 5}, model={**MODEL["model"], "revision": None}, extra={"a": [1, None]})
     assert remarks(text) == [
-        "line 3 of the old file: model.revision is not converted: ltx-trainer has no such key either.",
-        'line 14 of the old file: optimization.learning_rat = 0.001 is not converted: ltx-trainer has no such key either. Did you mean "learning_rate"?',
-        "line 16 of the old file: extra = { a = [1] } is not converted: ltx-trainer has no such key either.",
+        "line 3 of the old file: model.revision is not converted: ltx-trainer does not have this key either.",
+        'line 14 of the old file: optimization.learning_rat = 0.001 is not converted: ltx-trainer does not have this key either. Did you mean "learning_rate"?',
+        "line 16 of the old file: extra = { a = [1] } is not converted: ltx-trainer does not have this key either.",
     ]
     assert values(text)["optimization"] == {"steps": 5}
 
@@ -167,7 +167,7 @@ def test_parameters_that_a_schedule_or_a_sampler_lacks_become_comments() -> None
 
 def test_a_key_that_is_written_twice_is_told() -> None:
     text = old_file() + "optimization:\n  steps: 1\n  steps: 2\n"
-    assert remarks(text) == ["line 14 of the old file: optimization.steps is written twice; the last one counts, as it did before."]
+    assert remarks(text) == ["line 14 of the old file: optimization.steps is written twice; the last one counts, as in ltx-trainer."]
     assert values(text)["optimization"]["steps"] == 2
 
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_configuration_is_refused() -> None:
 def test_a_configuration_of_accelerate_is_known_as_such() -> None:
     assert refused("compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 4\n") == (
         "old.yaml: is a configuration of accelerate, which says how processes are started\n"
-        "    It has no counterpart in a run file: start a run in N processes with `ltx launch --num-gpus N run.toml`."
+        "    A run file has nothing like it: start a run in N processes with `ltx launch --num-gpus N run.toml`."
     )
 
 

@@ -61,7 +61,7 @@ def test_of_a_key_that_is_written_twice_the_last_counts() -> None:
     assert (plain(found), found.doubled, found.lines["a"]) == ({"a": 3, "b": 2}, ("a",), 3)
 
 
-OBJECT = "asks for more than a plain value, and was refused without running anything"
+OBJECT = "asks for more than a plain value; it was refused, and nothing was executed"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_no_yaml_is_refused() -> None:
     assert refused("a: \x01\n") == "old.yaml: is not YAML: unacceptable character #x0001: special characters are not allowed"
     assert refused("# nothing\n") == "old.yaml: is empty\n    Name a configuration of ltx-trainer."
     assert refused("? [a, b]\n: c\n") == "old.yaml:1: a key is not a plain word\n    Write a word before the colon."
-    assert refused("<<: 3\na: 1\n") == "old.yaml:1: << takes over something that is not a table\n    Name an anchor of a table."
+    assert refused("<<: 3\na: 1\n") == "old.yaml:1: << refers to something that is not a table\n    Name an anchor of a table."
 
 
 def test_a_file_that_would_grow_without_end_is_refused() -> None:

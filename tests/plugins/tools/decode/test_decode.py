@@ -107,7 +107,7 @@ def test_folders_that_are_not_there_or_cannot_be_seen_are_named(encoded: Path, t
     root = encoded / ".precomputed"
     for arguments, told in (
         ((root, "--sources", "latent"), f'{root}: has no folder "latent"\n    Did you mean "latents"?\n'),
-        ((root, "--sources", "conditions"), f'{root}: its folder "conditions" holds text features, which cannot be looked at\n'),
+        ((root, "--sources", "conditions"), f'{root}: its folder "conditions" holds text features, which cannot be decoded\n'),
         ((root / "no",), f"{root}/no: there is no such folder\n    Name the folder that `ltx preprocess` wrote to.\n"),
         ((encoded / "clips",), f"{encoded}/clips: holds no latents and no masks\n    Name the folder that `ltx preprocess` wrote to.\n"),
         (
@@ -140,6 +140,6 @@ def test_a_clip_for_which_memory_does_not_suffice_is_not_taken_for_a_damaged_one
         .replace(str(encoded), "TMP")
         .endswith(
             "while decoding TMP/.precomputed/latents/clips/0.safetensors and TMP/.precomputed/audio_latents/clips/0.safetensors\n"
-            "    --vae-tiling needs less memory. What was decoded so far stays, and the same command does the rest.\n"
+            "    --vae-tiling needs less memory. What was decoded so far is kept; run the same command again to do the rest.\n"
         )
     )

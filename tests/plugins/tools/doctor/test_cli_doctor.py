@@ -26,11 +26,11 @@ def ltx(*arguments: str | Path) -> tuple[int, str, str]:
 
 def looked(folder: Path) -> str:
     return (
-        "Looked at\n"
+        "Examined\n"
         f"  {folder}/set.jsonl: resolution_buckets is 64x64x17, the size of all its clips.\n"
-        f"  {folder}/set.jsonl: 3 rows in order, for audio_latents, conditions, latents.\n"
-        "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and what is used of sounds and masks.\n"
-        "  The sizes are those of all LTX-2 models, since no --model-path was named.\n"
+        f"  {folder}/set.jsonl: 3 rows without errors, for audio_latents, conditions, latents.\n"
+        "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and so were the parts of sounds and masks that are used.\n"
+        "  Sizes were checked for all LTX-2 models, because no --model-path was given.\n"
         f"  {folder}/.precomputed: 0 of 3 samples are encoded; `ltx preprocess` or the first run encodes the others.\n"
     )
 
@@ -100,7 +100,7 @@ def test_a_program_gets_json(clips: Path) -> None:
         }
     ]
     assert (told["target"], told["errors"], told["warnings"]) == (f"{clips}/set.jsonl", 0, 1)
-    assert looked(clips) == "Looked at\n" + "".join(f"  {sentence}\n" for sentence in told["looked_at"])
+    assert looked(clips) == "Examined\n" + "".join(f"  {sentence}\n" for sentence in told["looked_at"])
 
 
 def test_a_mistake_of_use_is_status_2(clips: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_mistake_of_use_is_status_2(clips: Path) -> None:
     )
     status, out, err = ltx(path, "--resolution-buckets", "60x64x17")
     assert (status, out) == (2, "")
-    assert err == "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.\n"
+    assert err == "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Use 32 or 64.\n"
 
 
 def test_options_that_would_have_no_effect_are_refused(clips: Path) -> None:
@@ -120,13 +120,13 @@ def test_options_that_would_have_no_effect_are_refused(clips: Path) -> None:
     (encoded / "latents").mkdir(parents=True)
     status, _, err = ltx(encoded, "--skip-audio")
     assert status == 2
-    assert err.endswith(f"Error: --skip-audio is for a dataset, and {encoded} is an encoded set.\n")
+    assert err.endswith(f"Error: --skip-audio is for a dataset, but {encoded} is an encoded set.\n")
     status, _, err = ltx("run.toml", "--model-path", "tiny")
     assert status == 2
-    assert err.endswith("Error: --model-path is for a dataset, and run.toml is a run file.\n")
+    assert err.endswith("Error: --model-path is for a dataset, but run.toml is a run file.\n")
     status, _, err = ltx(clips / "set.jsonl", "--set", "seed=1")
     assert status == 2
-    assert err.endswith(f"Error: --set is for a run file, and {clips}/set.jsonl is a dataset.\n")
+    assert err.endswith(f"Error: --set is for a run file, but {clips}/set.jsonl is a dataset.\n")
 
 
 def test_every_option_of_preprocessing_is_one_of_the_command() -> None:
@@ -146,11 +146,11 @@ def test_a_folder_of_media_is_told_from_an_encoded_set(folder: Path) -> None:
     status, out, err = ltx(folder, "--resolution-buckets", "64x64x17")
     assert (status, err) == (0, "")
     assert out == (
-        "Looked at\n"
+        "Examined\n"
         f"  {folder}: taken for a folder of media, since it has some and no encoded samples.\n"
-        f"  {folder}: 3 files in order, for audio_latents, conditions, latents.\n"
-        "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and what is used of sounds and masks.\n"
-        "  The sizes are those of all LTX-2 models, since no --model-path was named.\n"
+        f"  {folder}: 3 files without errors, for audio_latents, conditions, latents.\n"
+        "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and so were the parts of sounds and masks that are used.\n"
+        "  Sizes were checked for all LTX-2 models, because no --model-path was given.\n"
         f"  {folder}.precomputed: 0 of 3 samples are encoded; `ltx preprocess` or the first run encodes the others.\n"
         "\nNothing is wrong.\n"
     )
@@ -171,7 +171,7 @@ def test_what_is_wrong_with_a_folder_is_found_at_its_files(folder: Path) -> None
     assert status == 1
     assert out.startswith(f"error dataset\n  {folder}: has 1 file without a caption: 2.mp4\n")
     assert f"error unusable\n  {folder}/2.mp4: has 9 frames, but the shortest bucket has 17\n" in out
-    assert f'warning duplicate-caption\n  {folder}/1.mp4: its caption is that of "0.mp4" too\n' in out
+    assert f'warning duplicate-caption\n  {folder}/1.mp4: its caption is the same as that of "0.mp4"\n' in out
     assert f'warning duplicate-clip\n  {folder}/copy.mp4: is a copy of "0.mp4"\n    Keep one of the files, or it counts twice.\n' in out
     status, out, _ = ltx(folder, "--resolution-buckets", "64x64x17", "--on-error", "skip")
     assert (status, out.startswith(f"warning dataset\n  {folder}/2.mp4: has no caption\n")) == (0, True)

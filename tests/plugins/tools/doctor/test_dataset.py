@@ -50,7 +50,7 @@ def test_an_empty_cell(raw: Path) -> None:
 def test_a_row_that_is_there_twice(raw: Path) -> None:
     write_rows(raw, [*rows(), rows()[0] | {"caption": "once more"}])
     assert found(raw, raw / "set.jsonl") == [
-        ("dataset", "error", "TMP/set.jsonl:4", '"clips/0.mp4" is in line 1 already', "Keep one of the rows.")
+        ("dataset", "error", "TMP/set.jsonl:4", '"clips/0.mp4" is already in line 1', "Keep one of the rows.")
     ]
 
 
@@ -63,8 +63,8 @@ def test_two_rows_that_would_write_one_name(raw: Path) -> None:
             "dataset",
             "error",
             "TMP/set.jsonl:4",
-            'the sample of "clips/0.mov" would have the name of that of "clips/0.mp4" in line 1: "clips/0"',
-            "Rename one of the files; endings do not count.",
+            'the samples of "clips/0.mov" and of "clips/0.mp4" in line 1 would have the same name: "clips/0"',
+            "Rename one of the files; extensions are ignored.",
         )
     ]
 
@@ -78,7 +78,7 @@ def test_a_row_that_is_no_row(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:4",
             "is not a JSON object: Expecting value",
-            "Each line is one object with the columns as keys.",
+            "Each line must be one object with the columns as keys.",
         )
     ]
 
@@ -119,7 +119,7 @@ def test_a_caption_that_two_rows_have(raw: Path) -> None:
             "duplicate-caption",
             "warning",
             "TMP/set.jsonl:3",
-            "its caption is that of line 1 too",
+            "its caption is the same as that of line 1",
             "Describe how the clips differ, unless they are alike.",
         )
     ]
@@ -127,8 +127,8 @@ def test_a_caption_that_two_rows_have(raw: Path) -> None:
 
 def test_a_caption_that_the_text_encoder_does_not_take_whole(raw: Path) -> None:
     change_row(raw, 1, caption=" ".join(["word"] * 1025))
-    remedy = "Shorten it, with what matters first."
-    what = "its caption has 1025 words, and the text encoder takes {} tokens: the rest is left out"
+    remedy = "Shorten it, and put what matters first."
+    what = "its caption has 1025 words, but the text encoder only takes {} tokens: the rest is ignored"
     assert found(raw, raw / "set.jsonl") == [("long-caption", "warning", "TMP/set.jsonl:1", what.format(1024), remedy)]
     assert found(raw, raw / "set.jsonl", model="tiny") == [("long-caption", "warning", "TMP/set.jsonl:1", what.format(32), remedy)]
 
@@ -144,7 +144,7 @@ def test_a_file_that_is_no_medium(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
             "this is not a clip, a sound or an image that can be read",
-            "Play it to see whether it is whole, and convert it to MP4, WAV or PNG.",
+            "Play it to see whether it is intact, and convert it to MP4, WAV or PNG.",
         )
     ]
 
@@ -157,7 +157,7 @@ def test_a_file_that_is_cut_short(raw: Path) -> None:
             "unreadable",
             "error",
             "TMP/set.jsonl:3: TMP/clips/2.mp4",
-            "this file is cut short: it ends before its own header says",
+            "this file is cut short: it ends earlier than its header says",
             "Copy or download it again.",
         )
     ]
@@ -218,7 +218,7 @@ def test_frames_that_the_bucket_does_not_take(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:1: TMP/clips/0.mp4",
             "has 20 frames, of which the bucket 64x64x17 uses the first 17",
-            "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
+            "Frame counts are multiples of 8 plus 1: cut the clip where it can end, add a longer bucket, or split it into several clips.",
         )
     ]
 
@@ -260,7 +260,7 @@ def test_a_clip_of_another_frame_rate(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl",
             "its clips have 2 frame rates: 16 per second in 2; 24 in 1: clips/1.mp4",
-            "Each is trained at its own rate. If that is not meant, encode the media again at one.",
+            "Each clip is trained at its own rate. If you do not want that, encode the media again at the same rate.",
         )
     ]
 
@@ -273,8 +273,8 @@ def test_a_clip_of_variable_frame_rate(raw: Path) -> None:
             "variable-rate",
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
-            "its frames last from 0.031 to 0.125 s, but are used as if all lasted equally long",
-            'Set variable_rate = "resample", or encode it again at a constant rate, so that its movements and its sound keep their time.',
+            "its frames last from 0.031 to 0.125 s, but are used as if they were all equally long",
+            'Set variable_rate = "resample", or encode it again at a constant rate, so that its motion and its sound keep their timing.',
         )
     ]
 
@@ -286,7 +286,7 @@ def test_a_clip_most_of_whose_frames_are_long(tmp_path: Path, name: str) -> None
     options = {"skip_audio": True, "resolution_buckets": "64x64x33"}
     (finding,) = [each for each in found(tmp_path, tmp_path / "set.jsonl", **options) if each[0] == "variable-rate"]
     assert finding[3].startswith("its frames last from 0.033 to 0.13")
-    assert finding[3].endswith(" s, but are used as if all lasted equally long")
+    assert finding[3].endswith(" s, but are used as if they were all equally long")
     # At their true times there are other frames to choose a bucket by.
     assert found(tmp_path, tmp_path / "set.jsonl", variable_rate="resample", skip_audio=True, resolution_buckets="64x64x25") == [
         (
@@ -294,7 +294,7 @@ def test_a_clip_most_of_whose_frames_are_long(tmp_path: Path, name: str) -> None
             "warning",
             f"TMP/set.jsonl:1: TMP/{name}",
             "has 30 frames, of which the bucket 64x64x25 uses the first 25",
-            "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
+            "Frame counts are multiples of 8 plus 1: cut the clip where it can end, add a longer bucket, or split it into several clips.",
         )
     ]
 
@@ -309,7 +309,7 @@ def test_a_cut_without_encoding_has_the_frames_that_it_shows(tmp_path: Path) -> 
                 "warning",
                 "TMP/set.jsonl:1: TMP/a.mp4",
                 "has 55 frames, of which the bucket 64x64x49 uses the first 49",
-                "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
+                "Frame counts are multiples of 8 plus 1: cut the clip where it can end, add a longer bucket, or split it into several clips.",
             )
         ]
 
@@ -354,8 +354,8 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
             "variable-rate",
             "warning",
             place,
-            "its frames last from 0.031 to 0.125 s, but are used as if all lasted equally long",
-            'Set variable_rate = "resample", or encode it again at a constant rate, so that its movements and its sound keep their time.',
+            "its frames last from 0.031 to 0.125 s, but are used as if they were all equally long",
+            'Set variable_rate = "resample", or encode it again at a constant rate, so that its motion and its sound keep their timing.',
         ),
     ]
 
@@ -377,7 +377,7 @@ def test_a_silent_sound(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
             "its audio is silent: no sample is above -60 dB of full scale",
-            'Name a sound that can be heard in a column "audio", leave the row out, or set skip_audio.',
+            'Name another sound in a column "audio", leave the row out, or set skip_audio.',
         )
     ]
 
@@ -390,7 +390,7 @@ def test_a_mono_sound(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:3: TMP/clips/2.mp4",
             "its audio has one channel",
-            "It is trained on as equal left and right. Name stereo audio if there is any.",
+            "Training uses it for both left and right. Name stereo audio if you have any.",
         )
     ]
 
@@ -405,7 +405,7 @@ def test_a_clipped_sound(raw: Path) -> None:
             "TMP/set.jsonl:2: TMP/sounds/1.wav",
             # A sine of twice full scale is above it for two thirds of the time.
             "its audio is clipped: 66.9 % of its samples are at full scale",
-            "Take a recording with a lower level; turning a clipped one down does not repair it.",
+            "Use a recording with a lower level; lowering the level of a clipped recording does not repair it.",
         )
     ]
 
@@ -437,7 +437,7 @@ def test_a_sound_that_ends_before_its_pictures(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:1: TMP/sounds/0.wav",
             "its audio ends 0.562 s before the 1.062 s of video that are used, and is padded with silence",
-            "Name a sound as long as the clip, or cut the clip where its sound ends.",
+            "Name a sound that is as long as the clip, or cut the clip where its sound ends.",
         )
     ]
 
@@ -449,7 +449,7 @@ def with_hole(folder: Path, name: str, seconds: float) -> None:
 
 
 HOLES_REMEDY = (
-    "Listen to it there, and leave the clip out or record it again where what is missing matters. All that follows keeps its time."
+    "Listen to it there, and leave the clip out or record it again if the missing part matters. Everything after it keeps its timing."
 )
 
 
@@ -484,7 +484,7 @@ def test_overlaps_are_told_beside_holes(raw: Path) -> None:
     changed(raw / "sound.mkv", raw / "joined.mkv", lambda at: -0.03 * (at > 0.3) + 0.07 * (at > 0.7))
     [what] = [what for check, _, _, what, _ in found(raw, raw / "set.jsonl") if check == "sound-holes"]
     assert what == (
-        "its audio has 1 gap of 0.070 s, filled with silence; and 1 overlap of 0.030 s, of which the later part is left out; the first at 0.320 s"
+        "its audio has 1 gap of 0.070 s, filled with silence; and 1 overlap of 0.030 s, whose later part is left out; the first at 0.320 s"
     )
 
 
@@ -496,8 +496,8 @@ def test_a_sound_that_goes_on_after_its_pictures(raw: Path) -> None:
             "sound-length",
             "warning",
             "TMP/set.jsonl:1: TMP/sounds/0.wav",
-            "lasts 3.000 s, but its clip lasts 1.062 s: what follows is left out",
-            "Cut it to its clip, and see that both start together.",
+            "lasts 3.000 s, but its clip lasts 1.062 s: the rest is left out",
+            "Cut it to the length of its clip, and check that both start together.",
         )
     ]
 
@@ -519,8 +519,8 @@ def test_a_video_mask_of_another_shape(raw: Path) -> None:
             "unusable",
             "error",
             "TMP/set.jsonl:2: TMP/masks/1.png",
-            "has 96 x 64 pixels, but its clip has 64 x 64, which is another shape",
-            "A mask has the width and height of its clip, or the same multiple of both.",
+            "has 96 x 64 pixels, but its clip has 64 x 64, which is a different aspect ratio",
+            "A mask must have the width and height of its clip, or the same multiple of both.",
         )
     ]
 
@@ -534,7 +534,7 @@ def test_a_stored_mask_of_another_size(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/masks/own.safetensors",
             "is a mask of 3 x 3 x 2 values, but its sample has 3 x 2 x 2",
-            "Give it one value per latent cell.",
+            "It must have one value per latent cell.",
         )
     ]
 
@@ -547,7 +547,7 @@ def test_an_audio_mask_of_another_length(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:1: TMP/masks/0.wav",
             "lasts 0.500 s, but its sound 1.062 s",
-            "A mask is as long as its sound, or as what is used of it.",
+            "A mask must be as long as its sound, or as the part of the sound that is used.",
         )
     ]
 
@@ -555,7 +555,7 @@ def test_an_audio_mask_of_another_length(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("level", "what"),
     [
-        (255, "has the value 1 everywhere: all is given, and nothing is left to learn"),
+        (255, "has the value 1 everywhere: everything is given, and nothing is left to learn"),
         (0, "has the value 0 everywhere: nothing is given"),
     ],
 )
@@ -597,8 +597,8 @@ def test_a_reference_of_another_shape(raw: Path) -> None:
             "reference",
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
-            "has 96 x 64 pixels, but its clip has 64 x 64: scaled differently across and down, it is cropped in another place",
-            "Make it from the clip, with the width and height of the clip or the same share of both.",
+            "has 96 x 64 pixels, but its clip has 64 x 64: its aspect ratio is different, so it is cropped in another place",
+            "Make it from the clip, with the width and height of the clip, or the same fraction of both.",
         )
     ]
 
@@ -610,7 +610,7 @@ def test_a_reference_of_another_rate(raw: Path) -> None:
             "reference",
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
-            "has 8 frames per second, but its clip has 16: its frames show other moments",
+            "has 8 frames per second, but its clip has 16: its frames show different moments",
             "Write it again at the rate of its clip.",
         )
     ]

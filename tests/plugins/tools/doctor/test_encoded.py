@@ -27,7 +27,7 @@ from plugins.tools.doctor.healthy import change_row, checkup, found, put_clip, p
 
 EXAMPLES = Path(__file__).parents[4] / "examples/media"
 
-AGAIN = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names the encoded set alone trains on the old one."
+AGAIN = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names only the encoded set trains on the old one."
 
 
 def root_of(folder: Path) -> Path:
@@ -86,7 +86,7 @@ def test_latents_that_are_not_finite(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/latents",
             '1 sample of "latents" holds NaN or infinite values: clips/1',
-            "Look at the media they come from, and run `ltx preprocess` again, which encodes them again.",
+            "Check the media that they come from, and run `ltx preprocess` again, which encodes them again.",
         )
     ]
 
@@ -107,7 +107,7 @@ def test_latents_that_are_not_finite_behind_their_manifest_are_found_where_they_
         "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.",
     )
     assert found(encoded, root) == [("encoded", "error", path, "is damaged: its bytes are not those that were written", redo)]
-    what = "holds NaN or infinite values, and its manifest says that it does not"
+    what = "holds NaN or infinite values, but its manifest says that it does not"
     assert found(encoded, root, deep=True) == [("encoded", "error", path, what, redo)]
 
 
@@ -213,8 +213,8 @@ def test_text_features_of_two_encoders(encoded: Path) -> None:
             "encoded",
             "error",
             "TMP/.precomputed/conditions",
-            'the samples of "conditions" do not have one encoder: tiny-text-1-32x128 in 2, ltx-2.3/abc in clips/1',
-            "Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir.",
+            'the samples of "conditions" do not all have the same encoder: tiny-text-1-32x128 in 2, ltx-2.3/abc in clips/1',
+            "Encode the whole dataset with one model: run `ltx preprocess` with another --output-dir.",
         )
     ]
 
@@ -235,7 +235,7 @@ def test_a_mask_of_another_size_than_its_latents(encoded: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("value", "effect"), [(1.0, "all is given, and nothing is left to learn"), (0.0, "nothing is given")])
+@pytest.mark.parametrize(("value", "effect"), [(1.0, "everything is given, and nothing is left to learn"), (0.0, "nothing is given")])
 def test_a_mask_of_one_value(encoded: Path, value: float, effect: str) -> None:
     put(encoded, "video_masks", "clips/0", {"mask": torch.full((3, 2, 2), value)})
     assert found(encoded, root_of(encoded)) == [
@@ -257,7 +257,7 @@ def test_a_reference_that_is_smaller_across_than_down(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/reference_latents, sample clips/0",
             "a reference of 2 x 1 latent cells is smaller than its target of 2 x 2 by different factors",
-            "Make references as large as their targets, or smaller by a whole factor, the same in height and width.",
+            "Make references as large as their targets, or smaller by the same whole factor in height and width.",
         )
     ]
 
@@ -284,7 +284,7 @@ def test_a_sound_that_is_shorter_than_its_pictures(encoded: Path) -> None:
             "warning",
             "TMP/.precomputed/audio_latents: clips/2",
             "lasts 0.530 s, but its video lasts 1.062 s",
-            "Encode both from one clip, or name a sound that is as long as the clip.",
+            "Encode both from the same clip, or name a sound that is as long as the clip.",
         )
     ]
 
@@ -298,7 +298,7 @@ def test_samples_of_different_frame_rates(encoded: Path) -> None:
             "warning",
             "TMP/.precomputed/latents",
             "its samples have 2 frame rates: 16 per second in 2; 16.5 in 1: clips/1",
-            "Each is trained at its own rate. If that is not meant, encode the media again at one.",
+            "Each clip is trained at its own rate. If you do not want that, encode the media again at the same rate.",
         )
     ]
 
@@ -377,7 +377,7 @@ def test_text_features_that_were_made_for_another_model(encoded: Path) -> None:
             "model",
             "error",
             "TMP/.precomputed/conditions",
-            "these text features were made for LTX-2.3, and the model tiny-untrained is the tiny model",
+            "these text features were made for LTX-2.3, but the model tiny-untrained is the tiny model",
             "Run `ltx preprocess` again with this model, into another folder or in place of these.",
         ),
     ]
@@ -390,8 +390,8 @@ def test_a_clip_that_is_no_longer_than_its_prefix(encoded: Path) -> None:
             "conditions",
             "error",
             "TMP/run.toml:16: training_strategy.video.conditions[0], samples clips/0, clips/1, clips/2",
-            "a prefix of 3 latent frames leaves nothing to generate of 3",
-            "Set temporal_boundary below the length of the shortest sample, or leave short samples out.",
+            "a prefix of 3 latent frames covers all 3 of the sample, and leaves nothing to generate",
+            "Set temporal_boundary to less than the length of the shortest sample, or leave short samples out.",
         )
     ]
 

@@ -78,7 +78,7 @@ def test_loras_of_different_runs_are_averaged_with_a_warning(tmp_path: Path) -> 
     other = {name: torch.randn(tensor.shape, generator=torch.Generator().manual_seed(9)) for name, tensor in tensors(0).items()}
     result = asked(written(tmp_path, tensors(0), other), tmp_path / "mean.safetensors")
     assert result.exit_code == 0
-    assert "differ as LoRAs of different runs do, whose average is of no use" in result.stderr
+    assert "differ as LoRAs of different runs do, whose average is useless" in result.stderr
 
 
 def refusal(files: list[Path], output: Path, *options: str) -> str:
@@ -95,7 +95,7 @@ def test_files_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Pat
     (rank,) = written(tmp_path / "rank", tensors(1, rank=8))
     assert "its tensors are not those of" in refusal([first, rank], output)
     (base,) = written(tmp_path / "base", tensors(1), base_fingerprint="xyz")
-    assert f"its base_fingerprint is xyz, and that of {first} is abc" in refusal([first, base], output)
+    assert f"its base_fingerprint is xyz, but that of {first} is abc" in refusal([first, base], output)
     (dora,) = written(tmp_path / "dora", tensors(1, DORA))
     assert "its tensors are not those of" in refusal([first, dora], output)
     (broken,) = written(tmp_path / "broken", {name: tensor * torch.nan for name, tensor in tensors(1).items()})
@@ -113,5 +113,5 @@ def test_what_is_there_is_not_overwritten_and_one_file_has_no_average(tmp_path: 
     assert "this is a folder" in refusal(files, tmp_path)
     assert "this is one of the LoRAs to average" in refusal(files, files[1], "--overwrite")
     assert asked(files, output).exit_code == 0
-    assert "there is a file already" in refusal(files, output)
+    assert "this file already exists" in refusal(files, output)
     assert asked(files, output, "--overwrite").exit_code == 0

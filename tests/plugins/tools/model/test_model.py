@@ -204,7 +204,7 @@ def test_what_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"TMP/lora.safetensors: is truncated: {size - 1} of {size} bytes are there\n    Download or copy it again.\n"
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty") == (
-        "TMP/empty: this folder holds no model: it has neither a config.json nor a folder of a part\n    Name another.\n"
+        "TMP/empty: this folder holds no model: it has neither a config.json nor a folder of a part\n    Name another folder.\n"
     )
 
 

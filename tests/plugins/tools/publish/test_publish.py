@@ -91,7 +91,7 @@ def test_the_folder_is_written_whole_and_never_over_another(run: Path, tmp_path:
     assert done.stdout.splitlines()[0] == "This would be uploaded to me/made:"
     assert sorted(done.stdout.replace(f"  {tmp_path}/out/", "").splitlines()[1:]) == sorted(contents(tmp_path / "out"))
     again = ltx("publish", run, "--dry-run", tmp_path / "out")
-    assert (again.exit_code, again.stderr) == (2, f"--dry-run: {tmp_path / 'out'} is there already\n    Name a new folder.\n")
+    assert (again.exit_code, again.stderr) == (2, f"--dry-run: {tmp_path / 'out'} already exists\n    Name a new folder.\n")
 
 
 def test_licence_texts_beside_the_base_model_are_passed_on(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_failed_upload_leaves_the_run_as_it_was_and_says_how_to_try_again(
     done = ltx("publish", run)
     assert done.exit_code == 2
     assert "me/made: could not be uploaded: " in done.stderr
-    assert done.stderr.endswith(f"\n    The run is whole in {run}. Try again with: ltx publish {run}\n")
+    assert done.stderr.endswith(f"\n    The run in {run} is complete. Try again with: ltx publish {run}\n")
     assert contents(run) == before
     assert server.files == {}
 
@@ -256,7 +256,7 @@ def test_a_run_that_names_no_repository_needs_one_named(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", hub={"hub_model_id": ""})
     with pytest.raises(ConfigError) as error:
         upload_of(folder)
-    assert str(error.value) == f'{folder}: no repository to upload to is named\n    Name it with --to "name/model".'
+    assert str(error.value) == f'{folder}: there is no repository to upload to\n    Name it with --to "name/model".'
     assert upload_of(folder, "you/other").repository == "you/other"
 
 

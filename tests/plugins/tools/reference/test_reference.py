@@ -196,9 +196,9 @@ def test_a_filter_of_an_installed_package_is_used_as_ours_is(tmp_path: Path, mon
     [
         ("return list(frames)[:-1]", "gives 16 frames for 17"),
         ("return (frame for frame in frames for _ in range(2))", "gives 34 frames for 17"),
-        ("return (frame.float() for frame in frames)", "gives torch.float32 [64, 64, 3], not torch.uint8 [H, W, 3]"),
-        ("return (frame.numpy() for frame in frames)", "gives ndarray, not torch.uint8 [H, W, 3]"),
-        ("return (frame[: 64 - 2 * i] for i, frame in enumerate(frames))", "gives frames of different sizes"),
+        ("return (frame.float() for frame in frames)", "returns torch.float32 [64, 64, 3], not torch.uint8 [H, W, 3]"),
+        ("return (frame.numpy() for frame in frames)", "returns ndarray, not torch.uint8 [H, W, 3]"),
+        ("return (frame[: 64 - 2 * i] for i, frame in enumerate(frames))", "returns frames of different sizes"),
         ("return 1 / 0", "failed: ZeroDivisionError: division by zero"),
         ("return iter(())", "gives 0 frames for 17"),
     ],
@@ -225,7 +225,7 @@ def test_a_bad_clip_loses_only_itself(tmp_path: Path) -> None:
     assert result.stdout == f"2 made, 0 reused, 3 failed in {tmp_path}/edges.jsonl\n"
     assert result.stderr == (
         f'{data}:5: its "video" names no file\n    Name a file, or leave the row out.\n'
-        f"{data}:3: {broken}: this file is cut short: it ends before its own header says\n    Copy or download it again.\n"
+        f"{data}:3: {broken}: this file is cut short: it ends earlier than its header says\n    Copy or download it again.\n"
         f"{data}:4: {tmp_path}/clips/none.mp4: there is no such file\n    Check the path; it is relative to the dataset's own folder.\n"
     )
     assert [row["video"] for row in rows(tmp_path / "edges.jsonl")] == ["clips/0.mp4", "clips/1.mp4"]
@@ -245,27 +245,32 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
     (folder / "other.jsonl").write_text('{"video": "a.mp4"}\n')
     (folder / "empty").mkdir()
     return (
-        ((data, "-o", data), f"{data}: the output would replace the dataset, without the rows whose clips fail\n    Name another file.\n"),
+        (
+            (data, "-o", data),
+            f"{data}: the output would overwrite the dataset, without the rows whose clips fail\n    Name another file.\n",
+        ),
         (
             (data, "-o", folder / "other.jsonl"),
-            f'{folder}/other.jsonl: is there already, and was not written by this command with the filter "canny"\n'
-            "    Name another file.\n",
+            f'{folder}/other.jsonl: already exists, and was not written by this command with the filter "canny"\n    Name another file.\n',
         ),
-        ((data, "-o", folder / "a.txt"), f'{folder}/a.txt: datasets are not written as ".txt" files\n    Write .jsonl, .json or .csv.\n'),
+        (
+            (data, "-o", folder / "a.txt"),
+            f'{folder}/a.txt: a dataset cannot be written as a ".txt" file\n    Write .jsonl, .json or .csv.\n',
+        ),
         (
             (data, "-o", folder / "empty/a.csv"),
-            f"{data}:1: the clip {folder}/clips/0.mp4 is not inside the folder of the output, {folder}/empty\n"
+            f"{data}:1: the clip {folder}/clips/0.mp4 is not inside the output's folder, {folder}/empty\n"
             f"    Write the output to {folder}.\n",
         ),
         (
             (folder / "empty", "-o", folder / "a.csv"),
-            f"{folder}/empty: has no clips, images or sounds in it\n"
+            f"{folder}/empty: contains no clips, images or sounds\n"
             "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json, .parquet).\n",
         ),
         ((data, "-o", folder / "a.csv", "--filter", "cany"), '--filter: there is no reference filter "cany"\n    Did you mean "canny"?\n'),
         (
             (data, "-o", folder / "a.csv", "--video-column", "vide"),
-            f'{data}: has no column "vide" to be the video column\n    Did you mean "video"?\n',
+            f'{data}: has no column "vide" to use as the video column\n    Did you mean "video"?\n',
         ),
     )
 
@@ -284,7 +289,8 @@ def test_two_clips_whose_references_would_have_one_name_are_told(tmp_path: Path)
     result = ltx(tmp_path, "-o", tmp_path / "edges.jsonl")
     assert result.exit_code == 2
     assert (
-        result.stderr == f"{tmp_path}/a.webm: its reference would have the name of that of {tmp_path}/a.mp4\n    Rename one of the clips.\n"
+        result.stderr
+        == f"{tmp_path}/a.webm: its reference would have the same name as that of {tmp_path}/a.mp4\n    Rename one of the clips.\n"
     )
 
 

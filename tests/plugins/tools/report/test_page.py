@@ -103,7 +103,7 @@ def test_its_policy_allows_no_other_script(page: Path) -> None:
 
 def test_an_unfinished_run_has_a_page_too(tmp_path: Path) -> None:
     text = " ".join(read(write_report(made_run(tmp_path / "run", lines=[], status="running"), tmp_path / "other.html")).said)
-    for said in ("not finished", "No step has been trained yet.", "No samples were generated.", "Not known", "Go on"):
+    for said in ("not finished", "No step has been trained yet.", "No samples were generated.", "Not known", "Resume"):
         assert said in text
 
 

@@ -91,8 +91,8 @@ def test_the_tiny_model_is_nowhere_else(tmp_path: Path) -> None:
 def test_a_run_that_stopped_says_how_it_goes_on(tmp_path: Path) -> None:
     found = record(tmp_path, status="stopped")
     (use,) = uses(found)
-    assert (use.program, use.code) == ("Go on", f"ltx run {found.folder / 'run.toml'}")
-    assert use.how == "It has not finished: 200 of 200 steps are done. It resumes from where it was saved."
+    assert (use.program, use.code) == ("Resume", f"ltx run {found.folder / 'run.toml'}")
+    assert use.how == "It has not finished: 200 of 200 steps are done. It resumes from its last checkpoint."
 
 
 def test_a_whole_model_is_used_in_place_of_the_base(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_bad_film_loses_only_itself(tmp_path: Path) -> None:
     )
     assert result.stderr == (
         f"{tmp_path}/b.mp4: this is not a clip, a sound or an image that can be read\n"
-        "    Play it to see whether it is whole, and convert it to MP4, WAV or PNG.\n"
+        "    Play it to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
     )
 
 
@@ -90,7 +90,7 @@ def test_two_films_of_one_name_are_refused(tmp_path: Path) -> None:
     result = ltx(one, other, "-o", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (
         2,
-        f"{other}: its scenes would go where those of {one} do\n    Rename one of the films.\n",
+        f"{other}: its scenes would be written where those of {one} are\n    Rename one of the films.\n",
     )
 
 
