@@ -17,7 +17,17 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from ltxcore.protocols import Condition, LazyCommand, OptimizerType, ReferenceFilter, ScheduleType, SigmaSampler, StrategyType, Tracker
+    from ltxcore.protocols import (
+        Condition,
+        LazyCommand,
+        ObjectiveType,
+        OptimizerType,
+        ReferenceFilter,
+        ScheduleType,
+        SigmaSampler,
+        StrategyType,
+        Tracker,
+    )
     from ltxcore.sources import SourceType
 
 PROJECT = "ltx"
@@ -33,6 +43,11 @@ def ltx_conditions() -> Mapping[str, type[Condition]]:  # type: ignore[empty-bod
 @hookspec
 def ltx_strategies() -> Mapping[str, type[StrategyType]]:  # type: ignore[empty-body]
     """Return training strategies, by the `name` in `[training_strategy]`."""
+
+
+@hookspec
+def ltx_objectives() -> Mapping[str, type[ObjectiveType]]:  # type: ignore[empty-body]
+    """Return objectives, which say what is learned, by the `type` in an entry of `[[objectives]]`."""
 
 
 @hookspec

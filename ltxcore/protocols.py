@@ -1,4 +1,4 @@
-"""The protocols of modalities, conditions, strategies, codecs, reference filters, text encoders, engines and trackers.
+"""The protocols of modalities, conditions, strategies, objectives, codecs, reference filters, text encoders, engines and trackers.
 
 This module defines everything that a plugin can supply and everything that the core passes to it. It can be read
 without the modules that build on it.
@@ -44,12 +44,14 @@ class Role:
         source_key: the key of the training table that names the folder.
         kind: "mask" (one value per target token) or "latents" (a medium of the same modality).
         media_key: the key of a validation sample that names the file; by default the modality's name for latents, and `name` for masks.
+        modality: for a role of an objective, the modality whose tokens it has values for; a condition's role has that of its table.
     """
 
     name: str
     source_key: str
     kind: Literal["mask", "latents"]
     media_key: str | None = None
+    modality: str = ""
 
 
 @attrs.frozen(eq=False)
@@ -500,6 +502,72 @@ class StrategyType(Protocol):
         ...
 
 
+# ---------------------------------------------------------------- objectives
+
+
+@attrs.frozen
+class Pass:
+    """One forward of the model over a micro-batch, as an objective asks for it.
+
+    Attributes:
+        name: the name by which `loss` asks for what was predicted in it.
+        text: the text that the model sees: "own" for the caption of each sample, "empty" for the empty caption, or a prompt that all
+            samples have instead. Prompts are encoded once and kept beside the data.
+        adapters: whether the model has its LoRA; without it the pass is the base's answer, which has no gradient.
+        gradient: whether the loss is differentiated through it. All passes of one objective with a gradient are in memory at once.
+    """
+
+    name: str
+    text: str = "own"
+    adapters: bool = True
+    gradient: bool = True
+
+    @property
+    def prompt(self) -> str | None:
+        """The text in place of captions; None if the model sees the captions."""
+        return None if self.text == "own" else "" if self.text == "empty" else self.text
+
+
+@attrs.frozen(eq=False)
+class Prepared:
+    """What `ObjectiveType.loss` gets besides the predictions; all of it is on the model's device.
+
+    Attributes:
+        inputs: what the model saw, by the name of the pass and by modality.
+        masks: the data of the objective's roles, by role, `[B, T]` float32; roles for which the run file names no folder are missing.
+        own_loss: the loss of the run's strategy: takes the predictions and the inputs of a pass by modality, and returns the loss of
+            every sample, `[B]`, for each generated modality.
+    """
+
+    inputs: Mapping[str, Mapping[str, ModelInput]]
+    masks: Mapping[str, Tensor]
+    own_loss: Callable[[Mapping[str, Tensor], Mapping[str, ModelInput]], Mapping[str, Tensor]]
+
+
+class ObjectiveType(Protocol):
+    """The type that the hook `ltx_objectives` registers: an attrs class whose fields are its keys in an entry of `[[objectives]]`.
+
+    The core runs the passes, on all processes alike; it applies `weight` and `probability`, and goes backward. `roles` may be left
+    out.
+
+    Attributes:
+        passes: the forwards that it needs, at least one of them with a gradient. They depend on its keys at most, never on data.
+        roles: the further data that it needs, each of a modality.
+    """
+
+    @property
+    def passes(self) -> tuple[Pass, ...]: ...
+
+    def loss(self, predicted: Mapping[str, Mapping[str, Tensor]], prepared: Prepared) -> Mapping[str, Tensor]:
+        """Return the loss of every sample, `[B]`, by modality.
+
+        It is a pure function of its arguments, and the loss of a sample depends on that sample alone. The modalities are the
+        same for all samples. Predictions, `[B, T + R, D]` by pass and by modality, are float32 velocities; only those of the T
+        target tokens have a meaning.
+        """
+        ...
+
+
 # ---------------------------------------------------------------- media
 
 
@@ -610,8 +678,10 @@ class Engine(Protocol):
         """Return velocities by modality; `options` are those of the backbone."""
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of one micro-batch; `step` averages them over accumulation and processes."""
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Add the gradients of one micro-batch, or of one of its losses if `last` is false; `step` averages them over
+        accumulation and processes.
+        """
         ...
 
     def step(self) -> float:

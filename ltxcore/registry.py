@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import attrs
 import pluggy
 
-from ltxcore import hookspecs
+from ltxcore import hookspecs, objectives, sources
 from ltxcore.errors import ConfigError, PluginError, listed, suggestion
 from ltxcore.protocols import MODALITIES, LazyCommand, Role
 from ltxcore.redact import redacted
@@ -32,6 +32,7 @@ HOOKS: Mapping[str, str] = MappingProxyType(
     {
         "condition": "ltx_conditions",
         "strategy": "ltx_strategies",
+        "objective": "ltx_objectives",
         "sigma_sampler": "ltx_sigma_samplers",
         "optimizer": "ltx_optimizers",
         "schedule": "ltx_schedules",
@@ -47,6 +48,7 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "condition": ("apply",),
         "strategy": ("build",),
+        "objective": ("loss",),
         "sigma_sampler": ("sample",),
         "optimizer": ("build", "state_bytes"),
         "schedule": ("build",),
@@ -338,12 +340,11 @@ def check(item: Named) -> None:
     what = f'the {_spoken(item.kind)} "{item.name}"'
     if item.kind in METHODS:
         _check_class(item.value, what, METHODS[item.kind])
-    if item.kind == "condition":
-        _check_condition(item.value, what)
-    if item.kind == "optimizer":
-        _check_optimizer(item.value, what)
-    if item.kind == "source":
-        _check_source(item.value, what)
+    checks = {"condition": _check_condition, "optimizer": _check_optimizer, "source": _check_source}
+    if item.kind in checks:
+        checks[item.kind](item.value, what)
+    for fault in objectives.faults_of(item.name, item.value) if item.kind == "objective" else ():
+        _refuse(f"{what} {fault}")
     if item.kind == "reference_filter" and not callable(item.value):
         _refuse(f"{what} is not a function")
     if isinstance(item.value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", item.value.target) and item.value.help):
@@ -398,16 +399,8 @@ def _check_optimizer(cls: Any, what: str) -> None:
 
 
 def _check_source(cls: Any, what: str) -> None:
-    endings = getattr(cls, "endings", ())
-    if not isinstance(endings, tuple) or not all(isinstance(each, str) and re.fullmatch(r"\.[^A-Z/]+", each) for each in endings):
-        _refuse(f'{what} has endings {endings!r}; they are a tuple of endings in lower case, such as (".jsonl",)')
-    if not endings and not callable(getattr(cls, "recognizes", None)):
-        _refuse(f"{what} recognizes no path: it has neither endings nor recognizes()")
-    if not isinstance(getattr(cls, "is_general", False), bool):
-        _refuse(f"{what} has is_general {cls.is_general!r}; it must be True or False")
-    required = [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
-    if required:
-        _refuse(f'{what} has a field "{required[0]}" without a default, which no path alone can give')
+    for fault in sources.faults_of(cls):
+        _refuse(f"{what} {fault}")
 
 
 def zero_stages_of(optimizer: Any) -> frozenset[int]:
@@ -429,7 +422,7 @@ def _check_roles(roles: Any, what: str) -> None:
 
 
 def roles_of(cls: Any) -> tuple[Role, ...]:
-    """Return the roles of a condition class; none if it names none."""
+    """Return the roles of a class of conditions or objectives; none if it names none."""
     return getattr(cls, "roles", ())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,3 +95,17 @@ class SourceType(Protocol):
             DataError: nothing in it can be read.
         """
         ...
+
+
+def faults_of(cls: Any) -> Iterator[str]:
+    """Yield what is wrong with the declarations of a source's class."""
+    endings = getattr(cls, "endings", ())
+    if not isinstance(endings, tuple) or not all(isinstance(each, str) and re.fullmatch(r"\.[^A-Z/]+", each) for each in endings):
+        yield f'has endings {endings!r}; they are a tuple of endings in lower case, such as (".jsonl",)'
+    if not endings and not callable(getattr(cls, "recognizes", None)):
+        yield "recognizes no path: it has neither endings nor recognizes()"
+    if not isinstance(getattr(cls, "is_general", False), bool):
+        yield f"has is_general {cls.is_general!r}; it must be True or False"
+    required = [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
+    if required:
+        yield f'has a field "{required[0]}" without a default, which no path alone can give'

@@ -18,8 +18,8 @@ from ltxcore.registry import HOOKS
 
 TOPICS = [importlib.import_module(f"ltxcore.api.{found.name}") for found in pkgutil.iter_modules(api.__path__)]
 LIST = Path(__file__).with_name("public_names.txt")
-MOST = 132
-"""120, and what a door of its own has brought: two for optimizers, one for schedules, nine for sources."""
+MOST = 135
+"""120, and what a door of its own has brought: two for optimizers, one for schedules, nine for sources, three for objectives."""
 
 
 def test_the_api_offers_what_it_lists_and_nothing_else() -> None:
@@ -62,5 +62,5 @@ def test_the_api_loads_neither_torch_nor_anything_else_that_is_heavy() -> None:
 
 
 def test_a_condition_fits_its_protocol_field_by_field() -> None:
-    assert set(get_type_hints(api.Role)) == {"name", "source_key", "kind", "media_key"}
+    assert set(get_type_hints(api.Role)) == {"name", "source_key", "kind", "media_key", "modality"}
     assert set(inspect.signature(api.Condition.apply).parameters) == {"self", "state", "inputs"}

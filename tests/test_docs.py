@@ -24,10 +24,25 @@ from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import LtxError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.registry import Registry, load
-from ltxcore.testing import check_condition, check_imports_lightly, check_optimizer, check_schedule, check_source, check_strategy
+from ltxcore.testing import (
+    check_condition,
+    check_imports_lightly,
+    check_objective,
+    check_optimizer,
+    check_schedule,
+    check_source,
+    check_strategy,
+)
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*(ROOT / "docs" / "plugins").glob("*.md"), *(ROOT / "docs" / "conditions").glob("*.md"), pages.HOOKS_PAGE])
+PAGES = sorted(
+    [
+        ROOT / "docs" / "how-to" / "objectives.md",
+        *(ROOT / "docs" / "plugins").glob("*.md"),
+        *(ROOT / "docs" / "conditions").glob("*.md"),
+        pages.HOOKS_PAGE,
+    ]
+)
 READMES = [ROOT / "examples" / "ltx-checkerboard" / "README.md"]
 REST = '[model]\nmodel_path = "tiny"\n\n[data]\npreprocessed_data_root = "."\n\n'
 
@@ -105,6 +120,7 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
         ("condition", "bookends"),
         ("condition", "gently"),
         ("condition", "voice"),
+        ("objective", "direction"),
         ("sigma_sampler", "middle"),
         ("optimizer", "nesterov"),
         ("optimizer", "signum"),
@@ -125,6 +141,10 @@ def test_every_condition_in_the_pages_keeps_to_the_protocol(registry: Registry, 
 @pytest.mark.parametrize("start", [0, 1])
 def test_the_strategy_in_the_pages_keeps_to_the_protocol(registry: Registry, start: int) -> None:
     check_strategy(registry.get("strategy", "foley").value, start=start)
+
+
+def test_the_objective_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
+    check_objective(registry.get("objective", "direction").value)
 
 
 def test_the_optimizer_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
@@ -209,7 +229,9 @@ def test_the_masks_that_a_program_writes_are_read(tmp_path: Path, monkeypatch: p
     [
         b
         for b in blocks("toml")
-        if any(each in b.text for each in ("[training_strategy", "[trackers", "[flow_m", "optimizer_type", "scheduler_type"))
+        if any(
+            each in b.text for each in ("[training_strategy", "[trackers", "[flow_m", "optimizer_type", "scheduler_type", "[[objectives")
+        )
     ],
     ids=str,
 )
@@ -286,7 +308,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def test_the_messages_in_the_page_of_the_kit_are_the_kits() -> None:
     tables = [block for block in (ROOT / "docs" / "plugins" / "testing.md").read_text().split("\n\n") if block.startswith("| it must")]
-    sources = "".join(path.read_text() for path in [*(ROOT / "ltxcore" / "testing").glob("*.py"), ROOT / "tests" / "test_testing.py"])
+    sources = "".join(
+        path.read_text() for path in [*(ROOT / "ltxcore" / "testing").glob("*.py"), *(ROOT / "tests").glob("test_testing*.py")]
+    )
     quoted = [
         text.removesuffix("...").strip()
         for table in tables

@@ -44,6 +44,7 @@ my_plugin = "my_package.my_module"
 HOOKED: dict[str, type | None] = {
     "ltx_conditions": protocols.Condition,
     "ltx_strategies": protocols.StrategyType,
+    "ltx_objectives": protocols.ObjectiveType,
     "ltx_sigma_samplers": protocols.SigmaSampler,
     "ltx_optimizers": protocols.OptimizerType,
     "ltx_schedules": protocols.ScheduleType,
@@ -75,6 +76,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
         api.Manifest,
         api.Entry,
     ),
+    "ltx_objectives": (protocols.Pass, protocols.Prepared),
     "ltx_optimizers": (protocols.ParameterGroup,),
     "ltx_sources": (sources.Table, sources.Row),
     "ltx_commands": (api.LazyCommand,),

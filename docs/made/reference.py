@@ -13,7 +13,7 @@ import click
 from ltxcore.cli.describe import key_rows
 from ltxcore.cli.main import main as program
 from ltxcore.config.run_file import RunFile
-from ltxcore.config.tables import Key, keys_of
+from ltxcore.config.tables import Key, keys_of, objective_keys
 from ltxcore.logs import VERBOSITY
 from ltxcore.registry import load
 from pages import DOCS, _table
@@ -24,6 +24,9 @@ MADE = "<!-- made by docs/made/reference.py -->"
 
 
 ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment does the same, and also works in the processes that a launcher starts."
+
+OF_PLUGINS = ("training_strategy", "objectives", "trackers")
+"""The tables whose keys plugins decide; they have sections of their own."""
 
 OF_CONDITIONS = "samples.conditions."
 """What a sample's conditions are read into; their keys are those of each condition, on its own page."""
@@ -39,10 +42,10 @@ def run_file_page() -> str:
         "completes and checks it with what `ltx schema` prints.\n",
     ]
     keys = keys_of(RunFile)
-    plain = [key for key in keys if not _is_table(key) and key.name not in ("training_strategy", "trackers")]
+    plain = [key for key in keys if not _is_table(key) and key.name not in OF_PLUGINS]
     blocks += ["## Keys of the file itself\n", _keys(plain)]
     for key in keys:
-        if _is_table(key):
+        if _is_table(key) and key.name not in OF_PLUGINS:
             blocks += [f"## `[{key.name}]`\n", f"{_about(key)}\n", _keys(keys_of(_table_of(key)))]
             if key.name == "validation":
                 blocks.append("The keys of `samples.conditions` are on [a page for each condition](../conditions/README.md).\n")
@@ -54,6 +57,7 @@ def _strategies() -> Iterator[str]:
     registry = load(disabled=())
     for kind, head in (
         ("strategy", "[training_strategy]"),
+        ("objective", "[[objectives]]"),
         ("sigma_sampler", "[flow_matching.timestep_sampling_params]"),
         ("optimizer", "[optimization.optimizer_params]"),
         ("schedule", "[optimization.scheduler_params]"),
@@ -65,7 +69,7 @@ def _strategies() -> Iterator[str]:
             if named.origin.distribution == "ltx":
                 yield f"### {name}\n"
                 yield f"{(inspect.getdoc(named.value) or '').partition(chr(10) * 2)[0]}\n"
-                yield _keys(keys_of(named.value)) or "It has no keys.\n"
+                yield _keys((objective_keys if kind == "objective" else keys_of)(named.value)) or "It has no keys.\n"
     yield "The keys of conditions are on [a page each](../conditions/README.md).\n"
 
 

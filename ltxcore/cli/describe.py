@@ -14,11 +14,12 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.config.render import value_text
 from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.scalars import wanted
-from ltxcore.config.tables import Key, keys_of, plain, training_keys
+from ltxcore.config.tables import Key, keys_of, objective_keys, plain, training_keys
 from ltxcore.registry import Named
 
 HEADS = {
     "strategy": "[training_strategy]",
+    "objective": "[[objectives]]",
     "sigma_sampler": "[flow_matching.timestep_sampling_params]",
     "optimizer": "[optimization.optimizer_params]",
     "schedule": "[optimization.scheduler_params]",
@@ -48,7 +49,8 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
         return lists + [(f"In a validation sample, on {name}:", sample_keys(named.value, name)) for name in named.modalities]
     if named.kind in HEADS and attrs.has(named.value):
         name = [Key("name", str, help="the strategy")] if named.kind == "strategy" else []
-        return [(f"{HEADS[named.kind].format(name=named.name)}:", [*name, *keys_of(named.value)])]
+        keys = objective_keys(named.value) if named.kind == "objective" else keys_of(named.value)
+        return [(f"{HEADS[named.kind].format(name=named.name)}:", [*name, *keys])]
     return []
 
 

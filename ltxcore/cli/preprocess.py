@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     type=FilePath(),
     help="Folder to write to; by default .precomputed beside a dataset file, or FOLDER.precomputed beside a folder.",
 )
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    help='Also encode this prompt, for a run whose objectives name it on a machine without a text encoder; "" is the empty caption. '
+    "May be repeated.",
+)
 @click.option("--overwrite", is_flag=True, help="Encode everything again, even what is up to date.")
 @click.option("--verify", is_flag=True, help="Compare encoded files with their checksums, and encode damaged ones again.")
 @click.option("--decode", is_flag=True, help="Afterwards decode the encoded samples to OUTPUT/decoded, as `ltx decode` does.")
@@ -37,6 +44,7 @@ def preprocess(
     dataset: Path,
     codecs: Codecs,
     output_dir: Path | None,
+    prompts: tuple[str, ...],
     overwrite: bool,
     verify: bool,
     decode: bool,
@@ -55,6 +63,7 @@ def preprocess(
     """
     from ltxcore.cli.added import command_of
     from ltxcore.encode.preprocess import preprocess as encode
+    from ltxcore.encode.prompts import encode_prompts
     from ltxcore.encode.work import Share
     from ltxcore.registry import load
 
@@ -76,6 +85,8 @@ def preprocess(
         progress=progress and share.rank == 0,
         take_over=take_over,
     )
+    if prompts and share.rank == 0:
+        encode_prompts(summary.root, prompts, codecs.text().fingerprint, codecs.text)
     told = str(summary) if share.rank == 0 else summary.of_share()
     click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
     if look_at is not None:

@@ -16,7 +16,7 @@ import attrs
 from ltxcore.conditions import AskedCondition, ConditionUse
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import MEDIUM_KEYS, medium_keys, needs_modality, sample_keys
-from ltxcore.config.tables import Bounds, Key, keys_of, plain, training_keys
+from ltxcore.config.tables import Bounds, Key, keys_of, objective_keys, plain, training_keys
 from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry
@@ -35,6 +35,7 @@ def json_schema(registry: Registry) -> Schema:
     builder = _Builder(registry)
     special: dict[str, Callable[[], Schema]] = {
         "training_strategy": builder.strategies,
+        "objectives": builder.objectives,
         "trackers": builder.trackers,
         "flow_matching": builder.flow_matching,
         "optimization": builder.optimization,
@@ -121,6 +122,11 @@ class _Builder:
                 for label, named in self.registry.of_kind("strategy").items()
             ]
         }
+
+    def objectives(self) -> Schema:
+        """Return the schema of `[[objectives]]`, where the keys of each entry depend on its type."""
+        named = self.registry.of_kind("objective").items()
+        return {"type": "array", "items": {"oneOf": [self.named("type", label, objective_keys(of.value), of.value) for label, of in named]}}
 
     def trackers(self) -> Schema:
         tables = {

@@ -21,6 +21,8 @@ def render(run: RunFile) -> str:
     tables["training_strategy"] = {"name": run.strategy_name, **tables["training_strategy"]}
     for table, sample in zip(tables["validation"]["samples"], run.validation.samples, strict=True):
         table["conditions"] = [*map(_freeze, sample.frozen), *map(written, sample.conditions)]
+    if not run.objectives:  # so that a run that names none is written as before there were any
+        del tables["objectives"]
     return document(without_secrets(tables))
 
 

@@ -13,10 +13,12 @@ from ltxcore.config.groups import WIDEST, LoraGroup, OptimizationGroup, twice
 from ltxcore.config.kept_weights import CheckpointsTable, EmaTable
 from ltxcore.config.parts import evolved
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.publishing import HubTable, WandbTable
 from ltxcore.config.scalars import is_number
 from ltxcore.config.tables import Finding, filled, key
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.files import is_file, is_folder
+from ltxcore.objectives import ObjectiveUse
 from ltxcore.protocols import AdapterSettings
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
@@ -255,30 +257,6 @@ class FlowMatchingTable:
 
 
 @attrs.frozen(kw_only=True)
-class HubTable:
-    """`[hub]`: publishing the result on the Hugging Face hub."""
-
-    push_to_hub: bool = key(False, help="upload the result at the end")
-    hub_model_id: str | None = key(None, help='repository to upload to: "name/model"')
-
-    def problems(self) -> list[Finding]:
-        if self.push_to_hub and not self.hub_model_id:
-            return [(("hub_model_id",), "push_to_hub needs it", 'Write where to publish: hub_model_id = "name/model".')]
-        return []
-
-
-@attrs.frozen(kw_only=True)
-class WandbTable:
-    """`[wandb]`: Weights & Biases."""
-
-    enabled: bool = key(False, help="send metrics to Weights & Biases")
-    project: str = key("ltx", help="Weights & Biases project")
-    entity: str | None = key(None, help="Weights & Biases user or team")
-    tags: list[str] = key(factory=list, help="labels of the run")
-    log_validation_videos: bool = key(True, help="send validation samples too")
-
-
-@attrs.frozen(kw_only=True)
 class EngineTable:
     """`[engine]`: one process or many."""
 
@@ -308,6 +286,7 @@ class RunFile:
     model: ModelTable = key(help="the model, and which part of it is trained")
     lora: LoraTable = key(factory=LoraTable, help="the LoRA")
     training_strategy: Any = key(help="which modalities, and the conditions on them")
+    objectives: list[ObjectiveUse] = key(factory=list, help="what is learned; by default flow matching, as the strategy computes its loss")
     optimization: OptimizationTable = key(factory=OptimizationTable, help="steps and learning rate")
     ema: EmaTable = key(factory=EmaTable, help="a moving average of the trained weights")
     acceleration: AccelerationTable = key(factory=AccelerationTable, help="precision and memory")

@@ -22,9 +22,10 @@ from ltxcore.config.run_file import FlowMatchingTable, OptimizationTable, RunFil
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.scalars import described
 from ltxcore.config.structurer import Structurer
-from ltxcore.config.tables import keys_of, plain, training_keys
+from ltxcore.config.tables import keys_of, objective_keys, plain, training_keys
 from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.logs import notice
+from ltxcore.objectives import ObjectiveUse, faults_of_passes
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
 
@@ -67,6 +68,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
     reader = RunReader(structurer)
     hook = structurer.converter.register_structure_hook
     hook(ConditionUse, lambda value, _: reader.condition_use(value))
+    hook(ObjectiveUse, lambda value, _: reader.objective_use(value))
     hook(FlowMatchingTable, lambda value, _: reader.flow_matching(value))
     hook(OptimizationTable, lambda value, _: reader.optimization(value))
     hook(PreprocessingTable, lambda value, _: reader.preprocessing(structurer.table(value, PreprocessingTable)))
@@ -160,6 +162,31 @@ class RunReader:
         probability = values.pop("probability", 1.0)
         sources = {role.name: values.pop(role.source_key) for role in roles_of(cls)}
         return ConditionUse(name, self.structurer.made(cls, values), probability, sources)
+
+    def objective_use(self, value: Any) -> ObjectiveUse:
+        name, cls = self.structurer.chosen("objective", value, "type")
+        values = self.structurer.values(value, self.structurer.keys(cls, objective_keys))
+        del values["type"]
+        reading, roles = self.structurer.reading, roles_of(cls)
+        weight, probability = values.pop("weight", 1.0), values.pop("probability", 1.0)
+        with reading.at("weight"):
+            self._check_weights(weight)
+        folders = {role.name: folder for role in roles if (folder := values.pop(role.source_key, None)) is not None}
+        if roles and not folders:
+            keys = " or ".join(role.source_key for role in roles)
+            reading.refuse(f'the objective "{name}" needs data of its own', f"Name the folder with it: {keys}.")
+        made = self.structurer.made(cls, values)
+        for fault in faults_of_passes(made.passes):
+            reading.refuse(f'the objective "{name}" {fault}', "Report this to the plugin's author.")
+        return ObjectiveUse(name, made, weight, probability, folders)
+
+    def _check_weights(self, weight: float | Mapping[str, float]) -> None:
+        reading = self.structurer.reading
+        for modality, number in weight.items() if isinstance(weight, Mapping) else ():
+            if modality not in MODALITIES:
+                reading.note("is not a modality", f"Write {' or '.join(MODALITIES)}.", below=(modality,))
+            elif not number > 0:
+                reading.note(f"must be above 0, not {number:g}", f"To leave {modality} out, set is_generated = false.", below=(modality,))
 
     def _check_modality(self, name: str, cls: Any) -> None:
         """Refuse a condition under `[training_strategy.MODALITY]` that does not work on that modality."""

@@ -1,5 +1,5 @@
 """Declarations of a run file's keys (default, range, unit and purpose); the keys of a table, from its attrs class, and
-of a condition in training; and conversion of objects back to what TOML can hold.
+of a condition in training and of an objective; and conversion of objects back to what TOML can hold.
 
 Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ. The tables themselves are
 in `ltxcore.config.run_file`.
@@ -16,6 +16,7 @@ import attrs
 
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import PluginError
+from ltxcore.objectives import ObjectiveUse
 from ltxcore.registry import roles_of
 
 Finding = tuple[tuple[str | int, ...], str, str]
@@ -202,8 +203,37 @@ def training_keys(cls: Any) -> list[Key]:
     ]
 
 
+def objective_keys(cls: Any) -> list[Key]:
+    """Return the keys of an objective in `[[objectives]]`: type, weight, probability, those of its class, and a source
+    folder for each role, which may be left out.
+    """
+    return [
+        Key("type", str, help="the objective"),
+        Key(
+            "weight",
+            float | dict[str, float],
+            1.0,
+            "the factor of its loss, or one by modality: { video = 1.0, audio = 0.2 }",
+            bounds=Bounds(above=0, at_most=10**6),
+        ),
+        Key(
+            "probability",
+            float,
+            1.0,
+            "in how many of the steps it is learned, from 0 to 1",
+            unit="share of steps",
+            bounds=Bounds(above=0, at_most=1),
+        ),
+        *keys_of(cls),
+        *(Key(role.source_key, str | None, None, f"folder with a mask for the {role.modality} of each sample") for role in roles_of(cls)),
+    ]
+
+
 def plain(value: Any) -> Any:
     """Convert a value to numbers, texts, lists and tables; None is left out of tables."""
+    if isinstance(value, ObjectiveUse):
+        folders = {role.source_key: value.sources[role.name] for role in value.roles}
+        return {"type": value.type, "weight": plain(value.weight), "probability": value.probability, **plain(value.objective), **folders}
     if isinstance(value, ConditionUse):
         folders = {role.source_key: value.sources[role.name] for role in value.roles}
         return {"type": value.type, "probability": value.probability, **plain(value.condition), **folders}

@@ -20,6 +20,7 @@ from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.errors import did_you_mean, known_names, meant
+from ltxcore.objectives import ObjectiveUse
 
 Table = tuple[str, ...]
 """The place of a table, without the numbers of lists: ("validation", "samples")."""
@@ -115,7 +116,8 @@ def _nested(keys: Any, path: Table) -> Iterator[tuple[Table, frozenset[str]]]:
     """Yield the tables below a table, with their keys."""
     for key in keys:
         for kind in (key.kind, *get_args(key.kind)):
-            if isinstance(kind, type) and attrs.has(kind):  # unlike a condition, whose keys are those of its class
+            # Unlike a condition or an objective, whose keys are those of its class.
+            if isinstance(kind, type) and attrs.has(kind) and kind is not ObjectiveUse:
                 inner = _keys(kind)
                 yield (*path, key.name), frozenset(each.name for each in inner)
                 yield from _nested(inner, (*path, key.name))
@@ -192,7 +194,7 @@ SAME: Mapping[str, str] = {word: key for key, words in _KEYS.items() for word in
 _NOTHING = """
 arch bucket_no_upscale cache_latents cache_latents_to_disk caching_batch_size caption_dropout caption_dropout_probability caption_dropout_rate
 clip_skip content_or_style debiased_estimation discrete_flow_shift enable_bucket flip_aug flow_shift frame_extraction
-fused_backward_pass guidance_embeds huber_c immiscible_noise ip_noise_gamma keep_tokens logging_dir logging_steps loss_type loss_weight lr_end masked_loss
+fused_backward_pass guidance_embeds immiscible_noise ip_noise_gamma keep_tokens logging_dir logging_steps lr_end
 max_token_length min_snr_gamma multires_noise network_args network_module noise_offset noise_scheduler num_repeats partition_method pipeline_stages
 prior_loss_weight scale_weight_norms sdpa shuffle_caption shuffle_tokens snr_gamma split_attn steps_per_print target_frames token_dropout
 video_clip_mode v_parameterization walk_seed weight_jitter xformers zero_terminal_snr
@@ -230,6 +232,9 @@ OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("save_every_n_epochs", "checkpoint_every_n_epochs"), _SAVED),
     **dict.fromkeys(("resume", "resume_from_checkpoint"), _RESUMED),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), "One key sets both: optimization.optimizer_params.betas = [0.9, 0.999]."),
+    **dict.fromkeys(("loss_type", "huber_c", "huber_delta"), 'Write [[objectives]] with type = "flow_matching" and error = "huber".'),
+    "loss_weight": 'Write [[objectives]] with type = "flow_matching" and weight = { video = 1.0, audio = 0.2 }.',
+    "masked_loss": 'Write [[objectives]] with type = "weighted_region".',
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }

@@ -102,8 +102,9 @@ class SingleEngine:
             predicted = self.backbone(inputs.get("video"), inputs.get("audio"), **options)
         return {name: velocity.float() for name, velocity in predicted.items()}
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches.
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches; with several
+        losses, those of one of them.
 
         If weights are updated in the backward pass, there is none for a loss that is not finite, so that it updates
         nothing.

@@ -99,14 +99,16 @@ class ZeroEngine:
         with self.divided.linear.in_place():
             return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches on all processes."""
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches on all
+        processes; `last` is false for all of its losses but the last.
+        """
         self.group.progress.moved()
         engine = self.divided.engine
-        engine.set_gradient_accumulation_boundary(self._taken == self.accumulation - 1)
+        engine.set_gradient_accumulation_boundary(last and self._taken == self.accumulation - 1)
         with self.divided.linear.in_place():  # checkpointed blocks are recomputed here
             engine.backward(loss)
-        self._taken += 1
+        self._taken += last
 
     def step(self) -> float:
         """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.

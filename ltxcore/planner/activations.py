@@ -52,6 +52,13 @@ class Activations:
     peak: int
     inputs: int
 
+    def of_several(self, forwards: int) -> Activations:
+        """Return the activations when so many forwards are done before the first backward.
+
+        Source: docs/explanation/arithmetic.md#activations
+        """
+        return Activations(forwards * self.saved, self.peak + (forwards - 1) * self.saved, self.inputs)
+
 
 @attrs.frozen(eq=False)
 class Choice:

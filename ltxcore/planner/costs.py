@@ -14,6 +14,7 @@ from ltxcore.encoded.held_out import split
 from ltxcore.errors import LtxError
 from ltxcore.memory import gib
 from ltxcore.models.base import released
+from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
 from ltxcore.planner.largest_batch import Shapes, encoded_here, shapes_of, stored_bytes
@@ -144,6 +145,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("trained", f"{need.parameters.trained:,} of {need.parameters.loaded:,} parameters loaded"),
             *((f"group {name}", what) for name, what in group_lines(config)),
             ("micro-batch", f"{config.optimization.batch_size} of {found.shapes.described}"),
+            *([("learns", _learned(found))] if config.objectives else []),
             ("trains on", UNSEEN if found.passes is None else said(found.passes)),
         ],
     )
@@ -173,6 +175,11 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("encoded data", data),
         ],
     )
+
+
+def _learned(found: Cost) -> str:
+    """Say what is learned, and what it takes."""
+    return f"{', '.join(labelled(found.found.config.objectives))}: {found.need.passes} per micro-batch"
 
 
 def advice(found: Cost) -> Iterator[str]:
@@ -222,6 +229,8 @@ def machine(found: Cost) -> dict[str, Any]:
             "result": need.exported,
             "data": found.data_bytes,
         },
+        "forwards": need.passes.forwards,
+        "backwards": need.passes.backwards,
         "samples": None if found.passes is None else found.passes.samples,
         "passes": None if found.passes is None else found.passes.passes,
         "samples_in_step": None if found.passes is None else found.passes.in_step,

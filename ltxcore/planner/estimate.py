@@ -15,6 +15,7 @@ from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.models.base import Base
 from ltxcore.models.load_base import DTYPES
 from ltxcore.models.quantized import NAMES
+from ltxcore.objectives import PassCount
 from ltxcore.planner.activations import Activations, Choice, Tracer
 from ltxcore.planner.decoding import decoder_of, decoding, largest
 from ltxcore.planner.engine_states import States, single_states, states_of, zero_states
@@ -54,6 +55,7 @@ class Need:
         decoding: the bytes on the first device while clips are decoded: the decoder's weights, and everything else while it runs.
         makes_room: whether the optimizer's state is in host memory while clips are decoded.
         is_whole: whether the size of the optimizer's state is known; if not, it is left out.
+        passes: the forwards and backwards of a micro-batch.
     """
 
     parameters: Parameters
@@ -68,6 +70,7 @@ class Need:
     decoding: int = 0
     makes_room: bool = False
     is_whole: bool = True
+    passes: PassCount = attrs.field(factory=lambda: PassCount.of([]))
 
     @property
     def backward(self) -> int:
@@ -160,7 +163,8 @@ class Estimator:
         """
         without = self.without_activations(config, processes)
         choice = _choice(config, self.found.modalities, uses_zero(config, processes))
-        return attrs.evolve(without, activations=self._of_activations(config, choice, size), decoding=self.decoding(config, size))
+        activations = self._of_activations(config, choice, size).of_several(without.passes.at_once)
+        return attrs.evolve(without, activations=activations, decoding=self.decoding(config, size))
 
     def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
         """Estimate what decoding the run's clips takes; 0 if it decodes none, or uses the tiny VAE. The arguments are those of `need`."""
@@ -207,6 +211,7 @@ class Estimator:
             engine=engine,
             makes_room=config.acceleration.offload_optimizer_during_validation and not divided,
             is_whole=states_of(parameters, config.optimization.optimizer.state_bytes) is not None,
+            passes=PassCount.of(config.objectives),
         )
 
     def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:

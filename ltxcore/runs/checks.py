@@ -31,6 +31,7 @@ from ltxcore.runs.disk_space import room_for, room_to_encode
 from ltxcore.runs.first_encoding import begun_with
 from ltxcore.runs.foreseen import drawing_problems, foreseen
 from ltxcore.runs.noted import Seen, of_dataset, of_folder, of_stopping, samples_told, trains_on
+from ltxcore.runs.objectives import prompt_problems
 from ltxcore.runs.run_plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 
 
@@ -86,7 +87,7 @@ def check_ahead(found: Outline) -> None:
     Raises:
         LtxError: something is wrong; all faults are named.
     """
-    problems = list(drawing_problems(found))
+    problems = [*drawing_problems(found), *prompt_problems(found)]
     dataset = found.config.data.held_out
     if isinstance(dataset, Path):
         with collecting(problems):
@@ -134,7 +135,7 @@ class _Checker:
             self.notes += (*of_folder(found), *of_stopping(found))
         with collecting(self.problems):
             if self.drafted.knows_model:
-                self.problems.extend(drawing_problems(found))
+                self.problems.extend((*drawing_problems(found), *prompt_problems(found)))
         with collecting(self.problems):
             if self.drafted.knows_model:
                 self.notes += list(room_for(found, self.problems))

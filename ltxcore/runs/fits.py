@@ -65,6 +65,15 @@ def _family(fingerprint: str) -> str:
     return fingerprint.partition("+")[0]
 
 
+def text_encoder_of(found: Outline, manifest: Manifest) -> str:
+    """Return the fingerprint of the text encoder that the run's captions were encoded with; that of the run's model if
+    they do not say.
+    """
+    texts = {role: source for role, source in found.strategy.sources().items() if source.kind == "text"}
+    used = next((entry.encoder for role in texts for entry in manifest.entries[role].values() if entry.encoder), "")
+    return _family(used or next((encoder_of(source, found) for source in texts.values()), ""))
+
+
 def encoder_of(source: Source, found: Outline) -> str:
     """Return the fingerprint of the encoder that this run's model needs for a source; "" if it is not known."""
     model = found.config.model

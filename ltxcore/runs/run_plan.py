@@ -25,11 +25,13 @@ from ltxcore.engines.schedules import try_schedule
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
+from ltxcore.objectives import with_objectives
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
 from ltxcore.runs.engine import check_deepspeed, engine_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
 from ltxcore.runs.group_settings import group_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here
+from ltxcore.runs.objectives import objective_problems
 from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
 from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writable, holds
 from ltxcore.runs.setup import generated_of, has_references, modalities_of, setting_of
@@ -91,8 +93,8 @@ class Outline:
 
     def build(self, setting: Setting) -> Strategy:
         """Build the run's strategy in another setting."""
-        built: Strategy = self.loaded.config.training_strategy.build(setting)
-        return built
+        config = self.loaded.config
+        return with_objectives(config.training_strategy.build(setting), config.objectives)
 
 
 @attrs.frozen(eq=False)
@@ -261,9 +263,11 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
     strategy: Strategy | None = None
     with collecting(problems, loaded.where("model.model_path")):
         setting = setting_of(loaded, info)
-        strategy = config.training_strategy.build(setting)
+        strategy = with_objectives(config.training_strategy.build(setting), config.objectives)
     if strategy is None:
         return None
+    with collecting(problems):
+        problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in objective_problems(config, strategy))
     root = folder.path / ENCODED
     with collecting(problems):
         root = data_root(loaded, strategy) if config.data.is_said else root

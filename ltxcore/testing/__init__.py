@@ -1,4 +1,4 @@
-"""For authors of plugins: test a condition, a strategy, an optimizer, a schedule or a source before anyone else uses it.
+"""For authors of plugins: test a condition, a strategy, an objective, an optimizer, a schedule or a source before anyone else uses it.
 
     from ltxcore.testing import check_condition
 
@@ -14,12 +14,21 @@ import subprocess
 import sys
 
 from ltxcore.testing.check_condition import check_condition
+from ltxcore.testing.check_objective import check_objective
 from ltxcore.testing.check_optimizer import check_optimizer
 from ltxcore.testing.check_schedule import check_schedule
 from ltxcore.testing.check_source import check_source
 from ltxcore.testing.check_strategy import check_strategy
 
-__all__ = ["check_condition", "check_imports_lightly", "check_optimizer", "check_schedule", "check_source", "check_strategy"]
+__all__ = [
+    "check_condition",
+    "check_imports_lightly",
+    "check_objective",
+    "check_optimizer",
+    "check_schedule",
+    "check_source",
+    "check_strategy",
+]
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "peft", "deepspeed", "av")
 

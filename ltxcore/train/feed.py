@@ -24,12 +24,14 @@ class Samples:
         sources: the sources by role.
         manifest: the manifest of the samples.
         limit: the most bytes kept in memory; a sample that no longer fits is read again each time.
+        texts: the text features of the prompts that are kept beside them and that the run needs, `[1, L, E]` each.
     """
 
     root: Path
     sources: Mapping[str, Source]
     manifest: Manifest
     limit: int = KEPT
+    texts: Mapping[str, Text] = attrs.field(factory=dict)
     _kept: dict[tuple[str, frozenset[str]], Batch] = attrs.field(factory=dict, init=False)
     _bytes: int = attrs.field(default=0, init=False)
 

@@ -21,13 +21,15 @@ from ltxcore.devices import with_random_state
 from ltxcore.encoded.batches import MicroBatch, Order, weights
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import CountedDraws, generator
-from ltxcore.flow.loss import total_loss
 from ltxcore.memory import telling
 from ltxcore.modalities.video import VideoModality
+from ltxcore.objectives import DEFAULT, ObjectiveUse, drawn, labelled
 from ltxcore.protocols import Backbone, Batch, Draws, Engine, ModelInput, Strategy
 from ltxcore.runs.passes import LargestDraws, in_words
 from ltxcore.train.feed import Samples, prepared, sent
+from ltxcore.train.learning import Learned, learn
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
+from ltxcore.train.prompts import Prompts
 from ltxcore.workers import in_order
 
 
@@ -40,16 +42,14 @@ class Taken:
         weight: its weight in its step.
         facts: the facts about it, on the CPU.
         inputs: what the model saw.
-        loss: the loss that was trained on, without the weight; it is on the device, and perhaps not computed yet.
-        losses: the loss of every sample, by generated modality; likewise on the device.
+        learned: its losses, on the device.
     """
 
     micro_batch: MicroBatch
     weight: float
     facts: Facts
     inputs: Mapping[str, ModelInput]
-    loss: Tensor
-    losses: Mapping[str, Tensor]
+    learned: Learned
 
 
 @attrs.frozen(eq=False)
@@ -65,6 +65,7 @@ class Loop:
         seed: the seed of all draws.
         accumulation: the number of micro-batches per optimizer step and process.
         workers: the number of threads that read micro-batches ahead.
+        objectives: what is learned; empty for the strategy's own loss alone.
         video_scale: the frames and pixels of a latent cell, for reporting how large clips are.
         last_checkpoint: returns the path of the run's last checkpoint; "" if there is none.
     """
@@ -77,8 +78,12 @@ class Loop:
     seed: int
     accumulation: int
     workers: int
+    objectives: Sequence[ObjectiveUse] = ()
     video_scale: Sequence[int] = VideoModality().scale
     last_checkpoint: Callable[[], str] = lambda: ""
+    _prompts: Prompts = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Prompts(self.samples.texts, self.backbone), takes_self=True)
+    )
 
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Make the optimizer steps `first` + 1 to `total`, and yield the number and the metrics of each.
@@ -91,7 +96,8 @@ class Loop:
         reading = in_order(self._load, self._dealt(first, total), self.workers, ahead=2 * self.workers)
         for step in range(first + 1, total + 1):
             began = time.perf_counter()
-            taken = [self._micro_step(f"training step {step}", *each) for each in islice(reading, self.accumulation)]
+            uses = self._uses(step)
+            taken = [self._micro_step(f"training step {step}", uses, *each) for each in islice(reading, self.accumulation)]
             with telling(f"updating the weights in step {step}", engine.device):
                 tally = self._read(step, taken)
                 rates = engine.learning_rates
@@ -101,8 +107,8 @@ class Loop:
             yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rates, norm, time.perf_counter() - began)
 
     def attempt(self, micro_batch: MicroBatch) -> None:
-        """Compute the gradients of a micro-batch of the largest size, with every condition that has a probability, only
-        to see whether memory suffices.
+        """Compute the gradients of a micro-batch of the largest size, with every condition and objective that has a
+        probability, only to see whether memory suffices.
 
         Nothing of it is kept: it takes no random draws of the run, and the loss is ignored. All processes try the same
         micro-batch, since each of them may get it.
@@ -113,7 +119,7 @@ class Loop:
         draws = LargestDraws(len(micro_batch.names))
         with self.engine.trying():
             batch = self._read_by_all(micro_batch, draws)
-            self._micro_step("trying a step before training, the largest of the run,", micro_batch, 1.0, batch, draws)
+            self._micro_step("trying a step before training, the largest of the run,", self._uses(), micro_batch, 1.0, batch, draws)
 
     def _read_by_all(self, micro_batch: MicroBatch, draws: Draws) -> Batch:
         """Read a micro-batch, or fail on all processes if one cannot read it: a process that went on alone would wait for the others."""
@@ -146,7 +152,20 @@ class Loop:
         micro_batch, weight = dealt
         return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(draws_of(self.seed, micro_batch)))
 
-    def _micro_step(self, doing: str, micro_batch: MicroBatch, weight: float, batch: Batch, draws: Draws | None = None) -> Taken:
+    def _uses(self, step: int | None = None) -> dict[str, ObjectiveUse]:
+        """Return the objectives that are learned in a step, by their names in metrics; all of them if there is no step."""
+        uses = labelled(self.objectives or [DEFAULT])
+        return uses if step is None else drawn(uses, self.seed, step)
+
+    def _micro_step(
+        self,
+        doing: str,
+        uses: Mapping[str, ObjectiveUse],
+        micro_batch: MicroBatch,
+        weight: float,
+        batch: Batch,
+        draws: Draws | None = None,
+    ) -> Taken:
         """Compute the gradients of a micro-batch. Nothing is asked of the device, so that it is still busy while the
         next micro-batch is prepared.
         """
@@ -156,20 +175,21 @@ class Loop:
             made = prepared(self.strategy, self.backbone, batch, draws or draws_of(self.seed, micro_batch), device)
             facts, inputs = Facts.of(made), sent(made, device)
             with dropout(self.seed, micro_batch, device):
-                losses = self.strategy.loss(self.engine.forward(inputs), inputs)
-                loss = total_loss(losses)
-                self.engine.backward(loss * weight)
-        return Taken(micro_batch, weight, facts, inputs, loss.detach(), {name: each.detach() for name, each in losses.items()})
+                learned = learn(self.engine, self.strategy, uses, self._prompts, batch, inputs, weight)
+        return Taken(micro_batch, weight, facts, inputs, learned)
 
     def _read(self, step: int, taken: Sequence[Taken]) -> Tally:
         """Return the losses of a step, once all its work is queued; if a loss is not finite, nothing has been updated yet."""
-        values = read([{"": each.loss, **each.losses} for each in taken])
-        totals = [losses.pop("")[0] for losses in values]
-        self._check_finite(step, taken, [math.isfinite(total) for total in totals])
+        values = read([each.learned.named() for each in taken])
+        self._check_finite(step, taken, [math.isfinite(losses[""][0]) for losses in values])
         tally = Tally()
-        for each, total, losses in zip(taken, totals, values, strict=True):
-            tally.add("loss", total * each.weight)
-            add_losses(tally, losses, each.facts)
+        for each, losses in zip(taken, values, strict=True):
+            tally.add("loss", losses[""][0] * each.weight)
+            add_losses(tally, {name: losses[name] for name in each.learned.own}, each.facts)
+            for name in filter(None, each.learned.weighted):
+                tally.add(f"loss/{name}", losses[name][0] * each.weight)
+            for name in each.learned.each:
+                tally.add(f"loss/{name}", sum(losses[name]), len(losses[name]))
         return tally
 
     def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool]) -> None:

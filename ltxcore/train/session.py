@@ -202,6 +202,7 @@ class Session:
             seed=config.seed,
             accumulation=config.optimization.gradient_accumulation_steps,
             workers=config.data.num_dataloader_workers,
+            objectives=config.objectives,
             video_scale=self.plan.outline.info.video_scale,
             last_checkpoint=lambda: str(saved[-1].path) if (saved := checkpoint.found(self.plan.outline.folder.checkpoints)) else "",
         )

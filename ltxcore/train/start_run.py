@@ -27,6 +27,7 @@ from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import is_of_disk, not_written
 from ltxcore.logs import inform, of_first, warn
 from ltxcore.memory import gib
+from ltxcore.objectives import PassCount, labelled
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import of_manifest
 from ltxcore.runs.about import changed_data
@@ -47,6 +48,7 @@ from ltxcore.train.generations import Generations, Validation
 from ltxcore.train.held_out_generations import HeldOutGenerations
 from ltxcore.train.out_of_memory import ENCODING, LOADING, Advice
 from ltxcore.train.outcome import Outcome
+from ltxcore.train.prompts import load_prompts
 from ltxcore.train.session import Session
 from ltxcore.train.trained_model import TrainedModel, load_model
 from ltxcore.train.validation_loss import HeldOut
@@ -134,11 +136,16 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     if not names:
         inform(f"no clips are held out ({planned.split.why_none}), so there is no validation loss; {HOLD_OUT}")
     advice = _advice(planned, device, processes)
-    generations = _generations(advice, apart, names, _codecs(config, device), processes)
+    codecs = _codecs(config, device)
+    with advice.during("encoding the prompts of objectives", ENCODING):
+        samples.texts = load_prompts(planned, codecs, processes)
+    generations = _generations(advice, apart, names, codecs, processes)
     progress.says("loading the model", is_long=True)
     model = processes.together(lambda: _model(planned, samples, device, advice))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     inform(f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}")
+    if config.objectives:
+        inform(f"learning {', '.join(labelled(config.objectives))}: {PassCount.of(config.objectives)} of the model per micro-batch")
     if model.idle:
         inform(f"LoRA modules that are not trained, because no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}")
     processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)

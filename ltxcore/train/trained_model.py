@@ -27,6 +27,7 @@ from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
+from ltxcore.objectives import prompts_of
 from ltxcore.protocols import Engine, ModelInput
 from ltxcore.runs.engine import weights_dtype
 from ltxcore.runs.fits import newest
@@ -182,7 +183,7 @@ def _needs_connectors(plan: RunPlan) -> bool:
         if source.kind == "text"
         for entry in plan.manifest.entries[role].values()
     ]
-    has_prompts = bool(plan.outline.samples)
+    has_prompts = bool(plan.outline.samples or prompts_of(plan.config.objectives))
     return has_prompts or isinstance(plan.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
 
 

@@ -135,6 +135,14 @@ def test_people_are_told_in_words(small: str) -> None:
     assert result.exit_code == 0
 
 
+def test_what_is_learned_is_told_with_what_it_takes(small: str) -> None:
+    path = Path(small)
+    path.write_text(f"objectives = [{{ type = 'flow_matching' }}, {{ type = 'flow_matching', error = 'l1' }}]\n{path.read_text()}")
+    assert "  learns       flow_matching, flow_matching_2: 2 forwards and 2 backwards per micro-batch\n" in plan(small, "--gpus=1").stdout
+    told = json.loads(plan(small, "--gpus=1", "--json").stdout)
+    assert (told["forwards"], told["backwards"]) == (2, 2)
+
+
 def test_what_it_does_is_told_on_the_error_stream(small: str) -> None:
     assert plan(small, "--gpus=1", "--gpu-memory=8").stderr.splitlines() == [
         "reading the headers of tiny-untrained",

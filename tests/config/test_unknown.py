@@ -87,10 +87,11 @@ def said(typed: str, table: str = "") -> str:
         ("checkpoints", "output_dir", "output_dir is not a key of a table: write it above the first one."),
         ("model", "learning_rat", 'Did you mean "learning_rate", a key of [optimization]?'),
         # what is said in another way, and what there is not
+        ("optimization", "masked_loss", 'Write [[objectives]] with type = "weighted_region".'),
         ("optimization", "epochs", "A run is as long as optimization.steps says, and there is no key for passes over the data."),
         (
             "checkpoints",
-            "masked_loss",
+            "snr_gamma",
             "Other trainers have this key; ltx has nothing like it. Known: best_by, interval, keep_best, keep_last_n, max_shard_size, "
             "no_resume, precision, save_training_state, stop_after.",
         ),

@@ -17,6 +17,7 @@ from ltxcore.cli.main import main
 from ltxcore.cli.preprocess import preprocess
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.config.tables import keys_of
+from ltxcore.encode.prompts import read_prompts
 from ltxcore.encoded.manifest import read_source
 
 
@@ -39,6 +40,13 @@ def test_preprocess_says_how_much_it_made_and_how_much_was_there(tmp_path: Path)
             f"{path}: {found}\n"
         )
         assert result.stderr == ""
+
+
+def test_prompts_are_encoded_beside_the_samples_for_a_machine_without_a_text_encoder(tmp_path: Path) -> None:
+    path = small_set(tmp_path)
+    assert ltx(path, "--prompt", "a dog", "--prompt", "").exit_code == 0
+    fingerprint = read_source(tmp_path / ".precomputed", "conditions").popitem()[1].encoder
+    assert read_prompts(tmp_path / ".precomputed", ["a dog", ""], fingerprint).keys() == {"a dog", ""}
 
 
 def test_every_option_of_the_run_file_is_one_of_the_command() -> None:

@@ -84,6 +84,16 @@ timestep_sampling_params = { sigma = 0.5 }
 file = "steps.txt"
 """
 
+OBJECTIVES = """
+[[objectives]]
+type = "flow_matching"
+
+[[objectives]]
+type = "consistent"
+sharply = 2
+weight = { audio = 0.5 }
+"""
+
 
 @attrs.frozen
 class Environment:
@@ -155,6 +165,7 @@ def test_strangers_plugins_are_listed_with_where_they_come_from(environment: Env
     assert theirs == {
         ("condition", "checkerboard", "ltx-checkerboard", "0.1.0"),
         ("strategy", "late", "ltx-late", "3.2.1"),
+        ("objective", "consistent", "ltx-late", "3.2.1"),
         ("sigma_sampler", "fixed", "ltx-late", "3.2.1"),
         ("optimizer", "patient", "ltx-late", "3.2.1"),
         ("schedule", "halves", "ltx-late", "3.2.1"),
@@ -177,7 +188,8 @@ def test_strangers_plugins_are_described_by_the_program(environment: Environment
 def test_strangers_plugins_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("schema", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("checkerboard", "late", "fixed", "loud", "share", "patient", "wait", "halves", "times", "shelf", "table"):
+    names = "checkerboard late fixed loud share patient wait halves times consistent sharply shelf table"
+    for name in names.split():
         assert f'"{name}"' in done.stdout
 
 
@@ -226,8 +238,8 @@ def test_what_a_strangers_condition_gives_is_shown_by_inspect(environment: Envir
     assert folder.joinpath("seen.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_strategy_a_sampler_and_a_tracker_of_a_stranger_train(environment: Environment, folder: Path) -> None:
-    write(folder, LATE)
+def test_a_strategy_an_objective_a_sampler_and_a_tracker_of_a_stranger_train(environment: Environment, folder: Path) -> None:
+    write(folder, LATE + OBJECTIVES)
     settings = ["--set", "optimization.optimizer_type=patient", "--set", "optimization.optimizer_params.wait=3"]
     schedule = ["--set", "optimization.scheduler_type=halves", "--set", "optimization.warmup_steps=1"]
     done = environment.ltx("run", "run.toml", *settings, *schedule, folder=folder)
@@ -238,6 +250,8 @@ def test_a_strategy_a_sampler_and_a_tracker_of_a_stranger_train(environment: Env
         assert lora.metadata()["late_share"] == "0.25"
     steps = [json.loads(line) for line in folder.joinpath("out", "metrics.jsonl").read_text().splitlines()]
     assert [line["learning_rate"] / 5e-4 for line in steps if "learning_rate" in line] == pytest.approx([0.5, 1.0, 0.5])
+    learned = [line for line in steps if "loss" in line]
+    assert all(line["loss"] == pytest.approx(line["loss/flow_matching"] + line["loss/consistent"]) for line in learned)
     assert "[optimization.optimizer_params]\nwait = 3\n" in folder.joinpath("out", "run.toml").read_text()
 
 

@@ -87,22 +87,27 @@ def measured(found: Outline) -> Measured:
     class Watching:
         """The engine, looked at where a backward begins and where one has ended."""
 
+        begun = False
+
         def __getattr__(self, name: str) -> Any:
             return getattr(engine, name)
 
         def forward(self, *args: Any) -> Any:
-            activations.begin()
+            if not self.begun:  # an objective may have several forwards before its backward
+                activations.begin()
+            self.begun = True
             return engine.forward(*args)
 
-        def backward(self, loss: torch.Tensor) -> None:
+        def backward(self, loss: torch.Tensor, last: bool = True) -> None:
             said.saved = max(said.saved, activations.end(states()))
-            engine.backward(loss)
+            self.begun = False
+            engine.backward(loss, last)
 
         def step(self) -> float:
             said.gradients = max(said.gradients, bytes_of(p.grad for p in model.backbone.parameters() if p.grad is not None))
             return float(engine.step())
 
-    loop = Loop(Watching(), model.backbone, found.strategy, samples, planned.order, config.seed, 1, 0)
+    loop = Loop(Watching(), model.backbone, found.strategy, samples, planned.order, config.seed, 1, 0, config.objectives)
     for _ in loop.steps(2):
         pass
     said.weights = bytes_of([*model.backbone.parameters(), *model.backbone.buffers()])
@@ -150,6 +155,39 @@ def test_the_average_of_the_weights_is_counted_where_it_is_held_and_in_what_is_s
     assert (beside.device - without.device, away.device - without.device) == (held, 0)
     assert (beside.host - without.host, away.host - without.host) == (0, held)
     assert (beside.exported, beside.checkpoint) == (2 * without.exported, without.checkpoint + without.exported + held)
+
+
+TWICE = '''
+"""An objective that learns from two forwards at once."""
+import attrs
+from ltxcore.api import hookimpl
+from ltxcore.api.objectives import Pass
+
+@attrs.frozen
+class Twice:
+    """Predict the same twice."""
+
+    passes = (Pass("one"), Pass("two"), Pass("still", gradient=False))
+
+    def loss(self, predicted, prepared):
+        return {name: ((each + predicted["two"][name]) / 2).square().mean(dim=(1, 2)) for name, each in predicted["one"].items()}
+
+@hookimpl
+def ltx_objectives():
+    return {"twice": Twice}
+'''
+
+
+def test_an_objective_holds_all_of_its_forwards_and_none_of_another_objective(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(TWICE)
+    path = run_file(tmp_path, data, LORA, SOUND)
+    _, alone = predicted(path)
+    path.write_text(f"plugins = ['twice.py']\nobjectives = [{{ type = 'flow_matching' }}, {{ type = 'twice' }}]\n{path.read_text()}")
+    found, need = predicted(path)
+    assert (need.passes.forwards, need.passes.backwards) == (4, 3)
+    assert need.activations.saved == 2 * alone.activations.saved
+    assert need.activations.peak == alone.activations.peak + alone.activations.saved
+    assert measured(found).saved == pytest.approx(need.activations.saved, rel=0.05)
 
 
 @pytest.mark.parametrize("in_backward", [False, True])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from ltxcore.api import MODALITIES
 from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.answers import OF_AVERAGE, OWN
 
@@ -46,6 +47,7 @@ def plots_of(record: Record) -> list[Plot]:
     """Return all plots that have at least one point, in the order of the page."""
     all_of_them = [
         *_losses(record),
+        *_by_objective(record),
         *_held_out(record),
         *_by_sigma(record),
         *_by_condition(record),
@@ -58,6 +60,11 @@ def plots_of(record: Record) -> list[Plot]:
 
 def generated(record: Record) -> list[str]:
     """Return the modalities that have a loss."""
+    return [name for name in _parts(record) if name in MODALITIES]
+
+
+def _parts(record: Record) -> list[str]:
+    """Return the modalities and the objectives that have a loss."""
     names = [name.split("/") for name in record.series if name.startswith("loss/")]
     return list(dict.fromkeys(parts[1] for parts in names if len(parts) == 2))
 
@@ -73,6 +80,12 @@ def _losses(record: Record) -> Iterator[Plot]:
         lines += [_line(record, name, f"loss/{name}") for name in modalities]
     note = "Faint: single steps, which vary with the noise levels drawn. Bold: the mean over neighbouring steps."
     yield Plot("Training loss", note, lines)
+
+
+def _by_objective(record: Record) -> Iterator[Plot]:
+    names = [name for name in _parts(record) if name not in MODALITIES]
+    note = "Each with its weight, in the steps in which it was learned: the training loss is their sum."
+    yield Plot("Training loss by objective", note, [_line(record, name, f"loss/{name}") for name in names])
 
 
 def _held_out(record: Record) -> Iterator[Plot]:

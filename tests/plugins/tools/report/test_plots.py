@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.made_run import HOSTILE, made_run
+from helpers.made_run import HOSTILE, made_run, metrics
 from ltxcore.api.runs import Series, read_run
 from ltxplugins.tools.report.plots import Line, Plot, condition_label, plots_of
 from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number
@@ -36,6 +36,14 @@ def test_a_run_has_a_picture_of_everything_that_it_logs(tmp_path: Path) -> None:
         "Tokens per second": ["tokens per second"],
         "Peak memory": ["peak memory"],
     }
+
+
+def test_what_each_objective_adds_to_the_loss_is_a_picture_of_its_own(tmp_path: Path) -> None:
+    lines = [{**line, "loss/slider": 0.5, "loss/slider/video": 2.0} if "loss" in line else line for line in metrics()]
+    found = {plot.title: [line.label for line in plot.lines] for plot in plots_of(read_run(made_run(tmp_path / "run", lines=lines)))}
+    assert found["Training loss by objective"] == ["slider"]
+    assert [title for title in found if "slider" in title] == [], "it is no modality"
+    assert found["Training loss"] == ["total", "video", "audio"]
 
 
 def test_a_condition_that_is_there_twice_has_a_number() -> None:

@@ -1,4 +1,4 @@
-"""A strategy with a loss of its own, a sigma sampler, an optimizer, a schedule, a source, a tracker and a command, from one distribution."""
+"""A strategy with a loss of its own, an objective, a sigma sampler, an optimizer, a schedule, a source, a tracker and a command, from one package."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import attrs
 
 from ltx_late.shelf import Shelf
 from ltxcore.api import Batch, Draws, Flexible, Manifest, ModalityTable, ModelInput, Setting, Source, Strategy, hookimpl, masked_loss
+from ltxcore.api.objectives import Pass, Prepared
 from ltxcore.api.optimizers import ParameterGroup
 
 if TYPE_CHECKING:
@@ -77,6 +78,26 @@ class LateStrategy:
 
     def metadata(self, data: Manifest) -> dict[str, str]:
         return {**self.inner.metadata(data), "late_share": str(self.share)}
+
+
+@attrs.frozen
+class Consistent:
+    """Predict the same again, whatever dropout does."""
+
+    passes = (Pass("once"), Pass("again", gradient=False))
+
+    sharply: float = attrs.field(default=1.0, validator=attrs.validators.gt(0), metadata={"help": "by what power differences count"})
+
+    def loss(self, predicted: Mapping[str, Mapping[str, Tensor]], prepared: Prepared) -> Mapping[str, Tensor]:
+        return {
+            name: (predicted["once"][name][:, : given.velocity.shape[1]] - predicted["again"][name][:, : given.velocity.shape[1]])
+            .abs()
+            .add(1e-6)
+            .pow(self.sharply)
+            .mean(dim=(1, 2))
+            for name, given in prepared.inputs["once"].items()
+            if given.velocity is not None
+        }
 
 
 @attrs.frozen
@@ -152,6 +173,11 @@ def _command() -> click.Command:
 @hookimpl
 def ltx_strategies() -> dict[str, type]:
     return {"late": Late}
+
+
+@hookimpl
+def ltx_objectives() -> dict[str, type]:
+    return {"consistent": Consistent}
 
 
 @hookimpl
