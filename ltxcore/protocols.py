@@ -756,21 +756,6 @@ class Engine(Protocol):
         ...
 
 
-@attrs.frozen
-class AdapterSettings:
-    """The settings of the adapter of one module.
-
-    Attributes:
-        rank: the rank of its matrices.
-        alpha: scales it by alpha / rank, or by alpha / sqrt(rank) with rsLoRA; None scales it by 1.
-        dropout: the probability with which values of its input are dropped in training.
-    """
-
-    rank: int
-    alpha: float | None
-    dropout: float
-
-
 @attrs.frozen(eq=False)
 class ParameterGroup:
     """Parameters that are trained with the same learning rate and weight decay.

@@ -9,6 +9,7 @@ from typing import Any, Literal, NewType
 
 import attrs
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.config.groups import WIDEST, LoraGroup, OptimizationGroup, twice
 from ltxcore.config.kept_weights import CheckpointsTable, EmaTable
 from ltxcore.config.parts import evolved
@@ -19,7 +20,6 @@ from ltxcore.config.tables import Finding, filled, key
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.files import is_file, is_folder
 from ltxcore.objectives import ObjectiveUse
-from ltxcore.protocols import AdapterSettings
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
 """The values of `model_path` that are not paths: the small model that comes with the package, trained and untrained."""

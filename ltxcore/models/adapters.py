@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import Dropout, Identity, Parameter
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.protocols import AdapterSettings
 
 ADAPTER = "default"
 """The name under which peft keeps the one adapter of a backbone."""

@@ -6,10 +6,10 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.config.groups import Group, LoraGroup, in_blocks, names_of, ranges
 from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
 from ltxcore.models.parameter_names import block_of, stream_of, to_original, within_block
-from ltxcore.protocols import AdapterSettings
 
 SHOWN = 12
 """The number of modules to name that a group could have named."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 from torch.nn import Parameter
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.config.groups import LoraGroup
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import adapter_parameters, adapters, create_adapters
@@ -16,7 +17,6 @@ from ltxcore.models.groups import settings_of
 from ltxcore.models.lora_load import fill_adapters, read_fitting
 from ltxcore.models.lora_save import save_lora
 from ltxcore.models.targets import Auto, resolve_targets
-from ltxcore.protocols import AdapterSettings
 
 __all__ = ["AddedLora", "add_lora", "lora_parameters", "save_lora"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.models.adapters import ADAPTER, adapters, base_weight, create_adapters, has_magnitude, magnitude, pair, row_lengths
 from ltxcore.models.backbone import LTXBackbone
@@ -16,7 +17,6 @@ from ltxcore.models.blueprint import Described
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
 from ltxcore.models.parameter_names import is_needed, to_original
-from ltxcore.protocols import AdapterSettings
 from ltxcore.safetensors_files import read_header
 
 

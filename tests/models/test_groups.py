@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.config.groups import Group, LoraGroup, OptimizationGroup
 from ltxcore.errors import ConfigError
 from ltxcore.models.groups import check_groups, group_of, has, names, settings_of
-from ltxcore.protocols import AdapterSettings
 
 PATHS = [
     f"transformer_blocks.{number}.{module}"

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from helpers.golden_models import BOTH, random_input
+from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import ADAPTER, adapters, create_adapters, pair
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
-from ltxcore.protocols import AdapterSettings
 
 AUDIO = frozenset({"audio"})
 

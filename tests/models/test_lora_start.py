@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers.golden_models import BOTH, random_input
+from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters
 from ltxcore.models.base import base_of
@@ -14,7 +15,6 @@ from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_load import check_start
 from ltxcore.models.targets import resolve_targets
-from ltxcore.protocols import AdapterSettings
 
 MODULE = "transformer_blocks.0.audio_attn1.to_k"
 TARGETS = ["audio_attn1.to_k", "audio_ff.net.2"]
