@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         StrategyType,
         Tracker,
     )
+    from ltxcore.quantizers import QuantizerType
     from ltxcore.sources import SourceType
 
 PROJECT = "ltx"
@@ -63,6 +64,11 @@ def ltx_optimizers() -> Mapping[str, type[OptimizerType]]:  # type: ignore[empty
 @hookspec
 def ltx_schedules() -> Mapping[str, type[ScheduleType]]:  # type: ignore[empty-body]
     """Return learning-rate schedules, by the `scheduler_type` in `[optimization]`."""
+
+
+@hookspec
+def ltx_quantizers() -> Mapping[str, type[QuantizerType]]:  # type: ignore[empty-body]
+    """Return quantizers of frozen weights, by the `quantization` in `[acceleration]`."""
 
 
 @hookspec

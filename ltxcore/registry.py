@@ -15,14 +15,15 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 import pluggy
 
-from ltxcore import hookspecs, objectives, sources
+from ltxcore import declarations, hookspecs
+from ltxcore.declarations import refuse, spoken
 from ltxcore.errors import ConfigError, PluginError, listed, suggestion
-from ltxcore.protocols import MODALITIES, LazyCommand, Role
+from ltxcore.protocols import MODALITIES
 from ltxcore.redact import redacted
 
 GROUP = "ltx"
@@ -37,31 +38,13 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "optimizer": "ltx_optimizers",
         "schedule": "ltx_schedules",
         "source": "ltx_sources",
+        "quantizer": "ltx_quantizers",
         "reference_filter": "ltx_reference_filters",
         "tracker": "ltx_trackers",
         "command": "ltx_commands",
     }
 )
 """The kinds of things that a plugin can add, with the hook for each kind."""
-
-METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "condition": ("apply",),
-        "strategy": ("build",),
-        "objective": ("loss",),
-        "sigma_sampler": ("sample",),
-        "optimizer": ("build", "state_bytes"),
-        "schedule": ("build",),
-        "source": ("read",),
-        "tracker": ("start", "log", "sample", "finish"),
-    }
-)
-"""The kinds that are attrs classes, with the methods that they must have."""
-
-KEYS_OF_THE_CORE = frozenset(
-    {"type", "probability", "modality", "include_in_output", "downscale_factor", "temporal_scale_factor", "image_or_video", *MODALITIES}
-)
-"""The keys that the core adds to the tables of every condition; a condition's own fields must have other names."""
 
 NOT_THE_PLUGIN = ("<frozen", __file__, str(Path(pluggy.__file__).parent), str(Path(importlib.metadata.__file__).parents[1]))
 """The beginnings of the paths of files that only pass on a plugin's mistake: Python's import machinery, pluggy and this module."""
@@ -138,7 +121,7 @@ class Registry:
         found = self.of_kind(kind).get(name)
         if found is not None:
             return found
-        what = f'the {_spoken(kind)} "{name}"'
+        what = f'the {spoken(kind)} "{name}"'
         for broken in self.broken:
             if (kind, name) in broken.claims or name == broken.origin.plugin:
                 raise PluginError(
@@ -154,7 +137,7 @@ class Registry:
         remedy = suggestion(name, self.offered(kind))
         if self.broken:
             remedy += f" Or it comes from a broken plugin: {listed(str(broken.origin) for broken in self.broken)}; see `ltx plugins list`."
-        raise ConfigError(f'there is no {_spoken(kind)} "{name}"', where=where, remedy=remedy)
+        raise ConfigError(f'there is no {spoken(kind)} "{name}"', where=where, remedy=remedy)
 
 
 def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> Registry:
@@ -217,7 +200,7 @@ def _of_distribution(distribution: importlib.metadata.Distribution) -> Iterator[
     except Exception as error:  # noqa: BLE001 - a distribution with a garbled list of entry points must not stop the others
         fault = error
         if GROUP in (distribution.read_text("entry_points.txt") or ""):
-            yield _origin(distribution, "?"), lambda: _refuse(f"its entry points cannot be read: {type(fault).__name__}: {fault}")
+            yield _origin(distribution, "?"), lambda: refuse(f"its entry points cannot be read: {type(fault).__name__}: {fault}")
         return
     if points:
         origin = _origin(distribution, "?")
@@ -251,12 +234,12 @@ def imported(target: str, what: str) -> Any:
 
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
-        _refuse("there is no such file")
+        refuse("there is no such file")
     # Two files with the same name must not share a module: the types of a class are looked up in its module.
     name = f"ltx_local_{path.stem}_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        _refuse("a local plugin is a Python file, ending in .py")
+        refuse("a local plugin is a Python file, ending in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -275,16 +258,16 @@ def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added:
     _check_hooks(manager, plugin)
     twice = manager.get_name(plugin)
     if twice is not None:
-        _refuse(f"its module is already registered by {twice}; a module needs only one entry point")
+        refuse(f"its module is already registered by {twice}; a module needs only one entry point")
     manager.register(plugin, name=str(origin))
     others = [other for other in manager.get_plugins() if other is not plugin]
     for kind, hook in HOOKS.items():
         for mapping in manager.subset_hook_caller(hook, remove_plugins=others)():
             if not isinstance(mapping, Mapping):
-                _refuse(f"{hook} returns {type(mapping).__name__}, not a mapping from names")
+                refuse(f"{hook} returns {type(mapping).__name__}, not a mapping from names")
             for name, value in mapping.items():
                 if not isinstance(name, str) or not name:
-                    _refuse(f"{hook} names something {name!r}; names must be non-empty strings")
+                    refuse(f"{hook} names something {name!r}; names must be non-empty strings")
                 added.append(Named(name, kind, value, origin))
 
 
@@ -298,16 +281,12 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
         offered += 1
         hook = options.get("specname") or name
         if hook not in known:
-            _refuse(f'there is no hook "{hook}". {suggestion(hook, known)}')
+            refuse(f'there is no hook "{hook}". {suggestion(hook, known)}')
         parameters = inspect.signature(getattr(plugin, name)).parameters
         if parameters:
-            _refuse(f"{hook} takes ({', '.join(parameters)}); a hook must not take any parameters")
+            refuse(f"{hook} takes ({', '.join(parameters)}); a hook must not take any parameters")
     if not offered:
-        _refuse("it offers no hook. Mark at least one function with ltxcore.api.hookimpl.")
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise PluginError(reason)
+        refuse("it offers no hook. Mark at least one function with ltxcore.api.hookimpl.")
 
 
 def _reason(error: BaseException) -> str:
@@ -328,7 +307,7 @@ def _reason(error: BaseException) -> str:
 def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
     taken = names[item.kind].get(item.name)
     if taken is not None:
-        _refuse(f'the {_spoken(item.kind)} "{item.name}" of {item.origin} is already registered by {taken.origin}')
+        refuse(f'the {spoken(item.kind)} "{item.name}" of {item.origin} is already registered by {taken.origin}')
 
 
 def check(item: Named) -> None:
@@ -337,99 +316,4 @@ def check(item: Named) -> None:
     Raises:
         PluginError: it breaks its protocol; the error says how.
     """
-    what = f'the {_spoken(item.kind)} "{item.name}"'
-    if item.kind in METHODS:
-        _check_class(item.value, what, METHODS[item.kind])
-    checks = {"condition": _check_condition, "optimizer": _check_optimizer, "source": _check_source}
-    if item.kind in checks:
-        checks[item.kind](item.value, what)
-    for fault in objectives.faults_of(item.name, item.value) if item.kind == "objective" else ():
-        _refuse(f"{what} {fault}")
-    if item.kind == "reference_filter" and not callable(item.value):
-        _refuse(f"{what} is not a function")
-    if isinstance(item.value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", item.value.target) and item.value.help):
-        _refuse(
-            f'{what} has target "{item.value.target}" and help "{item.value.help}"; they must be "package.module:attribute" and a line of text'
-        )
-
-
-def _check_class(cls: Any, what: str, methods: Iterable[str]) -> None:
-    if not inspect.isclass(cls) or not attrs.has(cls):
-        _refuse(f"{what} is not an attrs class")
-    for method in methods:
-        if not callable(getattr(cls, method, None)):
-            _refuse(f"{what} has no method {method}()")
-
-
-def _check_condition(cls: Any, what: str) -> None:
-    parameters = list(inspect.signature(cls.apply).parameters)
-    if len(parameters) != 3:
-        _refuse(f"{what} has apply({', '.join(parameters)}); it must take (self, state, inputs)")
-    modalities = getattr(cls, "modalities", None)
-    if not isinstance(modalities, frozenset) or not modalities or not modalities <= set(MODALITIES):
-        _refuse(f'{what} has modalities {modalities!r}; they must be a frozenset of "video", "audio" or both')
-    if content_of(cls) not in (None, "start", "end", "whole"):
-        _refuse(f'{what} has content {content_of(cls)!r}; it must be "start", "end", "whole" or None')
-    if not isinstance(getattr(cls, "appends", False), bool):
-        _refuse(f"{what} has appends {cls.appends!r}; it must be True or False")
-    _check_roles(roles_of(cls), what)
-    taken = KEYS_OF_THE_CORE.union(*((role.source_key, role.media_key or role.name) for role in roles_of(cls)))
-    clashing = sorted(taken & {field.alias or field.name for field in attrs.fields(cls)})
-    if clashing:
-        _refuse(f'{what} has a field "{clashing[0]}", which is a key that all conditions have, or one of its roles')
-
-
-def _check_optimizer(cls: Any, what: str) -> None:
-    taken = sorted({"lr", "learning_rate", "weight_decay"} & {field.alias or field.name for field in attrs.fields(cls)})
-    if taken:
-        _refuse(f'{what} has a field "{taken[0]}", which [optimization] itself sets for all optimizers')
-    stages, needs, rate = zero_stages_of(cls), getattr(cls, "needs", {}), getattr(cls, "learning_rate", 1.0)
-    if not isinstance(stages, frozenset) or not stages <= {1, 2, 3}:
-        _refuse(f"{what} has zero_stages {stages!r}; they must be a frozenset of 1, 2 and 3")
-    if not isinstance(needs, Mapping) or not all(isinstance(text, str) for pair in needs.items() for text in pair):
-        _refuse(f"{what} has needs {needs!r}; they must be a mapping from the name of a package to the command that installs it")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
-        _refuse(f"{what} has learning_rate {rate!r}; it must be a number above 0")
-    copies = getattr(cls, "copies_in_step", 0)
-    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 0:
-        _refuse(f"{what} has copies_in_step {copies!r}; it must be a whole number of at least 0")
-    for name in ("schedules_itself", "decays_weights", "updates_alone"):
-        if not isinstance(getattr(cls, name, False), bool):
-            _refuse(f"{what} has {name} {getattr(cls, name)!r}; it must be True or False")
-
-
-def _check_source(cls: Any, what: str) -> None:
-    for fault in sources.faults_of(cls):
-        _refuse(f"{what} {fault}")
-
-
-def zero_stages_of(optimizer: Any) -> frozenset[int]:
-    """Return the ZeRO stages under which an optimizer, or its class, declares that it trains as in one process."""
-    return getattr(optimizer, "zero_stages", frozenset())
-
-
-def _check_roles(roles: Any, what: str) -> None:
-    if not isinstance(roles, tuple) or not all(isinstance(role, Role) for role in roles):
-        _refuse(f"{what} has roles {roles!r}; they must be a tuple of ltxcore.api.Role")
-    for index, role in enumerate(roles):
-        if role.kind not in ("mask", "latents"):
-            _refuse(f'{what} has a role "{role.name}" of kind {role.kind!r}; it must be "mask" or "latents"')
-        if role.source_key in KEYS_OF_THE_CORE:
-            _refuse(f'{what} has a role "{role.name}" with the source key "{role.source_key}", which is a key that all conditions have')
-        for other in roles[:index]:
-            if role.name == other.name or role.source_key == other.source_key:
-                _refuse(f'{what} has two roles with the name or source key of "{role.name}"')
-
-
-def roles_of(cls: Any) -> tuple[Role, ...]:
-    """Return the roles of a class of conditions or objectives; none if it names none."""
-    return getattr(cls, "roles", ())
-
-
-def content_of(cls: Any) -> str | None:
-    """Return where a condition class says that its own medium lies on the target; None if it has no medium."""
-    return getattr(cls, "content", None)
-
-
-def _spoken(kind: str) -> str:
-    return kind.replace("_", " ")
+    declarations.check(item.kind, item.name, item.value)

@@ -29,6 +29,7 @@ from ltxcore.testing import (
     check_imports_lightly,
     check_objective,
     check_optimizer,
+    check_quantizer,
     check_schedule,
     check_source,
     check_strategy,
@@ -126,6 +127,7 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
         ("optimizer", "signum"),
         ("schedule", "exponential"),
         ("source", "scenario"),
+        ("quantizer", "int4"),
         ("reference_filter", "grey"),
         ("tracker", "table"),
         ("strategy", "foley"),
@@ -154,6 +156,10 @@ def test_the_optimizer_in_the_pages_keeps_to_the_protocol(registry: Registry) ->
 
 def test_the_schedule_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
     check_schedule(registry.get("schedule", "exponential").value)
+
+
+def test_the_quantizer_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
+    check_quantizer(registry.get("quantizer", "int4").value)
 
 
 def test_the_source_in_the_pages_keeps_to_the_protocol(registry: Registry, tmp_path: Path) -> None:

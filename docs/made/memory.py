@@ -17,6 +17,7 @@ from ltxcore.models.base import Base, released
 from ltxcore.planner.costs import GIB, UNKNOWN
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import shapes_of
+from ltxcore.registry import load
 from ltxcore.runs.run_plan import draft
 from pages import DOCS, _table, between
 
@@ -46,11 +47,14 @@ settings are those under `[acceleration]`. `ltx plan run.toml` computes the same
 """
 
 ALONE: dict[str, dict[str, Any]] = {"model": {"training_mode": "lora"}, "engine": {"name": "single", "stage": None}}
+QUANTIZERS = load().of_kind("quantizer")
+INT8, NF4 = ({"quantization": name, "quantizer": QUANTIZERS[name].value()} for name in ("int8", "nf4"))
+
 SAVINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("offload_blocks = 48", {"offload_blocks": 48}),
-    ('quantization = "int8"', {"quantization": "int8"}),
-    ('quantization = "nf4"', {"quantization": "nf4"}),
-    ('quantization = "int8", offload_blocks = 24', {"quantization": "int8", "offload_blocks": 24}),
+    ('quantization = "int8"', INT8),
+    ('quantization = "nf4"', NF4),
+    ('quantization = "int8", offload_blocks = 24', {**INT8, "offload_blocks": 24}),
 )
 """What one GPU may do without, under `[acceleration]`."""
 
@@ -60,11 +64,11 @@ CARDS = (16, 24, 32, 48, 80)
 SIZES = (Bucket(512, 512, 49), Bucket(768, 448, 89), Bucket(1280, 704, 121))
 GENTLY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("plain bf16", {}),
-    ("`int8`", {"quantization": "int8"}),
-    ("`nf4`", {"quantization": "nf4"}),
-    ("`int8`, 24 blocks", {"quantization": "int8", "offload_blocks": 24}),
-    ("`nf4`, 24 blocks", {"quantization": "nf4", "offload_blocks": 24}),
-    ("`nf4`, 48 blocks", {"quantization": "nf4", "offload_blocks": 48}),
+    ("`int8`", INT8),
+    ("`nf4`", NF4),
+    ("`int8`, 24 blocks", {**INT8, "offload_blocks": 24}),
+    ("`nf4`, 24 blocks", {**NF4, "offload_blocks": 24}),
+    ("`nf4`, 48 blocks", {**NF4, "offload_blocks": 48}),
 )
 """What a LoRA may do without, what costs least first: bits of frozen weights, then blocks that wait in CPU memory."""
 

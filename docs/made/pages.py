@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ltxcore import api, hookspecs, protocols, sources
+from ltxcore import api, hookspecs, protocols, quantizers, sources
 from ltxcore.cli.describe import key_lists, key_rows
 from ltxcore.encode.outdated import CORRECTIONS
 from ltxcore.registry import HOOKS, load
@@ -49,6 +49,7 @@ HOOKED: dict[str, type | None] = {
     "ltx_optimizers": protocols.OptimizerType,
     "ltx_schedules": protocols.ScheduleType,
     "ltx_sources": sources.SourceType,
+    "ltx_quantizers": quantizers.QuantizerType,
     "ltx_reference_filters": protocols.ReferenceFilter,
     "ltx_trackers": protocols.Tracker,
     "ltx_commands": None,

@@ -62,6 +62,7 @@ def _strategies() -> Iterator[str]:
         ("optimizer", "[optimization.optimizer_params]"),
         ("schedule", "[optimization.scheduler_params]"),
         ("source", "[preprocessing.source_params]"),
+        ("quantizer", "[acceleration.quantization_params]"),
         ("tracker", "[trackers.NAME]"),
     ):
         yield f"## `{head}`\n"

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from ltxcore.cli.beginning import Beginning
 from ltxcore.cli.beginning_of_objective import OBJECTIVE
+from ltxcore.cli.beginning_of_quantizer import QUANTIZER
 from ltxcore.cli.beginning_of_source import SOURCE
 
 CONDITION = Beginning(
@@ -233,5 +234,5 @@ def test_half_way_it_is_the_root_of_the_end() -> None:
 )
 
 BEGINNINGS: Mapping[str, Beginning] = MappingProxyType(
-    {"condition": CONDITION, "objective": OBJECTIVE, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "source": SOURCE}
+    {"condition": CONDITION, "objective": OBJECTIVE, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "quantizer": QUANTIZER, "source": SOURCE}
 )

@@ -24,6 +24,7 @@ HEADS = {
     "optimizer": "[optimization.optimizer_params]",
     "schedule": "[optimization.scheduler_params]",
     "source": "[preprocessing.source_params]",
+    "quantizer": "[acceleration.quantization_params]",
     "tracker": "[trackers.{name}]",
 }
 """The place in a run file of the keys of each kind."""

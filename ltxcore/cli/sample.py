@@ -55,7 +55,11 @@ HELP = {
 @click.option(
     "--precision", type=click.Choice(["bf16", "no"]), help='Precision of the model; "no" is float32.  [default: bf16 on a GPU, else no]'
 )
-@click.option("--quantization", type=click.Choice(["int8", "fp8", "nf4"]), help="Quantization of the model's weights: less memory.")
+@click.option(
+    "--quantization",
+    metavar="NAME[,KEY=VALUE,...]",
+    help="Quantization of the model's weights, for less memory: int8, or another that `ltx plugins list --kind quantizer` shows, and its keys.",
+)
 @click.option(
     "--offload-blocks",
     type=click.IntRange(min=0),
@@ -97,15 +101,15 @@ def sample(
     """
     from ltxcore.config.load import located
     from ltxcore.config.prompts import load_samples
+    from ltxcore.config.quantizers import quantizer_of
     from ltxcore.errors import LtxError
-    from ltxcore.models.quantized import quantization_of
     from ltxcore.sample.generate import Drawing
 
     said = {name: value for name, value in options.items() if value is not None}
     loaded = load_samples(what, conditions=conditions, options=said, plugins=plugins)
     studio = _studio(loaded, model, loras, codecs, precision)
-    stored = quantization_of(quantization)
-    studio = attrs.evolve(studio, quantization=stored, offload_blocks=offload_blocks, mark_first_frame=mark_first_frame)
+    quantizer = None if quantization is None else quantizer_of(quantization, loaded.registry)
+    studio = attrs.evolve(studio, quantizer=quantizer, offload_blocks=offload_blocks, mark_first_frame=mark_first_frame)
     try:
         planned = _planned(loaded, studio)
         drawing = Drawing.of(_folder(output), _asked(what), len(planned), lambda: _files(planned, output, overwrite))

@@ -40,6 +40,7 @@ def json_schema(registry: Registry) -> Schema:
         "flow_matching": builder.flow_matching,
         "optimization": builder.optimization,
         "preprocessing": builder.preprocessing,
+        "acceleration": builder.acceleration,
     }
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "ltx run file", **builder.table(keys_of(RunFile), special)}
 
@@ -160,6 +161,16 @@ class _Builder:
                 *_chosen("optimizer_type", "optimizer_params", keys["optimizer_type"].default, params),
                 *_chosen("scheduler_type", "scheduler_params", keys["scheduler_type"].default, chosen),
             ],
+        }
+
+    def acceleration(self) -> Schema:
+        """Return the schema of `[acceleration]`, where the parameters of the quantization depend on its name."""
+        keys = {key.name: key for key in keys_of(_table_of("acceleration"))}
+        quantizers = self.registry.of_kind("quantizer")
+        chosen = [(name, self.table(keys_of(named.value))) for name, named in quantizers.items()]
+        return {
+            **self.table(list(keys.values()), {"quantization": lambda: {"enum": list(quantizers)}}),
+            "allOf": _chosen("quantization", "quantization_params", keys["quantization"].default, chosen),
         }
 
     def preprocessing(self) -> Schema:

@@ -1,5 +1,5 @@
-"""Optimizers of installed packages that are not plugins, named as "package.module:Class": the parameters of the class
-become the keys of a table.
+"""Packages that a run file asks for: those that its plugins need, and optimizers of installed packages that are not
+plugins, named as "package.module:Class": the parameters of the class become the keys of a table.
 """
 
 from __future__ import annotations
@@ -33,6 +33,19 @@ MATRICES: tuple[tuple[int, ...], ...] = ((8, 16), (8, 32), (16, 16), (128, 64), 
 
 NEAR = 0.02
 """The share by which the bytes computed for the last shape may differ from those measured."""
+
+
+def lacking(plugin: object, name: str, other: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong, and what to do about it, for each package that a plugin needs and that is not installed.
+
+    Args:
+        plugin: the object of the plugin's class; None needs nothing.
+        name: the name of the plugin.
+        other: another plugin of its kind, which needs no package.
+    """
+    for package, command in getattr(plugin, "needs", {}).items():
+        if importlib.util.find_spec(package) is None:
+            yield f'"{name}" needs the package {package}, which is not installed', f'Install it with `{command}`, or use "{other}".'
 
 
 def optimizer_of(target: str, folder: Path) -> type:

@@ -204,13 +204,22 @@ def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
     tables, problems = [], []
     for text in conditions:
         try:
-            tables.append(dict(_pair(part) for part in _parts(text)))
+            tables.append(pairs_of(text))
         except ValueError as error:
             remedy = "Write it as --condition type=first_frame,image_or_video=a.png."
             problems.append(Problem(str(error), f"--condition {text}", remedy))
     if problems:
         raise ConfigError.of(problems)
     return tables
+
+
+def pairs_of(text: str) -> dict[str, Any]:
+    """Parse a text of the form `key=value,key=value` into a table.
+
+    Raises:
+        ValueError: it does not have this form.
+    """
+    return dict(_pair(part) for part in _parts(text))
 
 
 def _pair(part: str) -> tuple[str, Any]:

@@ -29,7 +29,6 @@ ModelPath = NewType("ModelPath", str)
 
 
 Precision = Literal["no", "bf16"]
-Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
 
 HALF_PRECISION = {
     "fp16": (
@@ -41,6 +40,12 @@ HALF_PRECISION = {
 
 ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments", 'Use "adamw", which keeps the two separate.')}
 """The value of `optimizer_type` that other trainers take and this key refuses, with the reason and the remedy."""
+
+QUANTO = {
+    name: (f'"{name}" is not available: no package can train on weights stored in so few bits', 'Use "nf4".')
+    for name in ("int4-quanto", "int2-quanto")
+}
+"""The values of `quantization` that other trainers take and this key refuses, with the reason and the remedy."""
 
 DORA = {"dora": ("is not a mode of its own: a DoRA is a LoRA that learns magnitudes separately", 'Write "lora", and lora.use_dora = true.')}
 """The value of `training_mode` that other trainers take and this key refuses, with the reason and the remedy."""
@@ -162,7 +167,10 @@ class AccelerationTable:
     """`[acceleration]`: precision and memory."""
 
     mixed_precision_mode: Precision = key("bf16", help='arithmetic of the model; "no" is float32', refused=HALF_PRECISION)
-    quantization: Quantization | None = key(None, help="quantization of the frozen weights of a LoRA run: less memory")
+    quantization: str | None = key(
+        None, help="a registered quantizer: quantization of the frozen weights of a LoRA run, for less memory", refused=QUANTO
+    )
+    quantization_params: dict[str, Any] | None = key(None, help="its keys")
     offload_blocks: int = key(
         0,
         help="block swap: how many blocks of a LoRA run keep their frozen weights in CPU memory until they compute",
@@ -180,6 +188,7 @@ class AccelerationTable:
     offload_optimizer_during_validation: bool = key(
         False, help="move the optimizer state to CPU memory while samples are generated and the validation loss is measured"
     )
+    quantizer: Any = filled()
 
 
 @attrs.frozen(kw_only=True)

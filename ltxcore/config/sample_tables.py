@@ -15,9 +15,9 @@ from ltxcore.config.parts import parted
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.tables import Bounds, Key, keys_of, plain
 from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample
+from ltxcore.declarations import content_of, roles_of
 from ltxcore.errors import listed
 from ltxcore.protocols import MODALITIES, Role
-from ltxcore.registry import content_of, roles_of
 
 if TYPE_CHECKING:
     from ltxcore.config.structurer import Structurer

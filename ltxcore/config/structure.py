@@ -18,16 +18,17 @@ from ltxcore.config.parts import evolved
 from ltxcore.config.preprocessing import OF_SOURCES, PreprocessingTable
 from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.render import document
-from ltxcore.config.run_file import FlowMatchingTable, OptimizationTable, RunFile
+from ltxcore.config.run_file import AccelerationTable, FlowMatchingTable, OptimizationTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.scalars import described
 from ltxcore.config.structurer import Structurer
 from ltxcore.config.tables import keys_of, objective_keys, plain, training_keys
 from ltxcore.config.validation_samples import ValidationSample, ValidationTable
+from ltxcore.declarations import roles_of
 from ltxcore.logs import notice
 from ltxcore.objectives import ObjectiveUse, faults_of_passes
 from ltxcore.protocols import MODALITIES
-from ltxcore.registry import Registry, roles_of
+from ltxcore.registry import Registry
 
 T = TypeVar("T")
 
@@ -70,6 +71,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
     hook(ConditionUse, lambda value, _: reader.condition_use(value))
     hook(ObjectiveUse, lambda value, _: reader.objective_use(value))
     hook(FlowMatchingTable, lambda value, _: reader.flow_matching(value))
+    hook(AccelerationTable, lambda value, _: reader.acceleration(value))
     hook(OptimizationTable, lambda value, _: reader.optimization(value))
     hook(PreprocessingTable, lambda value, _: reader.preprocessing(structurer.table(value, PreprocessingTable)))
     hook(ValidationTable, lambda value, _: structurer.table(in_new_words(value, structurer.reading), ValidationTable))
@@ -124,6 +126,19 @@ class RunReader:
             self.with_plugin(table, "optimizer", "optimizer_type", "optimizer_params", "optimizer", beside), value, self.structurer.reading
         )
         return self.with_plugin(made, "schedule", "scheduler_type", "scheduler_params", "schedule")
+
+    def acceleration(self, value: Any) -> AccelerationTable:
+        table: AccelerationTable = self.structurer.table(value, AccelerationTable)
+        with suppress(Unreadable):
+            if table.quantization is not None:
+                asked = evolved(table, quantization_params=table.quantization_params or {})
+                table = self.with_plugin(asked, "quantizer", "quantization", "quantization_params", "quantizer")
+                table = evolved(table, quantization_params=table.quantization_params or None)
+            elif table.quantization_params:
+                self.structurer.reading.note(
+                    "has no quantization to go with", "Set quantization, or remove it.", below=("quantization_params",)
+                )
+        return table
 
     def preprocessing(self, table: PreprocessingTable) -> PreprocessingTable:
         """Return the table with the registry, and with the source that it names; the keys that are the source's own become its parameters."""

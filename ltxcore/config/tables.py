@@ -15,9 +15,9 @@ from typing import Any, Literal, get_origin, get_type_hints
 import attrs
 
 from ltxcore.conditions import ConditionUse
+from ltxcore.declarations import roles_of
 from ltxcore.errors import PluginError
 from ltxcore.objectives import ObjectiveUse
-from ltxcore.registry import roles_of
 
 Finding = tuple[tuple[str | int, ...], str, str]
 """An entry of a table's `problems()`: the key path inside the table, what is wrong, and the remedy."""

@@ -94,7 +94,12 @@ class Base:
                 is not supported.
         """
         if self.checkpoint is not None:
-            check_tensors(self.checkpoint, blueprint_of_config(self.transformer, self.info.name).shapes)
+            check_tensors(self.checkpoint, self.shapes)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The names and shapes of the transformer's parameters."""
+        return blueprint_of_config(self.transformer, self.info.name).shapes
 
     @property
     def context_widths(self) -> dict[str, int]:

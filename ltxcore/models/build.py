@@ -16,10 +16,11 @@ from ltxcore.model_config import building
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import Blueprint
 from ltxcore.models.parameter_names import block_of
-from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
+from ltxcore.models.quantized import is_quantizable, quantized
 from ltxcore.models.transformer import TimestepRule, Transformer
 from ltxcore.models.transformer_settings import Config, diffusers_arguments
 from ltxcore.protocols import MODALITIES
+from ltxcore.quantizers import QuantizerType
 
 
 def meta_model(official: Config, where: str) -> Any:
@@ -66,13 +67,13 @@ def fill(
     backbone: LTXBackbone,
     tensor: Callable[[str], Tensor],
     dtype: torch.dtype | None,
-    quantization: Quantization | None = None,
+    quantizer: QuantizerType | None = None,
     offloaded: int = 0,
 ) -> None:
     """Give every parameter the values that `tensor` returns for its name (in diffusers' names), on the device where
     they are, in `dtype`; None keeps the dtype of the values.
 
-    The blocks' matrices are stored as `quantization` says, and those of the first `offloaded` blocks are moved to host
+    The blocks' matrices are stored by `quantizer`, if there is one, and those of the first `offloaded` blocks are moved to host
     memory. This is done for each matrix before the next is read, so that the unquantized weights are never all in
     memory at once.
     """
@@ -88,8 +89,8 @@ def fill(
         if not isinstance(module, nn.Linear):
             continue
         layer: nn.Linear = module
-        if quantization is not None and is_quantizable(f"{path}.weight"):
-            layer = RoundedLinear.of(module, quantization)
+        if quantizer is not None and is_quantizable(f"{path}.weight"):
+            layer = quantized(module, quantizer, path)
             parent, _, child = path.rpartition(".")
             setattr(transformer.get_submodule(parent), child, layer)
         if block_of(path) in range(offloaded):

@@ -19,10 +19,10 @@ from ltxcore.models.build import build, fill
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import connectors_of
 from ltxcore.models.parameter_names import to_original
-from ltxcore.models.quantized import Quantization
 from ltxcore.models.tiny_model import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
 from ltxcore.models.transformer_settings import takes_marker, video_scale_of
+from ltxcore.quantizers import QuantizerType
 from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors
 from ltxcore.strategy import MARKER
 
@@ -57,7 +57,7 @@ def load_backbone(
     gradient_checkpointing: bool = False,
     seed: int = 0,
     rule: TimestepRule = "split",
-    quantization: Quantization | None = None,
+    quantizer: QuantizerType | None = None,
     as_stored: bool = False,
     device: torch.device = CPU,
     offloaded: int = 0,
@@ -72,7 +72,7 @@ def load_backbone(
         gradient_checkpointing: whether the blocks' activations are recomputed in the backward pass instead of being kept.
         seed: the seed of the weights of "tiny-untrained".
         rule: the rule for which noise level modulates the attention between the modalities.
-        quantization: the quantization of the blocks' matrices, each quantized as soon as it is read; None for no quantization.
+        quantizer: stores the blocks' matrices, each as soon as it is read; None for no quantization.
         as_stored: whether the transformer's weights keep the dtype of the file and are its mapped pages, which processes share:
             an engine that divides them converts each part later. 8-bit numbers cannot be computed with and are converted to
             `dtype` anyway.
@@ -90,14 +90,14 @@ def load_backbone(
     if model_path == UNTRAINED:
         backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
         own = None if as_stored else dtype
-        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed).to(device), own, quantization, offloaded)
+        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed).to(device), own, quantizer, offloaded)
     else:
         checkpoint = open_checkpoint(model_path)
         backbone = build(checkpoint.transformer, _describe(checkpoint, model_path), modalities, rule=rule)
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header) as file:
             own = None if as_stored else dtype
-            fill(backbone, lambda name: _read(file, checkpoint, name, device, dtype), own, quantization, offloaded)
+            fill(backbone, lambda name: _read(file, checkpoint, name, device, dtype), own, quantizer, offloaded)
         if with_connectors and checkpoint.has_connectors:
             backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing

@@ -1,72 +1,29 @@
 """Quantization of frozen weights, so that a LoRA run of a large model needs less memory.
 
 Only the matrices of the blocks' attention and feed-forward are quantized, which make up nearly the whole model;
-normalizations, tables, gates, AdaLN and the input and output projections stay as they are. Activations are never
-quantized: a weight is dequantized to the activations' dtype when it is multiplied, and again in the backward pass, so
-that no copy of it is kept.
-
-- int8, fp8: a row of a matrix is stored as integers or 8-bit floating-point numbers, times one factor. torch has both formats; no
-  other package is needed.
-- nf4: each number is one of sixteen values, times a factor for every 64 numbers. Source: QLoRA, arXiv 2305.14314. It uses the
-  functions of bitsandbytes but not its layers, which repack their weights when they are evaluated on a CPU, after which gradients
-  cannot pass through them.
+normalizations, tables, gates, AdaLN and the input and output projections stay as they are. How a matrix is stored is up
+to a quantizer, a plugin of the hook `ltx_quantizers`. Unless it multiplies in low precision by itself, a matrix is
+restored to the activations' dtype when it is multiplied, and again in the backward pass, so that no copy of it is kept.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from ltxcore.errors import ConfigError
+from ltxcore.errors import ConfigError, PluginError
+from ltxcore.quantizers import QuantizerType
 
-Quantization = Literal["int8", "fp8", "fp8uz", "nf4"]
+Restore = Callable[[Tensor, Mapping[str, Tensor], tuple[int, int], torch.dtype], Tensor]
+"""A function that returns a matrix `[out, in]`, in the given dtype, from what is stored of it and its factors."""
 
-NAMES: Mapping[str, Quantization] = {
-    "int8": "int8",
-    "fp8": "fp8",
-    "nf4": "nf4",
-    "int8-quanto": "int8",
-    "fp8-quanto": "fp8",
-    "fp8uz-quanto": "fp8uz",
-}
-"""The quantization that each name in a run file stands for. Names that end in -quanto come from older run files and keep their meaning."""
-
-BLOCK = 64
-"""The number of weights that share a factor in nf4."""
-
-BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 32 / BLOCK}
-"""The bits per weight, including the factors of blocks but not the factor of a row, which is shared by thousands of weights."""
-
-_FORMATS: Mapping[str, tuple[torch.dtype, float]] = {
-    "int8": (torch.int8, 127.0),
-    "fp8": (torch.float8_e4m3fn, torch.finfo(torch.float8_e4m3fn).max),
-    "fp8uz": (torch.float8_e4m3fnuz, torch.finfo(torch.float8_e4m3fnuz).max),
-}
-"""The number format of each quantization with one factor per row, and the value that the largest weight of a row takes in it."""
-
-
-def quantization_of(name: str | None) -> Quantization | None:
-    """Return the quantization that a run file names.
-
-    Raises:
-        ConfigError: there is no such quantization, or a package that it needs is missing.
-    """
-    if name is None:
-        return None
-    if name not in NAMES:
-        raise ConfigError(f'"{name}" is not available: no package can train on weights stored in so few bits', remedy='Use "nf4".')
-    if NAMES[name] == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            '"nf4" needs the package bitsandbytes, which is not installed',
-            remedy='Install it with `pip install "ltx[low-memory]"`, or use "int8".',
-        )
-    return NAMES[name]
+Multiply = Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor | None], Tensor]
+"""A function that returns the product of inputs and a stored matrix with its factors, plus a bias if there is one."""
 
 
 def is_quantizable(name: str) -> bool:
@@ -78,47 +35,80 @@ def is_quantizable(name: str) -> bool:
     return is_attention or parts[2].removeprefix("audio_") == "ff"
 
 
-class RoundedLinear(nn.Linear):
-    """A frozen linear layer whose weight is quantized.
+def quantized(linear: nn.Linear, quantizer: QuantizerType, path: str) -> nn.Linear:
+    """Return the layer that a quantizer makes of a linear layer, which is the module `path` of the transformer.
+
+    Raises:
+        ConfigError: a package that the quantizer needs is missing.
+        PluginError: the quantizer cannot store this layer, or returns something else than a layer that stores it.
+    """
+    what = f"the quantizer {type(quantizer).__name__}"
+    try:
+        layer: object = quantizer.store(linear)
+    except ImportError as error:
+        raise ConfigError(f"{what} needs a package that cannot be imported: {error}", remedy="Install it, or use another.") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise PluginError(f"{what} cannot store {path}: {error}", remedy="Use another, or report this to the plugin's author.") from error
+    if not isinstance(layer, QuantizedLinear):
+        raise PluginError(
+            f"{what} stores a layer as {type(layer).__name__}, which quantized_linear() did not make",
+            remedy="Report this to the plugin's author.",
+        )
+    return layer
+
+
+def quantized_linear(
+    linear: nn.Linear, weight: Tensor, factors: Mapping[str, Tensor], restore: Restore, multiply: Multiply | None = None
+) -> QuantizedLinear:
+    """Return a frozen linear layer that stores the matrix of `linear` as `weight` and `factors`, and keeps its bias.
+
+    Args:
+        linear: the layer whose place it takes.
+        weight: the stored matrix, of any shape and an integer dtype, so that nothing computes with it by mistake: view other
+            formats as integers, as in `weight.view(torch.int8)`. Block swap keeps it in CPU memory while its block waits.
+        factors: the other tensors that are stored, by name. They stay on the device, so they should be small.
+        restore: called as `restore(weight, factors, (out, in), dtype)`; returns the matrix `[out, in]` in `dtype`, computed from
+            its arguments alone.
+        multiply: called as `multiply(inputs, weight, factors, bias)` for a product in low precision, which must pass gradients to
+            the inputs; None to multiply by the restored matrix.
+    """
+    if weight.is_floating_point() or weight.is_complex():
+        raise TypeError(f"a stored matrix has an integer dtype, and this one is {weight.dtype}")
+    layer = QuantizedLinear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+    layer.weight, layer.bias = Parameter(weight, requires_grad=False), linear.bias
+    for name, factor in factors.items():
+        if hasattr(layer, name):
+            raise ValueError(f'a factor cannot be called "{name}", which is an attribute of the layer')
+        layer.register_buffer(name, factor)
+    layer.restore, layer.multiply = restore, multiply
+    return layer
+
+
+class QuantizedLinear(nn.Linear):
+    """A frozen linear layer whose matrix is quantized.
 
     Attributes:
-        weight: the weight as raw bytes, so that nothing computes with it by mistake: `[out, in]`, or for nf4, with two numbers
-            per byte, `[out * in / 2, 1]`.
-        scale: the factors, float32: one per row, `[out, 1]`, or for nf4 one per block, `[out * in / 64]`.
-        kind: the quantization.
+        weight: the matrix as raw bytes, so that nothing computes with it by mistake, in the shape that its quantizer chose.
+        restore: the function that restores the matrix.
+        multiply: the function that multiplies by the stored matrix; None to restore it.
     """
 
-    scale: Tensor
-    kind: Quantization
+    restore: Restore
+    multiply: Multiply | None
 
-    @classmethod
-    def of(cls, linear: nn.Linear, kind: Quantization) -> RoundedLinear:
-        """Quantize a linear layer's weight to the nearest values that can be stored, and keep its bias.
+    @property
+    def factors(self) -> dict[str, Tensor]:
+        """What is stored besides the weight, by name."""
+        return {name: factor for name, factor in self._buffers.items() if factor is not None}
 
-        Raises:
-            ConfigError: the package that the quantization needs is missing.
-        """
-        if kind == "nf4":
-            quantization_of(kind)  # reports what is missing
-        same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
-        stored, scale = _blocks(linear.weight.detach()) if kind == "nf4" else _rows(linear.weight.detach(), kind)
-        same.weight = Parameter(stored, requires_grad=False)
-        same.register_buffer("scale", scale)
-        same.bias, same.kind = linear.bias, kind
-        return same
-
-    @classmethod
-    def hollow(cls, linear: nn.Linear) -> RoundedLinear:
-        """Return an int8 layer without values, on the meta device, in the shape of a linear layer."""
-        same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
-        same.weight = Parameter(torch.empty(linear.weight.shape, dtype=torch.int8, device="meta"), requires_grad=False)
-        same.register_buffer("scale", torch.empty(linear.out_features, 1, device="meta"))
-        same.bias, same.kind = linear.bias, "int8"
-        return same
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The rows and columns of the matrix."""
+        return self.out_features, self.in_features
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the dequantized weight, `[out, in]`, in `dtype`."""
-        return _restored(self.weight, self.scale, (self.out_features, self.in_features), self.kind, dtype)
+        return self.restore(self.weight, self.factors, self.shape, dtype)
 
     @property
     def W_q(self) -> Tensor:
@@ -128,9 +118,23 @@ class RoundedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         device = input.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else input.dtype
-        shape = (self.out_features, self.in_features)
-        product: Tensor = _Product.apply(input, self.weight, self.scale, self.bias, shape, self.kind, dtype)  # type: ignore[no-untyped-call]
+        if self.multiply is not None:
+            return self.multiply(input.to(dtype), self.weight, self.factors, self.bias)
+        names = tuple(self.factors)
+        product: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, self.shape, self.restore, dtype, names, *self.factors.values()
+        )
         return product
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
+        """Move the layer, but never convert what is stored: factors in fewer bits would restore another matrix."""
+        kept = self.factors
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, factor in kept.items():
+            moved: Tensor = self._buffers[name]  # type: ignore[assignment]
+            if moved.dtype != factor.dtype:
+                self._buffers[name] = factor.to(moved.device)
+        return self
 
 
 class _Product(torch.autograd.Function):
@@ -141,52 +145,26 @@ class _Product(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        scale: Tensor,
         bias: Tensor | None,
         shape: tuple[int, int],
-        kind: Quantization,
+        restore: Restore,
         dtype: torch.dtype,
+        names: tuple[str, ...],
+        *factors: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(weight, scale)
-        ctx.shape, ctx.kind, ctx.dtype = shape, kind, x.dtype
-        return F.linear(x.to(dtype), _restored(weight, scale, shape, kind, dtype), None if bias is None else bias.to(dtype))
+        ctx.save_for_backward(weight, *factors)
+        ctx.shape, ctx.restore, ctx.names, ctx.dtype = shape, restore, names, x.dtype
+        whole = restore(weight, dict(zip(names, factors, strict=True)), shape, dtype)
+        return F.linear(x.to(dtype), whole, None if bias is None else bias.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         (gradient,) = gradients
-        weight, scale = ctx.saved_tensors
+        weight, *factors = ctx.saved_tensors
         for_x = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_x = (gradient @ _restored(weight, scale, ctx.shape, ctx.kind, gradient.dtype)).to(ctx.dtype)
-        if ctx.needs_input_grad[3]:
+            whole = ctx.restore(weight, dict(zip(ctx.names, factors, strict=True)), ctx.shape, gradient.dtype)
+            for_x = (gradient @ whole).to(ctx.dtype)
+        if ctx.needs_input_grad[2]:
             for_bias = gradient.flatten(0, -2).sum(dim=0)
-        return for_x, None, None, for_bias, None, None, None
-
-
-def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
-    """Quantize each row to a number format, with one factor per row. Source: docs/explanation/arithmetic.md#rows-in-8-bits"""
-    stored, largest = _FORMATS[kind]
-    whole = weight.float()
-    # For a row of zeros any factor will do.
-    scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / largest
-    values = (whole / scale).clamp(-largest, largest)
-    rounded = values.round() if stored == torch.int8 else values
-    return rounded.to(stored).view(torch.int8), scale
-
-
-def _blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize the blocks of a matrix to nf4, with one factor per block.
-
-    Source: docs/explanation/arithmetic.md#blocks-of-64-in-4-bits
-    """
-    from bitsandbytes.functional import quantize_4bit  # type: ignore[import-not-found, unused-ignore]
-
-    packed, state = quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4", compress_statistics=False)
-    return packed, state.absmax
-
-
-def _restored(weight: Tensor, scale: Tensor, shape: tuple[int, int], kind: Quantization, dtype: torch.dtype) -> Tensor:
-    if kind != "nf4":
-        return (weight.view(_FORMATS[kind][0]).float() * scale).to(dtype)
-    whole: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight, scale, BLOCK, "nf4", shape, dtype)
-    return whole
+        return for_x, None, for_bias, None, None, None, None, *(None for _ in factors)

@@ -13,6 +13,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import attrs
@@ -28,10 +29,11 @@ from ltxcore.flow.loss import total_loss
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base import Base
 from ltxcore.models.lora import add_lora, lora_parameters
-from ltxcore.models.quantized import RoundedLinear, is_quantizable
+from ltxcore.models.quantized import is_quantizable, quantized, quantized_linear
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.planner.live import LiveBytes
 from ltxcore.protocols import ModelInput, Strategy
+from ltxcore.quantizers import QuantizerType
 
 FEW = 3
 """The most blocks of a model that is run to count bytes for any number of them: the first, the last, and one between them."""
@@ -71,7 +73,7 @@ class Choice:
         adapter_dtype: the dtype of the adapters' weights.
         autocast: the dtype of matrix products; None for that of the weights.
         checkpointing: whether blocks are recomputed in the backward pass.
-        is_quantized: whether the matrices of the blocks are quantized.
+        quantizer: stores the matrices of the blocks, as `traced` returns it; None for no quantization.
     """
 
     modalities: frozenset[str]
@@ -80,7 +82,7 @@ class Choice:
     adapter_dtype: torch.dtype
     autocast: torch.dtype | None
     checkpointing: bool
-    is_quantized: bool = False
+    quantizer: QuantizerType | None = None
 
 
 @attrs.frozen(eq=False)
@@ -119,8 +121,8 @@ class Tracer:
         if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
             self._unreached[key] = _unreached(backbone, self.strategy, inputs)
         unreached = self._unreached[key]
-        if choice.is_quantized:
-            _round(backbone)
+        if choice.quantizer is not None:
+            _quantize(backbone, choice.quantizer)
         if choice.lora is None:
             for name, parameter in backbone.named_parameters():
                 parameter.requires_grad_(name not in unreached)
@@ -227,13 +229,43 @@ def _unreached(backbone: LTXBackbone, strategy: Strategy, inputs: Mapping[str, M
     return unreached_parameters(backbone, lambda: _total(strategy, backbone(on_meta.get("video"), on_meta.get("audio")), on_meta))
 
 
-def _round(backbone: LTXBackbone) -> None:
-    """Replace the matrices of the blocks by 8-bit ones. Matrices with fewer bits are dequantized in the same way when they are used."""
+def _quantize(backbone: LTXBackbone, quantizer: QuantizerType) -> None:
     transformer = backbone.transformer
     for path, module in list(transformer.named_modules()):
         if isinstance(module, nn.Linear) and is_quantizable(f"{path}.weight"):
             parent, _, child = path.rpartition(".")
-            setattr(transformer.get_submodule(parent), child, RoundedLinear.hollow(module))
+            setattr(transformer.get_submodule(parent), child, quantized(module, quantizer, path))
+
+
+RESTORING = 8.0
+"""The bytes per weight that restoring a matrix takes at once, if its quantizer does not say otherwise: two copies in float32."""
+
+
+@attrs.frozen
+class Restoring:
+    """A stand-in for all quantizers whose matrices are restored in so many bytes per weight: what a step keeps depends
+    on nothing else, so that it is counted only once.
+    """
+
+    restoring_bytes: float
+    error = 0.0
+
+    def store(self, linear: nn.Linear) -> nn.Linear:
+        return quantized_linear(linear, torch.empty(linear.weight.shape, dtype=torch.int8, device="meta"), {}, self.restored)
+
+    def restored(self, weight: Tensor, factors: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        torch.empty(round(prod(shape) * self.restoring_bytes), dtype=torch.uint8, device=weight.device)  # counted, and gone
+        return torch.empty(shape, dtype=dtype, device=weight.device)
+
+    def weight_bytes(self, shape: tuple[int, ...]) -> int:
+        return prod(shape)
+
+
+def traced(quantizer: QuantizerType | None) -> QuantizerType | None:
+    """Return the quantizer to count the activations of a step with."""
+    if quantizer is None or getattr(quantizer, "low_precision", False):
+        return quantizer
+    return Restoring(getattr(quantizer, "restoring_bytes", RESTORING))
 
 
 def _drop(parameter: Tensor) -> None:

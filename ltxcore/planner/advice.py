@@ -10,7 +10,6 @@ import attrs
 from ltxcore.config.run_file import RunFile
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import LtxError
-from ltxcore.models.quantized import BITS, NAMES
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.runs.engine import engine_problems, uses_zero
 from ltxcore.runs.memory_settings import contradictions
@@ -22,6 +21,9 @@ LEAST_RANK = 8
 
 OFFLOADED_AT_ONCE = 4
 """The number of blocks by which each attempt offloads more than the one before."""
+
+SQUARE = (4096, 4096)
+"""The shape of a matrix of attention, by which quantizers are compared."""
 
 INSTALL = 'which needs `pip install "ltx[low-memory]"`'
 """Added to every such change, since the machine that trains may not be the one that plans."""
@@ -232,10 +234,14 @@ def _precision(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 
 def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
-    now = run.config.acceleration.quantization
+    now, known = run.config.acceleration.quantizer, estimator.found.loaded.registry.of_kind("quantizer")
     for name, needs in (("int8", ""), ("nf4", f", {INSTALL}")):
-        if now is None or BITS[NAMES[name]] < BITS[NAMES[now]]:
-            yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": {"quantization": name}})
+        if name not in known:
+            continue
+        smaller = known[name].value()
+        if now is None or smaller.weight_bytes(SQUARE) < now.weight_bytes(SQUARE):
+            table = {"quantization": name, "quantization_params": {}, "quantizer": smaller}
+            yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": table})
 
 
 def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:

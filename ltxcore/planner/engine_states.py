@@ -12,8 +12,8 @@ import torch
 
 from ltxcore.engines.zero_config import Config
 from ltxcore.models.offload import AT_ONCE
-from ltxcore.models.quantized import Quantization
 from ltxcore.planner.parameters import Parameters
+from ltxcore.quantizers import QuantizerType
 
 MASTER = 4
 """The bytes of a float32 number."""
@@ -76,7 +76,7 @@ def single_states(
     parameters: Parameters,
     *,
     dtype: torch.dtype,
-    quantization: Quantization | None,
+    quantizer: QuantizerType | None,
     state_bytes: Counted,
     trained: torch.dtype = torch.float32,
     in_backward: bool = False,
@@ -89,7 +89,7 @@ def single_states(
     Args:
         parameters: the parameters of the run.
         dtype: the dtype of frozen weights.
-        quantization: the quantization of frozen weights.
+        quantizer: stores the frozen matrices of the blocks; None for no quantization.
         state_bytes: returns the bytes of the optimizer's state.
         trained: the dtype of trained weights and of the optimizer's state.
         in_backward: whether each weight is updated in the backward pass, so that never all gradients exist at once.
@@ -100,8 +100,8 @@ def single_states(
     Source: docs/explanation/arithmetic.md#one-process, #block-swap
     """
     connectors = parameters.connectors * dtype.itemsize
-    frozen = parameters.stored(dtype, quantization)
-    block = parameters.block_matrices(dtype, quantization)
+    frozen = parameters.stored(dtype, quantizer)
+    block = parameters.block_matrices(dtype, quantizer)
     away = min(offloaded, num_layers) * block
     here = min(AT_ONCE, offloaded, num_layers) * block
     weights = parameters.trained * trained.itemsize

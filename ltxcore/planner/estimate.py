@@ -14,9 +14,8 @@ from ltxcore.engines.single import AUTOCAST
 from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.models.base import Base
 from ltxcore.models.load_base import DTYPES
-from ltxcore.models.quantized import NAMES
 from ltxcore.objectives import PassCount
-from ltxcore.planner.activations import Activations, Choice, Tracer
+from ltxcore.planner.activations import Activations, Choice, Tracer, traced
 from ltxcore.planner.decoding import decoder_of, decoding, largest
 from ltxcore.planner.engine_states import States, single_states, states_of, zero_states
 from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket
@@ -218,7 +217,7 @@ class Estimator:
         return single_states(
             parameters,
             dtype=choice.dtype,
-            quantization=None if config.acceleration.quantization is None else NAMES[config.acceleration.quantization],
+            quantizer=config.acceleration.quantizer,
             state_bytes=config.optimization.optimizer.state_bytes,
             trained=torch.bfloat16 if config.acceleration.stochastic_rounding else torch.float32,
             in_backward=config.acceleration.step_in_backward,
@@ -258,7 +257,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
         adapter_dtype=whole if divided else torch.float32,
         autocast=None if divided else mixed,
         checkpointing=config.optimization.enable_gradient_checkpointing,
-        is_quantized=config.acceleration.quantization is not None,
+        quantizer=traced(config.acceleration.quantizer),
     )
 
 
@@ -269,7 +268,7 @@ def _adapters(choice: Choice) -> str:
 def _ways(choice: Choice) -> str:
     """Describe how a step is computed."""
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
-    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed", "quantized" if choice.is_quantized else ""]
+    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed", "quantized" if choice.quantizer else ""]
     return ", ".join(filter(None, ways))
 
 

@@ -14,9 +14,10 @@ import torch
 
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.parameter_names import is_needed
-from ltxcore.models.quantized import BLOCK, Quantization, is_quantizable
+from ltxcore.models.quantized import is_quantizable
 from ltxcore.planner.activations import Choice, Tracer, blocks_run
 from ltxcore.protocols import ModelInput
+from ltxcore.quantizers import QuantizerType
 
 BLOCKS = "transformer_blocks"
 
@@ -69,24 +70,24 @@ class Parameters:
         """The number of elements in the transformer's weights that the run loads, including adapters."""
         return sum(each.numbers * each.times for each in self.weights)
 
-    def stored(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
+    def stored(self, dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
         """The bytes of the frozen weights in one process."""
         frozen = (each for each in self.weights if not each.is_trained)
         modalities = ("video", "audio")
-        return sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantization) for each in frozen)
+        return sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantizer) for each in frozen)
 
-    def block_matrices(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
+    def block_matrices(self, dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
         """The bytes of one block's frozen matrices, which `offload_blocks` keeps in host memory."""
         first = (each for each in self.weights if each.name.startswith(f"{BLOCKS}.0.") and not each.is_trained)
         matrices = [each for each in first if len(each.shape) == 2 and each.name.endswith(".weight")]
-        return sum(weight_bytes({each.name: each.shape}, ("video", "audio"), dtype, quantization) for each in matrices)
+        return sum(weight_bytes({each.name: each.shape}, ("video", "audio"), dtype, quantizer) for each in matrices)
 
 
 def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, inputs: Mapping[str, ModelInput]) -> Parameters:
     """Return the parameters of a run of `choice.modalities` that loads `streams`."""
     base = tracer.base
     blocks = blocks_run(choice.lora, base.num_layers)
-    plain = attrs.evolve(choice, is_quantized=False)
+    plain = attrs.evolve(choice, quantizer=None)
     sketch = tracer.sketched(plain, inputs, list(blocks))
     times = _times(list(blocks.values()))
     weights = []
@@ -118,12 +119,8 @@ def _times(counts: Sequence[int]) -> Times:
     return times
 
 
-_FACTOR = 4
-"""The bytes of a factor, float32."""
-
-
 def weight_bytes(
-    shapes: Mapping[str, tuple[int, ...]], modalities: Collection[str], dtype: torch.dtype, quantization: Quantization | None = None
+    shapes: Mapping[str, tuple[int, ...]], modalities: Collection[str], dtype: torch.dtype, quantizer: QuantizerType | None = None
 ) -> int:
     """Return the bytes that the weights of a run of `modalities` take.
 
@@ -131,17 +128,14 @@ def weight_bytes(
         shapes: the shapes of all parameters of the whole model (`Blueprint.shapes`).
         modalities: "video", "audio" or both.
         dtype: the dtype of the weights.
-        quantization: the quantization of the blocks' matrices; None if they are stored like all other weights.
+        quantizer: stores the blocks' matrices; None if they are stored like all other weights.
 
     Source: docs/explanation/arithmetic.md#bytes-of-weights
     """
-    return sum(_bytes(name, shape, dtype, quantization) for name, shape in shapes.items() if is_needed(name, modalities))
+    return sum(_bytes(name, shape, dtype, quantizer) for name, shape in shapes.items() if is_needed(name, modalities))
 
 
-def _bytes(name: str, shape: tuple[int, ...], dtype: torch.dtype, quantization: Quantization | None) -> int:
-    count = prod(shape)
-    if quantization is None or len(shape) != 2 or not is_quantizable(name):
-        return count * dtype.itemsize
-    if quantization == "nf4":
-        return count // 2 + count // BLOCK * _FACTOR
-    return count + shape[0] * _FACTOR
+def _bytes(name: str, shape: tuple[int, ...], dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
+    if quantizer is None or len(shape) != 2 or not is_quantizable(name):
+        return prod(shape) * dtype.itemsize
+    return quantizer.weight_bytes(shape)

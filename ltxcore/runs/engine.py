@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
+from ltxcore.declarations import zero_stages_of
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import AUTOCAST, single_engine
 from ltxcore.engines.zero_config import Wanted, resolve, stage_of
 from ltxcore.logs import inform
 from ltxcore.protocols import Engine
-from ltxcore.registry import zero_stages_of
 
 if TYPE_CHECKING:
     from ltxcore.config.run_file import RunFile

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 
 from ltxcore.codecs.official.text_memory import check_8_bit
+from ltxcore.config.packages import lacking
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpus, own_device
 from ltxcore.errors import ConfigError
-from ltxcore.models.quantized import NAMES, quantization_of
+from ltxcore.models.base import Base
+from ltxcore.models.quantized import is_quantizable
 
 KEPT = 2**30
 """The bytes of samples to keep in memory, so that a small set is read once rather than once per epoch."""
@@ -33,34 +34,36 @@ def contradictions(config: RunFile) -> Iterator[Refusal]:
 
 def missing_here(config: RunFile) -> Iterator[Refusal]:
     """Find what this machine lacks for the settings: a package, a GPU or a compiler."""
-    if config.acceleration.quantization in NAMES:
-        yield from _refused(config.acceleration.quantization)
+    for what, remedy in lacking(config.acceleration.quantizer, str(config.acceleration.quantization), "int8"):
+        yield "acceleration.quantization", what, remedy
     yield from _text_encoder(config)
     yield from _compile(config)
-    for package, command in getattr(config.optimization.optimizer, "needs", {}).items():
-        if importlib.util.find_spec(package) is None:
-            yield (
-                "optimization.optimizer_type",
-                f'"{config.optimization.optimizer_type}" needs the package {package}, which is not installed',
-                f'Install it with `{command}`, or use "adamw".',
-            )
+    for what, remedy in lacking(config.optimization.optimizer, config.optimization.optimizer_type, "adamw"):
+        yield "optimization.optimizer_type", what, remedy
 
 
 def _quantization(config: RunFile) -> Iterator[Refusal]:
-    key, asked = "acceleration.quantization", config.acceleration.quantization
-    if asked is None:
+    if config.acceleration.quantization is not None and config.model.training_mode == "full":
+        yield (
+            "acceleration.quantization",
+            "is for frozen weights, but full fine-tuning trains all of them",
+            'Remove the key, or set model.training_mode = "lora".',
+        )
+
+
+def unstorable(config: RunFile, base: Base) -> Iterator[Refusal]:
+    """Find a matrix of the model that the quantizer cannot store."""
+    quantizer, name = config.acceleration.quantizer, config.acceleration.quantization
+    if quantizer is None:
         return
-    if config.model.training_mode == "full":
-        yield key, "is for frozen weights, but full fine-tuning trains all of them", 'Remove the key, or set model.training_mode = "lora".'
-    if asked not in NAMES:
-        yield from _refused(asked)
-
-
-def _refused(quantization: str | None) -> Iterator[Refusal]:
-    try:
-        quantization_of(quantization)
-    except ConfigError as error:
-        yield "acceleration.quantization", error.problems[0].what, error.problems[0].remedy
+    for path, shape in base.shapes.items():
+        if len(shape) == 2 and is_quantizable(path):
+            try:
+                quantizer.weight_bytes(shape)
+            except ValueError as error:
+                what = f'the quantizer "{name}" cannot store {path}, {shape[0]} x {shape[1]}: {error}'
+                yield "acceleration.quantization_params", what, f"See `ltx plugins show {name}`, or use another."
+                return
 
 
 def _offload(config: RunFile) -> Iterator[Refusal]:

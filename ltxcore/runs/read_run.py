@@ -19,12 +19,13 @@ from ltxcore.config.load import text_of
 from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.toml import parsed_toml
 from ltxcore.config.validation_samples import FREEZING
+from ltxcore.declarations import content_of, roles_of
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import read_regular
 from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.models.lora_names import said_targets
 from ltxcore.protocols import MODALITIES
-from ltxcore.registry import Registry, content_of, load, roles_of
+from ltxcore.registry import Registry, load
 from ltxcore.runs.run_folder import RunFolder
 from ltxcore.strategy import MARKER
 

@@ -30,7 +30,7 @@ from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
 from ltxcore.runs.engine import check_deepspeed, engine_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
 from ltxcore.runs.group_settings import group_problems
-from ltxcore.runs.memory_settings import contradictions, missing_here
+from ltxcore.runs.memory_settings import contradictions, missing_here, unstorable
 from ltxcore.runs.objectives import objective_problems
 from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
 from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writable, holds
@@ -248,6 +248,7 @@ def draft(
     if base is not None:
         with collecting(problems, loaded.where("model.model_path")):
             base.check_tensors()
+            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in unstorable(config, base))
     built = _built(loaded, folder, base, here, problems)
     if built is not None:
         built = attrs.evolve(built, resumes=resumes, changes=allow_changes, notes=notes)

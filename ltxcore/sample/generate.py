@@ -27,8 +27,8 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora_stack import Strength, load_loras
 from ltxcore.models.offload import place
-from ltxcore.models.quantized import Quantization
 from ltxcore.protocols import Codec, ModelInput
+from ltxcore.quantizers import QuantizerType
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.marker import Marking, marking_of
@@ -49,7 +49,7 @@ class Studio:
         model: the paths of the model, its codecs and its text encoder, and the device.
         loras: the LoRAs on it, with their strengths.
         precision: the precision of its weights and arithmetic, "bf16" or "no" (float32).
-        quantization: the quantization of the matrices of its blocks; None for no quantization.
+        quantizer: stores the matrices of its blocks; None for no quantization.
         offload_blocks: the number of blocks whose matrices stay in host memory except while they compute.
         mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None means as the
             model and LoRAs were trained.
@@ -58,7 +58,7 @@ class Studio:
     model: Codecs
     loras: Sequence[Strength] = ()
     precision: str = "no"
-    quantization: Quantization | None = None
+    quantizer: QuantizerType | None = None
     offload_blocks: int = 0
     mark_first_frame: bool | None = None
 
@@ -132,7 +132,7 @@ class Studio:
         blocks = (self.offload_blocks + layers + 1) // 2
         return [
             *(["--precision bf16"] if self.precision == "no" else []),
-            *([] if self.quantization else ["--quantization int8"]),
+            *([] if self.quantizer else ["--quantization int8"]),
             *([f"--offload-blocks {blocks}"] if self.offload_blocks < layers else []),
         ]
 
@@ -145,7 +145,7 @@ class Studio:
             self.model.path,
             modalities,
             dtype=mixed or torch.float32,
-            quantization=self.quantization,
+            quantizer=self.quantizer,
             device=device,
             offloaded=self.offload_blocks,
         )

@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 
 from ltxcore.conditions import AskedCondition, SampleCondition, given_from_medium
+from ltxcore.declarations import content_of
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.protocols import DescribesLora, Geometry, Inputs, Modality
-from ltxcore.registry import content_of
 from ltxcore.sample.cuts import ClipCut, Cut, blaming
 from ltxcore.sample.empty_tokens import Canvas
 from ltxcore.sample.media_parts import latent_frames, other_rate, part_of, reference_of

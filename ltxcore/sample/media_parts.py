@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from ltxcore.conditions import AskedCondition
+from ltxcore.declarations import content_of
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.media.probe import MediaInfo
-from ltxcore.registry import content_of
 from ltxcore.sample.cuts import ClipCut, Cut, clip_cut, look, samples_in, sound_cut, steps_of
 from ltxcore.sample.empty_tokens import Canvas
 from ltxcore.state import Grid

@@ -1,4 +1,5 @@
-"""For authors of plugins: test a condition, a strategy, an objective, an optimizer, a schedule or a source before anyone else uses it.
+"""For authors of plugins: test a condition, a strategy, an objective, an optimizer, a schedule, a quantizer or a source
+before anyone else uses it.
 
     from ltxcore.testing import check_condition
 
@@ -16,6 +17,7 @@ import sys
 from ltxcore.testing.check_condition import check_condition
 from ltxcore.testing.check_objective import check_objective
 from ltxcore.testing.check_optimizer import check_optimizer
+from ltxcore.testing.check_quantizer import check_quantizer
 from ltxcore.testing.check_schedule import check_schedule
 from ltxcore.testing.check_source import check_source
 from ltxcore.testing.check_strategy import check_strategy
@@ -25,6 +27,7 @@ __all__ = [
     "check_imports_lightly",
     "check_objective",
     "check_optimizer",
+    "check_quantizer",
     "check_schedule",
     "check_source",
     "check_strategy",

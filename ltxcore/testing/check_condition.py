@@ -15,9 +15,9 @@ import torch
 from ltxcore import state
 from ltxcore.conditions import ConditionUse, applied_state, given_from_medium
 from ltxcore.config.tables import training_keys
+from ltxcore.declarations import content_of, roles_of
 from ltxcore.errors import DataError, LtxError, PluginError
 from ltxcore.protocols import MODALITIES, DescribesLora, Geometry, Medium
-from ltxcore.registry import content_of, roles_of
 from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.testing.check_strategy import faults_of

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ltxcore.config.tables import objective_keys
+from ltxcore.declarations import roles_of
 from ltxcore.errors import LtxError
 from ltxcore.objectives import faults_of_passes
 from ltxcore.protocols import MODALITIES, ModelInput, Pass, Prepared, Strategy
-from ltxcore.registry import roles_of
 from ltxcore.state import Grid
 from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.testing.keys import faults_of_class

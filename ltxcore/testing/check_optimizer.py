@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from ltxcore.config.groups import OptimizationGroup
 from ltxcore.config.packages import state_bytes
 from ltxcore.config.run_file import OptimizationTable
+from ltxcore.declarations import zero_stages_of
 from ltxcore.engines.optim import has_modes, optimizer_of
 from ltxcore.engines.single import SingleEngine
 from ltxcore.engines.tensor_updates import TensorUpdates
-from ltxcore.registry import zero_stages_of
 from ltxcore.runs import checkpoint
 from ltxcore.testing.keys import checking, note_all
 

@@ -24,7 +24,6 @@ from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import place
 from ltxcore.models.parameter_names import is_needed
-from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
 from ltxcore.objectives import prompts_of
@@ -144,7 +143,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         dtype=weights_dtype(config, divided),
         gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
         seed=config.seed,
-        quantization=quantization_of(config.acceleration.quantization),
+        quantizer=config.acceleration.quantizer,
         as_stored=divided,
         device=torch.device("cpu") if divided else device,
         offloaded=config.acceleration.offload_blocks,

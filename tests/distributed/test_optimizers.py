@@ -12,7 +12,8 @@ from torch import Tensor
 from helpers.engine_modes import make_set, run_tables, write, zero
 from helpers.launches import UNCHECKED, run_jobs
 from helpers.sampling import asked, sampled
-from ltxcore.registry import load, zero_stages_of
+from ltxcore.declarations import zero_stages_of
+from ltxcore.registry import load
 
 pytestmark = pytest.mark.slow
 

@@ -170,6 +170,7 @@ def test_strangers_plugins_are_listed_with_where_they_come_from(environment: Env
         ("optimizer", "patient", "ltx-late", "3.2.1"),
         ("schedule", "halves", "ltx-late", "3.2.1"),
         ("source", "shelf", "ltx-late", "3.2.1"),
+        ("quantizer", "int4", "ltx-late", "3.2.1"),
         ("tracker", "loud", "ltx-late", "3.2.1"),
         ("command", "late", "ltx-late", "3.2.1"),
     }
@@ -188,7 +189,7 @@ def test_strangers_plugins_are_described_by_the_program(environment: Environment
 def test_strangers_plugins_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("schema", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    names = "checkerboard late fixed loud share patient wait halves times consistent sharply shelf table"
+    names = "checkerboard late fixed loud share patient wait halves times consistent sharply int4 block shelf table"
     for name in names.split():
         assert f'"{name}"' in done.stdout
 
@@ -242,7 +243,16 @@ def test_a_strategy_an_objective_a_sampler_and_a_tracker_of_a_stranger_train(env
     write(folder, LATE + OBJECTIVES)
     settings = ["--set", "optimization.optimizer_type=patient", "--set", "optimization.optimizer_params.wait=3"]
     schedule = ["--set", "optimization.scheduler_type=halves", "--set", "optimization.warmup_steps=1"]
-    done = environment.ltx("run", "run.toml", *settings, *schedule, folder=folder)
+    stored = [
+        "--set",
+        "acceleration.quantization=int4",
+        "--set",
+        "acceleration.quantization_params.block=64",
+        "--set",
+        "lora.use_dora=true",
+    ]
+    swapped = ["--set", "acceleration.offload_blocks=2", "--set", "optimization.enable_gradient_checkpointing=true"]
+    done = environment.ltx("run", "run.toml", *settings, *schedule, *stored, *swapped, folder=folder)
     assert done.returncode == 0, done.stderr
     told = folder.joinpath("out", "steps.txt").read_text()
     assert told.startswith("STEP 0\nSTEP 1\n"), "what is held out is measured before the first step"
@@ -252,7 +262,9 @@ def test_a_strategy_an_objective_a_sampler_and_a_tracker_of_a_stranger_train(env
     assert [line["learning_rate"] / 5e-4 for line in steps if "learning_rate" in line] == pytest.approx([0.5, 1.0, 0.5])
     learned = [line for line in steps if "loss" in line]
     assert all(line["loss"] == pytest.approx(line["loss/flow_matching"] + line["loss/consistent"]) for line in learned)
-    assert "[optimization.optimizer_params]\nwait = 3\n" in folder.joinpath("out", "run.toml").read_text()
+    written = folder.joinpath("out", "run.toml").read_text()
+    assert "[optimization.optimizer_params]\nwait = 3\n" in written
+    assert "[acceleration.quantization_params]\nblock = 64\n" in written
 
 
 def test_a_dataset_that_a_strangers_source_reads_is_checked_encoded_and_trained_on(environment: Environment, tmp_path: Path) -> None:
@@ -302,3 +314,14 @@ def test_samples_that_a_strangers_condition_cannot_take_are_named(environment: E
     assert done.returncode == 2
     assert "a picture of 2 x 2 latent cells is a single square of size 2, which leaves nothing to generate\n" in done.stderr
     assert "samples sound00, sound01, sound02, sound03, sound04 and 5 more" in done.stderr
+
+
+def test_a_quantizer_of_a_stranger_refuses_what_it_cannot_store(environment: Environment, folder: Path) -> None:
+    write(folder, LATE)
+    settings = ["--set", "acceleration.quantization=int4", "--set", "acceleration.quantization_params.block=48"]
+    done = environment.ltx("check", "run.toml", *settings, folder=folder)
+    assert done.returncode == 2
+    assert (
+        'acceleration.quantization_params: the quantizer "int4" cannot store transformer_blocks.0.attn1.to_q.weight, 128 x 128: '
+        "128 columns are no multiple of a block of 48\n    See `ltx plugins show int4`, or use another."
+    ) in done.stderr

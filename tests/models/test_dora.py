@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.golden_models import BOTH, ask_stock, load_golden, random_input, stock_model
 from helpers.lora_files import load_lora
+from helpers.quantizers import quantizer
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters, magnitude
 from ltxcore.models.load_base import load_backbone
@@ -130,10 +131,9 @@ def test_dropout_leaves_inputs_out_in_training_alone(dora):
 
 @pytest.mark.parametrize("quantization", ["int8", "fp8", "nf4"])
 def test_a_dora_trains_on_weights_in_fewer_bits(quantization):
-    if quantization == "nf4":
-        pytest.importorskip("bitsandbytes")
-    backbone = with_lora(tiny(quantization=quantization), dora=True)
-    torch.testing.assert_close(said(backbone), said(tiny(quantization=quantization)), rtol=1e-4, atol=1e-4)
+    of_kind = quantizer(quantization)
+    backbone = with_lora(tiny(quantizer=of_kind), dora=True)
+    torch.testing.assert_close(said(backbone), said(tiny(quantizer=of_kind)), rtol=1e-4, atol=1e-4)
     layer = adapters(shaken(backbone))[MODULE]
     base = layer.get_base_layer()
     turned = base.dequantize() + 3 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight

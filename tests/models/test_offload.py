@@ -15,6 +15,7 @@ from torch import nn
 
 from helpers.device_record import Queue
 from helpers.golden_models import BOTH, random_input
+from helpers.quantizers import quantizer
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import Offload, place
@@ -25,7 +26,9 @@ TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 
 
 def tiny(offloaded, *, checkpointing=True, quantization=None, lora=True, use_dora=False):
-    backbone = load_backbone("tiny-untrained", BOTH, dtype=torch.float32, gradient_checkpointing=checkpointing, quantization=quantization)
+    backbone = load_backbone(
+        "tiny-untrained", BOTH, dtype=torch.float32, gradient_checkpointing=checkpointing, quantizer=quantizer(quantization)
+    )
     place(backbone, CPU, offloaded)
     if lora:
         add_lora(backbone, rank=4, alpha=4, dropout=0.0, target_modules=TARGETS)
@@ -51,8 +54,6 @@ def step(backbone):
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize(("offloaded", "quantization"), [(1, None), (3, None), (99, None), (3, "int8"), (4, "fp8"), (4, "nf4")])
 def test_loss_and_gradients_are_bit_for_bit_those_without(offloaded, quantization, checkpointing):
-    if quantization == "nf4":
-        pytest.importorskip("bitsandbytes")
     options = {"quantization": quantization, "checkpointing": checkpointing}
     expected, gradients = step(tiny(0, **options))
     found, own = step(tiny(offloaded, **options))

@@ -7,21 +7,21 @@ import torch
 from torch import nn
 
 from helpers.golden_models import BOTH, golden_inputs, load_golden, random_input, write_golden
-from ltxcore.errors import ConfigError
+from helpers.quantizers import quantizer
+from ltxcore.errors import LtxError
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from ltxcore.models.quantized import NAMES, RoundedLinear, is_quantizable, quantization_of
+from ltxcore.models.quantized import QuantizedLinear, is_quantizable, quantized, quantized_linear
 
 ATTENTIONS = ("attn1", "attn2", "audio_attn1", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn")
-ROUNDED = ["int8", "fp8", "fp8uz"]
+KINDS = ["int8", "fp8", "fp8uz", "nf4"]
 WORST = {"int8": 0.012, "fp8": 0.035, "fp8uz": 0.035, "nf4": 0.12}
 """Largest error of a product, relative to the product, that a kind may have on normally distributed weights."""
 
 
-@pytest.fixture(params=[*ROUNDED, "nf4"])
+@pytest.fixture(params=KINDS)
 def kind(request):
-    if request.param == "nf4":
-        pytest.importorskip("bitsandbytes")
+    quantizer(request.param)
     return request.param
 
 
@@ -43,7 +43,7 @@ def relative(found, expected):
 
 def test_a_product_and_its_gradient_are_near_those_of_the_layer(kind):
     layer, x = linear(), torch.randn(4, 7, 128, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    small = RoundedLinear.of(layer, kind)
+    small = quantizer(kind).store(layer)
     expected, found = layer(x), small(x)
     assert 0 < relative(found, expected) < WORST[kind]
     (right,) = torch.autograd.grad(expected.square().sum(), x)
@@ -52,7 +52,7 @@ def test_a_product_and_its_gradient_are_near_those_of_the_layer(kind):
 
 
 def test_a_layer_computes_exactly_with_its_rounded_weight(kind):
-    small = RoundedLinear.of(linear(), kind)
+    small = quantizer(kind).store(linear())
     x = torch.randn(3, 128, requires_grad=True)
     weight = small.dequantize()
     found = small(x)
@@ -60,30 +60,20 @@ def test_a_layer_computes_exactly_with_its_rounded_weight(kind):
     torch.testing.assert_close(torch.autograd.grad(found.sum(), x)[0], weight.sum(dim=0).expand(3, 128))
 
 
-def test_whole_numbers_are_those_of_rounding_each_row_to_its_largest():
-    weight = torch.tensor([[1.0, -0.5, 0.251, 0.0], [0.0, 0.0, 0.0, 0.0], [1e-3, 127e-3, 63.4e-3, -127e-3]])
-    layer = nn.Linear(4, 3, bias=False)
-    layer.weight.data = weight
-    small = RoundedLinear.of(layer, "int8")
-    assert small.weight.tolist() == [[127, -64, 32, 0], [0, 0, 0, 0], [1, 127, 63, -127]]
-    torch.testing.assert_close(small.dequantize()[2], torch.tensor([1e-3, 127e-3, 63e-3, -127e-3]))
-    assert torch.equal(small(torch.ones(1, 4))[0, 1], torch.tensor(0.0))
-
-
 def test_the_bias_stays_and_may_have_a_gradient():
     layer = linear()
-    small = RoundedLinear.of(layer, "int8")
+    small = quantizer("int8").store(layer)
     assert small.bias is layer.bias
     x = torch.randn(5, 2, 128)
     small(x).sum().backward()
     assert torch.equal(small.bias.grad, torch.full((96,), 10.0))
     assert small.weight.grad is None
-    assert RoundedLinear.of(linear(bias=False), "fp8")(x).shape == (5, 2, 96)
+    assert quantizer("fp8").store(linear(bias=False))(x).shape == (5, 2, 96)
 
 
 def test_no_copy_of_the_weight_is_kept_for_the_backward_pass(kind):
     layer = linear(512, 512)
-    small, kept = RoundedLinear.of(layer, kind), []
+    small, kept = quantizer(kind).store(layer), []
     x = torch.randn(2, 512, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor):
         small(x).sum().backward()
@@ -92,7 +82,7 @@ def test_no_copy_of_the_weight_is_kept_for_the_backward_pass(kind):
 
 
 def test_under_autocast_products_are_bf16(kind):
-    small, x = RoundedLinear.of(linear(), kind), torch.randn(3, 128, requires_grad=True)
+    small, x = quantizer(kind).store(linear()), torch.randn(3, 128, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = small(x)
     assert found.dtype == torch.bfloat16
@@ -104,7 +94,7 @@ def test_under_autocast_products_are_bf16(kind):
 
 
 def tiny(kind=None, *, dtype=torch.float32, model="tiny-untrained", modalities=BOTH):
-    return load_backbone(model, frozenset(modalities), dtype=dtype, quantization=kind)
+    return load_backbone(model, frozenset(modalities), dtype=dtype, quantizer=quantizer(kind))
 
 
 def test_matrices_of_the_blocks_are_stored_in_fewer_bits_and_nothing_else():
@@ -141,13 +131,11 @@ def test_projections_adaln_tables_normalisations_and_gates_are_kept(name):
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_a_golden_model_says_nearly_the_same(kind, tmp_path):
-    if kind == "nf4":
-        pytest.importorskip("bitsandbytes")
     given = golden_inputs("B.joint.mask")
     expected = load_golden("B", tmp_path)(given["video"], given["audio"])
     path = write_golden("B", tmp_path)
-    backbone = load_backbone(str(path), BOTH, dtype=torch.float32, quantization=kind)
-    assert any(isinstance(module, RoundedLinear) for module in backbone.modules())
+    backbone = load_backbone(str(path), BOTH, dtype=torch.float32, quantizer=quantizer(kind))
+    assert any(isinstance(module, QuantizedLinear) for module in backbone.modules())
     found = backbone(given["video"], given["audio"])
     for name in expected:
         assert 0 < relative(found[name], expected[name]) < {"int8": 0.02, "nf4": 0.25}[kind]
@@ -184,51 +172,94 @@ def test_a_lora_on_rounded_weights_learns_as_one_on_whole_ones(kind, plain_losse
     save_lora(backbone, tmp_path / "lora.safetensors", metadata={}, dtype=torch.bfloat16)
 
 
-def test_weights_are_rounded_one_by_one_as_they_are_read(monkeypatch):
-    import ltxcore.models.build as module
+def test_weights_are_rounded_one_by_one_as_they_are_read():
+    int8, read = quantizer("int8"), []
 
-    read, real = [], RoundedLinear.of
-
-    class Watched(RoundedLinear):
-        @classmethod
-        def of(cls, layer, kind):
+    class Watched:
+        def store(self, layer):
             read.append(layer.bias is not None and layer.bias.is_meta)
-            return real(layer, kind)
+            return int8.store(layer)
 
-    monkeypatch.setattr(module, "RoundedLinear", Watched)
-    tiny("int8")
+    load_backbone("tiny-untrained", BOTH, dtype=torch.float32, quantizer=Watched())
     assert len(read) == 4 * (6 * 4 + 2 * 2)
     assert not any(read)
 
 
-# ---------------------------------------------------------------- names
+# ---------------------------------------------------------------- the layer that a quantizer returns
 
 
-def test_names_of_older_run_files_mean_what_they_meant():
-    assert {name: quantization_of(name) for name in NAMES if name != "nf4"} == {
-        "int8": "int8",
-        "fp8": "fp8",
-        "int8-quanto": "int8",
-        "fp8-quanto": "fp8",
-        "fp8uz-quanto": "fp8uz",
+def halved(layer, **changed):
+    """A layer that stores every weight as a multiple of a half."""
+    whole = (2 * layer.weight.detach()).round().to(torch.int8)
+    given = {"weight": whole, "factors": {"step": torch.full((1,), 0.5)}, "restore": restored, **changed}
+    return quantized_linear(layer, **given)
+
+
+def restored(weight, factors, shape, dtype):
+    return (weight.float() * factors["step"]).to(dtype)
+
+
+def whole_numbers():
+    layer = nn.Linear(3, 2)
+    layer.weight.data = torch.tensor([[1.0, -0.5, 2.5], [0.0, 3.0, -1.0]])
+    return layer
+
+
+def test_what_is_stored_is_never_converted_and_everything_else_is():
+    layer = halved(whole_numbers())
+    assert set(layer.state_dict()) == {"weight", "step", "bias"}
+    layer.to(torch.bfloat16)
+    assert {name: tensor.dtype for name, tensor in layer.state_dict().items()} == {
+        "weight": torch.int8,
+        "step": torch.float32,
+        "bias": torch.bfloat16,
     }
-    assert quantization_of(None) is None
+    assert {tensor.device.type for tensor in layer.to("meta").state_dict().values()} == {"meta"}
 
 
-@pytest.mark.parametrize("name", ["int4-quanto", "int2-quanto"])
-def test_what_cannot_be_had_is_refused_with_what_can(name):
-    with pytest.raises(ConfigError) as error:
-        quantization_of(name)
-    assert str(error.value) == f'"{name}" is not available: no package can train on weights stored in so few bits\n    Use "nf4".'
+def test_a_product_of_its_own_takes_inputs_in_the_dtype_of_products():
+    seen = []
+
+    def multiply(inputs, weight, factors, bias):
+        seen.append(inputs.dtype)
+        return inputs @ restored(weight, factors, (2, 3), inputs.dtype).T + bias.to(inputs.dtype)
+
+    layer, plain = halved(whole_numbers(), multiply=multiply), halved(whole_numbers())
+    plain.bias = layer.bias
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(layer(x), plain(x))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x)
+    assert seen == [torch.float32, torch.bfloat16]
 
 
-def test_nf4_without_its_package_is_refused(monkeypatch):
-    import importlib.util
+def test_a_matrix_that_could_be_computed_with_by_mistake_is_refused():
+    with pytest.raises(TypeError, match=r"a stored matrix has an integer dtype, and this one is torch\.float16"):
+        halved(whole_numbers(), weight=torch.zeros(2, 3, dtype=torch.float16))
+    with pytest.raises(ValueError, match='a factor cannot be called "bias", which is an attribute of the layer'):
+        halved(whole_numbers(), factors={"bias": torch.zeros(2)})
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError) as error:
-        quantization_of("nf4")
-    assert str(error.value) == (
-        '"nf4" needs the package bitsandbytes, which is not installed\n    Install it with `pip install "ltx[low-memory]"`, or use "int8".'
-    )
-    assert quantization_of("int8") == "int8"
+
+class Fails:
+    def __init__(self, error):
+        self.error = error
+
+    def store(self, layer):
+        if isinstance(self.error, Exception):
+            raise self.error
+        return self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("No module named 'bits'"), "the quantizer Fails needs a package that cannot be imported: No module named 'bits'"),
+        (ValueError("3 columns are too few"), "the quantizer Fails cannot store blocks.0: 3 columns are too few"),
+        (nn.Linear(3, 2), "the quantizer Fails stores a layer as Linear, which quantized_linear() did not make"),
+    ],
+)
+def test_a_quantizer_that_fails_is_told_with_what_it_failed_on(error, said):
+    with pytest.raises(LtxError) as caught:
+        quantized(whole_numbers(), Fails(error), "blocks.0")
+    assert caught.value.problems[0].what == said
+    assert caught.value.problems[0].remedy

@@ -31,7 +31,7 @@ def lora() -> Parameters:
 
 @pytest.mark.parametrize("offloaded", [0, 1, 2, 3, 4, BLOCKS, 2 * BLOCKS])
 def test_of_the_blocks_in_host_memory_as_many_are_on_the_device_as_offloading_lets_be_there(offloaded: int) -> None:
-    given: dict[str, Any] = {"dtype": torch.bfloat16, "quantization": None, "state_bytes": STATE, "num_layers": BLOCKS}
+    given: dict[str, Any] = {"dtype": torch.bfloat16, "quantizer": None, "state_bytes": STATE, "num_layers": BLOCKS}
     whole, found = single_states(lora(), **given), single_states(lora(), **given, offloaded=offloaded)
     away = min(offloaded, BLOCKS)
     assert found.host == away * MATRIX

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from helpers.golden_models import BOTH, write_golden
 from helpers.layouts import folder
+from helpers.quantizers import quantizer
 from ltxcore.models.load_base import load_backbone
+from ltxcore.planner.activations import traced
+from ltxcore.planner.live import LiveBytes
 from ltxcore.planner.parameters import weight_bytes
+from ltxcore.registry import load
 from ltxcore.safetensors_files import Tensors
 from models.test_build import built
 
@@ -49,8 +54,9 @@ def test_a_run_of_one_modality_is_spared_the_rest(shapes):
 
 @pytest.mark.parametrize(("kind", "share"), [("int8", 0.51), ("fp8", 0.51), ("nf4", 0.295)])
 def test_rounded_weights_of_a_real_model_take_about_half_or_less_than_a_third(kind, share, shapes):
+    of_kind = load().get("quantizer", kind).value()
     for generation in shapes:
-        found = weight_bytes(shapes[generation], BOTH, BF16, kind) / weight_bytes(shapes[generation], BOTH, BF16)
+        found = weight_bytes(shapes[generation], BOTH, BF16, of_kind) / weight_bytes(shapes[generation], BOTH, BF16)
         assert found == pytest.approx(share, abs=0.015)
 
 
@@ -61,12 +67,11 @@ def held(backbone):
 @pytest.mark.parametrize("kind", [None, "int8", "fp8", "nf4"])
 @pytest.mark.parametrize("modalities", [{"audio"}, {"video"}, {"video", "audio"}])
 def test_a_loaded_model_holds_exactly_what_is_said(kind, modalities):
-    if kind == "nf4":
-        pytest.importorskip("bitsandbytes")
-    backbone = load_backbone("tiny-untrained", frozenset(modalities), dtype=BF16, quantization=kind)
+    of_kind = quantizer(kind)
+    backbone = load_backbone("tiny-untrained", frozenset(modalities), dtype=BF16, quantizer=of_kind)
     rounded = {name for name, _ in backbone.transformer.named_buffers() if name.endswith(".scale")}
     others = sum(b.numel() * b.element_size() for name, b in backbone.transformer.named_buffers() if name not in rounded)
-    assert held(backbone) - others == weight_bytes(backbone.blueprint.shapes, modalities, BF16, kind)
+    assert held(backbone) - others == weight_bytes(backbone.blueprint.shapes, modalities, BF16, of_kind)
 
 
 @pytest.mark.parametrize("layout", [write_golden, folder])
@@ -78,3 +83,29 @@ def test_no_more_is_read_from_a_file_than_is_said(layout, modalities, tmp_path, 
     backbone = load_backbone(str(layout("B", tmp_path)), frozenset(modalities), dtype=torch.float32)
     assert sum(read) == weight_bytes(backbone.blueprint.shapes, modalities, BF16)
     assert held(backbone) == 2 * sum(read)
+
+
+# ---------------------------------------------------------------- restoring
+
+
+def peak_of(layer):
+    with torch.no_grad(), LiveBytes([*layer.parameters(), *layer.buffers()]) as live:
+        layer.dequantize(BF16)
+    return live.peak
+
+
+def test_quantizers_that_restore_in_as_many_bytes_are_counted_as_one():
+    named = load().of_kind("quantizer")
+    assert len({repr(traced(named[name].value())) for name in ("int8", "fp8", "nf4")}) == 1
+    linear = nn.Linear(512, 256)
+    stand_in = traced(quantizer("int8")).store(linear).to_empty(device="cpu")
+    assert peak_of(stand_in) == peak_of(quantizer("int8").store(linear)) == 8 * 512 * 256
+
+
+def test_one_that_multiplies_in_low_precision_is_counted_by_itself():
+    class Low:
+        low_precision = True
+
+    low = Low()
+    assert traced(low) is low
+    assert traced(None) is None

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from helpers.device_record import READ, RECORD, UP
+from helpers.quantizers import quantizer
 from helpers.sample_made import BOTH, PLAIN, condition, encoded, film, freeze, request
 from ltxcore.codecs.source import Codecs
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
-from ltxcore.models.quantized import quantization_of
 from ltxcore.protocols import ModelInput
 from ltxcore.sample.generate import Studio
 from ltxcore.sample.sampler import Sampler
@@ -35,7 +35,7 @@ def guided(guidance: str, device: str, quantization: str | None = None, offload_
     what = encoded(**{**PLAIN, **GUIDANCE[guidance]})
     there = torch.device(device)
     model = load_backbone(
-        "tiny", BOTH, dtype=torch.float32, quantization=quantization_of(quantization), device=there, offloaded=offload_blocks
+        "tiny", BOTH, dtype=torch.float32, quantizer=quantizer(quantization), device=there, offloaded=offload_blocks
     ).eval()
     place(model, there, offload_blocks)
 
@@ -67,8 +67,7 @@ def studio(model: Mapping[str, str], folder: str, precision: str, **options: Any
         device=device,
         tiling=True,
     )
-    quantization = quantization_of(options.pop("quantization", None))
-    drawer = Studio(given, precision=precision, quantization=quantization, **options)
+    drawer = Studio(given, precision=precision, quantizer=quantizer(options.pop("quantization", None)), **options)
     whole = {**PLAIN, **GUIDANCE["all"]}
     asked = [
         request(condition("first_frame", medium=there / "film.mp4"), **whole),

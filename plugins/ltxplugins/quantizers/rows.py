@@ -1,0 +1,100 @@
+"""Quantizers that store each number in 8 bits, with one factor per row. They need only torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.nn import Linear
+
+FACTOR = 4
+"""The bytes of a factor, float32."""
+
+
+@attrs.frozen
+class Rows:
+    """Numbers of 8 bits, times one factor per row."""
+
+    @property
+    def number_format(self) -> torch.dtype:
+        """The number format."""
+        raise NotImplementedError
+
+    @property
+    def largest(self) -> float:
+        """The number that the largest weight of a row becomes."""
+        import torch
+
+        return torch.finfo(self.number_format).max
+
+    def store(self, linear: Linear) -> Linear:
+        """Store each row as the nearest numbers of the format.
+
+        Source: docs/explanation/arithmetic.md#rows-in-8-bits
+        """
+        import torch
+
+        from ltxcore.api.quantizers import quantized_linear
+
+        whole = linear.weight.detach().float()
+        # For a row of zeros any factor will do.
+        scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / self.largest
+        values = (whole / scale).clamp(-self.largest, self.largest)
+        rounded = values if self.number_format.is_floating_point else values.round()
+        return quantized_linear(linear, rounded.to(self.number_format).view(torch.int8), {"scale": scale}, self.restored)
+
+    def restored(self, weight: Tensor, factors: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        """Return the matrix that is stored."""
+        return (weight.view(self.number_format).float() * factors["scale"]).to(dtype)
+
+    def weight_bytes(self, shape: tuple[int, ...]) -> int:
+        return prod(shape) + shape[0] * FACTOR
+
+
+@attrs.frozen
+class Int8(Rows):
+    """8-bit integers, with a scale for each row."""
+
+    error = 0.012
+
+    @property
+    def number_format(self) -> torch.dtype:
+        import torch
+
+        return torch.int8
+
+    @property
+    def largest(self) -> float:
+        return 127.0
+
+
+@attrs.frozen
+class FP8(Rows):
+    """8-bit floating-point numbers (e4m3fn), with a scale for each row."""
+
+    error = 0.035
+
+    @property
+    def number_format(self) -> torch.dtype:
+        import torch
+
+        return torch.float8_e4m3fn
+
+
+@attrs.frozen
+class FP8UZ(Rows):
+    """8-bit floating-point numbers in the format of some AMD GPUs (e4m3fnuz), with a scale for each row."""
+
+    error = 0.035
+
+    @property
+    def number_format(self) -> torch.dtype:
+        import torch
+
+        return torch.float8_e4m3fnuz
