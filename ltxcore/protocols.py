@@ -15,6 +15,7 @@ import attrs
 
 from ltxcore.devices import moved
 from ltxcore.errors import LtxError, PluginError
+from ltxcore.levels import SharedLevels, carried
 from ltxcore.state import Grid, LatentState
 
 if TYPE_CHECKING:
@@ -327,6 +328,8 @@ class ModelInput:
         marked: video tokens about which the model is told that they hold a single pixel frame, `[B, T + R]` bool; None
             if the model takes no such marker or is not to be given it.
         applied: for each condition, by its key in the run file, the samples that it was applied to, `[B]` bool.
+        shared: the tokens that share a noise level, which `to` finds, since only the CPU can look at values without being waited for;
+            None if it has not, or each token is taken for itself. It holds for other levels of the same `denoise_mask`.
     """
 
     tokens: Tensor
@@ -343,6 +346,7 @@ class ModelInput:
     loss_mask: Tensor | None = None
     marked: Tensor | None = None
     applied: Mapping[str, Tensor] = attrs.field(factory=dict)
+    shared: SharedLevels | None = None
 
     @classmethod
     def of(cls, state: LatentState, sigma: Tensor, text: Text, *, is_generated: bool, marks: bool) -> ModelInput:
@@ -376,8 +380,9 @@ class ModelInput:
         def move(value: Any) -> Any:
             return moved(value, device) if hasattr(value, "to") else value
 
-        fields = {f.name: move(getattr(self, f.name)) for f in attrs.fields(type(self)) if f.name != "applied"}
-        return ModelInput(**fields, applied={k: move(v) for k, v in self.applied.items()})
+        fields = {f.name: move(getattr(self, f.name)) for f in attrs.fields(type(self)) if f.name not in ("applied", "shared")}
+        shared = carried(self.timesteps, self.shared, move)
+        return ModelInput(**fields, applied={k: move(v) for k, v in self.applied.items()}, shared=shared)
 
 
 class Modality(Protocol):

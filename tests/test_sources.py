@@ -27,8 +27,8 @@ ABSENT = re.compile(
 )
 """Documents that no reader of this repository has."""
 
-BY_LIBRARIES = {"gradient-clipping", "adamw", "learning-rate", "rotary-positions", "attention"}
-"""Formulas that torch and diffusers compute, so that no code here cites them."""
+BY_LIBRARIES = {"gradient-clipping", "adamw", "learning-rate"}
+"""Formulas that torch computes, so that no code here cites them."""
 
 
 def cited_headings(text: str) -> Iterator[tuple[str, str]]:

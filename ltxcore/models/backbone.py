@@ -184,6 +184,15 @@ class LTXBackbone(nn.Module):
 
 
 def _stream(given: ModelInput, attention_mask: Tensor | None) -> StreamInput:
+    shared = given.shared
     return StreamInput(
-        given.tokens, given.sigma, given.timesteps, given.positions, given.context, given.context_mask, attention_mask, given.marked
+        given.tokens,
+        given.sigma,
+        given.timesteps if shared is None else given.timesteps.gather(1, shared.token),
+        given.positions,
+        given.context,
+        given.context_mask,
+        attention_mask,
+        given.marked,
+        None if shared is None else shared.row_of,
     )

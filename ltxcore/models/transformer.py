@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ltxcore.models.elementwise import Rotary, Rows, has_autocast, scaled
 from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
@@ -42,22 +43,24 @@ class StreamInput(NamedTuple):
     Attributes:
         tokens: the tokens, `[B, T, D]`.
         sigma: the noise level of each sample, `[B]` in [0, 1], float32.
-        timesteps: the noise level of each token, `[B, T]` in [0, 1], float32.
+        levels: the noise levels that its tokens have, `[B, K]` in [0, 1], float32: one for all, each one for one token, or the distinct ones.
         positions: the start and end of each token, `[B, P, T, 2]`, float32.
         context: the text features, `[B, L, E]`.
         context_mask: the mask of the text, `[B, L]`, 1 = word, 0 = padding.
         attention_mask: the weight with which token i attends to token j, `[B, T, T]` in [0, 1].
         marked: the tokens whose latent frame holds a single pixel frame, `[B, T]` bool; only some checkpoints read it.
+        row_of: the row of each token among the `B * K` levels of the batch, `[B, T]`, if they are the distinct ones.
     """
 
     tokens: Tensor
     sigma: Tensor
-    timesteps: Tensor
+    levels: Tensor
     positions: Tensor
     context: Tensor
     context_mask: Tensor | None = None
     attention_mask: Tensor | None = None
     marked: Tensor | None = None
+    row_of: Tensor | None = None
 
 
 def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
@@ -95,7 +98,7 @@ class Transformer(nn.Module):
         """Return the velocities `[B, T, D]` of each stream; `switches` has one entry per block, and None switches nothing off."""
         given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
         hidden = {name: self._enter(stream, name) for name, stream in given.items()}
-        levels = {name: self._levels(self._part(name, "time_embed"), stream.timesteps, name) for name, stream in given.items()}
+        levels = {name: self._levels(self._part(name, "time_embed"), stream.levels, name) for name, stream in given.items()}
         contexts = {name: self._context(given, levels[name][0], name) for name in given}
         picture, sound = hidden.get("video"), hidden.get("audio")
         for i, block in enumerate(self.transformer_blocks):
@@ -105,8 +108,8 @@ class Transformer(nn.Module):
             else:
                 picture, sound = block(*inputs)
         return (
-            None if picture is None else self._leave(picture, levels["video"][1], "video"),
-            None if sound is None else self._leave(sound, levels["audio"][1], "audio"),
+            None if picture is None else self._leave(picture, levels["video"][1], given["video"].row_of, "video"),
+            None if sound is None else self._leave(sound, levels["audio"][1], given["audio"].row_of, "audio"),
         )
 
     def _part(self, modality: str, name: str) -> Any:
@@ -125,7 +128,7 @@ class Transformer(nn.Module):
         return hidden
 
     def _levels(self, embed: Any, levels: Tensor, modality: str, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Embed noise levels `[B, T']` with an AdaLN module, as modulation `[B, T', n * C]` and embedding `[B, T', C]`.
+        """Embed noise levels `[B, K]` with an AdaLN module, as modulation `[B, K, n * C]` and embedding `[B, K, C]`.
 
         Source: docs/explanation/arithmetic.md#level-as-the-model-takes-it
         """
@@ -141,18 +144,32 @@ class Transformer(nn.Module):
             prompt, _ = self._levels(self._part(modality, "prompt_adaln"), given.sigma[:, None], modality)
         if others:
             cross, gate = self._cross_levels(given, others[0], modality)
-            cross_rotary = getattr(self, _CROSS_ROPE[modality])(given.positions[:, :1].float(), given.positions.device)
+            cross_rotary = self._rotary(getattr(self, _CROSS_ROPE[modality]), given.positions[:, :1], modality)
         return StreamContext(
             modulation=values,
             context=self._text(given, modality),
             context_bias=None if given.context_mask is None else attention_bias(given.context_mask[:, None], dtype),
             prompt_modulation=prompt,
-            rotary=self._part(modality, "rope")(given.positions.float(), given.positions.device),
+            rotary=self._rotary(self._part(modality, "rope"), given.positions, modality),
             self_bias=None if given.attention_mask is None else attention_bias(given.attention_mask, dtype),
             cross_modulation=cross,
             cross_gate=gate,
             cross_rotary=cross_rotary,
+            row_of=given.row_of,
         )
+
+    def _rotary(self, angles: Any, positions: Tensor, modality: str) -> Rotary:
+        """Return cosines and sines as `elementwise.rotated` takes them, computed in float32 or better and rounded once to the
+        dtype of queries and keys."""
+        device = positions.device
+        dtype = torch.get_autocast_dtype(device.type) if has_autocast(device.type) else self._dtype(modality)
+        tables = angles(positions.float(), device)
+        if angles.rope_type == "interleaved":
+            tables = tuple(table[..., ::2] for table in tables)
+        else:
+            tables = tuple(table.transpose(1, 2) for table in tables)
+        cosines, sines = (table.to(dtype).contiguous() for table in tables)
+        return cosines, sines
 
     def _text(self, given: StreamInput, modality: str) -> Tensor:
         context = given.context.to(self._dtype(modality))
@@ -166,16 +183,17 @@ class Transformer(nn.Module):
         Source: docs/explanation/arithmetic.md#attention-between-the-modalities
         """
         theirs = other.sigma[:, None]
-        scale_shift = theirs if self.rule == "cross" else given.timesteps
-        gate = given.timesteps if self.rule == "own" else theirs
+        scale_shift = theirs if self.rule == "cross" else given.levels
+        gate = given.levels if self.rule == "own" else theirs
         values, _ = self._levels(getattr(self, f"av_cross_attn_{modality}_scale_shift"), scale_shift, modality)
         opening, _ = self._levels(getattr(self, _CROSS_GATE[modality]), gate, modality, self.gate_scale)
         return values, opening
 
-    def _leave(self, hidden: Tensor, embedded: Tensor, modality: str) -> Tensor:
+    def _leave(self, hidden: Tensor, embedded: Tensor, row_of: Tensor | None, modality: str) -> Tensor:
         table: Tensor = self._part(modality, "scale_shift_table")
-        shift, scale = (table[None, None] + embedded[:, :, None]).unbind(dim=2)
-        velocity: Tensor = self._part(modality, "proj_out")(self._part(modality, "norm_out")(hidden) * (1 + scale) + shift)
+        shift, scale = map(Rows, (table[None, None] + embedded[:, :, None]).unbind(dim=2))
+        normed = scaled(self._part(modality, "norm_out")(hidden), scale, shift, row_of)
+        velocity: Tensor = self._part(modality, "proj_out")(normed)
         return velocity
 
 

@@ -12,27 +12,28 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from ltxcore.models.attention import ours
+from ltxcore.models.elementwise import Rotary, Rows, added, scaled
 from ltxcore.models.parameter_names import PREFIX, is_needed
-
-Rotary = tuple[Tensor, Tensor]
 
 
 class StreamContext(NamedTuple):
-    """Everything that one stream brings to a block besides its tokens. T' is T, or 1 if all tokens share a value; C is
-    the stream's width.
+    """Everything that one stream brings to a block besides its tokens. K is 1 if all tokens share a noise level, the number of
+    distinct levels if `row_of` tells which one a token has, and T otherwise; C is the stream's width.
 
     Attributes:
-        modulation: the shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, T', n * C]`.
+        modulation: the shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, K, n * C]`.
         context: text features, `[B, L, E]`.
         context_bias: the bias of the attention scores of the text, `[B, 1, L]`; None if all of the text counts.
         prompt_modulation: the shift and scale of the text, `[B, 1, 2 * E]`; None if the blocks' own tables modulate it, or
             nothing does.
         rotary: rotary angles of self-attention.
         self_bias: the bias of the scores of self-attention, `[B, T, T]`.
-        cross_modulation: the scale and shift of the attention to and from the other modality, `[B, T', 4 * C]`; None without
+        cross_modulation: the scale and shift of the attention to and from the other modality, `[B, K or 1, 4 * C]`; None without
             another modality.
-        cross_gate: the gate for what comes from the other modality, `[B, T', C]`.
+        cross_gate: the gate for what comes from the other modality, `[B, K or 1, C]`.
         cross_rotary: rotary angles of the attention between the modalities.
+        row_of: the row of each token among the `B * K` of the batch, `[B, T]`; None where tokens share a row or each has its own.
     """
 
     modulation: Tensor
@@ -44,6 +45,7 @@ class StreamContext(NamedTuple):
     cross_modulation: Tensor | None
     cross_gate: Tensor | None
     cross_rotary: Rotary | None
+    row_of: Tensor | None
 
 
 class BlockSwitches(NamedTuple):
@@ -57,31 +59,16 @@ class BlockSwitches(NamedTuple):
     video_to_audio: bool = True
 
 
-def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """Add a block's own table `[n, C]` to the values from the noise level `[B, T', n * C]`; the result is n tensors
-    `[B, T', C]`.
+def modulation(table: Tensor, values: Tensor, row_of: Tensor | None = None, rows: slice = slice(None)) -> tuple[Rows, ...]:
+    """Add `rows` of a block's own table `[n, C]` to the same rows of the values from the noise levels `[B, K, n * C]`. Where
+    each token has values of its own, the sum is left to where it is used.
 
     Source: docs/explanation/arithmetic.md#modulation
     """
-    rows = table[None, None] + values.unflatten(-1, (table.shape[0], -1))
-    return rows.unbind(dim=2)
-
-
-class WeightDtypeNorm(nn.RMSNorm):
-    """A normalization of queries and keys that computes in its weight's dtype, whatever the input's dtype is.
-
-    Under autocast the input is bf16 and the weight float32; torch's own module would then warn and leave its fast path.
-    """
-
-    @classmethod
-    def of(cls, norm: nn.RMSNorm) -> WeightDtypeNorm:
-        """Return a norm that shares the weight of another norm."""
-        same = cls(norm.normalized_shape, norm.eps, device="meta")
-        same.weight = norm.weight
-        return same
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+    own, given = table[rows], values.unflatten(-1, (table.shape[0], -1))[:, :, rows]
+    if row_of is None and given.shape[1] > 1:
+        return tuple(map(Rows, given.unbind(dim=2), own.unbind(dim=0)))
+    return tuple(map(Rows, (own[None, None] + given).unbind(dim=2)))
 
 
 class DualStreamBlock(nn.Module):
@@ -91,14 +78,10 @@ class DualStreamBlock(nn.Module):
         super().__init__()
         for name, child in block.named_children():
             if is_needed(f"transformer_blocks.0.{name}", modalities):
-                self.add_module(name, child)
+                self.add_module(name, ours(child))
         for name, parameter in block.named_parameters(recurse=False):
             if is_needed(f"transformer_blocks.0.{name}", modalities):
                 self.register_parameter(name, parameter)
-        for module in list(self.modules()):
-            for name, child in module.named_children():
-                if type(child) is nn.RMSNorm:
-                    setattr(module, name, WeightDtypeNorm.of(child))
         # Text is modulated in both streams as soon as one of them asks for it; the query only in a stream that asks.
         self.text_is_modulated: bool = bool(block.cross_attn_adaln)
         self.query_is_modulated: dict[str, bool] = {
@@ -130,24 +113,24 @@ class DualStreamBlock(nn.Module):
     def _part(self, modality: str, name: str) -> Any:
         return getattr(self, PREFIX[modality] + name)
 
-    def _rows(self, given: StreamContext, modality: str) -> tuple[Tensor, ...]:
-        return modulation(self._part(modality, "scale_shift_table"), given.modulation)
+    def _rows(self, given: StreamContext, modality: str, first: int) -> tuple[Rows, ...]:
+        """Return shift, scale and gate, which are three rows of the table."""
+        return modulation(self._part(modality, "scale_shift_table"), given.modulation, given.row_of, slice(first, first + 3))
 
     def _attend(self, hidden: Tensor, given: StreamContext, modality: str, passes: bool) -> Tensor:
         """Apply self-attention, then attention to the text."""
-        rows = self._rows(given, modality)
-        shift, scale, gate = rows[:3]
-        normed = self._part(modality, "norm1")(hidden) * (1 + scale) + shift
-        attended = self._part(modality, "attn1")(normed, None, given.self_bias, given.rotary, all_perturbed=passes)
-        hidden = hidden + attended * gate
+        shift, scale, gate = self._rows(given, modality, 0)
+        normed = scaled(self._part(modality, "norm1")(hidden), scale, shift, given.row_of)
+        attended = self._part(modality, "attn1")(normed, None, given.self_bias, given.rotary, passes=passes)
+        hidden = added(hidden, attended, gate, given.row_of)
 
-        query = self._part(modality, "norm2")(hidden)
-        if self.query_is_modulated[modality]:
-            query = query * (1 + rows[7]) + rows[6]
-        told = self._part(modality, "attn2")(query, self._text(given, modality), given.context_bias)
-        if self.query_is_modulated[modality]:
-            told = told * rows[8]
-        return hidden + told
+        query, text = self._part(modality, "norm2")(hidden), self._text(given, modality)
+        if not self.query_is_modulated[modality]:
+            unmodulated: Tensor = hidden + self._part(modality, "attn2")(query, text, given.context_bias)
+            return unmodulated
+        shift, scale, gate = self._rows(given, modality, 6)
+        told = self._part(modality, "attn2")(scaled(query, scale, shift, given.row_of), text, given.context_bias)
+        return added(hidden, told, gate, given.row_of)
 
     def _text(self, given: StreamContext, modality: str) -> Tensor:
         """Return the text as this block reads it, shifted and scaled if the model modulates it."""
@@ -155,10 +138,10 @@ class DualStreamBlock(nn.Module):
             return given.context
         table: Tensor = self._part(modality, "prompt_scale_shift_table")
         if given.prompt_modulation is None:
-            shift, scale = table[None, None].to(given.context.dtype).unbind(dim=2)
+            shift, scale = map(Rows, table[None, None].to(given.context.dtype).unbind(dim=2))
         else:
             shift, scale = modulation(table, given.prompt_modulation)
-        return given.context * (1 + scale) + shift
+        return scaled(given.context, scale, shift)
 
     def _exchange(
         self, video: Tensor, audio: Tensor, for_video: StreamContext, for_audio: StreamContext, switches: BlockSwitches
@@ -171,25 +154,25 @@ class DualStreamBlock(nn.Module):
         video_rows, video_gate = self._cross_rows(for_video, "video")
         audio_rows, audio_gate = self._cross_rows(for_audio, "audio")
         if switches.audio_to_video:
-            query = normed_video * (1 + video_rows[0]) + video_rows[1]
-            source = normed_audio * (1 + audio_rows[0]) + audio_rows[1]
+            query = scaled(normed_video, video_rows[0], video_rows[1], for_video.row_of)
+            source = scaled(normed_audio, audio_rows[0], audio_rows[1], for_audio.row_of)
             heard = part("audio_to_video_attn")(query, source, None, for_video.cross_rotary, for_audio.cross_rotary)
-            video = video + video_gate * heard
+            video = added(video, heard, video_gate, for_video.row_of)
         if switches.video_to_audio:
-            query = normed_audio * (1 + audio_rows[2]) + audio_rows[3]
-            source = normed_video * (1 + video_rows[2]) + video_rows[3]
+            query = scaled(normed_audio, audio_rows[2], audio_rows[3], for_audio.row_of)
+            source = scaled(normed_video, video_rows[2], video_rows[3], for_video.row_of)
             seen = part("video_to_audio_attn")(query, source, None, for_audio.cross_rotary, for_video.cross_rotary)
-            audio = audio + audio_gate * seen
+            audio = added(audio, seen, audio_gate, for_audio.row_of)
         return video, audio
 
-    def _cross_rows(self, given: StreamContext, modality: str) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _cross_rows(self, given: StreamContext, modality: str) -> tuple[tuple[Rows, ...], Rows]:
         """Return scale and shift for audio to video, the same for video to audio, and the gate."""
         table: Tensor = getattr(self, f"{modality}_a2v_cross_attn_scale_shift_table")
         if given.cross_modulation is None or given.cross_gate is None:
             raise ValueError("two streams that attend to each other need cross_modulation and cross_gate")
-        return modulation(table[:4], given.cross_modulation), modulation(table[4:], given.cross_gate)[0]
+        return modulation(table[:4], given.cross_modulation, given.row_of), modulation(table[4:], given.cross_gate, given.row_of)[0]
 
     def _feed_forward(self, hidden: Tensor, given: StreamContext, modality: str) -> Tensor:
-        shift, scale, gate = self._rows(given, modality)[3:6]
-        normed = self._part(modality, "norm3")(hidden) * (1 + scale) + shift
-        return hidden + self._part(modality, "ff")(normed) * gate
+        shift, scale, gate = self._rows(given, modality, 3)
+        normed = scaled(self._part(modality, "norm3")(hidden), scale, shift, given.row_of)
+        return added(hidden, self._part(modality, "ff")(normed), gate, given.row_of)

@@ -26,6 +26,7 @@ from ltxcore.config.groups import LoraGroup, in_blocks
 from ltxcore.config.parts import evolved
 from ltxcore.config.run_file import LoraTable
 from ltxcore.flow.loss import total_loss
+from ltxcore.levels import SharedLevels
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base import Base
 from ltxcore.models.lora import add_lora, lora_parameters
@@ -195,16 +196,17 @@ def _blocks_are_alike(lora: LoraTable | None) -> bool:
 
 def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Activations:
     backbone.transformer.gradient_checkpointing = choice.checkpointing
+    known = {name: each.to("cpu") for name, each in inputs.items()}  # finds the shared levels, while there are values
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        given = {name: _hollow(each) for name, each in inputs.items()}
+        given = {name: _hollow(each) for name, each in known.items()}
         _fill_hollow(backbone, choice)
         for parameter in backbone.parameters():
             if parameter.requires_grad:  # gradients are counted elsewhere: here each is dropped once it is complete
                 parameter.register_post_accumulate_grad_hook(_drop)
-        known = [*backbone.parameters(), *backbone.buffers()]
-        tensors = [tensor for each in given.values() for tensor in attrs.asdict(each, recurse=False).values() if isinstance(tensor, Tensor)]
-        with LiveBytes([*known, *tensors]) as live:
+        fields = [*(attrs.asdict(each, recurse=False).values() for each in given.values()), *(each.shared or () for each in given.values())]
+        tensors = [tensor for each in fields for tensor in each if isinstance(tensor, Tensor)]
+        with LiveBytes([*backbone.parameters(), *backbone.buffers(), *tensors]) as live:
             loss = _loss(backbone, choice, strategy, given)
             saved = live.live
             loss.backward()
@@ -278,8 +280,9 @@ def _hollow(given: ModelInput) -> ModelInput:
     def empty(value: Any) -> Any:
         return torch.empty(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
 
-    fields = {field.name: empty(getattr(given, field.name)) for field in attrs.fields(ModelInput) if field.name != "applied"}
-    return ModelInput(**fields, applied={key: empty(value) for key, value in given.applied.items()})
+    fields = {field.name: empty(getattr(given, field.name)) for field in attrs.fields(ModelInput)}
+    shared = None if given.shared is None else SharedLevels(*map(empty, given.shared))
+    return ModelInput(**fields | {"applied": {key: empty(value) for key, value in given.applied.items()}, "shared": shared})
 
 
 def _fill_hollow(backbone: LTXBackbone, choice: Choice) -> None:

@@ -165,7 +165,7 @@ def _product(numbers: Sequence[int]) -> int:
 
 def inputs_of(found: Outline, base: Base, shapes: Shapes, batch_size: int) -> dict[str, ModelInput]:
     """Make the model's inputs for a micro-batch of these shapes, with every reference that the run may append; they are
-    on the CPU and have no content.
+    on the CPU, and latents and text have no content.
 
     Raises:
         DataError: a condition cannot apply to samples of these shapes.
@@ -179,8 +179,8 @@ def inputs_of(found: Outline, base: Base, shapes: Shapes, batch_size: int) -> di
         if source.kind == "latents":
             rate = shapes.rates.get(role, setting.modalities[source.modality].default_rate)
             latents[role] = StoredLatents(values, torch.full((batch_size,), float(rate)))
-        elif source.kind == "mask":
-            masks[role] = values
+        elif source.kind == "mask":  # of two values, since tokens of one share what they take
+            masks[role] = (torch.arange(_product(shape)) % 2).float().view(1, *shape).expand(batch_size, *shape)
         else:
             length = shape[0]
     features = {name: torch.zeros(1).expand(batch_size, length, width) for name, width in base.context_widths.items()}

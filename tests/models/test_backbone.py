@@ -55,8 +55,12 @@ def with_given_tokens(given):
 
 
 @pytest.mark.parametrize("case_id", [*PLAIN, "B.joint.frozen_audio"])
-def test_a_forward_agrees_with_the_golden_one(case_id, tmp_path):
+@pytest.mark.parametrize("by_token", [False, True])
+def test_a_forward_agrees_with_the_golden_one(by_token, case_id, tmp_path):
     given = golden_inputs(case_id)
+    if not by_token:
+        given = {name: each.to("cpu") for name, each in given.items()}
+        assert all(each.shared is not None for each in given.values())
     backbone = load_golden(case_id[0], tmp_path, given)
     assert_golden(backbone(given.get("video"), given.get("audio")), case_id)
 
@@ -244,12 +248,12 @@ def capture_levels(backbone):
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_noise_levels_and_positions_stay_float32_under_bf16(autocast):
-    audio = random_input("audio", 7)
+    audio = random_input("audio", 7).to("cpu")
     backbone = load_backbone("tiny-untrained", frozenset({"audio"}), dtype=torch.float32 if autocast else torch.bfloat16)
     seen = capture_levels(backbone)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         out = backbone(None, audio)["audio"]
-    assert torch.equal(seen["timesteps"], audio.timesteps.flatten() * 1000)
+    assert torch.equal(seen["timesteps"], audio.sigma * 1000)
     assert torch.equal(seen["positions"], audio.positions)
     assert out.dtype == torch.float32
     expected = tiny({"audio"})(None, audio)["audio"]

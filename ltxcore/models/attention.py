@@ -1,0 +1,90 @@
+"""Attention and normalization of a block, with the names of diffusers' modules and a forward of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from ltxcore.models.elementwise import Rotary, rms_norm, rotated
+
+
+class Norm(nn.Module):
+    """An RMS norm, with a weight or without. With one it computes in the weight's dtype, whatever the input's dtype is: under
+    autocast the input may be bf16 and the weight float32, for which PyTorch has no fast kernel.
+    """
+
+    weight: Parameter | None
+
+    def __init__(self, norm: Any) -> None:
+        """`norm` is PyTorch's or diffusers' module, whose weight moves here."""
+        super().__init__()
+        self.eps: float = norm.eps
+        self.register_parameter("weight", norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight is None:
+            return rms_norm(x, self.eps)
+        return rms_norm(x.to(self.weight.dtype), self.eps, self.weight).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Attention with normalized and rotated queries and keys and, since LTX-2.3, a gate for each head.
+
+    Source: docs/explanation/arithmetic.md#attention
+    """
+
+    def __init__(self, attention: Any) -> None:
+        """`attention` is diffusers' module, whose children move here."""
+        super().__init__()
+        self.heads: int = attention.heads
+        for name, child in attention.named_children():
+            self.add_module(name, ours(child))
+
+    def forward(
+        self,
+        hidden: Tensor,
+        source: Tensor | None = None,
+        bias: Tensor | None = None,
+        rotary: Rotary | None = None,
+        source_rotary: Rotary | None = None,
+        passes: bool = False,
+    ) -> Tensor:
+        """Attend from the tokens `hidden` to those of `source`, or to themselves.
+
+        Args:
+            hidden: the tokens that ask, `[B, T, C]`.
+            source: the tokens that answer, `[B, S, E]`; None for `hidden`.
+            bias: the bias of the scores, `[B, T or 1, S]`.
+            rotary: the rotary angles of `hidden`; None for no rotation.
+            source_rotary: those of `source`; None for `rotary`.
+            passes: whether values are passed through without attention.
+        """
+        part: Any = self.__getattr__
+        source = hidden if source is None else source
+        value = part("to_v")(source)
+        if passes:
+            attended = value.unflatten(-1, (self.heads, -1))
+        else:
+            query, key = part("norm_q")(part("to_q")(hidden)), part("norm_k")(part("to_k")(source))
+            if rotary is not None:
+                query, key = rotated(query, rotary), rotated(key, rotary if source_rotary is None else source_rotary)
+            query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value))
+            mask = None if bias is None else bias.unsqueeze(1)
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
+        if "to_gate_logits" in self._modules:
+            attended = attended * (2.0 * part("to_gate_logits")(hidden).sigmoid()).unsqueeze(-1)
+        out: Tensor = part("to_out")[0](attended.flatten(2))
+        return out
+
+
+def ours(module: nn.Module) -> nn.Module:
+    """Return the module that takes the place of one of diffusers', with its parameters and their names."""
+    kind = _OURS.get(type(module).__name__)
+    return module if kind is None else kind(module)
+
+
+_OURS: dict[str, Callable[[Any], nn.Module]] = {"RMSNorm": Norm, "LTX2Attention": Attention}
