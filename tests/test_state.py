@@ -116,11 +116,11 @@ def test_appended_tokens_that_do_not_fit_are_refused(tokens: tuple[int, ...], po
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("grid", Grid(2, 1, 2), "grid of video is 4, but clean tokens [2, 6, 4] want 6"),
-        ("rate", torch.ones(1), "rate of video is (1,), but clean tokens [2, 6, 4] want (2,)"),
-        ("appended", torch.zeros(2, 0, 5), "appended of video is (2, 5), but clean tokens [2, 6, 4] want (2, 4)"),
-        ("denoise_mask", torch.zeros(2, 7), "denoise_mask of video is (2, 7), but clean tokens [2, 6, 4] want (2, 6)"),
-        ("positions", torch.zeros(2, 3, 5, 2), "positions of video is (2, 5, 2), but clean tokens [2, 6, 4] want (2, 6, 2)"),
+        ("grid", Grid(2, 1, 2), "grid of video is 4, but clean tokens [2, 6, 4] require 6"),
+        ("rate", torch.ones(1), "rate of video is (1,), but clean tokens [2, 6, 4] require (2,)"),
+        ("appended", torch.zeros(2, 0, 5), "appended of video is (2, 5), but clean tokens [2, 6, 4] require (2, 4)"),
+        ("denoise_mask", torch.zeros(2, 7), "denoise_mask of video is (2, 7), but clean tokens [2, 6, 4] require (2, 6)"),
+        ("positions", torch.zeros(2, 3, 5, 2), "positions of video is (2, 5, 2), but clean tokens [2, 6, 4] require (2, 6, 2)"),
     ],
 )
 def test_a_state_whose_parts_do_not_fit_cannot_be_made(field: str, value: object, said: str) -> None:

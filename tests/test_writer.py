@@ -133,7 +133,7 @@ def test_a_process_elsewhere_is_alive_until_it_was_not_heard_of_for_long(tmp_pat
 def test_the_clock_is_that_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 0.0)
     record(tmp_path, 10)
-    with pytest.raises(ProcessError, match="heard of 10 seconds ago"), writing(tmp_path):
+    with pytest.raises(ProcessError, match="showed a sign of life 10 seconds ago"), writing(tmp_path):
         raise AssertionError
 
 

@@ -73,7 +73,7 @@ from $module import $cls
 
 def listing(folder: Path, between: str) -> Path:
     path = folder / "clips.$name"
-    path.write_text(f"a.mp4 {between} a red car\\n\\nb.mp4 {between} a blue car\\n")
+    path.write_text(f"a.mp4 {between} a red car\\n\\nb.mp4 {between} a blue car\\n", encoding="utf-8")
     return path
 
 
@@ -88,7 +88,7 @@ def test_it_costs_other_commands_nothing() -> None:
 
 def test_rows_know_their_line_and_lines_that_are_wrong_are_told(tmp_path: Path) -> None:
     path = listing(tmp_path, "|")
-    path.write_text(f"{path.read_text()}c.mp4\\n")
+    path.write_text(f"{path.read_text(encoding='utf-8')}c.mp4\\n", encoding="utf-8")
     table = $cls().read(path)
     assert [(row.line, row.values["video"]) for row in table.rows] == [(1, "a.mp4"), (3, "b.mp4")]
     assert [(problem.where, problem.what) for problem in table.problems] == [("4", \'has no "|"\')]

@@ -178,7 +178,7 @@ def test_a_strategy_without_a_name_is_refused_and_never_guessed(sounds: Path, tm
     run = tables(sounds, tmp_path / "out")
     del run["training_strategy"]["name"]
     assert refused(write_run(tmp_path, run), tmp_path) == [
-        "TMP/run.toml:10: training_strategy.name: names no strategy",
+        "TMP/run.toml:10: training_strategy.name: does not name any strategy",
         "    Choose one: flexible.",
     ]
 

@@ -60,7 +60,7 @@ def test_a_contradiction_with_a_deepspeed_configuration_is_told_for_the_number_o
     path = write_run(tmp_path, tables(data, tmp_path / "out", engine={"deepspeed_config": str(tmp_path / "ds.json")}))
     result = ltx("launch", "--num-gpus", "3", str(path))
     assert told(result, tmp_path) == [
-        "TMP/ds.json: train_batch_size is 16, and batch size x accumulation x processes is 4 x 1 x 3 = 12",
+        "TMP/ds.json: train_batch_size is 16, but batch size x accumulation x processes is 4 x 1 x 3 = 12",
         '    Make them equal, or write "auto" in the DeepSpeed configuration.',
     ]
     assert ltx("check", str(path), "--set", "engine.name=zero").exit_code == 0

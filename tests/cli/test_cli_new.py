@@ -76,7 +76,7 @@ def test_columns_that_a_mode_needs_are_told_where_the_data_lack_them(clips: Path
     (clips / "0.txt").write_text("another")
     code, said, _ = new("v2v_ic", "--data", "clips", "--model", "tiny")
     assert code == 0
-    assert 'Write a dataset file with a column "reference_video".' in said
+    assert "Name files for it: clip_reference.png or references/clip.png goes with clip.mp4." in said
 
 
 def test_a_folder_without_any_caption_is_fitted_all_the_same(clips: Path) -> None:

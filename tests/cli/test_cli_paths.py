@@ -75,4 +75,6 @@ def test_a_text_that_names_a_file_or_something_else_is_refused_in_words(
     done = CliRunner().invoke(main, list(case))
     assert done.exit_code == 2
     assert isinstance(done.exception, SystemExit)
-    assert any(said in " ".join(done.stderr.split()) for said in ("too long", "there is no file", "names no file", "there is no model"))
+    assert any(
+        said in " ".join(done.stderr.split()) for said in ("too long", "there is no file", "does not name a file", "there is no model")
+    )

@@ -194,7 +194,7 @@ def test_options_that_cannot_be_read_say_how_they_are_written(folder: Path) -> N
         (("_sampler", "load_backbone"), "loading the model", "--precision bf16; --quantization int8; --offload-blocks 2"),
         (
             ("euler",),
-            'drawing "a disc" at 64x64x9',
+            'generating "a disc" at 64x64x9',
             "--precision bf16; --quantization int8; --offload-blocks 2; fewer or smaller frames: --video-dims",
         ),
         (

@@ -37,7 +37,7 @@ def run_file(folder: Path, name: str, patience: float = PATIENCE) -> Path:
         "both, full, accumulation",
         folder / "data",
         folder / name,
-        optimization={"steps": 2000, "batch_size": 2, "learning_rate": 2e-3, "gradient_accumulation_steps": 1},
+        optimization={"steps": 2000, "batch_size": 2, "learning_rate": 2e-3, "gradient_accumulation_steps": 1, "groups": []},
         engine=zero(folder, 2, patience=patience / 60),
         data={"held_out": 0},
         checkpoints={"interval": 2},

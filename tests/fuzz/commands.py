@@ -166,6 +166,9 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene("unified/*.safetensors", "model", "unified/ltx-2.3-22b-dev.safetensors", world=models),
         scene("folder/*/*", "model", "folder", world=models),
     ],
+    "lora": [
+        scene("weights/*", "lora", "average", "weights/finished.safetensors", "weights/finished.safetensors", "-o", "average.safetensors")
+    ],
     "plugins": [scene("own.py", "plugins", "show", "stripes", "--plugin", "own.py")],
     "schema": [scene("own.py", "schema", "--plugin", "own.py")],
     "convert": [

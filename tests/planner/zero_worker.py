@@ -68,9 +68,9 @@ def main(run_file: Path, results: Path) -> None:
         activations.begin()
         return forward(self, *args, **options)
 
-    def looked_backward(self: Any, loss: Tensor) -> None:
+    def looked_backward(self: Any, loss: Tensor, **options: Any) -> None:
         said.saved = max(said.saved, activations.end(everything(self)))
-        backward(self, loss)
+        backward(self, loss, **options)
 
     def looked_step(self: Any) -> float:
         said.gradients = max(said.gradients, bytes_of(gradients(self)))

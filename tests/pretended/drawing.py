@@ -19,7 +19,6 @@ from ltxcore.models.offload import place
 from ltxcore.protocols import ModelInput
 from ltxcore.sample.generate import Studio
 from ltxcore.sample.sampler import Sampler
-from pretended.training import digest
 
 GUIDANCE: Mapping[str, Mapping[str, float]] = {
     "none": {},
@@ -45,7 +44,10 @@ def guided(guidance: str, device: str, quantization: str | None = None, offload_
     RECORD.clear()
     with torch.no_grad():
         drawn = Sampler(model, forward, there).generate(what)
-    return {"drawn": digest(drawn), "waits": {READ: RECORD.of(READ), UP: RECORD.of(UP)}}
+    return {
+        "drawn": {name: tensor.flatten().tolist() for name, tensor in drawn.items()},
+        "waits": {READ: RECORD.of(READ), UP: RECORD.of(UP)},
+    }
 
 
 def both(guidance: str, **options: Any) -> dict[str, Any]:

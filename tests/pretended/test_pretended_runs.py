@@ -134,7 +134,11 @@ def test_what_is_drawn_under_all_guidance_is_as_on_the_cpu(more: dict[str, Any])
 
 
 def drawn_alike(found: Mapping[str, Any]) -> None:
-    assert found["cuda:0"]["drawn"] == found["cpu"]["drawn"]
+    """A GPU has a kernel for RMS norm and the CPU does the same in its own steps, so that the last bits may differ."""
+    here, there = found["cpu"]["drawn"], found["cuda:0"]["drawn"]
+    assert here.keys() == there.keys() == {"video", "audio"}
+    for name in here:
+        assert there[name] == pytest.approx(here[name], abs=1e-5)
     assert found["cuda:0"]["waits"] == {READ: {place: each["waits"] for place, each in WAITS["sample"].items()}, UP: {}}
 
 
