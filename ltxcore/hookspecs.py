@@ -38,12 +38,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def ltx_conditions() -> Mapping[str, type[Condition]]:  # type: ignore[empty-body]
-    """Return condition types, by the `type` that a run file names."""
+    """Return condition types, by the name that `type` takes."""
 
 
 @hookspec
 def ltx_strategies() -> Mapping[str, type[StrategyType]]:  # type: ignore[empty-body]
-    """Return training strategies, by the `name` in `[training_strategy]`."""
+    """Return training strategies, by the name that `name` in `[training_strategy]` takes."""
 
 
 @hookspec
@@ -53,22 +53,22 @@ def ltx_objectives() -> Mapping[str, type[ObjectiveType]]:  # type: ignore[empty
 
 @hookspec
 def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[empty-body]
-    """Return sigma samplers, by the `timestep_sampling_mode` in `[flow_matching]`."""
+    """Return sigma samplers, by the name that `timestep_sampling_mode` in `[flow_matching]` takes."""
 
 
 @hookspec
 def ltx_optimizers() -> Mapping[str, type[OptimizerType]]:  # type: ignore[empty-body]
-    """Return optimizers, by the `optimizer_type` in `[optimization]`."""
+    """Return optimizers, by the name that `optimizer_type` in `[optimization]` takes."""
 
 
 @hookspec
 def ltx_schedules() -> Mapping[str, type[ScheduleType]]:  # type: ignore[empty-body]
-    """Return learning-rate schedules, by the `scheduler_type` in `[optimization]`."""
+    """Return learning-rate schedules, by the name that `scheduler_type` in `[optimization]` takes."""
 
 
 @hookspec
 def ltx_quantizers() -> Mapping[str, type[QuantizerType]]:  # type: ignore[empty-body]
-    """Return quantizers of frozen weights, by the `quantization` in `[acceleration]`."""
+    """Return quantizers of frozen weights, by the name that `quantization` in `[acceleration]` takes."""
 
 
 @hookspec

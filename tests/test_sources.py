@@ -114,7 +114,7 @@ def test_formulas_are_numbered_in_order() -> None:
 
 def test_every_formula_says_where_it_is_from() -> None:
     sources = {heading: text.partition("\nSource: ")[2] for heading, text in formulas().items()}
-    named = re.compile(r"\]\((https://|#|[\w-]+\.md)|\bof this project\b|\bLTX-2 release\b")
+    named = re.compile(r"\]\((https://|#|[\w-]+\.md)|\bthis project\b|\bLTX-2 release\b")
     assert [heading for heading, source in sources.items() if not named.search(re.sub(r"\s+", " ", source))] == []
 
 

@@ -26,7 +26,7 @@ class PreprocessingTable:
         factory=list, help="lengths that audio without video is cut to", unit="seconds", above=0, at_most=86_400
     )
     video_column: str | None = key(None, help="column of the clip; by default `video` or `media_path`")
-    audio_column: str | None = key(None, help="column of the audio; by default `audio`, else the clip's own audio")
+    audio_column: str | None = key(None, help="column of the audio; by default `audio`, or the clip's own audio if there is no such column")
     caption_column: str | None = key(None, help="column of the caption; by default `caption`")
     reference_video_column: str | None = key(None, help="column of the reference clip; by default `reference_video` or `ref_media_path`")
     reference_audio_column: str | None = key(None, help="column of the reference audio; by default `reference_audio`")

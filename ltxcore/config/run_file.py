@@ -127,11 +127,11 @@ class OptimizationTable:
     gradient_accumulation_steps: int = key(1, help="micro-batches in an optimizer step, on each process", at_least=1, at_most=10**6)
     max_grad_norm: float = key(1.0, help="gradients are clipped to this norm; 0: not at all", at_least=0)
     optimizer_type: str = key("adamw", help='a registered optimizer, or "package.module:Class" of an installed package', refused=ADAM)
-    optimizer_params: dict[str, Any] = key(factory=dict, help="the parameters that it takes")
+    optimizer_params: dict[str, Any] = key(factory=dict, help="the parameters that the optimizer takes")
     weight_decay: float = key(0.01, help="share of each weight that a step removes, times the learning rate", at_least=0, at_most=100)
     betas: tuple[float, float] | None = key(None, help="the same as optimizer_params.betas", at_least=0, below=1)
     scheduler_type: str = key("linear", help="a registered schedule: how the learning rate changes over the steps")
-    scheduler_params: dict[str, Any] = key(factory=dict, help="the parameters that it takes")
+    scheduler_params: dict[str, Any] = key(factory=dict, help="the parameters that the schedule takes")
     warmup_steps: int | float = key(0, help="warmup before the schedule: number of steps, or share of all steps", at_least=0, at_most=10**9)
     enable_gradient_checkpointing: bool = key(False, help="recompute activations: less memory, more time")
     lora_plus_ratio: float | None = key(
@@ -170,14 +170,14 @@ class AccelerationTable:
     quantization: str | None = key(
         None, help="a registered quantizer: quantization of the frozen weights of a LoRA run, for less memory", refused=QUANTO
     )
-    quantization_params: dict[str, Any] | None = key(None, help="its keys")
+    quantization_params: dict[str, Any] | None = key(None, help="the keys of the quantizer")
     offload_blocks: int = key(
         0,
         help="block swap: how many blocks of a LoRA run keep their frozen weights in CPU memory until they compute",
         unit="blocks",
         at_least=0,
     )
-    compile: bool = key(False, help="torch.compile the blocks: faster steps, after minutes at the start")
+    compile: bool = key(False, help="torch.compile the blocks: steps are faster, but compiling takes several minutes at the start")
     load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights, on a GPU")
     offload_text_encoder: bool = key(
         False, help="CPU offload: keep the text encoder's weights in CPU memory, and copy them to the GPU layer by layer"
@@ -312,7 +312,7 @@ class RunFile:
     trackers: dict[str, Any] = key(factory=dict, help="where metrics go besides metrics.jsonl, by the name of the tracker")
     plugins: list[Path] = key(
         factory=list,
-        help="Python files that add conditions and more to this run; every command executes them, so read files that you did not write first",
+        help="Python files that add conditions and more to this run; every command executes them, so first read any that you did not write yourself",
         reads="file",
     )
     strategy_name: str = filled("")

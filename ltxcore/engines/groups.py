@@ -21,7 +21,8 @@ Place = tuple[int, bool]
 
 
 def parameter_groups(table: OptimizationTable, parameters: Mapping[str, Parameter]) -> list[ParameterGroup]:
-    """Return the groups of these parameters, first that of what no group of the run file names; a group without any of them is left out.
+    """Return the groups of these parameters, beginning with the parameters that no group in the run file names; groups
+    without parameters are left out.
 
     Raises:
         ConfigError: the B matrices are to have a learning rate of their own, and there are none.

@@ -186,7 +186,7 @@ class Processes:
     @contextmanager
     def ending(self, goes_on: Callable[[], str] = lambda: "", patience: float = PATIENCE) -> Iterator[None]:
         """Return a context in which an error that ends the run is reported by exactly one process: by this one, unless
-        it only lost another process that reports the error itself.
+        this one failed only because it lost contact with another, which reports the error itself.
 
         Meanwhile each process watches whether the others make progress, and ends together with them if one hangs
         (`engines.watch`).

@@ -121,7 +121,7 @@ def check_deepspeed(config: RunFile, world_size: int | None) -> None:
         world_size: the number of processes; None if it is not known yet.
 
     Raises:
-        ConfigError: it does; everything that is wrong is named.
+        ConfigError: the configuration contradicts the run file; every contradiction is named.
     """
     resolve(Wanted.of(config, world_size), config.engine.deepspeed_config)
 

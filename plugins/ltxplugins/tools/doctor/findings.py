@@ -62,7 +62,7 @@ class Checkup:
 
 
 def warning(check: str, where: str, what: str, remedy: str) -> Finding:
-    """Return a finding for something that nothing refuses."""
+    """Return a finding about something that does not stop a run."""
     return Finding(check, "warning", where, what, remedy)
 
 
