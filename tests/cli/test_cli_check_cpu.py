@@ -17,8 +17,8 @@ from helpers.raw_media import clip_file
 MOST = 1.5
 """Times the processor time of `import torch` that a check may take; 1.3 to 1.4 are measured, and machines are noisy."""
 
-MOST_OF_MANY = 2.0
-"""The same for a dataset of 20,000 rows; 1.75 to 1.85 are measured."""
+MOST_OF_MANY = 2.5
+"""The same for a dataset of 20,000 rows; 1.75 to 2.1 are measured, the most beside other work."""
 
 
 def cpu(folder: Path, *arguments: str) -> float:
