@@ -1,4 +1,4 @@
-"""`python -m ltxcore`, for launchers that expect a module."""
+"""Run `ltx` as `python -m ltxcore`, for launchers that expect a module."""
 
 from ltxcore.cli.main import main
 

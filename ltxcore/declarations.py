@@ -1,17 +1,17 @@
-"""What the classes of plugins declare, checked against the protocols as far as that is possible without using them."""
+"""Check the declarations of plugins' classes against the protocols, as far as is possible without using the classes."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 import attrs
 
-from ltxcore import objectives, sources
-from ltxcore.errors import PluginError
+from ltxcore import adapters, columns, exporters, objectives, sources
+from ltxcore.errors import PluginError, suggestion
 from ltxcore.protocols import MODALITIES, LazyCommand, Role
 
 METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -20,37 +20,47 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "strategy": ("build",),
         "objective": ("loss",),
         "sigma_sampler": ("sample",),
+        "adapter": ("wrap", "tensors", "shapes", "start", "weight", "measure"),
         "optimizer": ("build", "state_bytes"),
         "schedule": ("build",),
         "source": ("read",),
+        "column": (),
         "quantizer": ("store", "weight_bytes"),
+        "exporter": ("tensors", "weight"),
         "tracker": ("start", "log", "sample", "finish"),
     }
 )
-"""The kinds that are attrs classes, with the methods that they must have."""
+"""The kinds whose plugins are attrs classes, each with the methods that the class must have."""
 
 KEYS_OF_THE_CORE = frozenset(
     {"type", "probability", "modality", "include_in_output", "downscale_factor", "temporal_scale_factor", "image_or_video", *MODALITIES}
 )
-"""The keys that the core adds to the tables of every condition; a condition's own fields must have other names."""
+"""The keys that the core adds to the table of every condition. The fields of a condition must have other names."""
 
 
 def check(kind: str, name: str, value: Any) -> None:
-    """Check what a plugin adds against its protocol, as far as that is possible without using it.
+    """Check a thing that a plugin adds against its protocol, as far as is possible without using it.
 
     Raises:
-        PluginError: it breaks its protocol; the error says how.
+        PluginError: the thing breaks its protocol; the error says how.
     """
     what = f'the {spoken(kind)} "{name}"'
     if kind in METHODS:
         _check_class(value, what, METHODS[kind])
-    checks = {"condition": _check_condition, "optimizer": _check_optimizer, "quantizer": _check_quantizer, "source": _check_source}
+    checks = {
+        "condition": _check_condition,
+        "adapter": _check_adapter,
+        "optimizer": _check_optimizer,
+        "quantizer": _check_quantizer,
+        "source": _check_source,
+        "exporter": _check_exporter,
+        "column": _check_column,
+        "reference_filter": _check_filter,
+    }
     if kind in checks:
         checks[kind](value, what)
     for fault in objectives.faults_of(name, value) if kind == "objective" else ():
         refuse(f"{what} {fault}")
-    if kind == "reference_filter" and not callable(value):
-        refuse(f"{what} is not a function")
     if isinstance(value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", value.target) and value.help):
         refuse(f'{what} has target "{value.target}" and help "{value.help}"; they must be "package.module:attribute" and a line of text')
 
@@ -74,20 +84,37 @@ def _check_condition(cls: Any, what: str) -> None:
         refuse(f'{what} has content {content_of(cls)!r}; it must be "start", "end", "whole" or None')
     if not isinstance(getattr(cls, "appends", False), bool):
         refuse(f"{what} has appends {cls.appends!r}; it must be True or False")
+    redraws = getattr(cls, "redraws", 0)
+    if isinstance(redraws, bool) or not isinstance(redraws, int) or redraws < 0:
+        refuse(f"{what} has redraws {redraws!r}; it must be a whole number of at least 0")
+    if redraws and getattr(cls, "appends", False):
+        refuse(f"{what} appends tokens, so it cannot have redraws")
+    for field in attrs.fields(cls):
+        if field.metadata.get("modality", "") not in ("", *MODALITIES):
+            refuse(f'{what} has a field "{field.name}" for the modality {field.metadata["modality"]!r}; it must be "video" or "audio"')
     _check_roles(roles_of(cls), what)
-    taken = KEYS_OF_THE_CORE.union(*((role.source_key, role.media_key or role.name) for role in roles_of(cls)))
+    pictures = [role for role in roles_of(cls) if role.kind == "pictures"]
+    if len(pictures) > 1 or (pictures and modalities != {"video"}):
+        refuse(f'{what} has the role "{pictures[-1].name}" of kind "pictures"; only a condition on video alone can have one, and only one')
+    taken = KEYS_OF_THE_CORE.union(
+        ("images", "frames", "times") if pictures else (), *((role.source_key, role.media_key or role.name) for role in roles_of(cls))
+    )
     clashing = sorted(taken & {field.alias or field.name for field in attrs.fields(cls)})
     if clashing:
         refuse(f'{what} has a field "{clashing[0]}", which is a key that all conditions have, or one of its roles')
+
+
+def _check_adapter(cls: Any, what: str) -> None:
+    for fault in adapters.faults_of(cls):
+        refuse(f"{what} {fault}")
+    _check_stages(cls, what)
 
 
 def _check_optimizer(cls: Any, what: str) -> None:
     taken = sorted({"lr", "learning_rate", "weight_decay"} & {field.alias or field.name for field in attrs.fields(cls)})
     if taken:
         refuse(f'{what} has a field "{taken[0]}", which [optimization] itself sets for all optimizers')
-    stages = zero_stages_of(cls)
-    if not isinstance(stages, frozenset) or not stages <= {1, 2, 3}:
-        refuse(f"{what} has zero_stages {stages!r}; they must be a frozenset of 1, 2 and 3")
+    _check_stages(cls, what)
     copies = getattr(cls, "copies_in_step", 0)
     if isinstance(copies, bool) or not isinstance(copies, int) or copies < 0:
         refuse(f"{what} has copies_in_step {copies!r}; it must be a whole number of at least 0")
@@ -102,9 +129,10 @@ def _check_quantizer(cls: Any, what: str) -> None:
 
 
 def _check_said(cls: Any, what: str, numbers: Iterable[str], choices: Iterable[str]) -> None:
-    """Check what a class says about itself: the packages that it needs, numbers above 0, and what is True or False.
+    """Check the declarations of a class: the packages that it needs, its numbers, which must be above 0, and its
+    choices, which must be True or False.
 
-    A property cannot be checked here, since it depends on the object.
+    Properties are not checked here, since their values depend on the object.
     """
     needs = getattr(cls, "needs", {})
     if not isinstance(needs, Mapping) or not all(isinstance(text, str) for pair in needs.items() for text in pair):
@@ -123,17 +151,55 @@ def _check_source(cls: Any, what: str) -> None:
         refuse(f"{what} {fault}")
 
 
-def zero_stages_of(optimizer: Any) -> frozenset[int]:
-    """Return the ZeRO stages under which an optimizer, or its class, declares that it trains as in one process."""
-    return getattr(optimizer, "zero_stages", frozenset())
+def _check_exporter(cls: Any, what: str) -> None:
+    for fault in exporters.faults_of(cls):
+        refuse(f"{what} {fault}")
+
+
+def _check_column(cls: Any, what: str) -> None:
+    for fault in columns.faults_of(cls):
+        refuse(f"{what} {fault}")
+    of_media = () if columns.has_encode(cls) else ("type", "downscale_factor", "temporal_scale_factor")
+    taken = sorted({"column", *of_media} & {field.alias or field.name for field in attrs.fields(cls)})
+    if taken:
+        refuse(f'{what} has a field "{taken[0]}", which is a key that all columns have')
+
+
+def _check_filter(value: Any, what: str) -> None:
+    if not callable(value):
+        refuse(f"{what} is not a function")
+    if inspect.isclass(value):
+        _check_class(value, what, ())
+        if not any("__call__" in vars(each) for each in value.__mro__):  # getattr would find that of the class of classes
+            refuse(f"{what} has no method __call__()")
+    makes = getattr(value, "makes", "reference")
+    if makes not in ("reference", "mask"):
+        refuse(f'{what} has makes {makes!r}; it must be "reference" or "mask"')
+
+
+def _check_stages(cls: Any, what: str) -> None:
+    stages = zero_stages_of(cls)
+    if not isinstance(stages, frozenset) or not stages <= {1, 2, 3}:
+        refuse(f"{what} has zero_stages {stages!r}; they must be a frozenset of 1, 2 and 3")
+
+
+def zero_stages_of(part: Any) -> frozenset[int]:
+    """Return the ZeRO stages under which an optimizer or adapter, or its class, declares that it trains exactly as in
+    one process.
+    """
+    return getattr(part, "zero_stages", frozenset())
 
 
 def _check_roles(roles: Any, what: str) -> None:
     if not isinstance(roles, tuple) or not all(isinstance(role, Role) for role in roles):
         refuse(f"{what} has roles {roles!r}; they must be a tuple of ltxcore.api.Role")
     for index, role in enumerate(roles):
-        if role.kind not in ("mask", "latents"):
-            refuse(f'{what} has a role "{role.name}" of kind {role.kind!r}; it must be "mask" or "latents"')
+        if role.kind not in ("mask", "latents", "pictures", "values"):
+            refuse(f'{what} has a role "{role.name}" of kind {role.kind!r}; it must be "mask", "latents", "pictures" or "values"')
+        for fault in columns.faults_of_shape(role.shape) if role.kind == "values" else ():
+            refuse(f'{what} has a role "{role.name}" of shape {role.shape!r}; {fault}')
+        if role.kind != "values" and (role.shape is not None or role.column is not None):
+            refuse(f'{what} has a role "{role.name}" of kind {role.kind!r} with a shape or a column, which only "values" have')
         if role.source_key in KEYS_OF_THE_CORE:
             refuse(f'{what} has a role "{role.name}" with the source key "{role.source_key}", which is a key that all conditions have')
         for other in roles[:index]:
@@ -141,13 +207,34 @@ def _check_roles(roles: Any, what: str) -> None:
                 refuse(f'{what} has two roles with the name or source key of "{role.name}"')
 
 
+def faults_of_columns(cls: Any, known: Mapping[str, Any]) -> Iterator[str]:
+    """For a class of conditions, yield every role whose column does not exist or is encoded to something else, in words that can follow the
+    name of the condition.
+
+    Args:
+        cls: the class.
+        known: the classes of columns, by the name of the column.
+    """
+    for role in roles_of(cls):
+        if role.column is None:
+            continue
+        column, shape = known.get(role.column), role.shape or ()
+        if column is None:
+            of_values = [name for name, each in known.items() if each.kind == "values"]
+            hint = suggestion(role.column, of_values)
+            yield f'has a role "{role.name}" with the column "{role.column}", but there is no such column. {hint}'
+        elif column.kind != "values" or column.modality not in cls.modalities or not columns.may_fit(column.shape, shape):
+            takes = f"values {columns.spelled(shape)} of {' or '.join(name for name in MODALITIES if name in cls.modalities)}"
+            yield f'has a role "{role.name}" for {takes}, but its column "{role.column}" is encoded to {columns.encoded_to(column)}'
+
+
 def roles_of(cls: Any) -> tuple[Role, ...]:
-    """Return the roles of a class of conditions or objectives; none if it names none."""
+    """Return the roles that a class of conditions or objectives declares."""
     return getattr(cls, "roles", ())
 
 
 def content_of(cls: Any) -> str | None:
-    """Return where a condition class says that its own medium lies on the target; None if it has no medium."""
+    """Return where the medium of a condition class lies on the target; None if the class has no medium."""
     return getattr(cls, "content", None)
 
 

@@ -1,7 +1,7 @@
-"""Devices, and everything that only a GPU has: the whole core goes through this module, so that what differs on a GPU
-can be found and tested in one place.
+"""Choose devices, and do everything that only a GPU needs. The whole core uses this module, so that all differences on
+a GPU can be found and tested in one place.
 
-torch is imported only when a function is called, so that programs which only name a device start without it.
+torch is imported only when a function is called, so that programs that only name a device start without importing it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GPU = "cuda"
-"""The type of a GPU device in torch, for NVIDIA's and AMD's GPUs alike."""
+"""The device type that torch uses for GPUs of both NVIDIA and AMD."""
 
 
 def is_gpu(device: torch.device | str) -> bool:
@@ -33,19 +33,19 @@ def is_gpu(device: torch.device | str) -> bool:
 
 
 def gpus() -> int:
-    """Return how many GPUs this process sees; 0 if there are none, or if torch was built without GPU support."""
+    """Return the number of GPUs that this process sees; 0 if torch was built without GPU support."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def own_device(local_rank: int | None = None) -> str:
-    """Return the GPU of this process, which a launcher numbers LOCAL_RANK; the CPU if there is none.
+    """Return the GPU of this process, whose number a launcher sets in LOCAL_RANK; the CPU if there is no GPU.
 
-    A scheduler such as SLURM may show each process only its own GPU, whatever its number; then that GPU is returned.
+    A scheduler such as SLURM may show each process only its own GPU. That GPU is then returned, whatever the number.
 
     Args:
-        local_rank: this process's number on its machine; None to take it from the environment.
+        local_rank: the number of this process on its machine; None to read it from the environment.
 
     Raises:
         ConfigError: a launcher started more processes than there are GPUs.
@@ -63,12 +63,12 @@ def own_device(local_rank: int | None = None) -> str:
     raise ConfigError(
         f"process {number} has no GPU {GPU}:{number}; {_visible(there)}",
         where="environment",
-        remedy="Start one process for each GPU, or make more of them visible (CUDA_VISIBLE_DEVICES).",
+        remedy="Start one process for each GPU, or make more GPUs visible (CUDA_VISIBLE_DEVICES).",
     )
 
 
 def device_named(text: str | None, where: str = "--device") -> str:
-    """Return the device that a user names; for None, this process's own.
+    """Return the device that a user names; for None, this process's own device.
 
     Args:
         text: "cpu", "cuda", or "cuda:1" for the second GPU.
@@ -81,7 +81,9 @@ def device_named(text: str | None, where: str = "--device") -> str:
         return own_device()
     kind, _, number = text.partition(":")
     if text == "mps" or kind == "mps":
-        raise ConfigError(f'"{text}", the GPU of a Mac, cannot run the model: {NO_MPS}', where=where, remedy="Leave it out, or name cpu.")
+        raise ConfigError(
+            f'"{text}", the GPU of a Mac, cannot run the model: {NO_MPS}', where=where, remedy="Leave the device out, or use cpu."
+        )
     if kind not in ("cpu", GPU) or text.endswith(":") or not (number or "0").isdecimal() or (kind == "cpu" and number not in ("", "0")):
         known = ["cpu", *([GPU, *(f"{GPU}:{each}" for each in range(gpus()))] if gpus() else [])]
         meant = f"Did you mean {GPU}? " if kind.lower() in ("gpu", "nvidia", "rocm", "hip") and gpus() else ""
@@ -90,18 +92,20 @@ def device_named(text: str | None, where: str = "--device") -> str:
         return "cpu"
     there = gpus()
     if not there:
-        raise ConfigError(f'"{text}" is not available: {_why_no_gpu()}', where=where, remedy="Leave it out, or name cpu.")
+        raise ConfigError(f'"{text}" is not available: {_why_no_gpu()}', where=where, remedy="Leave the device out, or use cpu.")
     if int(number or "0") >= there:
-        raise ConfigError(f'"{text}" is not available; {_visible(there)}', where=where, remedy="Name one of them; they are counted from 0.")
+        raise ConfigError(
+            f'"{text}" is not available; {_visible(there)}', where=where, remedy="Use one of the available GPUs, counted from 0."
+        )
     return text
 
 
 SHARED = frozenset({"TORCHELASTIC_RUN_ID", "CROSS_RANK"})
-"""The environment variables that mark a process of torchrun or of DeepSpeed's launcher; these processes all see the
-same GPUs and take one each.
+"""The environment variables that show that torchrun or DeepSpeed's launcher started this process. The processes of
+these launchers all see the same GPUs, and each uses one of them.
 """
 
-NO_MPS = "it has no 64-bit floating-point numbers, in which the model computes positions"
+NO_MPS = "this GPU has no 64-bit floating-point numbers, which the model needs to compute positions"
 
 
 def has_mps() -> bool:
@@ -112,7 +116,7 @@ def has_mps() -> bool:
 
 
 def take_gpu(device: torch.device) -> None:
-    """Make this GPU the default on which libraries compute; for another device, do nothing."""
+    """Make a GPU the default on which libraries compute; for any other device, do nothing."""
     import torch
 
     if is_gpu(device):
@@ -137,7 +141,8 @@ def _why_no_gpu() -> str:
 def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Copy a tensor to another device.
 
-    A copy to a GPU goes through pinned memory: from other memory it would wait until the GPU has finished all its work.
+    A copy to a GPU goes through pinned memory. A copy from other memory would wait until the GPU has finished all its
+    work.
     """
     if is_gpu(device) and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -145,22 +150,22 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def gpu_memory(device: torch.device | str | int) -> int:
-    """Return how many bytes of memory a GPU has."""
+    """Return the size of a GPU's memory in bytes."""
     import torch
 
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def peak_gpu_memory(device: torch.device | str) -> int:
-    """Return the most bytes that this process's tensors have occupied on a GPU at once."""
+    """Return the peak memory in bytes of this process's tensors on a GPU."""
     import torch
 
     return int(torch.cuda.max_memory_allocated(device))
 
 
 def gpu_memory_of_others(device: torch.device | str) -> int:
-    """Return the bytes of a GPU that are neither free nor reserved by this process's torch: those of other programs,
-    and of all contexts.
+    """Return the bytes of a GPU that are neither free nor reserved by torch in this process. They belong to other
+    programs and to the contexts of all programs.
     """
     import torch
 
@@ -169,14 +174,14 @@ def gpu_memory_of_others(device: torch.device | str) -> int:
 
 
 def memory_is_bounded(device: torch.device | str) -> bool:
-    """Return whether everything computed on a device must fit into its memory: a GPU's memory is a hard limit, while
-    the host's is paged.
+    """Return whether everything that is computed on a device must fit into its memory. The memory of a GPU is a hard
+    limit; host memory is paged.
     """
     return is_gpu(device)
 
 
 def give_back_gpu_memory() -> None:
-    """Return memory that torch caches to the GPU, for other programs to use; without a GPU, do nothing."""
+    """Free GPU memory that torch caches, so that other programs can use it; without a GPU, do nothing."""
     import torch
 
     if gpus():
@@ -189,21 +194,23 @@ def with_random_state(device: torch.device) -> list[torch.device]:
 
 
 def copying_stream(device: torch.device) -> Any:
-    """Create a stream on which a GPU copies while it computes on another; None for other devices, which copy only when asked."""
+    """Create a stream on which a GPU copies data while it computes on another stream; None for other devices, which
+    cannot copy in the background.
+    """
     import torch
 
     return torch.cuda.Stream(device) if is_gpu(device) else None
 
 
 def on_stream(stream: Any) -> AbstractContextManager[Any]:
-    """Queue the work of the block on `stream`; with None, nothing changes."""
+    """Return a context that queues its work on `stream`; with None, the context has no effect."""
     import torch
 
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def current_stream(device: torch.device) -> Any:
-    """Return the stream that a GPU computes on now."""
+    """Return the stream on which a GPU currently computes."""
     import torch
 
     return torch.cuda.current_stream(device)

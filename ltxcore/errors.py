@@ -1,7 +1,7 @@
-"""Errors that a user can act on: each says where it is, what is wrong and what to do; for an unknown word it also names
-the known word that it may be a typo of.
+"""Errors that a user can act on. Each error says where the mistake is, what is wrong and what to do. For an unknown
+word, it also suggests the known word that was probably meant.
 
-Words that are merely similar are not typos: `max_value` is not a typo of `min_value`, nor `ema_decay` of
+Words that are merely similar do not count as typos: `max_value` is not a typo of `min_value`, nor `ema_decay` of
 `weight_decay`.
 """
 
@@ -17,18 +17,27 @@ import attrs
 from ltxcore.redact import redacted
 
 OF_HOST = ("can't allocate memory", "not enough memory: you tried to allocate", "Cannot allocate memory", "std::bad_alloc")
-"""The phrases in errors of torch and the system that mean that host memory ran out."""
+"""The phrases by which torch and the system report that host memory ran out."""
 
 OF_DEVICE = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory")
-"""The phrases in errors of torch, its libraries and the driver, of any class, that mean that a device's memory ran out."""
+"""The phrases by which torch, its libraries and the driver report, in errors of any class, that a device's memory ran
+out.
+"""
 
 LONG = 8
-"""The number of letters from which a word may have two typos."""
+"""The number of letters that a word must have to count as known in spite of two typos."""
 
 
 @attrs.frozen
 class Problem:
-    """A mistake: what it is, where it is, and what to do about it; passwords and keys are removed from all three."""
+    """A mistake, described by three texts: where it is, what is wrong and what to do about it. Passwords and keys are
+    removed from all of them.
+
+    Attributes:
+        what: what is wrong, such as "is not UTF-8 text"; shown after the place.
+        where: the place, such as a file with a line, or a key of the run file.
+        remedy: what to do about it, as a sentence.
+    """
 
     what: str = attrs.field(converter=redacted)
     where: str = attrs.field(default="", converter=redacted)
@@ -41,9 +50,10 @@ class Problem:
 
 
 class LtxError(Exception):
-    """A mistake that the user can fix; it is printed without a traceback, and the exit status is 2.
+    """A mistake that the user can fix. The error is printed without a traceback, and the program exits with status 2.
 
-    An error may hold several problems, so that all mistakes in a file can be fixed at once and not one per run.
+    An error may hold several problems, so that a user can fix all mistakes in a file at once and not one per run: `DataError.of(problems)`
+    makes such an error. `DataError(what, where=..., remedy=...)` makes one with a single problem.
     """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
@@ -52,7 +62,7 @@ class LtxError(Exception):
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> LtxError:
-        """Make an error of this class that holds all of `problems` (at least one)."""
+        """Make an error of this class that holds all of `problems`, of which there must be at least one."""
         error = cls.__new__(cls)
         error.problems = tuple(problems)
         if not error.problems:
@@ -73,11 +83,11 @@ class ConfigError(LtxError):
 
 
 class DataError(LtxError):
-    """A sample, a source or a raw file is not what the run needs."""
+    """A sample, a source or a raw file cannot be used for the run."""
 
 
 class PluginError(LtxError):
-    """A plugin is broken, missing, or breaks its protocol."""
+    """A plugin is missing or broken, or breaks its protocol."""
 
 
 class CheckpointError(LtxError):
@@ -93,11 +103,11 @@ class OutOfHostMemory(OutOfMemory):
 
 
 class ProcessError(LtxError):
-    """Another process of the run is gone, or does something different from this one; or another process writes to the same folder."""
+    """Another process of the run has ended or does something different; or another process writes to the same folder."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error that is not one of ours means that memory ran out, on a device or on the host."""
+    """Return whether an error from torch or the system means that memory ran out, on a device or on the host."""
     if isinstance(error, LtxError):
         return False
     if any(each.__name__ == "OutOfMemoryError" for each in type(error).__mro__) or is_of_host(error):
@@ -106,7 +116,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_of_host(error: BaseException) -> bool:
-    """Return whether an error means that the memory of the machine ran out."""
+    """Return whether an error means that host memory ran out."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -114,37 +124,50 @@ def is_of_host(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(said in str(error) for said in OF_HOST)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the class of an error in someone else's code and its message, or say that it has no message."""
+    kind, message = type(error).__name__, str(error)
+    return f"{kind}: {message}" if message.strip() else f"{kind} without a message"
+
+
 def listed(names: Iterable[str], limit: int = 5) -> str:
-    """List names for a message: the first few, and the number of further ones."""
+    """List names for a message: the first `limit` names, and the number of further names."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
+def many(number: int, one: str, several: str) -> str:
+    """Return a number with the words that go with it: "1 tensor is", "2 tensors are"."""
+    return f"1 {one}" if number == 1 else f"{number:,} {several}"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Name the known word that `name` may be a typo of, or else list the choices. A name that is merely similar may do
-    something else, and is not suggested.
+    """Suggest the known word of which `name` may be a typo, or else list the choices. A name that is merely similar is
+    not suggested, since it may mean something else.
     """
     known = sorted(known)
     return did_you_mean(name, known) or known_names(known)
 
 
 def known_names(known: Iterable[str]) -> str:
-    """List the names to choose from."""
+    """List the known names in a sentence."""
     names = sorted(known)
     return f"Known: {', '.join(names)}." if names else "None is known."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask whether the user meant one of the names that `name` is a typo of; "" if there are none, or too many."""
+    """Ask whether the user meant one of the known names of which `name` may be a typo; "" if there are none, or too
+    many.
+    """
     found = [f'"{each}"' for each in meant(name, known)]
     return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else ""
 
 
 @contextlib.contextmanager
 def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
-    """Collect the problems raised inside the block in `problems`, with `where` if they do not say where they are, and
-    continue after the block.
+    """Return a context that adds the problems raised in it to `problems`, and lets the program continue. A problem
+    without a place gets `where`.
     """
     try:
         yield
@@ -153,18 +176,20 @@ def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
 
 
 def meant(typed: str, known: Iterable[str]) -> list[str]:
-    """Find the known words that `typed` is a typo of, sorted by name: those with the fewest typos; empty if there are none."""
+    """Return the known words that `typed` may be a typo of, sorted by name. Only those that differ from it by the fewest typos are
+    returned.
+    """
     found = {name: count for name in known if (count := typos(typed, name)) is not None}
     return sorted(name for name, count in found.items() if count == min(found.values()))
 
 
 def typos(typed: str, name: str) -> int | None:
-    """Count the typos: letters that are wrong, missing, superfluous, or swapped with a neighbor; None if `typed` is not
-    a typo of `name`.
+    """Count the typos by which `typed` differs from `name`: letters that are wrong, missing, superfluous, or swapped
+    with a neighbor. Return None if `typed` is too different to be a typo of `name`.
 
-    Case, and `_`, `-` and spaces between words, are ignored. Digits must agree, since a different number means
-    something different. A second typo is allowed only if `name` is long and both have equally many words; each word may
-    then have one typo, or two if it is long itself.
+    Case is ignored, and so are `_`, `-` and spaces between words. Digits must agree, since a different number means
+    something different. A second typo is allowed only if `name` is long and both names have the same number of words;
+    each word may then have one typo, or two if the word itself is long.
     """
     one, other = typed.casefold(), name.casefold()
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
@@ -185,8 +210,8 @@ def typos(typed: str, name: str) -> int | None:
 
 
 def distance(one: str, other: str, limit: int) -> int:
-    """Count the letters to insert, delete or replace, and the neighboring letters to swap, to get from one word to
-    another; `limit` + 1 if it takes more than `limit`.
+    """Count the changes that turn one word into another: inserting, deleting or replacing a letter, or swapping two
+    neighboring letters. Return `limit` + 1 if there are more than `limit` changes.
 
     Source: optimal string alignment, https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance
     """

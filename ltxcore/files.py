@@ -1,5 +1,6 @@
-"""Files that are either complete or absent: written under another name beside their place, synced to disk, then
-renamed. Also names that a file system accepts, and reasons why a path leads to no file.
+"""Write files so that they are either complete or absent: each is written under a temporary name in the same folder,
+synced to disk, and then renamed. This module also finds names that a file system accepts, and says why a path cannot be
+read.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ from ltxcore.errors import Problem
 UNFINISHED = ".unfinished"
 
 LONGEST_NAME = 255
-"""The most bytes that a file's name may have on the file systems in use."""
+"""The maximum length of a file name, in bytes, on the file systems in use."""
 
 LONGEST_ENDING = 16
-"""The most bytes of an extension that the temporary file keeps; anything longer is not an extension, but a part of the
-name.
+"""The maximum length, in bytes, of an extension that the temporary file keeps. A longer ending is not an extension but
+part of the name.
 """
 
 LONGEST_PATH = 4095
-"""The most bytes that a path may have, without the zero at its end."""
+"""The maximum length of a path in bytes, without the terminating zero byte."""
 
 MARK = "~"
 DIGITS = 32
-"""The number of digits in the hash that ends a shortened name, after the mark."""
+"""The number of digits of the hash at the end of a shortened name."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, which takes the place of `path` at the end; if anything is raised, it is
-    removed.
+    """Return a context that provides a temporary path beside `path` to write to. At the end, the new file replaces
+    `path`; after an error, the temporary file is removed.
 
-    The new path has the extension of `path`, since libraries that write media choose the format by it.
+    The temporary path has the extension of `path`, since libraries that write media choose the format by the extension.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -63,11 +64,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside `folder` to write to, which takes its place at the end, so that a killed process leaves
-    no folder that looks complete.
+    """Return a context that provides a temporary folder beside `folder` to write to. At the end, the new folder is
+    renamed to `folder`, so that a killed process leaves no folder that looks complete.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written; nothing is left of it.
+        OSError: the disk is full, or the folder cannot be written; the temporary folder is removed.
     """
     beside = folder.with_name(f".{fitted(folder.name, len(UNFINISHED) + 1)}{UNFINISHED}")
     shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
@@ -83,7 +84,9 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file; False for a name that the file system does not accept, for which `Path.is_file` raises."""
+    """Return whether a path is that of a file. For a name that the file system does not accept, return False, whereas
+    `Path.is_file` raises an error.
+    """
     try:
         return path.is_file()
     except OSError:
@@ -91,7 +94,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is a folder; False for a name that the file system does not accept."""
+    """Return whether a path is that of a folder; False for a name that the file system does not accept."""
     try:
         return path.is_dir()
     except OSError:
@@ -99,7 +102,8 @@ def is_folder(path: Path) -> bool:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that any reader, even after a crash, finds the complete old or new file.
+    """Write `data` to `path` so that a reader always finds either the complete old file or the complete new file, even
+    after a crash.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
@@ -109,17 +113,17 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def fitted(name: str, beside: int = 0) -> str:
-    """Return a name that a file system accepts: the name itself or, if it is too long, its beginning, a mark, and a
-    hash of the whole name.
+    """Return a name that a file system accepts: the name itself or, if it is too long, its beginning, followed by a
+    mark and a hash of the whole name.
 
     Args:
         name: the name of a file or folder, without the folders above it.
-        beside: the number of bytes that are put before and after it.
+        beside: the number of bytes that will be added before and after the name.
     """
     data, room = os.fsencode(name), LONGEST_NAME - beside
     if len(data) <= room:
         return name
-    # A letter that was cut in the middle is dropped; bytes that are not text stay as they are.
+    # A letter that was cut in the middle is dropped; bytes that are not text are kept.
     begin = data[: room - DIGITS - len(MARK)].decode("utf-8", "ignore" if _is_text(name) else "surrogateescape")
     return f"{begin}{MARK}{hashlib.sha256(data).hexdigest()[:DIGITS]}"
 
@@ -129,18 +133,18 @@ def _is_text(name: str) -> bool:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Read the content of an ordinary file. A named pipe, which would be waited for forever, or a device is refused
-    without opening it.
+    """Read the content of an ordinary file. A device or a named pipe is refused without being opened, since reading a
+    pipe may wait forever.
 
     Args:
         path: the file.
-        most: the most bytes to read, from its beginning; None for all.
+        most: the maximum number of bytes to read, from the beginning; None for all bytes.
 
     Raises:
-        OSError: it cannot be read, or is not an ordinary file.
+        OSError: the file cannot be read, or is not an ordinary file.
     """
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # for a folder, the system's own error is clearer
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # for a folder, the system's error is clearer
         raise OSError(errno.EINVAL, "it is a named pipe or a device, not an ordinary file", str(path))
     with path.open("rb") as file:
         return file.read() if most is None else file.read(most)
@@ -152,17 +156,17 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Return whether an error concerns a file or a disk, rather than a connection or a program that is written to."""
+    """Return whether an error concerns a file or a disk, rather than a connection or a pipe to another program."""
     return error.errno is not None and error.errno != errno.EPIPE and not isinstance(error, ConnectionError | TimeoutError)
 
 
 def not_written(error: OSError, where: Path | str, then: str) -> Problem:
-    """Describe that something could not be written, and what to do about it.
+    """Describe an error that occurred in writing, and what to do about it.
 
     Args:
-        error: the error that writing ended with.
+        error: the error that ended the writing.
         where: the file to name if the error does not name one.
-        then: what happens if the same command is run again, as the end of a sentence.
+        then: the end of a sentence that says what happens if the same command is run again.
     """
     named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
     place = re.sub(rf"(^|/)\.([^/]+?)(\.\d+-\d+)?{re.escape(UNFINISHED)}(\.\w+)?(?=/|$)", r"\1\2\4", named)
@@ -170,43 +174,43 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
     if error.errno in _FULL:
         remedy = "Free some space on that disk, or have your quota there raised"
     elif error.errno in _FORBIDDEN:
-        remedy = "Check that you may write there"
+        remedy = "Check that you have permission to write to this path"
     elif error.errno in _GONE:
-        remedy = "Check that the disk is there, and that nothing removes or moves what is written"
+        remedy = "Check that the disk is connected, and that nothing removes or moves what is written"
     return Problem(f"cannot be written: {error.strerror or error}", place, f"{remedy}, then run the same command again: {then}.")
 
 
 def text_in(path: Path) -> str:
-    """Read the text of an ordinary UTF-8 file, without a byte order mark; see `read_regular`.
+    """Read the text of an ordinary UTF-8 file with `read_regular`, and drop a byte order mark.
 
     Raises:
-        OSError: it cannot be read, or is not an ordinary file.
-        UnicodeDecodeError: it is not UTF-8.
+        OSError: the file cannot be read, or is not an ordinary file.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     try:
         return read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # the path has a name that no file can have
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
 
 
 def why_unread(error: OSError) -> str:
-    """Say why a file could not be read, in words that follow its name."""
+    """Say why a file could not be read, in words that can follow the name of the file."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return f"cannot be read: {error.strerror or error}"
 
 
 def why_no_path(path: Path) -> str:
-    """Say why no file can have this path; "" if one can."""
+    """Say why no file can have this path; "" if a file can have it."""
     if "\0" in str(path):
-        return "contains a zero byte, which no file name may contain"
+        return "contains a zero byte, which no file name can contain"
     try:
         long = next((name for name in path.parts if len(os.fsencode(name)) > LONGEST_NAME), None)
         length = len(os.fsencode(path))
     except UnicodeEncodeError:  # half of a UTF-16 surrogate pair
-        return "contains an invalid character, which no file name may contain"
+        return "contains an invalid character, which no file name can contain"
     if long is not None:
         return (
             f'the name "{long[:40]}..." is too long: it has {len(os.fsencode(long)):,} bytes, but a file\'s name has at most {LONGEST_NAME}'
@@ -215,7 +219,7 @@ def why_no_path(path: Path) -> str:
 
 
 def path_from(start: Path, text: str) -> Path:
-    """Return the absolute path for a path that a file writes relative to `start`.
+    """Return the absolute path for a path that is written relative to `start`.
 
     Raises:
         ValueError: no file can have this path, or it begins with the home folder of an unknown user.
@@ -231,8 +235,8 @@ def path_from(start: Path, text: str) -> Path:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """Return a path as a file in `folder` would write it, with "/" between its parts; the path itself if it is on
-    another drive on Windows.
+    """Return a path relative to `folder`, with "/" between its parts. A path on a different Windows drive is returned
+    unchanged.
     """
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
@@ -240,10 +244,16 @@ def relative(path: Path, folder: Path) -> str:
         return path.as_posix()
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk.
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Windows can only wait for files, and only for those that are open for writing.
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk.
+
+    Windows can wait only for files that are open for writing, and not for folders.
     """
     windows = sys.platform == "win32"
     if windows and path.is_dir():
@@ -256,16 +266,17 @@ def sync(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path, older_than: float = 3600.0) -> int:
-    """Remove what killed processes left half-written under a folder, and return how many files that were.
+    """Remove the half-written files that killed processes left under a folder, and return their number.
 
     Args:
-        folder: the folder to search, with all folders in it.
-        older_than: the least seconds since the last write; a younger file may still be another process's.
+        folder: the folder to search, including all folders in it.
+        older_than: the minimum number of seconds since the last write; another process may still be writing a younger
+            file.
     """
     removed = 0
     now = time.time()
     for path in folder.rglob(f".*{UNFINISHED}*"):
-        with contextlib.suppress(OSError):  # another process may have renamed or removed it meanwhile
+        with contextlib.suppress(OSError):  # another process may have renamed or removed the file meanwhile
             if now - path.stat().st_mtime > older_than:
                 path.unlink()
                 removed += 1
@@ -282,13 +293,13 @@ _OTHER_THINGS = (
 
 
 def why_unreadable(path: Path) -> str:
-    """Say why a path leads to no file that can be read, in words that follow "it": "is not there", "is a pipe, not a
-    file", "cannot be read: Permission denied"; "" if it can be read. Nothing is opened, since opening a pipe would wait
-    for its writer.
+    """Say why the file at a path cannot be read, in words that can follow "it": "is not there", "is a pipe, not a
+    file", "cannot be read: Permission denied". Return "" if the file can be read. Nothing is opened, since opening a
+    pipe would wait for its writer.
     """
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: the path has a name that no file can have
         return "is not there"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -299,12 +310,12 @@ def why_unreadable(path: Path) -> str:
 
 
 def why_not_writable(path: Path, inside: Path | str = "") -> str:
-    """Say why a folder cannot be made or, if it exists, cannot be written, as far as that is known without trying; ""
-    if it can.
+    """Say why a folder cannot be created or, if it exists, cannot be written; "" if no reason is known. Nothing is
+    created or written to find out.
 
     Args:
         path: the folder, absolute.
-        inside: the longest name of a file to write in it.
+        inside: the longest name of a file to be written in the folder.
     """
     try:
         (path / inside).stat()
@@ -331,5 +342,5 @@ def _is_read_only(path: Path) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a file's name as text that can be printed and stored, with bytes that are not text spelled out."""
+    """Return a file's name as text that can be printed and stored. Bytes that are not text are spelled out."""
     return name.encode("utf-8", "backslashreplace").decode()

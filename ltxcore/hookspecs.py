@@ -1,7 +1,7 @@
-"""The hooks for everything that a plugin can add, on one page.
+"""The hooks through which a plugin can add things to ltx.
 
-Each hook returns a mapping from names to what they stand for, and changes nothing. A package offers its hooks in a
-module that an entry point of the group `ltx` names:
+Each hook returns a mapping from names to the things that the plugin adds, and has no side effects. A package implements
+its hooks in a module, and names the module in an entry point of the group `ltx`:
 
     [project.entry-points.ltx]
     my_condition = "my_package.my_module"
@@ -17,10 +17,13 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from ltxcore.adapters import AdapterType
+    from ltxcore.columns import ColumnType
+    from ltxcore.exporters import ExporterType
+    from ltxcore.objective_types import ObjectiveType
     from ltxcore.protocols import (
         Condition,
         LazyCommand,
-        ObjectiveType,
         OptimizerType,
         ReferenceFilter,
         ScheduleType,
@@ -38,54 +41,77 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def ltx_conditions() -> Mapping[str, type[Condition]]:  # type: ignore[empty-body]
-    """Return condition types, by the name that `type` takes."""
+    """Return condition types, by the names that `type` takes in an entry of `conditions`."""
 
 
 @hookspec
 def ltx_strategies() -> Mapping[str, type[StrategyType]]:  # type: ignore[empty-body]
-    """Return training strategies, by the name that `name` in `[training_strategy]` takes."""
+    """Return training strategies, by the names that `name` takes in `[training_strategy]`."""
 
 
 @hookspec
 def ltx_objectives() -> Mapping[str, type[ObjectiveType]]:  # type: ignore[empty-body]
-    """Return objectives, which say what is learned, by the `type` in an entry of `[[objectives]]`."""
+    """Return objectives, which define what is learned, by the names that `type` takes in an entry of
+    `[[objectives]]`.
+    """
 
 
 @hookspec
 def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[empty-body]
-    """Return sigma samplers, by the name that `timestep_sampling_mode` in `[flow_matching]` takes."""
+    """Return sigma samplers, by the names that `timestep_sampling_mode` takes in `[flow_matching]`."""
+
+
+@hookspec
+def ltx_adapters() -> Mapping[str, type[AdapterType]]:  # type: ignore[empty-body]
+    """Return adapters of linear modules, by the names that `type` takes in `[lora]`."""
 
 
 @hookspec
 def ltx_optimizers() -> Mapping[str, type[OptimizerType]]:  # type: ignore[empty-body]
-    """Return optimizers, by the name that `optimizer_type` in `[optimization]` takes."""
+    """Return optimizers, by the names that `optimizer_type` takes in `[optimization]`."""
 
 
 @hookspec
 def ltx_schedules() -> Mapping[str, type[ScheduleType]]:  # type: ignore[empty-body]
-    """Return learning-rate schedules, by the name that `scheduler_type` in `[optimization]` takes."""
+    """Return learning-rate schedules, by the names that `scheduler_type` takes in `[optimization]`."""
 
 
 @hookspec
 def ltx_quantizers() -> Mapping[str, type[QuantizerType]]:  # type: ignore[empty-body]
-    """Return quantizers of frozen weights, by the name that `quantization` in `[acceleration]` takes."""
+    """Return quantizers of frozen weights, by the names that `quantization` takes in `[acceleration]`."""
 
 
 @hookspec
 def ltx_sources() -> Mapping[str, type[SourceType]]:  # type: ignore[empty-body]
-    """Return sources, which read datasets, by the `source` in `[preprocessing]`; a path alone picks the one that recognizes it."""
+    """Return sources, which read datasets, by the names that `source` takes in `[preprocessing]`. Without this key, the
+    source that recognizes the path of the dataset reads it.
+    """
 
 
 @hookspec
-def ltx_reference_filters() -> Mapping[str, ReferenceFilter]:  # type: ignore[empty-body]
-    """Return functions that make a reference clip from a clip, by the name that `ltx reference --filter` takes."""
+def ltx_exporters() -> Mapping[str, type[ExporterType]]:  # type: ignore[empty-body]
+    """Return exporters of LoRAs for other programs, by the names that `ltx export --for` takes."""
+
+
+@hookspec
+def ltx_columns() -> Mapping[str, type[ColumnType]]:  # type: ignore[empty-body]
+    """Return column types, which say what a dataset's column is encoded to, by the name of the column."""
+
+
+@hookspec
+def ltx_reference_filters() -> Mapping[str, ReferenceFilter | type[ReferenceFilter]]:  # type: ignore[empty-body]
+    """Return functions that make a reference or a mask from a clip, or classes of such functions with keys, by the names that `--filter` of
+    `ltx reference` and `ltx mask` takes.
+    """
 
 
 @hookspec
 def ltx_trackers() -> Mapping[str, type[Tracker]]:  # type: ignore[empty-body]
-    """Return trackers, by the NAME in `[trackers.NAME]`."""
+    """Return trackers, by their NAME in `[trackers.NAME]`."""
 
 
 @hookspec
 def ltx_commands() -> Mapping[str, click.Command | LazyCommand]:  # type: ignore[empty-body]
-    """Return commands of the `ltx` program, by name: click commands, or a line of help for each and where to import it from."""
+    """Return commands of the `ltx` program, by name. A command is a click command, or a line of help with the place to
+    import the command from.
+    """

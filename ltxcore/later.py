@@ -1,5 +1,5 @@
-"""Imports that cost no more than necessary: names of a module that are imported from elsewhere only when they are used,
-and no garbage collection while something large is imported.
+"""Make imports cheap: import the names of a module only when they are used, and pause garbage collection while
+something large is imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a module's `__getattr__`, which imports names when they are first used.
+    """Return a `__getattr__` for a module that imports names when they are first used.
 
     Args:
         module: the module's name.
@@ -29,8 +29,8 @@ def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Turn off garbage collection in the block, which ends before there is much garbage: importing torch or reading
-    many rows would trigger dozens of collections.
+    """Return a context without garbage collection, for work that makes little garbage. Importing torch or reading many
+    rows would otherwise trigger dozens of collections.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,6 +1,7 @@
-"""The tokens of a sample that share a noise level. The model embeds levels and modulates by them, so that what a token would need is computed once a level.
+"""Find the tokens of a sample that share a noise level. The model embeds noise levels, and computes each embedding once
+per level instead of once per token.
 
-A modality without given tokens has one level a sample, one with given tokens has two, and soft masks have more.
+Without given tokens, a sample has one level; with given tokens, it has two; with soft masks, it has more.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST = 256
-"""The most distinct levels of a sample by which its tokens are told apart; with more, each token is taken for itself."""
+"""The maximum number of distinct levels in a sample for which levels are shared. With more levels, each token is
+computed separately.
+"""
 
 
 class SharedLevels(NamedTuple):
-    """Which tokens share a noise level, where a sample has K levels; samples with fewer repeat one.
+    """The tokens of a batch that share a noise level. K is the maximum number of levels in a sample; samples with fewer
+    levels repeat one of them.
 
     Attributes:
-        token: a token of each level, `[B, K]`.
-        row_of: the row of each token's level among the `B * K` of the whole batch, `[B, T]`; None where all tokens of a sample share one.
+        token: the index of one token of each level, `[B, K]`.
+        row_of: the index of each token's level among the `B * K` levels of the batch, `[B, T]`; None if all tokens of
+            every sample share one level.
     """
 
     token: Tensor
@@ -28,7 +33,7 @@ class SharedLevels(NamedTuple):
 
 
 def shared_levels(timesteps: Tensor) -> SharedLevels | None:
-    """Find the tokens that share a level among noise levels `[B, T]` on the CPU; None if hardly any do."""
+    """Find the tokens that share a noise level, from levels `[B, T]` on the CPU; None if hardly any tokens do."""
     import torch
 
     size, tokens = timesteps.shape
@@ -39,13 +44,25 @@ def shared_levels(timesteps: Tensor) -> SharedLevels | None:
     if most > min(MOST, tokens // 2):
         return None
     rows = torch.stack([row for _, row in found])
-    token = rows.argmax(dim=1, keepdim=True).repeat(1, most)  # one of the last level, for the rows that a sample lacks
+    token = rows.argmax(dim=1, keepdim=True).repeat(1, most)  # a sample with fewer levels repeats its last level
     token.scatter_(1, rows, torch.arange(tokens).expand(size, -1))
     return SharedLevels(token, rows + most * torch.arange(size)[:, None])
 
 
+def noise_levels(sigma: Tensor | float, denoise_mask: Tensor, levels: Tensor | None) -> Tensor:
+    """Return the noise level of every token, `[B, T + R]`: `sigma` for a generated token, a part of it for a token that is given partly,
+    and for a token that is given entirely the level at which it is given.
+
+    Source: docs/explanation/arithmetic.md#noise-level-of-a-token, #level-of-given-tokens
+    """
+    following = sigma * denoise_mask
+    return following if levels is None else following + levels
+
+
 def carried(timesteps: Tensor, known: SharedLevels | None, move: Callable[[Tensor], Tensor]) -> SharedLevels | None:
-    """Find the tokens that share a level while noise levels are on the CPU, or take those that are known; `move` takes them where the levels go."""
+    """If the noise levels are on the CPU, find the tokens that share one; otherwise, use `known`. `move` copies the
+    result to the device that the levels go to. In place of levels, there may be any numbers that are equal where levels always are.
+    """
     found = shared_levels(timesteps) if timesteps.device.type == "cpu" else known
     if found is None:
         return None

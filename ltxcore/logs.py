@@ -1,7 +1,7 @@
-"""Notes and warnings besides the results of a command, passed to Python's `logging` as the logger "ltx".
+"""Show notes and warnings besides the results of a command, with Python's `logging` under the logger "ltx".
 
-The program shows them on the error stream (`telling`). A program that imports this package decides with `logging` what
-happens to them; by default, they are not shown.
+The `ltx` program shows notes and warnings on the error stream (`telling`). A program that imports this package controls
+them with `logging`; by default, they are not shown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("ltx")
 LOGGER.addHandler(logging.NullHandler())
 
 VERBOSITY = "LTX_VERBOSITY"
-"""The environment variable that determines how much is shown; processes started by a launcher read it too."""
+"""The environment variable that determines how much is shown. Processes that a launcher starts also read it."""
 
 LEVELS = {"quiet": logging.WARNING, "": logging.INFO, "verbose": logging.INFO}
 """The level of our logger for each verbosity."""
@@ -33,8 +33,8 @@ LIBRARIES = {
     "TORCH_CPP_LOG_LEVEL": "INFO",
     "TRANSFORMERS_VERBOSITY": "info",
 }
-"""The environment variables that make libraries log what they do; they are read when the libraries are imported.
-LOGLEVEL is that of torch's launcher.
+"""The environment variables that make libraries log what they do. The libraries read them when they are imported.
+LOGLEVEL is the variable of torch's launcher.
 """
 
 
@@ -50,18 +50,18 @@ def warn(text: str) -> None:
 
 @functools.cache
 def notice(text: str) -> None:
-    """Warn about something, such as a deprecated name, once per run, however often and from whichever process this is
-    called.
+    """Warn about something, such as a deprecated name, only once per run, however often, and in however many processes,
+    this function is called.
 
-    Python's own DeprecationWarning is hidden from users, and Python forgets which warnings it has shown whenever a
-    library changes a filter.
+    Python's own DeprecationWarning is hidden from users. Besides, whenever a library changes a filter, Python forgets
+    which warnings it has shown.
     """
     if os.environ.get("RANK", "0") == "0":
         warn(text)
 
 
 def is_quiet() -> bool:
-    """Return whether the user wants no notes, and no progress bars either."""
+    """Return whether the user wants neither notes nor progress bars."""
     return LOGGER.level > logging.INFO
 
 
@@ -72,8 +72,8 @@ def is_verbose() -> bool:
 
 @contextmanager
 def telling(verbosity: str) -> Iterator[None]:
-    """Show notes and warnings on the error stream: only warnings if `verbosity` is "quiet", and also what libraries log
-    if it is "verbose".
+    """Return a context that shows notes and warnings on the error stream. With `verbosity` "quiet", only warnings are
+    shown; with "verbose", messages of libraries are shown too.
     """
     root, level, before = logging.getLogger(), LOGGER.level, dict(os.environ)
     ours, others = _Stream(), _Stream()
@@ -103,7 +103,9 @@ def telling(verbosity: str) -> Iterator[None]:
 
 
 class _Stream(logging.Handler):
-    """A handler that writes to the current error stream: a progress bar replaces the stream to stay below what is written."""
+    """A handler that writes to the current error stream, even after a progress bar has replaced the stream to stay
+    below the messages.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(redacted(self.format(record)), err=True)
@@ -111,7 +113,9 @@ class _Stream(logging.Handler):
 
 @contextmanager
 def of_first(rank: int) -> Iterator[None]:
-    """Let only the first of several processes that do the same work show notes and warnings; the others show only errors."""
+    """Return a context in which, of several processes that do the same work, the first shows notes and warnings, and
+    the others show only errors.
+    """
     level = LOGGER.level
     if rank > 0:
         LOGGER.setLevel(logging.ERROR)
@@ -123,7 +127,9 @@ def of_first(rank: int) -> Iterator[None]:
 
 @contextmanager
 def hushed(library: str) -> Iterator[None]:
-    """Hide what a library logs, unless the user asked to see it; used where we say the same in other words."""
+    """Return a context that hides messages of a library, unless the user asked to see them. It is used where ltx says
+    the same in its own words.
+    """
     names = [library, *(name for name in logging.root.manager.loggerDict if name.startswith(f"{library}."))]
     loggers = [] if is_verbose() else [logging.getLogger(name) for name in names]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
@@ -138,7 +144,7 @@ def hushed(library: str) -> Iterator[None]:
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Hide a library's Python warnings, unless the user asked to see what libraries log."""
+    """Return a context that hides Python warnings of libraries, unless the user asked to see what libraries log."""
     with warnings.catch_warnings():
         if not is_verbose():
             warnings.simplefilter("ignore")
@@ -146,7 +152,7 @@ def unwarned() -> Iterator[None]:
 
 
 def adopt(library: str) -> None:
-    """Make a library that logs to standard output by its own handler log to the error stream like the others."""
+    """Make a library write its log to the error stream, as other libraries do, rather than to standard output."""
     logger = logging.getLogger(library)
     logger.handlers.clear()
     logger.propagate = True

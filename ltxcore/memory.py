@@ -1,6 +1,6 @@
-"""Handling of memory that runs out: an explanatory message, and release of the memory that the error itself holds.
+"""Handle running out of memory: explain the error, and free the memory that the error itself holds.
 
-torch is not used before something has gone wrong, so that programs which do not need it start without it.
+torch is imported only after something has gone wrong, so that programs that do not need it start without it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 WANTED = re.compile(r"[Tt]ried to allocate ([0-9.]+ [KMGT]?i?B|[0-9]+ bytes)")
 
 OTHERS = 2**30
-"""The bytes of a GPU that other programs may take without being mentioned: a context takes some hundred MiB."""
+"""The bytes of a GPU that other programs may take before a message mentions them. A context alone takes several hundred
+MiB.
+"""
 
 
 @contextlib.contextmanager
 def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", remedy: Callable[[], str] = str) -> Iterator[None]:
-    """Turn running out of memory within this context into an explanatory error. An error that was explained further
-    inside is left unchanged.
+    """Return a context that turns running out of memory into an error with an explanation. An error that inner code has
+    already explained is left unchanged.
 
     Args:
-        doing: the work, as words that follow "while"; a function is called only after memory ran out, before anything is freed.
+        doing: the work, in words that can follow "while", or a function that returns these words. The function is
+            called only after memory ran out, before anything is freed.
         device: the device that computes.
-        remedy: returns what to do about it; by default, an outer context adds that.
+        remedy: a function that returns the advice; by default, an outer context adds the advice.
 
     Raises:
         OutOfMemory: memory ran out.
@@ -51,7 +54,7 @@ def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", 
 
 
 def what(error: BaseException, device: torch.device | str) -> str:
-    """Describe which memory ran out, how much of it was taken, and how much there is."""
+    """Say which memory ran out, how much of it was in use, and how much there is."""
     wanted = WANTED.search(str(error))
     more = f"; {wanted[1]} more were requested" if wanted else ""
     if is_of_host(error) or not is_gpu(device):
@@ -64,7 +67,9 @@ def what(error: BaseException, device: torch.device | str) -> str:
 
 
 def let_go(error: BaseException) -> None:
-    """Free what an error holds: the frames that it passed through hold tensors, whose memory torch keeps for itself."""
+    """Free the tensors that an error keeps alive through the frames of its traceback; otherwise torch keeps their
+    memory.
+    """
     seen: set[int] = set()
     there: BaseException | None = error
     while there is not None and id(there) not in seen:
@@ -76,14 +81,14 @@ def let_go(error: BaseException) -> None:
 
 
 def give_back_memory() -> None:
-    """Release weights and other tensors that nothing refers to any more, before memory is needed again."""
+    """Free weights and other tensors that are no longer in use, before memory is needed again."""
     gc.collect()
     if "torch" in sys.modules:
         give_back_gpu_memory()
 
 
 def peak_host_memory() -> int:
-    """Return the most bytes of host memory that this process has had at once."""
+    """Return the peak host memory of this process in bytes."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -95,7 +100,7 @@ def peak_host_memory() -> int:
 
 
 def host_memory() -> int:
-    """Return how many bytes of memory this machine has."""
+    """Return the size of this machine's memory in bytes."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # on Windows, which has no sysconf
@@ -105,5 +110,5 @@ def host_memory() -> int:
 
 
 def gib(size: int) -> str:
-    """Format bytes in GiB, or in MiB if there are few."""
+    """Format a number of bytes in GiB, or in MiB if it is small."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"

@@ -1,4 +1,6 @@
-"""Configurations of models in files from elsewhere: JSON that may be damaged, and settings from which nothing can be built."""
+"""Read configurations in model files from other programs. A configuration may be damaged JSON, or have settings from
+which no model can be built.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,20 @@ from typing import Any
 from ltxcore.errors import CheckpointError, LtxError, Problem, is_out_of_memory
 
 MOST = 2**24
-"""The largest integer allowed in a configuration; the largest in real configurations is a tokenizer's vocabulary, about 262,000."""
+"""The largest integer allowed in a configuration. The largest integer in real configurations is the size of a
+tokenizer's vocabulary, about 262,000.
+"""
 
 MOST_LAYERS = 1000
-"""The largest number of layers of one kind; real models have up to 64. Each is built, and more would take hours."""
+"""The largest number of layers of one kind. Real models have up to 64. Every layer is built, and building more than
+this would take hours.
+"""
 
-AGAIN = "Download or copy it again."
+AGAIN = "Download or copy the file again."
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; None if the text is not one, or has more nesting or digits than can be read."""
+    """Parse a JSON object; None if the text is not a JSON object, or has too many nested levels or digits to be read."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -28,7 +34,7 @@ def json_object(text: str | bytes) -> dict[str, Any] | None:
 
 
 def object_of(value: Any) -> dict[str, Any]:
-    """Return a JSON object, given as itself or as its text; an empty one for anything else."""
+    """Return a JSON object that is given as a mapping or as text; an empty object for anything else."""
     if isinstance(value, str):
         value = json_object(value)
     return dict(value) if isinstance(value, Mapping) else {}
@@ -38,10 +44,10 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
     """Refuse a configuration with numbers that are too large to build anything from.
 
     Raises:
-        CheckpointError: for every one of them.
+        CheckpointError: a number is too large; the error names every such number.
     """
     problems = [
-        Problem(f"its configuration says {key} = {str(value)[:30]}, which is more than any model has", where, AGAIN)
+        Problem(f"the configuration says {key} = {str(value)[:30]}, which is more than any model has", where, AGAIN)
         for key, value in _numbers(config)
         if abs(value) > (MOST_LAYERS if key.endswith(("layers", "layers_per_block", "num_res_blocks")) else MOST)
     ]
@@ -50,7 +56,7 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
 
 
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the integers, each with the key that it is under."""
+    """Yield every integer in a configuration with its key."""
     left: list[tuple[str, Any]] = [("", config)]
     while left:
         key, value = left.pop()
@@ -64,24 +70,24 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Turn whatever classes raise for a wrong configuration within this context into an explanatory error, since they
-    expect a right one.
+    """Return a context that turns any error from building with a wrong configuration into an error with an explanation.
+    The libraries' classes expect a correct configuration, and may raise anything.
 
     Args:
         what: the thing that is built, such as "a transformer".
         where: the place of the configuration.
-        config: the configuration; None if it is not read yet.
+        config: the configuration; None if it has not been read yet.
 
     Raises:
-        CheckpointError: nothing can be built from it.
+        CheckpointError: nothing can be built from the configuration.
     """
     check_sizes(config or {}, where)
     try:
         yield
     except (LtxError, OSError, ImportError, MemoryError, Warning):
         raise
-    except Exception as error:  # what diffusers, transformers and torch raise for wrong settings
+    except Exception as error:  # diffusers, transformers and torch may raise anything for wrong settings
         if is_out_of_memory(error):
             raise
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
-        raise CheckpointError(f"its configuration is damaged, or not that of {what} ({said})", where=where, remedy=AGAIN) from error
+        raise CheckpointError(f"the configuration is damaged, or does not describe {what} ({said})", where=where, remedy=AGAIN) from error

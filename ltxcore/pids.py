@@ -1,5 +1,5 @@
-"""Processes of this machine, recognized by their number and start time, so that a later process with the same number is
-not mistaken for them.
+"""Recognize processes of this machine by their number and start time, so that a later process with the same number is
+not mistaken for an earlier one.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from pathlib import Path
 
 
 def machine() -> tuple[str, str, str]:
-    """Return where the number of a process has a meaning: the name of the machine, an id of its last start, and the
-    namespace in which processes are numbered, of which each container has its own. The last two are "" if the system
-    does not tell them.
+    """Return where process numbers are valid: the name of the machine, an id of its last start, and the namespace that
+    numbers processes (each container has its own). The id and the namespace are "" if the system does not tell them.
     """
     boot = space = ""
     with contextlib.suppress(OSError):
@@ -23,12 +22,12 @@ def machine() -> tuple[str, str, str]:
 
 
 def is_alive(pid: int, since: str) -> bool:
-    """Return whether the process with this number that started at `since` is still there. A process that cannot be
+    """Return whether the process with this number and the start time `since` still exists. A process that cannot be
     examined counts as alive.
 
     Args:
         pid: the number of the process.
-        since: the start that `started` returned for it.
+        since: the start time that `started` returned for the process.
     """
     import psutil  # type: ignore[import-untyped, unused-ignore]
 
@@ -36,11 +35,11 @@ def is_alive(pid: int, since: str) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """Return when a process started, in the system's own count, which distinguishes it from a later process with the
-    same number. It is "" for a process that has ended and only waits for its parent to take note, and None if the
-    process cannot be seen.
+    """Return the start time of a process in the system's own units; it distinguishes the process from a later one with
+    the same number. Return "" for a process that has ended and whose parent has not noticed it yet, and None for a
+    process that cannot be seen.
 
-    Where there is /proc, the time counts from the start of the machine, so that it stays the same when the clock is
+    On systems with /proc, the time counts from the start of the machine, so that it does not change when the clock is
     set.
     """
     if Path("/proc/self/stat").exists():

@@ -1,4 +1,4 @@
-"""Progress bars on the error stream, if it is a terminal, so that the output can go to a file."""
+"""Show progress bars on the error stream if it is a terminal, so that the output itself can go to a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Phase = Callable[[str, int], Callable[[], None]]
-"""A function that starts a phase with its name and number of steps, and returns a function to call after each step."""
+"""A function that starts a phase, given its name and number of steps, and returns a function to call after each step."""
 
 _FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
 """The environment variables that make rich treat any stream as a terminal."""
@@ -24,7 +24,7 @@ _FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
 
 def is_shown() -> bool:
     """Return whether the error stream is a terminal and the user wants to see more than warnings."""
-    if is_quiet() or not (_FORCING & os.environ.keys() or _is_terminal()):  # without importing rich, which takes longer than this check
+    if is_quiet() or not (_FORCING & os.environ.keys() or _is_terminal()):  # does not import rich, which would take longer than this check
         return False
     from rich.console import Console
 
@@ -40,8 +40,8 @@ def _is_terminal() -> bool:
 
 @contextmanager
 def bars(shown: bool | None = None) -> Iterator[Phase]:
-    """Show a bar for each of several phases, one after the other; the bars stay when the phases are done. With `shown`
-    False nothing is shown; by default bars are shown on a terminal.
+    """Show a bar for each of several phases, one after the other. The bars remain when the phases are done. With
+    `shown` False, no bars are shown; by default, they are shown on a terminal.
     """
     if not (is_shown() if shown is None else shown and not is_quiet()):
         yield lambda name, steps: lambda: None
@@ -57,8 +57,8 @@ def bars(shown: bool | None = None) -> Iterator[Phase]:
 
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
-    """Tell what is being done: on a terminal in one line that also shows for how long, and is removed at the end;
-    elsewhere in one line for each piece of work.
+    """Say what is being done. On a terminal, a single line also shows the time, and is removed at the end; elsewhere,
+    each piece of work gets a line.
     """
     if not is_shown():
         yield inform
@@ -70,14 +70,14 @@ def doing() -> Iterator[Callable[[str], None]]:
 
 @attrs.frozen
 class Bar:
-    """A progress bar, which is removed when it is done."""
+    """A progress bar, which is removed when the work is done."""
 
     _display: Progress
     _task: TaskID
 
     @classmethod
     def begun(cls, name: str, steps: int, done: int = 0) -> Bar | None:
-        """Start a bar, which must be ended; None if the error stream is not a terminal."""
+        """Start a bar, which the caller must end; None if the error stream is not a terminal."""
         if not is_shown():
             return None
         display = _display()
@@ -85,7 +85,7 @@ class Bar:
         return cls(display, display.add_task(name, total=steps, completed=done, numbers=""))
 
     def show(self, done: int, numbers: str = "", name: str | None = None) -> None:
-        """Show the steps that are done, further numbers, and the name of the work if it has changed."""
+        """Show the number of steps done, further numbers, and the name of the work if it has changed."""
         self._display.update(self._task, completed=done, numbers=numbers, description=name)
 
     def end(self) -> None:

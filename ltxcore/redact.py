@@ -1,10 +1,11 @@
-"""Hiding what must not be disclosed: passwords, keys and tokens, wherever they occur; and the path of a user's home, in
-what leaves the machine.
+"""Hide what must not be disclosed: passwords, keys and tokens everywhere, and the path of a user's home folder in
+everything that leaves the machine.
 
-Secrets are recognized by how they are written (the password in an address, a key in its query, the shape of a service's
-tokens), by the name that they are assigned to, and by their value, if the environment or the user has given it.
-Everything that ltx says to a user goes through `redacted` (`ltxcore.errors.Problem`); the run file of an output folder
-through `without_secrets`; and what may go to other people (a page, a model card, a tracker, a LoRA) through `leaving`.
+Secrets are recognized by their form (the password or a key in an address, or the format of a service's tokens), by the
+name that they are assigned to, and by their value, if the environment or the user has supplied it. Every message to a
+user passes through `redacted` (`ltxcore.errors.Problem`), the run file in an output folder passes through
+`without_secrets`, and everything that other people may see (a page, a model card, a tracker, a LoRA) passes through
+`leaving`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ HIDDEN = "***"
 """The text that replaces a secret."""
 
 SHORTEST = 8
-"""The least number of letters of a secret in the environment; a shorter value may be an ordinary word."""
+"""The minimum length of a secret in the environment. A shorter value may be an ordinary word."""
 
 SHORTEST_TOLD = 6
-"""The least number of letters of a value that was given as a secret: a server that needs no key is given "none"."""
+"""The minimum length of a value that was given as a secret. For a server that needs no key, users write "none"."""
 
 _TOLD: set[str] = set()
 
@@ -33,12 +34,12 @@ _NAMES = (
 )
 _IS_NAME = re.compile(_NAMES, re.IGNORECASE)
 _VARIABLE = re.compile(r"(?:.*_)?(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)", re.IGNORECASE)
-"""The names of environment variables that hold a secret."""
+"""The pattern of the names of environment variables that hold a secret."""
 
 _WRITTEN = (
     # scheme://user:password@host
     (re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s/?#\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
-    # ?token=... of an address
+    # ?token=... in an address
     (
         re.compile(
             r"([?&;](?:[\w.-]{0,64}(?:token|key|secret|password|passwd|signature|credential)|sig|auth)=)[^&;\s\"'<>#]+", re.IGNORECASE
@@ -66,20 +67,20 @@ _NAME = r"[^/\\\s\"'<>,;:()\[\]]+"
 _HOMES = re.compile(
     rf"(?<![\w.~/-])/(?:home|Users)/{_NAME}|(?<![\w.~/\\-])[A-Za-z]:[/\\]{{1,2}}Users[/\\]{{1,2}}{_NAME}(?:(?: {_NAME}){{1,3}}(?=[/\\]))?"
 )
-"""The home folders of any user: a path may come from another machine with another system. In JSON a backslash is
-doubled; a name on Windows may have spaces.
+"""The pattern of any user's home folder, since a path may come from another machine with another system. JSON doubles a
+backslash, and a user name on Windows may contain spaces.
 """
 
 
 def hide(secret: str | None) -> None:
-    """Hide a value, which a user has given or a file of logins holds, in all later messages."""
+    """Hide a secret, which a user gave or which was read from a file of logins, in all later messages."""
     if secret and len(secret) >= SHORTEST_TOLD:
         _TOLD.add(secret)
 
 
 def hide_those_of(value: Any) -> None:
-    """Hide the secrets of a run file in all later messages, whoever uses them: values whose keys mark them as secret,
-    and passwords in addresses.
+    """Hide the secrets of a run file in all later messages: values under keys that mark them as secret, and passwords
+    in addresses.
     """
     for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
         if isinstance(inner, (Mapping, list)):
@@ -92,8 +93,8 @@ def hide_those_of(value: Any) -> None:
 
 
 def redacted(text: str) -> str:
-    """Return a text without the secrets in it."""
-    known = _known() if len(text) >= SHORTEST_TOLD else None  # a page has thousands of shorter ones, none of which holds a secret
+    """Return a text with its secrets hidden."""
+    known = _known() if len(text) >= SHORTEST_TOLD else None  # a page has thousands of shorter texts, none of which can hold a secret
     if known is not None:
         text = known.sub(HIDDEN, text)
     for pattern, instead in _WRITTEN:
@@ -102,7 +103,9 @@ def redacted(text: str) -> str:
 
 
 def without_secrets(value: Any) -> Any:
-    """Return tables, lists and texts without the secrets in them; a text under a key that marks it as secret is hidden completely."""
+    """Return tables, lists and texts with their secrets hidden. A text under a key that marks it as secret is hidden
+    completely.
+    """
     if isinstance(value, Mapping):
         return {key: HIDDEN if _is_secret(key, inner) else without_secrets(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -111,15 +114,15 @@ def without_secrets(value: Any) -> Any:
 
 
 def is_hidden(key: object, value: object) -> bool:
-    """Return whether `without_secrets` put this value there in place of another."""
+    """Return whether `without_secrets` has hidden a secret in this value."""
     if not isinstance(value, str) or HIDDEN not in value:
         return False
     return value == HIDDEN or re.search(r"://\*\*\*@|[?&;][\w.-]+=\*\*\*", value) is not None
 
 
 def leaving(value: Any) -> Any:
-    """Return tables, lists and texts in the form in which other people may see them: without secrets, and with `~` for
-    anyone's home folder.
+    """Return tables, lists and texts in a form that other people may see: without secrets, and with `~` for every home
+    folder.
     """
     if isinstance(value, Mapping):
         return {key: HIDDEN if _is_secret(key, inner) else leaving(inner) for key, inner in value.items()}
@@ -133,13 +136,15 @@ def _is_secret(key: object, value: object) -> bool:
 
 
 def _known() -> re.Pattern[str] | None:
-    """Return one pattern that matches all secrets whose values are known."""
+    """Return a pattern that matches every secret whose value is known; None if there is none."""
     found = {os.environ[name] for name in os.environ if _VARIABLE.fullmatch(name)}
     return _pattern(frozenset({value for value in found if _may_be_secret(value)} | _TOLD))
 
 
 def _may_be_secret(value: str) -> bool:
-    """Return whether the value of a variable can be a secret, and is neither an everyday word nor the path of a file that holds one."""
+    """Return whether the value of a variable can be a secret. An ordinary word, or the path of a file that holds a
+    secret, cannot be one.
+    """
     return len(value) >= SHORTEST and not value.startswith(("/", "~", ".")) and not any(map(str.isspace, value)) and not value.isalpha()
 
 
@@ -158,6 +163,6 @@ def _homeless(text: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _own_homes(told: str) -> tuple[str, ...]:
-    """Return this user's home folder, as it is given and as it is after resolving links; nothing if there is none."""
+    """Return the paths of this user's home folder: as given, and with links resolved; empty if there is no home folder."""
     homes = (told.rstrip("/"), str(Path(told).resolve())) if told.startswith("/") else ()
     return tuple(home for home in dict.fromkeys(homes) if home.strip("/"))

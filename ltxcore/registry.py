@@ -1,4 +1,4 @@
-"""The registry of plugins, which turns entry points into names with their origins, and gives a reason for each plugin that is broken."""
+"""Register plugins: turn entry points into names with their origins, and give a reason for each plugin that is broken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pluggy
 
 from ltxcore import declarations, hookspecs
 from ltxcore.declarations import refuse, spoken
-from ltxcore.errors import ConfigError, PluginError, listed, suggestion
+from ltxcore.errors import ConfigError, PluginError, Problem, listed, reason_of, suggestion
 from ltxcore.protocols import MODALITIES
 from ltxcore.redact import redacted
 
@@ -35,24 +35,29 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "strategy": "ltx_strategies",
         "objective": "ltx_objectives",
         "sigma_sampler": "ltx_sigma_samplers",
+        "adapter": "ltx_adapters",
         "optimizer": "ltx_optimizers",
         "schedule": "ltx_schedules",
         "source": "ltx_sources",
+        "column": "ltx_columns",
         "quantizer": "ltx_quantizers",
+        "exporter": "ltx_exporters",
         "reference_filter": "ltx_reference_filters",
         "tracker": "ltx_trackers",
         "command": "ltx_commands",
     }
 )
-"""The kinds of things that a plugin can add, with the hook for each kind."""
+"""The hook for each kind of thing that a plugin can add."""
 
 NOT_THE_PLUGIN = ("<frozen", __file__, str(Path(pluggy.__file__).parent), str(Path(importlib.metadata.__file__).parents[1]))
-"""The beginnings of the paths of files that only pass on a plugin's mistake: Python's import machinery, pluggy and this module."""
+"""The beginnings of file paths in tracebacks that are not the plugin's own code: Python's import machinery, pluggy and
+this module.
+"""
 
 
 @attrs.frozen
 class Origin:
-    """The origin of a plugin; `plugin` is its entry point's name, or the path of a local file."""
+    """The origin of a plugin; `plugin` is the name of its entry point, or the path of a local file."""
 
     plugin: str
     distribution: str
@@ -73,13 +78,15 @@ class Named:
 
     @property
     def modalities(self) -> list[str]:
-        """The modalities that a condition works on; none for anything that is not a condition."""
+        """The modalities that a condition works on; empty for anything but a condition."""
         return [name for name in MODALITIES if self.kind == "condition" and name in self.value.modalities]
 
 
 @attrs.frozen
 class Broken:
-    """A plugin that cannot be used, and why; `claims` are the kinds and names it would have added, as far as they are known."""
+    """A plugin that cannot be used, with the reason; `claims` are the kinds and names that it would have added, as far
+    as they are known.
+    """
 
     origin: Origin
     reason: str
@@ -88,10 +95,10 @@ class Broken:
 
 @attrs.frozen
 class Registry:
-    """All names that plugins add, by kind, and the plugins that cannot be used: those that are broken, those that are
-    switched off, and local files that were not to be run (`unread`).
+    """All names that plugins add, by kind, and the plugins that cannot be used. Plugins are unusable if they are
+    broken, switched off, or local files that must not be run (`unread`).
 
-    `imports` is whether a run file may make the program import from installed packages that are not plugins.
+    `imports` says whether a run file may make the program import installed packages that are not plugins.
     """
 
     names: Mapping[str, Mapping[str, Named]]
@@ -104,19 +111,19 @@ class Registry:
         return self.names.get(kind, {})
 
     def offered(self, kind: str) -> list[str]:
-        """Return the names of a kind to choose from: all but those whose class says `deprecated = True`."""
+        """Return the names of a kind that are offered to users: all but those whose class declares `deprecated = True`."""
         return sorted(name for name, named in self.of_kind(kind).items() if not getattr(named.value, "deprecated", False))
 
     def may_come_from_unread(self, kind: str, name: str) -> bool:
-        """Return whether a name is not registered but may be registered by a file that was not run."""
+        """Return whether a name is not registered, but may be defined in a file that was not run."""
         return bool(self.unread) and name not in self.of_kind(kind)
 
     def get(self, kind: str, name: str, where: str = "") -> Named:
-        """Return what is registered under `name`.
+        """Return the thing that is registered under `name`.
 
         Raises:
             ConfigError: nothing is registered under this name; the error suggests the nearest name.
-            PluginError: the plugin that would add it is broken or switched off.
+            PluginError: the plugin that would add this name is broken or switched off.
         """
         found = self.of_kind(kind).get(name)
         if found is not None:
@@ -127,12 +134,12 @@ class Registry:
                 raise PluginError(
                     f"{what} comes from a broken plugin, {broken.origin}: {broken.reason}",
                     where=where,
-                    remedy="Fix or uninstall it; `ltx plugins list` shows all broken plugins.",
+                    remedy="Fix or uninstall the plugin; `ltx plugins list` shows all broken plugins.",
                 )
         for origin in self.disabled:
             if name == origin.plugin:
                 raise PluginError(
-                    f"{what} comes from a plugin that {DISABLE} switches off, {origin}", where=where, remedy=f"Remove it from {DISABLE}."
+                    f"{what} comes from {origin}, a plugin that {DISABLE} switches off", where=where, remedy=f"Remove it from {DISABLE}."
                 )
         remedy = suggestion(name, self.offered(kind))
         if self.broken:
@@ -141,11 +148,12 @@ class Registry:
 
 
 def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> Registry:
-    """Load every plugin: installed entry points of the group `ltx`, our own first, then local files.
+    """Load every plugin: first those that come with ltx, then the other installed entry points of the group `ltx`, then
+    local files.
 
     Args:
-        local: Python files that are plugins for one run only.
-        disabled: names of plugins to leave out; by default those in LTX_DISABLE_PLUGINS, separated by commas.
+        local: Python files to use as plugins for this run only.
+        disabled: the names of plugins to leave out; by default, the comma-separated names in LTX_DISABLE_PLUGINS.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -168,14 +176,32 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
             continue
         for item in added:
             names[item.kind][item.name] = item
+    _leave_out_without_columns(names, broken)
     return Registry(names, tuple(broken), tuple(switched_off))
+
+
+def load_with(files: Iterable[Path]) -> Registry:
+    """Load every installed plugin, and Python files that must be working plugins.
+
+    Raises:
+        PluginError: plugins in these files are broken; the error names all of them.
+    """
+    local = [file.absolute() for file in files]
+    registry = load(local)
+    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken}
+    broken = [Problem(f"this plugin is broken: {reasons[name]}", name, "Fix it.") for name in map(str, local) if name in reasons]
+    if broken:
+        raise PluginError.of(broken)
+    return registry
 
 
 # ---------------------------------------------------------------- finding
 
 
 def _installed() -> list[tuple[Origin, Callable[[], Any]]]:
-    """Return the entry points of the group, searched again when a folder that Python imports from has been replaced or has changed."""
+    """Return the entry points of the group. They are searched for again when a folder that Python imports from has been
+    changed or replaced.
+    """
     return _found(tuple((folder, _changed(folder)) for folder in sys.path))
 
 
@@ -189,7 +215,7 @@ def _changed(folder: str) -> int:
 @functools.lru_cache(maxsize=4)
 def _found(_: tuple[tuple[str, int], ...]) -> list[tuple[Origin, Callable[[], Any]]]:
     found = [pair for distribution in importlib.metadata.distributions() for pair in _of_distribution(distribution)]
-    # Python imports the first one on the path; a distribution that is there twice counts once.
+    # Python imports the first distribution on the path, so a distribution that is installed twice counts once.
     once = {(re.sub(r"[-_.]+", "-", origin.distribution).lower(), origin.plugin): (origin, loader) for origin, loader in reversed(found)}
     return sorted(once.values(), key=lambda pair: (pair[0].distribution != "ltx", pair[0].distribution, pair[0].plugin))
 
@@ -200,7 +226,7 @@ def _of_distribution(distribution: importlib.metadata.Distribution) -> Iterator[
     except Exception as error:  # noqa: BLE001 - a distribution with a garbled list of entry points must not stop the others
         fault = error
         if GROUP in (distribution.read_text("entry_points.txt") or ""):
-            yield _origin(distribution, "?"), lambda: refuse(f"its entry points cannot be read: {type(fault).__name__}: {fault}")
+            yield _origin(distribution, "?"), lambda: refuse(f"the entry points cannot be read: {type(fault).__name__}: {fault}")
         return
     if points:
         origin = _origin(distribution, "?")
@@ -216,26 +242,29 @@ def _local(paths: Iterable[Path]) -> list[tuple[Origin, Callable[[], Any]]]:
     def loader(path: Path) -> Callable[[], ModuleType]:
         return lambda: _module_of_file(path)
 
-    return [(Origin(str(path), "local file", ""), loader(path)) for path in paths]
+    files: dict[Path, Path] = {}
+    for path in paths:  # a run file and an option may name the same file
+        files.setdefault(path.resolve(), path)
+    return [(Origin(str(path), "local file", ""), loader(path)) for path in files.values()]
 
 
 def imported(target: str, what: str) -> Any:
-    """Import what a plugin names as "package.module:attribute".
+    """Import an object that a plugin names as "package.module:attribute".
 
     Raises:
-        PluginError: it cannot be imported; the error names `what`, for which it is needed.
+        PluginError: the object cannot be imported; the error names `what`, which needs the object.
     """
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        raise PluginError(f"{what} cannot be imported: {_reason(error)}", remedy="Fix or uninstall it.") from error
+        raise PluginError(f"{what} cannot be imported: {_reason(error)}", remedy="Fix or uninstall the plugin.") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         refuse("there is no such file")
-    # Two files with the same name must not share a module: the types of a class are looked up in its module.
+    # Two files with the same name must not share a module, because the types of a class are looked up in its module.
     name = f"ltx_local_{path.stem}_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -254,11 +283,11 @@ def _module_of_file(path: Path) -> ModuleType:
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added: list[Named]) -> None:
-    """Ask a plugin for what it adds; `added` holds everything that it has returned so far, even if it fails."""
+    """Call the hooks of a plugin, and put everything that they return into `added`, even if a later hook fails."""
     _check_hooks(manager, plugin)
     twice = manager.get_name(plugin)
     if twice is not None:
-        refuse(f"its module is already registered by {twice}; a module needs only one entry point")
+        refuse(f"the module is already registered by {twice}; a module needs only one entry point")
     manager.register(plugin, name=str(origin))
     others = [other for other in manager.get_plugins() if other is not plugin]
     for kind, hook in HOOKS.items():
@@ -290,12 +319,12 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Describe an error in a plugin's code, and where in it."""
+    """Describe an error in a plugin's code, and its place in the code."""
     if isinstance(error, PluginError):
         return str(error)
     ends = "it ends the program: " if isinstance(error, SystemExit) else ""
-    said = f"{ends}{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):  # this error says where by itself
+    said = f"{ends}{reason_of(error)}"
+    if isinstance(error, SyntaxError):  # this error already names its place
         return redacted(said)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(NOT_THE_PLUGIN)]
     return redacted(f"{said} ({'/'.join(Path(frames[-1].filename).parts[-2:])}, line {frames[-1].lineno})") if frames else redacted(said)
@@ -310,10 +339,29 @@ def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
         refuse(f'the {spoken(item.kind)} "{item.name}" of {item.origin} is already registered by {taken.origin}')
 
 
+def _leave_out_without_columns(names: Mapping[str, dict[str, Named]], broken: list[Broken]) -> None:
+    """Move to the broken plugins those whose conditions read columns that do not exist or do not fit. This is known only when all plugins
+    are loaded, and a plugin that is left out may take with it the column that another one needs.
+    """
+    while True:
+        known = {name: item.value for name, item in names["column"].items()}
+        faults: dict[Origin, str] = {}
+        for item in names["condition"].values():
+            for fault in declarations.faults_of_columns(item.value, known):
+                faults.setdefault(item.origin, f'the condition "{item.name}" {fault}')
+        if not faults:
+            return
+        for origin, fault in faults.items():
+            claims = frozenset((item.kind, item.name) for each in names.values() for item in each.values() if item.origin == origin)
+            broken.append(Broken(origin, fault, claims))
+            for kind, name in claims:
+                del names[kind][name]
+
+
 def check(item: Named) -> None:
-    """Check what a plugin adds against its protocol, as far as that is possible without using it.
+    """Check a thing that a plugin adds against its protocol, as far as is possible without using it.
 
     Raises:
-        PluginError: it breaks its protocol; the error says how.
+        PluginError: the thing breaks its protocol; the error says how.
     """
     declarations.check(item.kind, item.name, item.value)

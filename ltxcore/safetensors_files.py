@@ -1,4 +1,4 @@
-"""Safetensors files, whose tensors are read one by one, and which are written completely or not at all."""
+"""Read the tensors of safetensors and GGUF files one by one, and write safetensors files completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
+from ltxcore.gguf_files import PACKED, unpacked
 from ltxcore.headers import Slot, Slots, read_file, read_folder
 
 _DTYPES: dict[str, torch.dtype] = {
@@ -29,13 +30,16 @@ _DTYPES: dict[str, torch.dtype] = {
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
+    **dict.fromkeys(PACKED, torch.bfloat16),
 }
-_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+"""The dtypes of tensors that are read, by their names in files; packed weights become bfloat16."""
+
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name not in PACKED}
 
 
 @attrs.frozen
 class Stored:
-    """A tensor to be written, with its dtype and shape known now and its values when they are needed."""
+    """A tensor to be written, whose dtype and shape are known now and whose values are computed when they are needed."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -44,40 +48,51 @@ class Stored:
 
 @attrs.frozen(eq=False)
 class Tensors:
-    """An open safetensors file, or an open folder of its parts. On the CPU tensors are mapped into memory, not copied,
-    except for 8-bit weights with a scale.
+    """An open safetensors file, or several open files that are the parts of a model. On the CPU, tensors are
+    memory-mapped and not copied, except for 8-bit weights with a scale and tensors of GGUF files.
     """
 
     slots: Mapping[str, Slot]
     open_file: Callable[[Path], Any]
+    device: str = "cpu"
 
     def names(self) -> list[str]:
         return sorted(self.slots)
 
     def get_tensor(self, name: str) -> Tensor:
-        """Read a tensor as it is stored, or multiplied by its scale, in float32, if it has one.
+        """Read a tensor. A tensor with a scale is multiplied by the scale; the result has the dtype that `scaled` gives it.
+
+        Raises:
+            CheckpointError: a file has changed since its header was read.
+        """
+        stored, scale = self.stored(name)
+        return stored if scale is None else scaled(stored, scale)
+
+    def stored(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Read a tensor as it is stored, and its scale; None if it has no scale.
 
         Raises:
             CheckpointError: a file has changed since its header was read.
         """
         slot = self.slots[name]
-        if slot.scale is None:
-            return self._stored(name, slot)
-        return scaled(self._stored(name, slot), self._stored(*slot.scale))
+        return self._stored(name, slot), None if slot.scale is None else self._stored(*slot.scale)
 
     def _stored(self, name: str, slot: Slot) -> Tensor:
         from safetensors import SafetensorError
 
+        if slot.is_gguf:
+            values = torch.from_numpy(unpacked(slot.file, slot.dtype, slot.shape, slot.start, slot.end))
+            return values.to(self.device, _DTYPES[slot.dtype])
         try:
             tensor: Tensor = self.open_file(slot.file).get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"is damaged: {error}", where=str(slot.file), remedy="Download or copy it again.") from None
+            raise CheckpointError(f"is damaged: {error}", where=str(slot.file), remedy="Download or copy the file again.") from None
         return tensor
 
 
 @contextlib.contextmanager
 def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
-    """Open the file or the parts that a header describes, for reading tensors one by one directly to `device`."""
+    """Open the file or the parts that a header describes, so that tensors can be read one by one directly to `device`."""
     from safetensors import safe_open
 
     files: dict[Path, Any] = {}
@@ -88,15 +103,16 @@ def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
                 files[file] = stack.enter_context(safe_open(file, framework="pt", device=device))
             return files[file]
 
-        yield Tensors(header.slots, opened)
+        yield Tensors(header.slots, opened, device)
 
 
 def scaled(stored: Tensor, scale: Tensor) -> Tensor:
-    """Multiply stored numbers by their scale, in float32 if the numbers have 8 bits, else in their own dtype.
+    """Multiply stored numbers by their scale. The result is float32 if the numbers have 8 bits, otherwise it has their
+    dtype.
 
     Args:
         stored: the stored numbers, `[rows, ...]`.
-        scale: the scale: `[]` or `[1]`, one for all of them; `[rows]` or `[rows, 1]`, one for each row.
+        scale: a single scale for all numbers, `[]` or `[1]`, or a scale for each row, `[rows]` or `[rows, 1]`.
 
     Source: docs/explanation/arithmetic.md#scaled-weights-of-a-checkpoint
     """
@@ -108,13 +124,15 @@ def read_header(path: Path) -> Slots:
     """Read the header of a safetensors file, or of all files of a folder, without reading any tensor.
 
     Raises:
-        CheckpointError: as `read_file` and `read_folder`, or a dtype is unknown.
+        CheckpointError: for the reasons of `read_file` and `read_folder`, or because a dtype is unknown.
     """
     found = read_folder(path) if path.is_dir() else read_file(path)
     for name, slot in found.slots.items():
         if slot.dtype not in _DTYPES:
             raise CheckpointError(
-                f"the tensor {name} has dtype {slot.dtype}, which is not supported", where=str(slot.file), remedy="Use a bf16 file."
+                f"the tensor {name} has dtype {slot.dtype}, which is not supported",
+                where=str(slot.file),
+                remedy=f"Use a file of {', '.join(sorted(PACKED))}, or a bf16 file." if slot.is_gguf else "Use a bf16 file.",
             )
     return found
 
@@ -125,11 +143,11 @@ def dtype_of(slot: Slot) -> torch.dtype:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file in place, with one tensor in memory at a time. Use it on a path from
+    """Write a safetensors file directly, with one tensor in memory at a time. Use this function on a path from
     `ltxcore.files.replacing`.
 
     Raises:
-        CheckpointError: the disk has no room for it.
+        CheckpointError: the disk has no room for the file.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -161,5 +179,5 @@ def _check_room(path: Path, size: int) -> None:
         raise CheckpointError(
             f"the disk has {free / 2**30:.1f} GiB free, but {size / 2**30:.1f} GiB are needed",
             where=str(path.parent),
-            remedy="Free some space, or choose another output_dir.",
+            remedy="Free some space, or choose a folder on another disk.",
         )

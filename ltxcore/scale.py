@@ -1,4 +1,4 @@
-"""The scale of a chart, which maps values to positions, and the round numbers along it."""
+"""Compute the scale of a chart, which maps values to positions, and the round numbers along the scale."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def step(self, count: int) -> float:
-        """Return a round distance, 1, 2 or 5 times a power of ten, that fits into the scale at most about `count` times."""
+        """Return a round distance between ticks, 1, 2 or 5 times a power of ten, that divides the scale into at most
+        about `count` parts.
+        """
         rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
         return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
 
     def ticks(self, count: int) -> list[float]:
-        """Return the round numbers on the scale that are one step apart: about `count` of them."""
+        """Return about `count` round numbers along the scale, one `step` apart."""
         step = self.step(count)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(index * step, 12) for index in range(first, last + 1)]

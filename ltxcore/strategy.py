@@ -1,21 +1,41 @@
-"""The flexible strategy: each modality is generated or frozen, and has its own conditions."""
+"""The flexible strategy, in which each modality is generated or frozen and has its own conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+import json
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ltxcore.conditions import ConditionUse, applied_state, where_applied
+from ltxcore.choices import ChoiceUse, choice_uses, drawn_lists
+from ltxcore.choices import metadata_of as choices_metadata
+from ltxcore.condition_metadata import described, metadata_of
+from ltxcore.conditions import ConditionUse, applied_state, pictures_of, where_applied
+from ltxcore.drawn import Range, Value, written
+from ltxcore.drawn_conditions import (
+    Appended,
+    Attempt,
+    Fitting,
+    appended_at_most,
+    applied_by_value,
+    applied_with,
+    check_bounds,
+    drawn_values,
+    reported,
+    size_of,
+)
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, listed
 from ltxcore.flow.loss import masked_loss
-from ltxcore.flow.sigmas import add_noise, velocity
+from ltxcore.flow.noised import noised
+from ltxcore.flow.sigmas import BEHIND, with_noise_behind
 from ltxcore.hookspecs import hookimpl
+from ltxcore.modality_tables import MARKER, ModalityTable, Place, VideoTable, choice_faults, condition_faults, of_video, placed
+from ltxcore.pictures import Pictures, StoredPictures
 from ltxcore.protocols import (
     MODALITIES,
     Batch,
-    DescribesLora,
     Draws,
     Geometry,
     Inputs,
@@ -36,80 +56,44 @@ TEXT = "text"
 TEXT_FOLDER = "conditions"
 
 
-MARKER = "mark_first_frame"
-"""The run-file key, and the metadata key in a saved LoRA ("true" or "false"), which is only used for models that take the marker."""
+DRAWN = "drawn_values"
+"""The metadata key, in a saved LoRA, for the ranges or choices that values of conditions were drawn from, as JSON."""
 
-
-@attrs.frozen
-class ModalityTable:
-    """The keys of `[training_strategy.audio]`, all of which `[training_strategy.video]` also has."""
-
-    not_here: ClassVar[Mapping[str, tuple[str, str]]] = {
-        MARKER: ("is for video: audio has no frames to mark", "Write it in [training_strategy.video], or remove it.")
-    }
-    """Keys that a user may write here by mistake, each with what is wrong and the remedy."""
-
-    is_generated: bool = attrs.field(
-        metadata={"help": "true: denoised and in the loss; false: frozen, it stays clean and only conditions the other modality"}
-    )
-    latents_dir: str = attrs.field(metadata={"help": "folder of the encoded latents"})
-    conditions: list[ConditionUse] = attrs.field(factory=list, metadata={"help": "the conditions, which say what is given or added"})
-
-
-@attrs.frozen
-class VideoTable(ModalityTable):
-    """The keys of `[training_strategy.video]`."""
-
-    mark_first_frame: bool = attrs.field(
-        default=True,
-        metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5); others ignore it"},
-    )
-
-
-def _of_video(table: ModalityTable | None) -> VideoTable | None:
-    """Add the keys that only video has, with their defaults, to a table that lacks them."""
-    if table is None or isinstance(table, VideoTable):
-        return table
-    return VideoTable(table.is_generated, table.latents_dir, table.conditions)
+CHOICES = "condition_choices"
+"""The metadata key, in a saved LoRA, for the lists of conditions that were drawn from, as JSON."""
 
 
 @attrs.frozen
 class Flexible:
-    """The strategy of all modes: each modality is generated or frozen, with conditions of its own."""
+    """The strategy for all modes. Each modality is generated or frozen, and has conditions of its own."""
 
     video: VideoTable | None = attrs.field(
-        default=None, converter=_of_video, metadata={"help": "the video stream; leave it out for audio only"}
+        default=None, converter=of_video, metadata={"help": "the video stream; leave it out for audio only"}
     )
     audio: ModalityTable | None = attrs.field(default=None, metadata={"help": "the audio stream; leave it out for video only"})
 
     @property
     def tables(self) -> dict[str, ModalityTable]:
-        """The tables of the modalities that the run has, in order."""
+        """The table of each modality of the run, in order."""
         both: dict[str, ModalityTable | None] = {"video": self.video, "audio": self.audio}
         return {name: table for name in MODALITIES if (table := both[name]) is not None}
 
     def problems(self) -> list[tuple[tuple[str | int, ...], str, str]]:
-        """Return what is wrong for any data: the key path within the table, the fault and the remedy."""
+        """Return the faults that do not depend on the data, each with the path of its key within the table and a
+        remedy.
+        """
         found: list[tuple[tuple[str | int, ...], str, str]] = []
         if not any(table.is_generated for table in self.tables.values()):
             found.append(
                 ((), "no modality is generated, so there is nothing to train", "Set is_generated = true for video, audio or both.")
             )
-        for name, table in self.tables.items():
-            for index, use in enumerate(table.conditions):
-                path = (name, "conditions", index)
-                if name not in use.modalities:
-                    allowed = listed(sorted(use.modalities))
-                    found.append(((*path, "type"), f'the condition "{use.type}" does not work on {name}', f"It works on {allowed}."))
-                elif not table.is_generated and not use.appends:
-                    found.append(((*path, "type"), *_meaningless(use.type, name)))
-        return found
+        return [*found, *condition_faults(self.tables), *choice_faults(self.tables)]
 
     def build(self, setting: Setting) -> FlexibleStrategy:
         """Build the strategy for this model and this run.
 
         Raises:
-            ConfigError: there are problems; the error names all of `problems()`.
+            ConfigError: the run file has faults; the error names all of `problems()`.
         """
         problems = self.problems()
         if problems:
@@ -117,23 +101,19 @@ class Flexible:
         return FlexibleStrategy(self.tables, setting)
 
 
-def _meaningless(type_: str, modality: str) -> tuple[str, str]:
-    return (
-        f'the condition "{type_}" makes no sense on the frozen {modality}, which is already given',
-        f"Remove it, or set is_generated = true for {modality}.",
-    )
-
-
 @attrs.frozen(eq=False)
 class FlexibleStrategy:
-    """The strategy that `Flexible` builds. Its roles are "text", "video", "audio", and `MODALITY.condN.ROLE` for the data of a condition."""
+    """The strategy that `Flexible` builds. Its roles are "text", "video" and "audio", and `MODALITY.condN.ROLE` for the
+    data of a condition, or `MODALITY.choiceN.listN.condN.ROLE` if it is in a list of a choice.
+    """
 
     tables: Mapping[str, ModalityTable]
     setting: Setting
+    _fitting: dict[Hashable, Fitting] = attrs.field(factory=dict, init=False)
 
     @property
     def shared_sigma(self) -> bool:
-        """Whether both modalities share one sigma: the run asks for it, and both are generated."""
+        """Whether video and audio share one sigma, as they do if the run asks for this and both are generated."""
         return self.setting.shared_sigma and all(table.is_generated for table in self.tables.values())
 
     @property
@@ -141,28 +121,57 @@ class FlexibleStrategy:
         """The modalities that are denoised and count in the loss."""
         return frozenset(name for name, table in self.tables.items() if table.is_generated)
 
+    @property
+    def choices(self) -> list[ChoiceUse]:
+        """The choices between conditions, of all modalities."""
+        return choice_uses(self.tables)
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        """The keys of conditions that are drawn between two values, each as "CONDITION/KEY"."""
+        return tuple(
+            f"{place.key}/{field}"
+            for name, table in self.tables.items()
+            for place, use in placed(name, table)
+            for field, each in use.drawn.items()
+            if isinstance(each, Range) and each.min < each.max
+        )
+
     def sources(self) -> dict[str, Source]:
-        found = {TEXT: Source(TEXT_FOLDER, "text")}
+        found, drawn_as = {TEXT: Source(TEXT_FOLDER, "text")}, {(each.modality, each.at): each.drawn_as for each in self.choices}
         for name, table in self.tables.items():
-            found[name] = Source(table.latents_dir, "latents", name, where=f"training_strategy.{name}.latents_dir")
-            for index, use in enumerate(table.conditions):
+            # A sample has to train something, so only what is beside a generated modality may be absent.
+            may_be_absent = self.setting.trains_without and bool(self.generated - {name})
+            where = f"training_strategy.{name}.latents_dir"
+            found[name] = Source(table.latents_dir, "latents", name, where=where, may_be_absent=may_be_absent)
+            for place, use in placed(name, table):
                 for role in use.roles:
-                    found[_role(name, index, role.name)] = Source(
+                    found[place.role(role.name)] = Source(
                         use.sources[role.name],
                         role.kind,
                         name,
-                        optional=use.appends and use.probability < 1,
-                        where=f"training_strategy.{name}.conditions.{index}.{role.source_key}",
+                        optional=use.appends and (use.probability < 1 or place.choice is not None),
+                        where=f"{place.where}.{role.source_key}",
+                        shape=role.shape,
+                        appends=use.appends,
+                        one_of=None if place.choice is None else (drawn_as[name, place.choice], place.number),
+                        may_be_absent=may_be_absent,
                     )
         return found
 
     def wanted(self, draws: Draws) -> frozenset[str]:
-        """Return the roles of the appending conditions that apply to this micro-batch."""
+        """Return the roles of the appending conditions that apply to this micro-batch. With `LargestDraws`, conditions in all lists of a
+        choice count as applying.
+        """
+        lists: dict[tuple[str, int | None], list[int]] = {}
+        if not getattr(draws, "are_largest", False):
+            lists |= {(each.modality, each.at): each.drawn(draws) for each in self.choices}
         return frozenset(
-            _role(name, index, role.name)
+            place.role(role.name)
             for name, table in self.tables.items()
-            for index, use in enumerate(table.conditions)
-            if use.appends and _applies_to_all(name, index, use, draws)
+            for place, use in placed(name, table)
+            if use.appends and _applies_to_all(place, use, draws)
+            if (name, place.choice) not in lists or place.number in lists[name, place.choice]
             for role in use.roles
         )
 
@@ -175,15 +184,27 @@ class FlexibleStrategy:
         Source: docs/explanation/arithmetic.md#noise-target-and-loss
         """
         prepared: dict[str, ModelInput] = {}
+        uses = self.choices
+        lists = drawn_lists(uses, draws, partial(self._appended, batch))
         for name, table in self.tables.items():
-            state, applied = self._conditioned(name, table, batch, draws)
-            sigma = self._sigma(name, table, state, draws, prepared)
+            is_absent = name in batch.absent
+            if is_absent:
+                state, applied, drawn = self._placeholder(name, table, batch)
+            else:
+                state, applied, drawn = self._conditioned(name, table, batch, draws, lists)
+                for each in (each for each in uses if each.modality == name):
+                    drawn |= each.reported(lists[name, each.at])
+            sigma = self._sigma(name, table, state, draws, prepared, batch.absent)
             seen = ModelInput.of(state, sigma, batch.text, is_generated=table.is_generated, marks=self._marks(table))
-            prepared[name] = attrs.evolve(_noised(seen, state, draws) if table.is_generated else seen, applied=applied)
+            seen = noised(seen, state, draws) if table.is_generated else seen
+            seen = with_noise_behind(seen, partial(draws.normal, f"{name}.{BEHIND}"))
+            prepared[name] = attrs.evolve(seen, applied=applied, drawn=drawn, is_absent=is_absent)
         return prepared
 
     def loss(self, predicted: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> dict[str, Tensor]:
-        """Return the loss of every sample, `[B]`, for each generated modality; predictions for appended tokens are not read."""
+        """Return the loss of every sample, `[B]`, for each generated modality. Predictions for appended tokens are
+        ignored.
+        """
         losses = {}
         for name, given in prepared.items():
             if given.is_generated:
@@ -193,29 +214,31 @@ class FlexibleStrategy:
         return losses
 
     def check(self, data: Manifest) -> None:
-        """Apply every condition once, on empty tokens, to each geometry in the data, and make the saved LoRA's metadata
-        once.
+        """Apply every condition to empty tokens of each geometry in the data, and compute the metadata of the LoRA, to
+        find errors before training.
 
         Raises:
-            DataError: a condition refuses; the error names the samples of every geometry at fault.
+            DataError: a condition refuses to apply; the error names the samples of every geometry at fault.
         """
         problems: list[Problem] = []
         for name, table in self.tables.items():
             for samples, batch in self._geometries(name, table, data):
-                state = self._start(name, batch)
-                for index, use in enumerate(table.conditions):
-                    where = f"training_strategy.{name}.conditions.{index}, {'sample' if len(samples) == 1 else 'samples'} {listed(samples)}"
+                for place, use in placed(name, table):
                     try:
-                        applied_state(use, state, self._inputs(name, index, use, batch), where)
+                        check_bounds(use, self._attempt(place, use, batch, samples))
                     except LtxError as error:
-                        problems.extend(error.problems)
+                        may_fit = [field for field, each in use.drawn.items() if not each.fit and not use.redraws]
+                        fit = f"rite fit = true beside {' or '.join(may_fit)}, which draws from what fits each sample."
+                        remedies = [f"{each.remedy} Or w{fit}" if each.remedy else f"W{fit}" for each in error.problems]
+                        pairs = zip(error.problems, remedies, strict=True)
+                        problems.extend(attrs.evolve(each, remedy=remedy) if may_fit else each for each, remedy in pairs)
         if problems:
             raise DataError.of(problems)
         self.metadata(data)
 
     def metadata(self, data: Manifest) -> dict[str, str]:
-        """Return the saved LoRA's metadata: that of conditions, such as the scale of references, and whether the marker
-        was used.
+        """Return the metadata of the saved LoRA: the metadata that conditions add (such as the scale of references), the ranges or choices
+        that the values of drawn keys were drawn from, the choices between lists of conditions, and whether the marker was used.
 
         Raises:
             DataError: samples or conditions disagree on a value that a LoRA can have only once.
@@ -223,107 +246,157 @@ class FlexibleStrategy:
         found: dict[str, str] = {}
         if self.setting.takes_marker and "video" in self.tables:
             found[MARKER] = "true" if self._marks(self.tables["video"]) else "false"
-        for name, table in self.tables.items():
-            for index, use in enumerate(table.conditions):
-                if not isinstance(use.condition, DescribesLora):
-                    continue
-                where = f"training_strategy.{name}.conditions.{index}"
-                try:
-                    said = use.condition.metadata(list(self._pairs(name, index, use, data)))
-                except LtxError as error:
-                    raise error.at(where) from error
-                for key, value in said.items():
-                    if found.setdefault(key, value) != value:
-                        raise DataError(
-                            f"the saved LoRA would record {key} = {value}, but another condition records {found[key]}",
-                            where=where,
-                            remedy="A LoRA can record only one: give both conditions data of the same kind.",
-                        )
-        return found
+        uses = [(place, use) for name, table in self.tables.items() for place, use in placed(name, table)]
+        ranges = {f"{place.key}/{field}": written(drawn) for place, use in uses for field, drawn in use.drawn.items()}
+        if ranges:
+            found[DRAWN] = json.dumps(ranges)
+        if self.choices:
+            found[CHOICES] = json.dumps(choices_metadata(self.choices), default=str)
+        return found | metadata_of(described(place, use, self._pairs(place, use, data)) for place, use in uses)
 
     # ---- states
 
     def _marks(self, table: ModalityTable) -> bool:
-        """Return whether the first latent frame is marked; for a table without the key the default, yes, applies."""
+        """Return whether the first latent frame is marked. A table without the key has the default, which is yes."""
         return self.setting.takes_marker and getattr(table, MARKER, True)
 
-    def _conditioned(self, name: str, table: ModalityTable, batch: Batch, draws: Draws) -> tuple[LatentState, dict[str, Tensor]]:
+    def _appended(self, batch: Batch, choice: ChoiceUse, number: int) -> Appended:
+        """Return the most that a list of a choice can append to these samples."""
+        return Appended.by_all(
+            [
+                appended_at_most(use, batch, partial(self._attempt, place, use))
+                for place, use in placed(choice.modality, self.tables[choice.modality])
+                if choice.modality not in batch.absent
+                if (place.choice, place.number) == (choice.at, number) and use.appends and use.probability > 0
+            ]
+        )
+
+    def _placeholder(
+        self, name: str, table: ModalityTable, batch: Batch
+    ) -> tuple[LatentState, dict[str, Tensor], dict[str, Sequence[Value]]]:
+        """Return the state of a modality that the samples lack: all of it is given, and no condition applies to it.
+
+        Source: docs/explanation/arithmetic.md#loss-of-an-absent-modality
+        """
+        import torch
+
+        state, never = self._start(name, batch), torch.zeros(len(batch.names), dtype=torch.bool)
+        return state.given(torch.ones(state.num_target)), {place.key: never for place, _ in placed(name, table)}, {}
+
+    def _conditioned(
+        self, name: str, table: ModalityTable, batch: Batch, draws: Draws, lists: Mapping[tuple[str, int], Sequence[int]]
+    ) -> tuple[LatentState, dict[str, Tensor], dict[str, Sequence[Value]]]:
         import torch
 
         state = self._start(name, batch)
         applied: dict[str, Tensor] = {}
-        for index, use in enumerate(table.conditions):
-            key = _key(name, index, use)
+        drawn: dict[str, Sequence[Value]] = {}
+        for place, use in placed(name, table):
+            key = place.key
             if use.appends:
-                chosen = torch.full((draws.size,), _applies_to_all(name, index, use, draws))
+                chosen = torch.full((draws.size,), _applies_to_all(place, use, draws))
             else:
                 chosen = draws.uniform(f"{key}.u") < use.probability
+            if place.choice is not None:
+                chosen &= torch.tensor(lists[name, place.choice]) == place.number
+            # What a condition that appends needs is there only if it applies.
+            is_needed = use.drawn and (not use.appends or bool(chosen.any()))
+            values: Sequence[Mapping[str, Any]] = []
+            if is_needed:
+                values, chosen = drawn_values(use, key, batch, draws, partial(self._attempt, place, use), self._fitting, chosen)
             if bool(chosen.any()):
-                where = f"training_strategy.{name}.conditions.{index}, {'sample' if draws.size == 1 else 'samples'} {listed(batch.names)}"
-                after = applied_state(use, state, self._inputs(name, index, use, batch), where)
-                state = where_applied(state, after, chosen)
+                inputs, where = self._inputs(place, use, batch), _where(place, batch.names)
+                if use.drawn:
+                    state = applied_by_value(use, values, state, inputs, chosen, where)
+                else:
+                    state = where_applied(state, applied_state(use, state, inputs, where), chosen)
             applied[key] = chosen
-        return state, applied
+            drawn |= reported(use, key, values) if values else {}
+        return state, applied, drawn
+
+    def _attempt(self, place: Place, use: ConditionUse, empty: Batch, samples: Sequence[str] | None = None) -> Attempt:
+        """Return a function that applies a condition to samples without content, which stand for `samples`."""
+        state, inputs = self._start(place.modality, empty), self._inputs(place, use, empty)
+        where = _where(place, samples or empty.names) + (f" of {size_of(state.grid, place.modality)}" if use.drawn else "")
+
+        return lambda values: applied_with(use, values, state, inputs, where)
 
     def _start(self, name: str, batch: Batch) -> LatentState:
         medium = self._medium(name, batch.latents[name])
         return LatentState.start(name, medium.grid, medium.rate, medium.tokens, medium.positions)
 
-    def _inputs(self, name: str, index: int, use: ConditionUse, batch: Batch) -> Inputs:
-        media: dict[str, Medium] = {}
+    def _inputs(self, place: Place, use: ConditionUse, batch: Batch) -> Inputs:
+        media, images = dict[str, Medium](), dict[str, Pictures]()
         masks: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for role in use.roles:
-            key = _role(name, index, role.name)
+            key = place.role(role.name)
             if role.kind == "latents":
-                media[role.name] = self._medium(name, batch.latents[key])
-            else:
+                media[role.name] = self._medium(place.modality, batch.latents[key])
+            elif role.kind == "mask":
                 masks[role.name] = batch.masks[key].float().flatten(1)
-        return Inputs(media, masks)
+            elif role.kind == "pictures":
+                images[role.name] = pictures_of(batch.pictures[key], self.setting.modalities[place.modality])
+            else:
+                tensors[role.name] = batch.tensors[key].float()
+        return Inputs(media, masks, tensors, images)
 
     def _medium(self, name: str, stored: StoredLatents) -> Medium:
         modality = self.setting.modalities[name]
         grid = modality.grid(stored.latents)
         return Medium(modality.patchify(stored.latents.float()), grid, stored.rate, modality.positions(grid, stored.rate))
 
-    def _sigma(self, name: str, table: ModalityTable, state: LatentState, draws: Draws, prepared: Mapping[str, ModelInput]) -> Tensor:
+    def _sigma(
+        self,
+        name: str,
+        table: ModalityTable,
+        state: LatentState,
+        draws: Draws,
+        prepared: Mapping[str, ModelInput],
+        absent: Collection[str],
+    ) -> Tensor:
         import torch
 
-        if not table.is_generated:
+        if not table.is_generated or name in absent:
             return torch.zeros(draws.size)
-        if self.shared_sigma and "video" in prepared:
+        if self.shared_sigma and not absent and "video" in prepared:
             return prepared["video"].sigma
         return self.setting.sigma_sampler.sample(draws, f"{name}.sampler", state.num_target)
 
     # ---- geometries
 
     def _geometries(self, name: str, table: ModalityTable, data: Manifest) -> Iterator[tuple[list[str], Batch]]:
-        """Yield the samples of each distinct geometry, with a batch of one sample that has this geometry and no content."""
+        """Yield the names of the samples of each distinct geometry, with a batch of one empty sample of this geometry."""
         import torch
 
         roles = [key for key, source in self.sources().items() if source.modality == name]
         groups: dict[tuple[object, ...], list[str]] = {}
-        for sample in data.samples:
+        for sample in _having(name, data):
             groups.setdefault(tuple((data.entries[role][sample].shape, data.entries[role][sample].rate) for role in roles), []).append(
                 sample
             )
         for samples in groups.values():
-            latents, masks = {}, {}
+            latents: dict[str, StoredLatents] = {}
+            masks: dict[str, Tensor] = {}
+            tensors: dict[str, Tensor] = {}
+            pictures: dict[str, StoredPictures] = {}
             for role in roles:
                 entry = data.entries[role][samples[0]]
-                # Expanded from one number, so that a clip of any length takes no memory.
-                if self.sources()[role].kind == "latents":
-                    latents[role] = StoredLatents(torch.zeros(1).expand(1, *entry.shape), torch.tensor([self._rate(name, entry.rate)]))
+                # The tensors are expanded from one number, so that a clip of any length takes no memory.
+                empty, kind = torch.zeros(1).expand(1, *entry.shape), self.sources()[role].kind
+                if kind == "latents":
+                    latents[role] = StoredLatents(empty, torch.tensor([self._rate(name, entry.rate)]))
+                elif kind == "pictures":
+                    pictures[role] = StoredPictures(empty, torch.zeros(1, entry.shape[0]))
                 else:
-                    masks[role] = torch.zeros(1).expand(1, *entry.shape)
-            yield samples, Batch((samples[0],), latents, masks, Text({}, torch.zeros(1, 0)))
+                    (masks if kind == "mask" else tensors)[role] = empty
+            yield samples, Batch((samples[0],), latents, masks, Text({}, torch.zeros(1, 0)), tensors, pictures)
 
-    def _pairs(self, name: str, index: int, use: ConditionUse, data: Manifest) -> Iterator[tuple[Geometry, dict[str, Geometry]]]:
-        seen = set()
-        for sample in data.samples:
+    def _pairs(self, place: Place, use: ConditionUse, data: Manifest) -> Iterator[tuple[Geometry, dict[str, Geometry]]]:
+        seen, name = set(), place.modality
+        for sample in _having(name, data):
             target = self._geometry(name, data, name, sample)
-            others = {
-                role.name: self._geometry(name, data, _role(name, index, role.name), sample) for role in use.roles if role.kind == "latents"
-            }
+            others = {role.name: self._geometry(name, data, place.role(role.name), sample) for role in use.roles if role.kind == "latents"}
             key = (target, tuple(sorted(others.items(), key=lambda item: item[0])))
             if key not in seen:
                 seen.add(key)
@@ -337,35 +410,17 @@ class FlexibleStrategy:
         return stored if stored is not None else self.setting.modalities[name].default_rate
 
 
-def _noised(seen: ModelInput, state: LatentState, draws: Draws) -> ModelInput:
-    """Return the state's target with noise, by each token's own noise level, and the expected prediction.
-
-    Source: docs/explanation/arithmetic.md#noise-of-a-token, #tokens-that-count
-    """
-    import torch
-
-    target = slice(0, state.num_target)
-    noise = draws.normal(f"{state.modality}.noise", state.clean.shape[1:])
-    noisy = add_noise(state.clean, noise, seen.timesteps[:, target])
-    return attrs.evolve(
-        seen,
-        tokens=torch.cat([noisy, state.appended], dim=1),
-        noise=noise,
-        velocity=velocity(state.clean, noise),
-        loss_mask=state.denoise_mask[:, target] == 1,
-    )
+def _having(name: str, data: Manifest) -> Iterator[str]:
+    """Yield the samples that have a modality."""
+    return (sample for sample in data.samples if sample in data.entries[name])
 
 
-def _applies_to_all(name: str, index: int, use: ConditionUse, draws: Draws) -> bool:
-    return draws.shared_uniform(f"{_key(name, index, use)}.u") < use.probability
+def _applies_to_all(place: Place, use: ConditionUse, draws: Draws) -> bool:
+    return draws.shared_uniform(f"{place.key}.u") < use.probability
 
 
-def _key(modality: str, index: int, use: ConditionUse) -> str:
-    return f"{modality}.cond{index}.{use.type}"
-
-
-def _role(modality: str, index: int, role: str) -> str:
-    return f"{modality}.cond{index}.{role}"
+def _where(place: Place, samples: Sequence[str]) -> str:
+    return f"{place.where}, {'sample' if len(samples) == 1 else 'samples'} {listed(samples)}"
 
 
 @hookimpl

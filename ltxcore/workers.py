@@ -1,5 +1,5 @@
-"""Thread pools for work on many items. Threads are enough if the work releases Python's lock, as reading, decoding,
-hashing and most computing do.
+"""Process many items in a pool of threads. Threads are enough for work that releases Python's lock, such as reading,
+decoding, hashing and most computing.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Result = TypeVar("Result")
 MOST_WORKERS = 8
 
 READERS = 4
-"""The number of files to read at a time if each file is small."""
+"""The number of small files to read at a time."""
 
 
 def processors() -> int:
-    """Return how many processors this process may keep busy: its share of those available, if a launcher has started
-    several processes on this machine.
+    """Return how many processors this process may keep busy. If a launcher has started several processes on this
+    machine, this is one process's share of the available processors.
     """
     may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
@@ -32,25 +32,25 @@ def processors() -> int:
 
 
 def usual_workers() -> int:
-    """Return the usual number of threads: one per processor, at most 8."""
+    """Return the usual number of threads: one per processor, but at most 8."""
     return min(processors(), MOST_WORKERS)
 
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int | None = None
 ) -> Generator[Result, None, None]:
-    """Yield the result of `work` for every item, in order, however long each takes. Close the iterator, or exhaust it,
-    to end its threads.
+    """Yield the result of `work` for every item, in the order of the items. Close or exhaust the iterator to end its
+    threads.
 
     Args:
-        work: a function that is called in any thread, several at a time.
-        items: the items, taken in the caller's thread; there may be endlessly many only with `ahead`.
-        workers: the number of threads; with 0, the work is done in the caller's thread when a result is requested.
-        ahead: the number of items to take before the first result is requested; after that, one is taken for each result. None
-            takes all at once.
+        work: a function that is called in several threads at a time.
+        items: the items, taken in the caller's thread. Their number may be infinite only if `ahead` is set.
+        workers: the number of threads. With 0, the caller's thread does the work when a result is requested.
+        ahead: the number of items to take before the first result is requested; after that, one item is taken for each
+            result. None takes all items at once.
 
     Raises:
-        Exception: whatever `work` raises, unchanged, when its item's turn comes.
+        Exception: any error of `work`, unchanged, in place of the item's result.
     """
     if workers <= 0:
         yield from map(work, items)
@@ -68,17 +68,17 @@ def in_order(
 def as_done(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, prepare: Callable[[], object] | None = None
 ) -> Generator[tuple[Item, Result | LtxError], None, None]:
-    """Yield every item with the result of `work`, or with the error that it raised, in the order in which they finish.
-    Close the iterator, or exhaust it, to end its threads: work that has not begun by then is not done.
+    """Yield every item, in the order in which the items are done, with the result of `work` or the LtxError that it
+    raised. Close or exhaust the iterator to end its threads; after closing it, no further work begins.
 
     Args:
-        work: a function that is called in any thread, several at a time.
-        items: the items, all of which are taken at once.
+        work: a function that is called in several threads at a time.
+        items: the items, which are all taken at once.
         workers: the number of threads.
         prepare: a function that is called first in each thread.
 
     Raises:
-        Exception: any other error of `work`.
+        Exception: any other error that `work` raises.
     """
     with _pool(workers, prepare) as pool:
         futures = {pool.submit(work, item): item for item in items}

@@ -1,8 +1,8 @@
-"""A lock that lets one process at a time write to a folder: a file in the folder names the process, which touches the
-file for as long as it lives.
+"""Lock a folder so that only one process at a time writes to it. A file in the folder names the process, which touches
+the file regularly for as long as it lives.
 
-Whether a process is alive is known only on its own machine. A process on another machine, or in another container, is
-judged by how long ago it touched its file. This is measured by the clock of the file system, since the clocks of
+A process can be examined only on its own machine. A process on another machine, or in another container, counts as gone
+if it has not touched its file for some time. This time is measured by the clock of the file system, since the clocks of
 machines differ.
 """
 
@@ -26,13 +26,13 @@ from ltxcore.logs import inform
 from ltxcore.pids import is_alive, machine, started
 
 BEAT = 30.0
-"""The seconds from one sign of life to the next."""
+"""The number of seconds between signs of life."""
 
 STALE = 300.0
-"""The seconds without a sign of life after which a process on another machine counts as gone."""
+"""The number of seconds without a sign of life after which a process on another machine counts as gone."""
 
 POLL = 1.0
-"""The seconds between checks of the file of a process that this one waits for."""
+"""The number of seconds between checks of the file of a process that this process waits for."""
 
 
 @attrs.frozen
@@ -40,15 +40,16 @@ class Holder:
     """The process that writes to a folder.
 
     Attributes:
-        host: the name of its machine.
-        boot: an id of the machine's last start, if the system tells it; it distinguishes machines with the same name.
-        space: the namespace of its process number, if the system tells it; each container has one of its own.
-        pid: its process number there.
-        started: the time when it started, in the system's own count; it distinguishes the process from a later one with the same
-            number.
-        since: the time when it began to write, in a form for people.
-        inode: the inode of its file, which differs in a copy of the folder.
-        token: a random token, new each time that it begins to write.
+        host: the name of the process's machine.
+        boot: an id of the machine's last start, if the system tells it; the id distinguishes machines with the same
+            name.
+        space: the namespace of the process number, if the system tells it; each container has its own namespace.
+        pid: the process number in this namespace.
+        started: the time when the process started, in the system's own units; it distinguishes the process from a later
+            one with the same number.
+        since: the time when the process began to write, in a form for people.
+        inode: the inode of the process's file, which is different in a copy of the folder.
+        token: a random token, which is new each time that the process begins to write.
     """
 
     host: str
@@ -69,12 +70,12 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether the process runs where its number means something to this process."""
+        """Whether the process runs in the same place as this process, so that its number is valid here."""
         return (self.host, self.boot, self.space) == machine()
 
     @property
     def is_alive(self) -> bool:
-        """Whether a process that `is_here` still runs."""
+        """Whether the process still runs; only valid if it `is_here`."""
         return is_alive(self.pid, self.started)
 
     def __str__(self) -> str:
@@ -86,7 +87,7 @@ class Writer:
     """This process as the writer of a folder.
 
     Attributes:
-        path: the file that says who writes.
+        path: the file that names the writer.
         holder: the process that the file names, which is this process.
     """
 
@@ -99,10 +100,10 @@ class Writer:
         """Check that no other process has taken the folder over.
 
         Args:
-            looks: whether to look at the file now; if not, only what the last sign of life showed counts.
+            looks: whether to look at the file now; otherwise, rely on what the last sign of life showed.
 
         Raises:
-            ProcessError: another process has; the folder is now its own.
+            ProcessError: another process has taken over the folder.
         """
         if looks and not self._lost:
             self._look()
@@ -116,7 +117,7 @@ class Writer:
     def beat(self) -> None:
         """Give signs of life until the writer is released."""
         while not self._end.wait(BEAT):
-            with contextlib.suppress(OSError):  # a network file system may be unavailable for a while
+            with contextlib.suppress(OSError):  # a network file system may be temporarily unavailable
                 self._look()
                 if not self._lost:
                     os.utime(self.path)
@@ -150,14 +151,14 @@ def writing(
 
     Args:
         folder: the folder to write to.
-        rank: this process's number among those that share the work; each has a file of its own.
-        takes_over: whether to end the process that writes there now.
-        waiting: called each second while this process waits for the one that writes there now; with None, an error is raised
-            instead.
-        name: the option that takes the folder over, for the message.
+        rank: the number of this process among the processes that share the work; each process has a file of its own.
+        takes_over: whether to end the process that currently writes to the folder.
+        waiting: a function that is called each second while this process waits for the current writer; with None, an
+            error is raised instead.
+        name: the command line option that takes over the folder, for the message.
 
     Raises:
-        ProcessError: another process writes there.
+        ProcessError: another process writes to the folder.
         OSError: the folder cannot be written.
     """
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
@@ -172,18 +173,20 @@ def writing(
         finally:
             writer.release()
     finally:
-        with contextlib.suppress(OSError):  # the folder is not empty now
+        with contextlib.suppress(OSError):  # the folder is not empty
             for each in made:
                 each.rmdir()
 
 
 def file_name(rank: int = 0) -> str:
-    """Return the name of the file that says which process writes."""
+    """Return the name of the file that names the writer."""
     return f".writer-{rank}.json"
 
 
 def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
-    """Create this process's file, waiting for or replacing that of another process as requested, and return this process."""
+    """Create this process's file, and return this process. If another process has a file, wait for that process or take over from it, as
+    requested.
+    """
     told = False
     while True:
         try:
@@ -191,7 +194,7 @@ def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, o
         except FileExistsError:
             pass
         found, age = _holder_at(path), _age(path)
-        if age is None:  # it is gone by now
+        if age is None:  # the file is gone by now
             continue
         if takes_over or _is_gone(found, path, age):
             who = str(found) if found is not None else "an unknown process"
@@ -228,10 +231,10 @@ def _is_gone(found: Holder | None, path: Path, age: float) -> bool:
 
 
 def _put(path: Path, holder: Holder) -> Holder:
-    """Create the file, complete, if there is none.
+    """If there is no file yet, create it with its whole content at once.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: the file exists.
     """
     beside = _beside(path)
     try:
@@ -241,7 +244,7 @@ def _put(path: Path, holder: Holder) -> Holder:
         path.hardlink_to(beside)
     except FileExistsError:
         raise
-    except OSError:  # the file system has no such links, or the disk is full, which writing reports again
+    except OSError:  # the file system has no hard links, or the disk is full, which the next write reports
         with path.open("xb") as file:
             try:
                 holder = attrs.evolve(holder, inode=os.fstat(file.fileno()).st_ino)
@@ -257,19 +260,22 @@ def _put(path: Path, holder: Holder) -> Holder:
 
 
 def _bury(path: Path, found: Holder | None) -> None:
-    """Remove the file of a process that is gone; of several processes that try, only one succeeds."""
+    """Remove the file of a process that is gone. If several processes try, only one succeeds."""
     grave = _beside(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(grave)
         taken = _holder_at(grave)
-        if taken is not None and found is not None and taken.token != found.token:  # another process was faster, and this is its file
+        # Another process was faster, and this is that process's file.
+        if taken is not None and found is not None and taken.token != found.token:
             with contextlib.suppress(OSError):
                 path.hardlink_to(grave)
         grave.unlink()
 
 
 def _age(path: Path) -> float | None:
-    """Return the seconds since a file was touched, by the clock of its file system; None if it does not exist."""
+    """Return the number of seconds since a file was touched, by the clock of its file system; None if there is no such
+    file.
+    """
     beside = _beside(path)
     try:
         beside.write_bytes(b"")
@@ -289,7 +295,7 @@ def _text(holder: Holder) -> bytes:
 
 
 def _holder_at(path: Path) -> Holder | None:
-    """Read the process that a file names; None if there is no such file, or it is incomplete."""
+    """Read which process a file names; None if the file does not exist or is incomplete."""
     try:
         holder = Holder(**json.loads(read_regular(path)))
     except (OSError, ValueError, TypeError, RecursionError):

@@ -7,10 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
+from ltxcore.drawn import Part
 from ltxcore.flow.sigmas import add_noise, shift, stretched_sigmoid, velocity
+from ltxcore.levels import noise_levels
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import ModelInput
@@ -48,6 +51,11 @@ def at(s: float, noisy: torch.Tensor = X) -> ModelInput:
     return ModelInput(noisy, torch.tensor([s]), s * MASK, nothing, nothing, clean=X, denoise_mask=MASK)
 
 
+def test_formulas_are_numbered_in_their_order() -> None:
+    numbers = [int(each) for each in re.findall(r"\((\d+)\)$", PAGE, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 @pytest.mark.parametrize("count", [25, 1024, 63_000])
 def test_the_centre_of_the_noise_levels(count: int) -> None:
     assert value("Centre of the noise levels", "mu", T=count) == shift(count)
@@ -66,6 +74,23 @@ def test_noise_and_velocity() -> None:
     timesteps = value("Noise level of a token", "timesteps", s=0.7, m=MASK)
     assert value("Noise of a token", "noisy", x=X, n=N, timesteps=timesteps[..., None]).equal(add_noise(X, N, timesteps))
     assert value("Velocity", "velocity", x=X, n=N).equal(velocity(X, N))
+
+
+def test_levels_of_given_tokens() -> None:
+    levels = 0.3 * (MASK == 0)
+    timesteps = value("Level of given tokens", "timesteps", s=0.7, m=MASK, l=levels)
+    assert timesteps.equal(noise_levels(0.7, MASK, levels))
+    noisy = value("Level of given tokens", "noisy", x=X, n=N, timesteps=timesteps[..., None])
+    given = attrs.evolve(at(1.0), levels=levels, tokens=X)
+    assert noisy[MASK == 0].equal(start(given, N).tokens[MASK == 0])
+
+
+def test_drawn_values() -> None:
+    heading, known = "Drawn values", {"min": 2, "max": 9, "floor": math.floor}
+    assert all(value(heading, "v", u=u / 64, **known) == Part(2, 9).at(u / 64) for u in range(64))
+    for name, scale in (("real:", "linear"), ("log:", "log")):
+        expected = eval(re.search(rf"{name} (.*?)    ", PAGE)[1], {"min": 2.0, "max": 9.0, "u": 0.3})
+        assert Part(2.0, 9.0, scale=scale).at(0.3) == pytest.approx(expected)
 
 
 def test_a_step_of_generation() -> None:

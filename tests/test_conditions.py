@@ -11,12 +11,13 @@ import torch
 
 from helpers.golden_io import load_case
 from ltxcore.conditions import ConditionUse, applied_state, given_from_medium, where_applied
+from ltxcore.drawn import Range
 from ltxcore.errors import DataError, LtxError, PluginError
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Inputs, Medium, Role
 from ltxcore.registry import load
-from ltxcore.state import LatentState
+from ltxcore.state import Group, LatentState
 
 REGISTRY = load()
 WHERE = "validation.samples.0.conditions.0"
@@ -88,6 +89,14 @@ BREACHES: dict[str, tuple[Apply, str]] = {
     ),
     "moves": (lambda s, i: attrs.evolve(s, positions=s.positions + 1), "moves tokens that were there before it"),
     "below zero": (lambda s, i: attrs.evolve(s, denoise_mask=s.denoise_mask - 2), "sets the denoise mask below 0"),
+    "level of generated tokens": (
+        lambda s, i: attrs.evolve(s, levels=torch.full_like(s.levels, 0.5)),
+        "sets levels outside [0, 1), or of tokens that are not given entirely",
+    ),
+    "level of noise": (
+        lambda s, i: attrs.evolve(s.given(some(s)), levels=some(s).float().expand(2, -1)),
+        "sets levels outside [0, 1), or of tokens that are not given entirely",
+    ),
     "NaN": (lambda s, i: attrs.evolve(s, denoise_mask=s.denoise_mask * float("nan")), "sets the denoise mask below 0"),
 }
 
@@ -100,7 +109,7 @@ def test_a_condition_that_does_more_than_give_and_append_is_refused(apply_: Appl
 
 
 def appended(state: LatentState) -> LatentState:
-    return state.append(state.clean[:, :2], state.positions[:, :, :2])
+    return state.append(state.clean[:, :2], state.positions[:, :, :2], level=0.25)
 
 
 APPENDED_BREACHES: dict[str, tuple[Apply, str]] = {
@@ -109,9 +118,18 @@ APPENDED_BREACHES: dict[str, tuple[Apply, str]] = {
         "takes back tokens that another condition gave",
     ),
     "removes": (
-        lambda s, i: attrs.evolve(s, appended=s.appended[:, :0], positions=s.positions[:, :, :12], denoise_mask=s.denoise_mask[:, :12]),
+        lambda s, i: attrs.evolve(
+            s,
+            appended=s.appended[:, :0],
+            positions=s.positions[:, :, :12],
+            denoise_mask=s.denoise_mask[:, :12],
+            levels=s.levels[:, :12],
+            groups=(),
+        ),
         "removes appended tokens",
     ),
+    "regroups": (lambda s, i: attrs.evolve(s, groups=(Group(2, 0.5),)), "regroups tokens that another condition appended"),
+    "lowers": (lambda s, i: attrs.evolve(s, levels=0 * s.levels), "lowers the level of tokens that another condition gave"),
     "changes": (lambda s, i: attrs.evolve(s, appended=s.appended + 1), "changes tokens that another condition appended"),
     "noisy": (
         lambda s, i: attrs.evolve(appended(s), denoise_mask=torch.cat([s.denoise_mask, torch.ones(2, 2)], dim=1)),
@@ -159,8 +177,8 @@ def test_a_role_that_the_class_does_not_name_is_refused(kind: str, has: str) -> 
     with pytest.raises(PluginError) as caught:
         applied_state(condition(apply_), known(medium()), Inputs({"reference": medium()}), WHERE)
     assert str(caught.value) == (
-        f'{WHERE}: a condition asks for its role "depth" of kind "{kind}", but its class names no such role\n'
-        f"    It has {has} of that kind; name others in `roles`."
+        f'{WHERE}: a condition asks for the role "depth" of kind "{kind}", but its class declares no such role\n'
+        f"    The class declares these roles of that kind: {has}. Add others to `roles`."
     )
 
 
@@ -265,7 +283,7 @@ def test_a_medium_that_does_not_cover_what_the_condition_gives_is_refused() -> N
     with pytest.raises(DataError) as caught:
         given_from_medium(use("prefix", temporal_boundary=2), unknown(medium()), medium(1), Inputs(), WHERE)
     assert str(caught.value) == (
-        f"{WHERE}: its medium has length 1 (in latent frames), which does not cover everything that the condition gives\n"
+        f"{WHERE}: the medium covers only 1 of the 3 latent frames of the target, but the condition gives others too\n"
         "    Use a longer medium, or give less."
     )
 
@@ -274,14 +292,16 @@ def test_a_medium_shorter_than_a_target_that_it_must_cover_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         given_from_medium(use("mask"), unknown(sound()), sound(4), Inputs(masks={"mask": torch.ones(2, 5)}), WHERE)
     assert str(caught.value) == (
-        f"{WHERE}: its medium has length 4 (in latent frames), but the target has length 5\n    Use a medium as long as the target."
+        f"{WHERE}: the medium covers only 4 of the 5 latent frames of the target\n    Use a medium as long as the target."
     )
 
 
 def test_a_medium_of_another_size_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         given_from_medium(use("first_frame"), unknown(medium()), medium(1, 1, 2), Inputs(), WHERE)
-    assert str(caught.value) == (f"{WHERE}: its medium has cells 1 x 2, but the target has 2 x 2\n    Resize the medium to the target.")
+    assert str(caught.value) == (
+        f"{WHERE}: the medium has 1 x 2 latent cells, but the target has 2 x 2\n    Resize the medium to the size of the target."
+    )
 
 
 def test_a_condition_that_gives_tokens_without_a_medium_is_refused() -> None:
@@ -298,7 +318,7 @@ def test_a_condition_that_gives_tokens_but_names_no_content_is_refused() -> None
         given_from_medium(condition(lambda s, i: s.given(some(s))), unknown(medium()), medium(), Inputs(), WHERE)
     assert str(caught.value) == (
         f'{WHERE}: the condition "stranger" gives tokens of the target, but its class does not set `content`\n'
-        '    Say where its medium lies on the target when sampling: content = "start", "end" or "whole".'
+        '    Set content = "start", "end" or "whole": the part of the target that the medium covers when sampling.'
     )
 
 
@@ -337,3 +357,13 @@ def test_what_sampling_starts_from_agrees_with_the_recording(name: str, one: Con
     torch.testing.assert_close(mask, case.outputs["clean.denoise_mask"], **case.tolerance)
     torch.testing.assert_close(found.positions, case.outputs["clean.positions"], check_dtype=False, **case.tolerance)
     torch.testing.assert_close(found.tokens()[given], case.outputs["clean.clean_latent"][given].float(), **case.tolerance)
+
+
+# ---------------------------------------------------------------- keys of one modality
+
+
+def test_a_key_of_one_modality_leaves_only_that_one_if_it_is_set_or_drawn() -> None:
+    assert use("hole", length=0.5).modalities == {"video", "audio"}
+    assert use("hole", height=0.5).modalities == {"video"}
+    drawn = attrs.evolve(use("hole", length=0.5), drawn={"top": Range(0.5, 1.0)})
+    assert (drawn.modalities, drawn.unset) == ({"video"}, {"height", "width", "left", "level"})

@@ -85,13 +85,13 @@ def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, text: 
         ("cuda:one", 1, '--device: "cuda:one" is not a device\n    Available: cpu, cuda, cuda:0.'),
         ("cpu:1", 0, '--device: "cpu:1" is not a device\n    Available: cpu.'),
         ("", 0, '--device: "" is not a device\n    Available: cpu.'),
-        ("cuda:7", 1, '--device: "cuda:7" is not available; 1 is visible, cuda:0\n    Name one of them; they are counted from 0.'),
+        ("cuda:7", 1, '--device: "cuda:7" is not available; 1 is visible, cuda:0\n    Use one of the available GPUs, counted from 0.'),
         (
             "cuda:7",
             4,
-            '--device: "cuda:7" is not available; 4 are visible, cuda:0 to cuda:3\n    Name one of them; they are counted from 0.',
+            '--device: "cuda:7" is not available; 4 are visible, cuda:0 to cuda:3\n    Use one of the available GPUs, counted from 0.',
         ),
-        ("mps", 0, f'--device: "mps", the GPU of a Mac, cannot run the model: {NO_MPS}\n    Leave it out, or name cpu.'),
+        ("mps", 0, f'--device: "mps", the GPU of a Mac, cannot run the model: {NO_MPS}\n    Leave the device out, or use cpu.'),
     ],
 )
 def test_a_device_that_is_not_there_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, text: str, count: int, said: str) -> None:
@@ -122,7 +122,7 @@ def test_more_processes_of_a_launcher_than_gpus_are_refused_and_one_that_sees_it
         own_device()
     assert str(error.value) == (
         "environment: process 3 has no GPU cuda:3; 1 is visible, cuda:0\n"
-        "    Start one process for each GPU, or make more of them visible (CUDA_VISIBLE_DEVICES)."
+        "    Start one process for each GPU, or make more GPUs visible (CUDA_VISIBLE_DEVICES)."
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 import tomli
 import torch
@@ -17,15 +18,20 @@ from click.testing import CliRunner
 import pages
 from helpers.plugin_states import audio, state
 from helpers.training_runs import sound_set
-from ltxcore.api import Inputs
+from ltxcore.api import Grid, Inputs
+from ltxcore.api.columns import Cell, Target
 from ltxcore.cli.added import command_of
+from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import LtxError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.registry import Registry, load
 from ltxcore.testing import (
+    check_adapter,
+    check_column,
     check_condition,
+    check_exporter,
     check_imports_lightly,
     check_objective,
     check_optimizer,
@@ -44,7 +50,8 @@ PAGES = sorted(
         pages.HOOKS_PAGE,
     ]
 )
-READMES = [ROOT / "examples" / "ltx-checkerboard" / "README.md"]
+EXAMPLES = {name: ROOT / "examples" / name for name in ("ltx-checkerboard", "ltx-depth")}
+READMES = [folder / "README.md" for folder in EXAMPLES.values()]
 REST = '[model]\nmodel_path = "tiny"\n\n[data]\npreprocessed_data_root = "."\n\n'
 
 
@@ -120,14 +127,23 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
     assert ours == {
         ("condition", "bookends"),
         ("condition", "gently"),
+        ("condition", "last_frame"),
         ("condition", "voice"),
+        ("condition", "paced"),
         ("objective", "direction"),
         ("sigma_sampler", "middle"),
+        ("adapter", "rows"),
         ("optimizer", "nesterov"),
         ("optimizer", "signum"),
         ("schedule", "exponential"),
         ("source", "scenario"),
+        ("source", "shots"),
+        ("column", "speed"),
+        ("column", "depth"),
+        ("column", "box"),
+        ("column", "loudness"),
         ("quantizer", "int4"),
+        ("exporter", "peft"),
         ("reference_filter", "grey"),
         ("tracker", "table"),
         ("strategy", "foley"),
@@ -135,7 +151,24 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["bookends", "gently", "voice"])
+def test_the_page_lists_every_command_that_takes_python_files_and_what_they_may_add() -> None:
+    text = (ROOT / "docs" / "plugins" / "README.md").read_text()
+    listed = dict(re.findall(r"^\| `ltx ([a-z ]+)` \| (.+) \|$", text, re.MULTILINE))
+    assert listed == dict(taking_plugins(main, ""))
+
+
+def taking_plugins(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
+    """The commands that have the option --plugin, and what its help says that a file may add."""
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for each in command.list_commands(context):
+                yield from taking_plugins(command.get_command(context, each), f"{name} {each}".strip())
+    for option in command.params:
+        if isinstance(option, click.Option) and "--plugin" in option.opts:
+            yield name, str(option.help).removeprefix("A Python file with your own ").removesuffix("; may be repeated.")
+
+
+@pytest.mark.parametrize("name", ["bookends", "gently", "paced", "voice"])
 def test_every_condition_in_the_pages_keeps_to_the_protocol(registry: Registry, name: str) -> None:
     check_condition(registry.get("condition", name).value)
 
@@ -147,6 +180,10 @@ def test_the_strategy_in_the_pages_keeps_to_the_protocol(registry: Registry, sta
 
 def test_the_objective_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
     check_objective(registry.get("objective", "direction").value)
+
+
+def test_the_adapter_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
+    check_adapter(registry.get("adapter", "rows").value)
 
 
 def test_the_optimizer_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
@@ -162,10 +199,30 @@ def test_the_quantizer_in_the_pages_keeps_to_the_protocol(registry: Registry) ->
     check_quantizer(registry.get("quantizer", "int4").value)
 
 
-def test_the_source_in_the_pages_keeps_to_the_protocol(registry: Registry, tmp_path: Path) -> None:
+def test_the_exporter_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
+    check_exporter(registry.get("exporter", "peft").value, adapter="default")
+
+
+def test_the_sources_in_the_pages_keep_to_the_protocol(registry: Registry, tmp_path: Path) -> None:
     path = tmp_path / "clips.scenario"
     path.write_text("a.mp4 - a red car\nb.mp4 - a blue car\n")
     check_source(registry.get("source", "scenario").value, path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "shots.txt").write_text("\na.mp4\ta red car\nb.mp4\ta blue car\n")
+    shots = registry.get("source", "shots").value
+    check_source(shots, tmp_path / "folder")
+    found = shots().read(tmp_path / "folder")
+    assert (found.folder, [found.at(row).rpartition(":")[2] for row in found.rows]) == (tmp_path / "folder", ["2", "3"])
+
+
+def test_the_columns_in_the_pages_keep_to_the_protocol(registry: Registry) -> None:
+    check_column(registry.get("column", "speed").value, lambda target: [0.5] * target.num_frames, unit=2.0)
+    loudness = registry.get("column", "loudness").value
+    check_column(loudness, lambda target: [0.5] * target.num_frames, rate=25.0)
+    six, by_clip = Target("audio", Grid(6, scale=(4, 1, 1)), 25.0), [0.0, 1.0, 2.0]  # six steps of 1/25 s, three numbers of 1/12 s
+    assert loudness(rate=12.0).encode(Cell(six, by_clip)).tolist() == [0, 0, 0, 1, 1, 2]
+    check_column(registry.get("column", "box").value, lambda target: [0, 0, 1, 0.5])
+    check_column(registry.get("column", "depth").value)
 
 
 def test_every_plugin_in_the_pages_imports_nothing_heavy(plugin_files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,15 +299,17 @@ def test_the_masks_that_a_program_writes_are_read(tmp_path: Path, monkeypatch: p
     ids=str,
 )
 def test_every_run_file_in_the_pages_loads(block: Block, plugin_files: list[Path], tmp_path: Path) -> None:
-    text = re.sub(r"^(dataset|preprocessed_data_root) = .*$", r'preprocessed_data_root = "."', block.text, count=1, flags=re.MULTILINE)
+    text = block.text.replace('dataset = "people/"', 'dataset = "."')  # that of an objective
+    text = re.sub(r'^(dataset|preprocessed_data_root) = (?!"\.").*$', r'preprocessed_data_root = "."', text, count=1, flags=re.MULTILINE)
     text = re.sub(r'^preprocessed_data_root = "encoded"\n', "", text, flags=re.MULTILINE)
     whole = text if "[model]" in text else REST + text
     if "name = " not in whole.partition("[training_strategy]")[2][:40]:
         whole += '\n[training_strategy]\nname = "flexible"\n'
     if "[training_strategy." not in whole and "foley" not in whole:
         whole += '\n[training_strategy.audio]\nis_generated = true\nlatents_dir = "audio_latents"\n'
-    plugins = [*plugin_files, ROOT / "examples" / "ltx-checkerboard" / "src" / "ltx_checkerboard" / "__init__.py"]
+    plugins = [*plugin_files, *(folder / "src" / name.replace("-", "_") / "__init__.py" for name, folder in EXAMPLES.items())]
     whole = f"plugins = {[str(path) for path in plugins]}\n" + re.sub(r"^plugins = .*\n", "", whole, flags=re.MULTILINE)
+    (tmp_path / "slow.json").touch()
     path = tmp_path / "run.toml"
     path.write_text(whole)
     try:

@@ -102,8 +102,8 @@ def test_leftovers_of_killed_processes_are_removed_but_not_what_is_being_written
     [
         (errno.ENOSPC, "Free some space on that disk, or have your quota there raised"),
         (errno.EDQUOT, "Free some space on that disk, or have your quota there raised"),
-        (errno.EROFS, "Check that you may write there"),
-        (errno.ENOENT, "Check that the disk is there, and that nothing removes or moves what is written"),
+        (errno.EROFS, "Check that you have permission to write to this path"),
+        (errno.ENOENT, "Check that the disk is connected, and that nothing removes or moves what is written"),
         (errno.EIO, "Check whether the disk is damaged"),
     ],
 )

@@ -52,7 +52,7 @@ def test_weights_with_another_scale_are_other_weights(tmp_path: Path) -> None:
 
 def test_a_scale_for_every_few_numbers_is_refused_by_its_shape(tmp_path: Path) -> None:
     path = written(tmp_path, a__weight=torch.ones(2, 64).to(EIGHT), a__weight_scale=torch.ones(2, 4))
-    what = "a.weight_scale is F32 of the shape [2, 4]: only one scale per weight, or one per row of it, is supported"
+    what = "a.weight_scale has dtype F32 and shape [2, 4]; a weight must have one scale, or one scale per row"
     assert refusal(path) == f"{path}: {what}\n    {BF16}"
 
 
@@ -67,28 +67,27 @@ def test_a_format_that_is_not_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("model.gguf", b"GGUF\3\0\0\0" + bytes(64), "a GGUF file, whose weights are packed in a few bits"),
         ("model.ckpt", b"PK\3\4" + bytes(64), "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"),
         ("model.pt", b"\x80\2ctorch" + bytes(64), "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"),
-        ("renamed.safetensors", b"GGUF\3\0\0\0" + bytes(64), "a GGUF file, whose weights are packed in a few bits"),
+        ("renamed.safetensors", b"PK\3\4" + bytes(64), "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"),
     ],
 )
 def test_model_files_of_other_kinds_are_refused_for_what_they_are(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert refusal(tmp_path / name) == f"{tmp_path / name}: is {what}, and only safetensors files are read\n    {SAFETENSORS}"
+    assert refusal(tmp_path / name) == f"{tmp_path / name}: is {what}, and only safetensors and GGUF files are read\n    {SAFETENSORS}"
 
 
 def test_a_header_nested_without_end_is_damaged(tmp_path: Path) -> None:
     head = b"[" * 100_000
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(head).to_bytes(8, "little") + head)
-    assert refusal(path) == f"{path}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert refusal(path) == f"{path}: is not a safetensors file, or its beginning is damaged\n    Download or copy the file again."
 
 
 def test_an_index_that_names_itself_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"a": path.name}}))
-    assert refusal(path) == f"{path}: names indices, not files of tensors: {path.name}\n    Download the complete folder again."
+    assert refusal(path) == f"{path}: names index files instead of files of tensors: {path.name}\n    Download the complete folder again."
 
 
 DEEP = "[" * 50_000 + "]" * 50_000

@@ -76,6 +76,10 @@ COMMANDS: dict[str, dict[str, Any]] = {
     },
     "caption": {"command": ["caption", "plain/clips", "-o", "out/set.jsonl", *CAPTION], "outputs": ["out/set.jsonl"]},
     "caption beside": {"command": ["caption", "plain/clips", *CAPTION], "outputs": ["plain/clips/*.txt"]},
+    "captions": {
+        "command": ["captions", "told", "--replace", "disc", "disc disc", "--write"],
+        "outputs": ["told/*.txt"],
+    },
     "sample": {
         "command": ["sample", "a square", "--model", "tiny", "--video-dims", "64x64x9", "--inference-steps", "2", "-o", "out/square.mp4"],
         "outputs": ["out/square.mp4"],
@@ -98,6 +102,10 @@ def results(tmp_path: Path, jobs: dict[str, dict[str, Any]], limit: float) -> di
         folder = brought(Path(place) / "films")
         (folder / "old.yaml").write_text(old_file())
         (folder / "prompts.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n{"prompt": "three"}\n')
+        (folder / "told").mkdir()
+        for number in range(3):
+            (folder / f"told/{number}.mp4").touch()
+            (folder / f"told/{number}.txt").write_text(f"a disc {number}\n")
         path.write_text(json.dumps({name: {"folder": str(folder), **job} for name, job in jobs.items()}))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
         done = subprocess.run([sys.executable, WORKER, path], env=environment, timeout=limit, check=False)
@@ -127,7 +135,14 @@ def sampled(tmp_path: Path, points: int, *faults: tuple[str, str]) -> None:
 
 def test_small_commands_killed_and_without_room_lose_nothing(tmp_path: Path) -> None:
     sampled(
-        tmp_path, 1, ("export", "kill"), ("convert", "kill"), ("plugins new", "kill"), ("caption beside", "kill"), ("publish", "EDQUOT")
+        tmp_path,
+        1,
+        ("export", "kill"),
+        ("convert", "kill"),
+        ("plugins new", "kill"),
+        ("caption beside", "kill"),
+        ("captions", "kill"),
+        ("publish", "EDQUOT"),
     )
 
 

@@ -19,6 +19,7 @@ HEAVY = ("torch", "diffusers", "transformers", "peft", "deepspeed", "av", "numpy
 LIGHT = (
     "errors",
     "files",
+    "members",
     "state",
     "protocols",
     "hookspecs",

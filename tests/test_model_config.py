@@ -26,9 +26,9 @@ def test_numbers_that_no_model_has_are_all_named() -> None:
     with pytest.raises(CheckpointError) as error:
         check_sizes(config, "a.safetensors")
     assert sorted(str(error.value).splitlines()[::2]) == [
-        "a.safetensors: its configuration says layers_per_block = 5000, which is more than any model has",
-        "a.safetensors: its configuration says num_layers = 1000000000, which is more than any model has",
-        f"a.safetensors: its configuration says patch = 1{'0' * 29}, which is more than any model has",
+        "a.safetensors: the configuration says layers_per_block = 5000, which is more than any model has",
+        "a.safetensors: the configuration says num_layers = 1000000000, which is more than any model has",
+        f"a.safetensors: the configuration says patch = 1{'0' * 29}, which is more than any model has",
     ]
 
 
@@ -49,7 +49,7 @@ def test_numbers_that_no_model_has_are_all_named() -> None:
 def test_a_transformer_whose_settings_are_not_what_they_should_be_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError) as error:
         meta_model({**TINY, **changed}, "a.safetensors")
-    assert str(error.value).startswith("a.safetensors: its configuration ")
+    assert str(error.value).startswith("a.safetensors: the configuration ")
 
 
 def test_what_is_said_in_words_already_stays_as_it_is() -> None:
@@ -60,5 +60,5 @@ def test_what_is_said_in_words_already_stays_as_it_is() -> None:
 def test_what_the_builders_raise_is_said_with_what_it_is() -> None:
     with pytest.raises(CheckpointError) as error, building("a video VAE", "a"):
         raise TypeError("int() argument\nmust be")
-    what = "its configuration is damaged, or not that of a video VAE (TypeError: int() argument)"
-    assert str(error.value) == f"a: {what}\n    Download or copy it again."
+    what = "the configuration is damaged, or does not describe a video VAE (TypeError: int() argument)"
+    assert str(error.value) == f"a: {what}\n    Download or copy the file again."

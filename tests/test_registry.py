@@ -15,7 +15,7 @@ from helpers.installing import site as site_in
 from ltxcore.errors import ConfigError, PluginError
 from ltxcore.registry import Broken, Origin, Registry, load
 
-BUILT_IN = {"first_frame", "prefix", "suffix", "spatial_crop", "mask", "reference"}
+BUILT_IN = {"first_frame", "prefix", "suffix", "spatial_crop", "mask", "hole", "keyframes", "reference"}
 HEAD = "import attrs\nfrom ltxcore.api import Inputs, LatentState, Role, hookimpl\n"
 
 
@@ -87,7 +87,7 @@ def test_a_plugin_may_add_things_of_several_kinds(site: Site) -> None:
 
         @hookimpl
         def ltx_reference_filters():
-            return {"blur": lambda clip: clip}
+            return {"smear": lambda clip: clip}
         """
     )
     site.install("ltx-both", {"both": "both"}, {"both.py": both})
@@ -95,7 +95,7 @@ def test_a_plugin_may_add_things_of_several_kinds(site: Site) -> None:
     assert broken(registry) == {}
     origins = {
         registry.get(kind, name).origin
-        for kind, name in [("condition", "every_other"), ("sigma_sampler", "half"), ("reference_filter", "blur")]
+        for kind, name in [("condition", "every_other"), ("sigma_sampler", "half"), ("reference_filter", "smear")]
     }
     assert origins == {Origin("both", "ltx-both", "1.0")}
 
@@ -158,6 +158,14 @@ def test_a_local_file_is_a_plugin_of_one_run(tmp_path: Path) -> None:
     assert "every_other" not in load().of_kind("condition")
 
 
+def test_a_local_file_that_is_named_twice_is_one_plugin(tmp_path: Path) -> None:
+    path = tmp_path / "stripes.py"
+    path.write_text(plugin())
+    (tmp_path / "folder").mkdir()
+    registry = load(local=[path, tmp_path / "folder" / ".." / "stripes.py"])
+    assert (broken(registry), str(registry.get("condition", "every_other").origin)) == ({}, f"local file ({path})")
+
+
 def test_two_local_files_of_one_name_keep_apart(tmp_path: Path) -> None:
     paths = [tmp_path / folder / "mine.py" for folder in ("a", "b")]
     for path in paths:
@@ -210,6 +218,7 @@ KINDS: dict[str, tuple[str, str]] = {
     ),
     "does not parse": ("def (\n", "SyntaxError: invalid syntax (broken.py, line 1)"),
     "raises when imported": ("\nraise RuntimeError('no GPU')\n", "RuntimeError: no GPU (site/broken.py, line 2)"),
+    "raises without a message": ("\nraise MemoryError\n", "MemoryError without a message (site/broken.py, line 2)"),
     "ends the program": ("import sys\nsys.exit(3)\n", "it ends the program: SystemExit: 3 (site/broken.py, line 2)"),
     "offers no hook": ("x = 1\n", "it offers no hook. Mark at least one function with ltxcore.api.hookimpl."),
     "misnames a hook": (MISNAMED, 'there is no hook "ltx_condition". Did you mean "ltx_conditions"?'),
@@ -240,13 +249,23 @@ KINDS: dict[str, tuple[str, str]] = {
         'the condition "every_other" has content \'middle\'; it must be "start", "end", "whole" or None',
     ),
     "appends perhaps": (plugin('appends = "yes"'), "the condition \"every_other\" has appends 'yes'; it must be True or False"),
+    "redraws forever": (plugin("redraws = True"), 'the condition "every_other" has redraws True; it must be a whole number of at least 0'),
+    "appends and redraws": (plugin("appends = True; redraws = 2"), 'the condition "every_other" appends tokens, so it cannot have redraws'),
+    "for smells": (
+        plugin('odour: int = attrs.field(default=0, metadata={"modality": "smell"})'),
+        'the condition "every_other" has a field "odour" for the modality \'smell\'; it must be "video" or "audio"',
+    ),
     "has a role by name": (
         plugin('roles = ("mask",)'),
         "the condition \"every_other\" has roles ('mask',); they must be a tuple of ltxcore.api.Role",
     ),
     "has a role of text": (
         plugin(f"roles = ({ROLE.format(key='mask_dir', kind='text')},)"),
-        'the condition "every_other" has a role "mask" of kind \'text\'; it must be "mask" or "latents"',
+        'the condition "every_other" has a role "mask" of kind \'text\'; it must be "mask", "latents", "pictures" or "values"',
+    ),
+    "has pictures of sounds": (
+        plugin(f"roles = ({ROLE.format(key='key_dir', kind='pictures')},)\n    modalities = frozenset({{'audio'}})"),
+        'the condition "every_other" has the role "mask" of kind "pictures"; only a condition on video alone can have one, and only one',
     ),
     "has a role with a key of ours": (
         plugin(f"roles = ({ROLE.format(key='type', kind='mask')},)"),
@@ -282,12 +301,94 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_others_go_on(site: Si
     assert "every_other" not in registry.of_kind("condition")
 
 
+COLUMN = """
+@attrs.frozen
+class Speed:
+    kind = "values"
+    modality = "video"
+    shape = ("F",)
+
+    def encode(self, cell):
+        return cell.per_latent_frame(cell.numbers())
+
+
+@hookimpl
+def ltx_columns():
+    return {"speed": Speed}
+"""
+
+
+def reading(column: str, shape: str = '("F",)', modality: str = "video") -> str:
+    """A module with a condition that reads a column."""
+    role = f'roles = (Role("pace", source_key="pace_dir", kind="values", shape={shape}, column="{column}"),)'
+    return plugin(f'modalities = frozenset({{"{modality}"}})\n    {role}')
+
+
+MISFITS: dict[str, tuple[str, str]] = {
+    "a typo": (
+        reading("sped"),
+        'has a role "pace" with the column "sped", but there is no such column. Did you mean "speed"?',
+    ),
+    "another shape": (
+        reading("speed", '("F", 2)'),
+        'has a role "pace" for values [F, 2] of video, but its column "speed" is encoded to values [F] of video',
+    ),
+    "one number for all frames": (
+        reading("speed", "(1,)"),
+        'has a role "pace" for values [1] of video, but its column "speed" is encoded to values [F] of video',
+    ),
+    "another modality": (
+        reading("speed", modality="audio"),
+        'has a role "pace" for values [F] of audio, but its column "speed" is encoded to values [F] of video',
+    ),
+    "a column of masks": (
+        reading("video_mask"),
+        'has a role "pace" for values [F] of video, but its column "video_mask" is encoded to mask of video',
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), MISFITS.values(), ids=MISFITS)
+def test_a_condition_whose_column_is_not_there_or_does_not_fit_is_broken(site: Site, source: str, reason: str) -> None:
+    site.install("ltx-broken", {"broken": "broken"}, {"broken.py": source})
+    site.install("ltx-speed", {"speed": "speed"}, {"speed.py": HEAD + COLUMN})
+    registry = load()
+    assert broken(registry) == {"ltx-broken 1.0 (broken)": f'the condition "every_other" {reason}'}
+    assert ("every_other" in registry.of_kind("condition"), "speed" in registry.of_kind("column")) == (False, True)
+
+
+def test_a_column_may_come_from_a_later_plugin_unless_that_one_is_switched_off(site: Site) -> None:
+    site.install("ltx-a", {"a": "a"}, {"a.py": reading("speed", '("N",)')})
+    site.install("ltx-b", {"b": "b"}, {"b.py": HEAD + COLUMN})
+    assert broken(load()) == {}
+    assert list(broken(load(disabled=["b"]))) == ["ltx-a 1.0 (a)"]
+
+
+def test_a_plugin_that_is_left_out_takes_the_column_of_another_with_it(site: Site) -> None:
+    site.install("ltx-a", {"a": "a"}, {"a.py": reading("speed")})
+    site.install("ltx-b", {"b": "b"}, {"b.py": reading("none").replace("every_other", "other") + COLUMN})
+    registry = load()
+    assert list(broken(registry)) == ["ltx-b 1.0 (b)", "ltx-a 1.0 (a)"]
+    assert not {"speed", "every_other", "other"} & {name for kind in ("column", "condition") for name in registry.of_kind(kind)}
+
+
 KINDS_OF_OTHERS: dict[str, tuple[str, str, str]] = {
     "strategy": ("ltx_strategies", "class It:\n    pass", 'the strategy "it" is not an attrs class'),
     "strategy without build": ("ltx_strategies", "@attrs.frozen\nclass It:\n    pass", 'the strategy "it" has no method build()'),
     "sampler": ("ltx_sigma_samplers", "@attrs.frozen\nclass It:\n    pass", 'the sigma sampler "it" has no method sample()'),
     "tracker": ("ltx_trackers", "@attrs.frozen\nclass It:\n    def start(self): ...", 'the tracker "it" has no method log()'),
     "filter": ("ltx_reference_filters", "It = 3", 'the reference filter "it" is not a function'),
+    "filter of a class": ("ltx_reference_filters", "class It:\n    pass", 'the reference filter "it" is not an attrs class'),
+    "filter without call": (
+        "ltx_reference_filters",
+        "@attrs.frozen\nclass It:\n    pass",
+        'the reference filter "it" has no method __call__()',
+    ),
+    "filter of something else": (
+        "ltx_reference_filters",
+        "def It(frames): ...\nIt.makes = 'sound'",
+        'the reference filter "it" has makes \'sound\'; it must be "reference" or "mask"',
+    ),
     "lazy command": (
         "ltx_commands",
         "from ltxcore.api import LazyCommand\nIt = LazyCommand('my_package.it', 'Do it.')",
@@ -317,7 +418,7 @@ def test_a_garbled_list_of_entry_points_breaks_its_own_distribution_alone(site: 
     site.install("ltx-well", {"well": "well"}, {"well.py": plugin(name="well")})
     registry = load()
     assert list(broken(registry)) == ["ltx-garbled 1.0 (?)"]
-    assert registry.broken[0].reason.startswith("its entry points cannot be read: ")
+    assert registry.broken[0].reason.startswith("the entry points cannot be read: ")
     assert "well" in registry.of_kind("condition")
 
 
@@ -325,7 +426,7 @@ def test_a_module_that_two_entry_points_name_is_loaded_once(site: Site) -> None:
     site.install("ltx-stripes", {"stripes": "stripes", "zebra": "stripes"}, {"stripes.py": plugin()})
     registry = load()
     assert broken(registry) == {
-        "ltx-stripes 1.0 (zebra)": "its module is already registered by ltx-stripes 1.0 (stripes); a module needs only one entry point"
+        "ltx-stripes 1.0 (zebra)": "the module is already registered by ltx-stripes 1.0 (stripes); a module needs only one entry point"
     }
     assert "every_other" in registry.of_kind("condition")
 
@@ -403,7 +504,7 @@ def test_a_name_of_a_broken_plugin_says_what_is_wrong_with_it(site: Site, source
         load().get("condition", name, "run.toml:12: type")
     assert str(caught.value) == (
         f'run.toml:12: type: the condition "{name}" comes from a broken plugin, ltx-broken 1.0 (broken): {reason}\n'
-        "    Fix or uninstall it; `ltx plugins list` shows all broken plugins."
+        "    Fix or uninstall the plugin; `ltx plugins list` shows all broken plugins."
     )
 
 
@@ -424,7 +525,7 @@ def test_a_name_of_a_plugin_that_is_switched_off_says_so(monkeypatch: pytest.Mon
     with pytest.raises(PluginError) as caught:
         load().get("condition", "mask", "run.toml:12: type")
     assert str(caught.value) == (
-        'run.toml:12: type: the condition "mask" comes from a plugin that LTX_DISABLE_PLUGINS switches off, ltx 0.1.0 (mask)\n'
+        'run.toml:12: type: the condition "mask" comes from ltx 0.1.0 (mask), a plugin that LTX_DISABLE_PLUGINS switches off\n'
         "    Remove it from LTX_DISABLE_PLUGINS."
     )
 

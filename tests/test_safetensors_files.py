@@ -84,7 +84,7 @@ def test_a_disk_without_room_is_found_before_anything_is_written(tmp_path, monke
         write_tensors(tmp_path / "x", big, {})
     assert (
         str(error.value)
-        == f"{tmp_path}: the disk has 0.5 GiB free, but 1.0 GiB are needed\n    Free some space, or choose another output_dir."
+        == f"{tmp_path}: the disk has 0.5 GiB free, but 1.0 GiB are needed\n    Free some space, or choose a folder on another disk."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -102,7 +102,7 @@ def test_a_truncated_file_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         read_header(path)
     size = path.stat().st_size
-    assert str(error.value) == f"{path}: is truncated: {size} of {size + 5} bytes are there\n    Download or copy it again."
+    assert str(error.value) == f"{path}: is truncated: only {size} of {size + 5} bytes are there\n    Download or copy the file again."
 
 
 @pytest.mark.parametrize("content", [b"", b"not a safetensors file at all", b"\xff" * 64])
@@ -111,7 +111,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as error:
         read_header(path)
-    assert str(error.value) == f"{path}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert str(error.value) == f"{path}: is not a safetensors file, or its beginning is damaged\n    Download or copy the file again."
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 1)])

@@ -96,7 +96,7 @@ def test_amounts_outside_0_to_1_are_refused(worst: float, said: str) -> None:
     with pytest.raises(DataError) as caught:
         state().given(amount)
     assert str(caught.value) == (
-        f"a condition gives values from {said} to the video\n    Amounts must lie between 0 (generated) and 1 (given)."
+        f"the values that a condition gives to the video range from {said}\n    Amounts must lie between 0 (generated) and 1 (given)."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 import pytest
 import torch
@@ -14,9 +16,10 @@ from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import Uniform
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
+from ltxcore.modality_tables import ModalityTable, VideoTable
 from ltxcore.protocols import Batch, Entry, Manifest, Setting, StoredLatents, Text
 from ltxcore.registry import load
-from ltxcore.strategy import Flexible, ModalityTable, VideoTable
+from ltxcore.strategy import Flexible
 
 REGISTRY = load()
 CASES = [(group, case) for group in ("01_flexible", "02_soft_mask") for case in list_cases(group)]
@@ -110,6 +113,16 @@ def test_each_sample_of_a_batch_keeps_its_own_frame_rate() -> None:
     latents = StoredLatents(latents.latents, torch.tensor([24.0, 12.0]))
     prepared = Flexible(video=ModalityTable(True, "latents")).build(setting()).prepare(batch({"video": latents}), draws())["video"]
     torch.testing.assert_close(prepared.positions[1, 0], prepared.positions[0, 0] * 2)
+
+
+def test_the_inputs_have_the_grid_by_which_an_objective_can_unfold_tokens_on_any_device() -> None:
+    stored, tables = {"video": video(), "audio": audio()}, {"video": ModalityTable(True, "latents"), "audio": ModalityTable(False, "audio")}
+    found = Flexible(**tables).build(setting()).prepare(batch(stored), draws())
+    grid = found["video"].to("meta").grid
+    assert (grid.frames, grid.height, grid.width) == (3, 2, 2)
+    unfolded = found["video"].clean.unflatten(1, (grid.frames, grid.height, grid.width))
+    assert torch.equal(unfolded.movedim(-1, 1), stored["video"].latents)
+    assert found["audio"].grid.frames == 5
 
 
 def test_bf16_latents_give_a_float32_velocity() -> None:
@@ -211,7 +224,7 @@ def test_conditions_that_make_no_sense_are_all_named_at_once() -> None:
         tables.build(setting())
     assert str(caught.value) == (
         'training_strategy.video.conditions.0.type: the condition "mask" makes no sense on the frozen video, which is already given\n'
-        "    Remove it, or set is_generated = true for video.\n"
+        "    Remove the condition, or set is_generated = true for video.\n"
         'training_strategy.audio.conditions.0.type: the condition "first_frame" does not work on audio\n'
         "    It works on video."
     )
@@ -230,10 +243,10 @@ def test_the_check_names_every_sample_that_a_condition_cannot_take() -> None:
     entries = {"long": Entry((8, 27, 16)), "same": Entry((8, 8, 16)), "short": Entry((8, 5, 16))}
     with pytest.raises(DataError) as caught:
         Flexible(audio=table).build(setting()).check(Manifest({"audio": entries}))
-    remedy = "    Set temporal_boundary to less than the length of the shortest sample, or leave short samples out."
+    remedy = "    Set temporal_boundary below the length of the shortest sample, or leave out the short samples."
     assert str(caught.value) == (
-        f"training_strategy.audio.conditions.0, sample same: a prefix of 8 latent frames covers all 8 of the sample, and leaves nothing to generate\n{remedy}\n"
-        f"training_strategy.audio.conditions.0, sample short: a prefix of 8 latent frames covers all 5 of the sample, and leaves nothing to generate\n{remedy}"
+        f"training_strategy.audio.conditions.0, sample same: a prefix of 8 latent frames leaves nothing to generate in a sample of 8 latent frames\n{remedy}\n"
+        f"training_strategy.audio.conditions.0, sample short: a prefix of 8 latent frames leaves nothing to generate in a sample of 5 latent frames\n{remedy}"
     )
 
 
@@ -276,14 +289,31 @@ def test_the_check_refuses_what_one_lora_cannot_say() -> None:
     )
 
 
-def test_two_references_of_which_the_lora_would_say_different_things_are_refused() -> None:
+def test_two_references_of_different_factors_are_recorded_one_by_one() -> None:
     tables, data = references((2, 2), (4, 4))
-    with pytest.raises(DataError) as caught:
-        tables.build(setting()).check(data)
-    assert str(caught.value) == (
-        "training_strategy.video.conditions.1: the saved LoRA would record reference_downscale_factor = 4, but another condition records 2\n"
-        "    A LoRA can record only one: give both conditions data of the same kind."
-    )
+    strategy = tables.build(setting())
+    strategy.check(data)
+    (said,) = strategy.metadata(data).values()
+    assert [(each["latents_dir"], each["reference_downscale_factor"]) for each in json.loads(said)] == [
+        ("references0", "2"),
+        ("references1", "4"),
+    ]
+
+
+def test_two_references_of_one_modality_are_appended_each_where_its_own_size_says() -> None:
+    """Their order does not matter to the model, which attends to all tokens alike."""
+    tables, _ = references((1, 1), (2, 2))
+    media = {
+        "video": video(height=4, width=4),
+        "video.cond0.reference": video(height=4, width=4),
+        "video.cond1.reference": video(height=2, width=2),
+    }
+    prepared = tables.build(setting()).prepare(batch(media), draws())["video"]
+    assert prepared.tokens.shape[1] == 3 * (16 + 16 + 4)
+    assert torch.equal(prepared.positions[:, :, 48:96], prepared.positions[:, :, :48])
+    small = prepared.positions[:, :, 96:]
+    assert small[:, 1:].max() == prepared.positions[:, 1:].max(), "the smaller one spans the whole picture"
+    assert (small[:, 1, :, 1] - small[:, 1, :, 0]).unique().tolist() == [64.0]
 
 
 # ---------------------------------------------------------------- the first-frame marker

@@ -21,12 +21,31 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "prefix": {"temporal_boundary": 2},
     "suffix": {"temporal_boundary": 2},
     "spatial_crop": {"spatial_region": (0, 0, 64, 32)},
+    "hole": {"length": 0.5},
 }
 
 
 @pytest.mark.parametrize("name", REGISTRY.of_kind("condition"))
 def test_every_registered_condition_keeps_to_the_protocol(name: str) -> None:
     check_condition(REGISTRY.get("condition", name).value, **EXAMPLES.get(name, {}))
+
+
+def test_a_hole_keeps_to_the_protocol_whatever_is_drawn() -> None:
+    hole = REGISTRY.get("condition", "hole").value
+    few = {"video": [Grid(1, 2, 2), Grid(4, 3, 2)], "audio": [Grid(9, scale=(4, 1, 1))]}
+    check_condition(hole, grids=few, height={"min": 0.2, "max": 1.0}, top={"min": 0.0, "max": 1.0}, invert={"one_of": [True, False]})
+    check_condition(hole, grids=few, length={"min": 0.2, "max": 1.0}, count={"one_of": [1, 3]})
+
+
+def test_what_is_drawn_anew_may_be_refused_now_and_then_but_not_always() -> None:
+    with pytest.raises(
+        AssertionError, match=r'^with length = 1\.0, Hole breaks .*\n  - refuses every video that it is tried on, the last with "'
+    ):
+        check_condition(
+            REGISTRY.get("condition", "hole").value,
+            length={"one_of": [0.99, 1.0]},
+            grids={"video": [Grid(2)], "audio": [Grid(2, scale=(4, 1, 1))]},
+        )
 
 
 # ---------------------------------------------------------------- wrong conditions
@@ -278,7 +297,7 @@ WRONG: dict[type, str] = {
     Counting: f"changes itself in apply(); use @attrs.frozen and keep nothing between calls{ALL}",
     CountingElsewhere: f"returns different results for the same input{CLIPS}",
     OneValueASample: f"a condition gives [3] values, but the video has [3, 24] target tokens{ALL}",
-    Percent: f"a condition gives values from 0 to 100 to the video{CLIPS}",
+    Percent: f"the values that a condition gives to the video range from 0 to 100{CLIPS}",
     FirstOfTheBatch: f"treats a sample differently alone than in a batch{LONG[:-6]}2 more",
     BatchOfThree: "refuses a sample alone that it accepts in a batch "
     f"(DataError: a condition gives [3, 24] values, but the video has [1, 24] target tokens){ALL}",
@@ -286,14 +305,14 @@ WRONG: dict[type, str] = {
     AllTokens: "fails after another condition has given and appended tokens "
     f"(RuntimeError: The size of tensor a (24) must match the size of tensor b (25) at non-singleton dimension 0){ALL}",
     WithoutContent: f"fails in sampling, with the target as its medium: gives tokens of the target, but its class does not set `content`{CLIPS}",
-    WrongEnd: 'sets content = "end", but what it gives is at the start: its medium must be 13 latent frames long, although 1 would be enough',
-    WholeImage: f"leaves no token wholly to generate, so that the sample has no loss; refuse it with a DataError, or give nothing there{IMAGE}",
+    WrongEnd: 'sets content = "end", but gives tokens at the start: its medium must be 13 latent frames long, although 1 would be enough',
+    WholeImage: f"leaves no token that is generated entirely, so the sample has no loss; refuse such samples with a DataError, or give nothing there{IMAGE}",
     ForgetsTheSound: "gives and appends nothing on any audio that it is tried on",
     Idle: "gives and appends nothing on any video that it is tried on",
     Picky: 'refuses every video that it is tried on, the last with "there is no frame 1000"; pass other parameters, or grids that suit it',
     Terse: f'refuses without a remedy: its error does not say what to do about "it is an image"{IMAGE}',
     Crashing: f"raises IndexError from apply(): list index out of range{LONG}",
-    Undeclared: f'a condition asks for its role "mask" of kind "mask", but its class names no such role{ALL}',
+    Undeclared: f'a condition asks for the role "mask" of kind "mask", but its class declares no such role{ALL}',
     SilentAppend: f"appends tokens, but its class does not say `appends = True`{HALVED}",
     AppendsTheTarget: f"behaves differently in sampling, with the target as its medium, than in training{ALL}",
     NeedsContent: 'in the flexible strategy, on generated video, refuses all samples that it is tried on, the last with "the clip is empty"; '
@@ -302,9 +321,9 @@ WRONG: dict[type, str] = {
     NothingForTheLora: "accepts video of 1 x 4 x 6 latent cells, but raises TypeError from metadata(): list indices must be integers or slices, not str",
     MovesTheTarget: f"moves tokens that were there before it{ALL}",
     NotAttrs: "is not an attrs class",
-    Untyped: 'its field "every" has no type, so a run file could write anything there',
-    Unwritable: "written to a run file, it cannot be read again: its field \"every\" its class types it as <class 'complex'>, which a run file cannot hold",
-    Incomparable: "written to a run file and read again, it is not equal to itself: it must compare by its parameters",
+    Untyped: 'has a field "every" without a type, so a run file could have any value there',
+    Unwritable: "cannot be read again after it is written to a run file: the field \"every\" has the type <class 'complex'>, which a run file cannot hold",
+    Incomparable: "does not equal itself after it is written to a run file and read again: it must compare by its parameters",
 }
 
 
@@ -329,13 +348,22 @@ def test_a_right_condition_passes() -> None:
     check_condition(Appending)
 
 
+def test_a_condition_is_tried_with_values_that_are_drawn() -> None:
+    prefix = REGISTRY.get("condition", "prefix").value
+    check_condition(prefix, temporal_boundary={"min": 1, "max": 3})
+    with pytest.raises(AssertionError, match=r"with temporal_boundary = 300, Prefix breaks .*\n.*refuses every video that it is tried on"):
+        check_condition(prefix, temporal_boundary={"one_of": [1, 300]})
+    with pytest.raises(AssertionError, match=r"^temporal_boundary\.min: must be at least 1, not 0$"):
+        check_condition(prefix, temporal_boundary={"min": 0, "max": 3})
+
+
 def test_a_condition_is_tried_on_the_grids_that_its_author_chooses() -> None:
     prefix = REGISTRY.get("condition", "prefix").value
     with pytest.raises(AssertionError) as caught:
         check_condition(prefix, temporal_boundary=60)
     assert str(caught.value) == (
         "Prefix breaks the protocol of conditions:\n"
-        '  - refuses every video that it is tried on, the last with "a prefix of 60 latent frames covers all 13 of the sample, and leaves nothing to generate"; '
+        '  - refuses every video that it is tried on, the last with "a prefix of 60 latent frames leaves nothing to generate in a sample of 13 latent frames"; '
         "pass other parameters, or grids that suit it"
     )
     check_condition(prefix, temporal_boundary=60, grids={"video": [Grid(61, 2, 2)], "audio": [Grid(100, scale=(4, 1, 1))]})
@@ -438,7 +466,7 @@ STRATEGY_FAULTS = {
     ("prepare", "drawn"): f"draws from the global random number generator; take numbers from draws{SHAPES}",
     ("prepare", "by the batch"): f"prepares a different video.tokens for a sample alone than for the same sample in a micro-batch{SHAPES}",
     ("prepare", "one sigma"): f"prepares video.sigma [1] for tokens [3, 24, ...]; it must be [3]{SHAPES}",
-    ("prepare", "noisy"): f"prepares video.timesteps that are not between 0 and sigma{SHAPES}",
+    ("prepare", "noisy"): f"prepares video.timesteps that are not between 0 and sigma, apart from the levels of given tokens{SHAPES}",
     ("prepare", "half"): f"prepares video.sigma in torch.float64; it must be float32{SHAPES}",
     ("prepare", "marks a guide"): f"marks appended tokens; only the target's first latent frame may be marked{SHAPES}",
     ("prepare", "marks numbers"): f"prepares video.marked [3, 24] in torch.float32; it must be [3, 24] in torch.bool{SHAPES}",
@@ -449,10 +477,10 @@ STRATEGY_FAULTS = {
     ("prepare", "nothing"): f"generates no modality{SHAPES}",
     ("shared_sigma", "says so"): f"sets shared_sigma, but its modalities have different sigmas{SHAPES}",
     ("loss", "crashing"): f"raises RuntimeError from loss(): boom{SHAPES}",
-    ("loss", "a mean"): f"has a video loss of shape []; it must be one number per sample, [B]{SHAPES}",
-    ("loss", "infinite"): f"has a video loss that is not finite{SHAPES}",
+    ("loss", "a mean"): f"has a loss of shape [] for video; it must be one number per sample, [B]{SHAPES}",
+    ("loss", "infinite"): f"has a loss for video that is not finite{SHAPES}",
     ("loss", "detached"): f"has a loss that does not depend on what is predicted{SHAPES}",
-    ("loss", "of nothing"): f"has a video loss whose gradient is zero or not finite{SHAPES}",
+    ("loss", "of nothing"): f"has a loss for video whose gradient is zero or not finite{SHAPES}",
     ("loss", "of smell"): f"has losses of ['smell'], but generates ['audio', 'video']{SHAPES}",
     ("metadata", "of numbers"): f"returns {{'factor': 2}} from metadata(); it must return a mapping from texts to texts{SHAPES}",
 }
@@ -495,7 +523,7 @@ class Bare:
         (
             Unbuilt,
             'raises ConfigError from build(): there is no condition "no_such_condition"\n    '
-            "Known: first_frame, mask, prefix, reference, spatial_crop, suffix.",
+            "Known: first_frame, hole, keyframes, mask, prefix, reference, spatial_crop, suffix.",
         ),
     ],
 )

@@ -40,6 +40,24 @@ def test_an_objective_that_is_right_passes() -> None:
 
 
 @attrs.frozen
+class Change(Base):
+    """Right: the squared error of the change from frame to frame, by the grid of the inputs."""
+
+    def loss(self, predicted: Mapping[str, Losses], prepared: Prepared) -> Any:
+        losses = {}
+        for name, given in prepared.inputs["model"].items():
+            if given.velocity is not None and given.grid is not None:
+                cells = (given.grid.frames, given.grid.height, given.grid.width)
+                away = (predicted["model"][name][:, : given.velocity.shape[1]] - given.velocity).unflatten(1, cells).diff(dim=1)
+                losses[name] = away.square().sum(dim=(1, 2, 3, 4)) / max(away[0].numel(), 1)
+        return losses
+
+
+def test_an_objective_that_compares_frames_passes() -> None:
+    check_objective(Change())
+
+
+@attrs.frozen
 class Scalar(Base):
     def of(self, predicted: Tensor, target: Tensor, name: str, prepared: Prepared) -> Any:
         return super().of(predicted, target, name, prepared).mean()
@@ -142,6 +160,11 @@ class Unused(Base):
 
 
 @attrs.frozen
+class Averaged(Base):
+    passes = (Pass("model", weights="ema"),)
+
+
+@attrs.frozen
 class Without(Base):
     passes = (Pass("model", gradient=False),)
 
@@ -164,26 +187,27 @@ class OfNone(Base):
 @pytest.mark.parametrize(
     ("objective", "told"),
     [
-        (Scalar, "it is one float32 number a sample, [B]"),
-        (Half, "it is one float32 number a sample, [B]"),
-        (Infinite, "loss that is not finite"),
-        (Crowd, "has another loss for a sample alone than for the same sample in a micro-batch"),
+        (Scalar, "it must be one float32 number per sample, [B]"),
+        (Half, "it must be one float32 number per sample, [B]"),
+        (Infinite, "that is not finite"),
+        (Crowd, "returns a different loss for a single sample than for the same sample in a micro-batch"),
         (Appended, "reads what is predicted for appended tokens"),
         (Random, "draws from the global random number generator"),
         (InPlace, "in place; make new tensors instead"),
         (Detached, 'never has a gradient in its pass "model"'),
         (Raises, "raises KeyError from loss(): 'video'; seen on"),
-        (Refuses, "refuses from loss() with 'no'; what it cannot do is refused when its keys are read"),
-        (Weighed, "has a gradient that does not grow with its weight"),
+        (Refuses, "refuses from loss() with 'no'; unsupported settings must be refused when the keys are read"),
+        (Weighed, "has a gradient that is not proportional to its weight"),
         (Needy, "raises RuntimeError from loss() for a sample alone, without gradients"),
-        (Listed, "returns list from loss(); it is a mapping from modalities to losses"),
+        (Listed, "returns list from loss(); it must return a mapping from modalities to losses"),
         (Frozen, "has losses of ['audio', 'video'], but only audio is generated"),
-        (ByData, "has losses of other modalities for a sample alone"),
+        (ByData, "returns losses of different modalities for a single sample"),
         (Unused, 'never has a gradient in its pass "other"; give it gradient=False'),
+        (Averaged, 'has a pass "model" with averaged weights, in which nothing is trained; give it gradient=False'),
         (Without, "has no pass with a gradient, so nothing could be learned from it"),
-        (Untyped, 'its field "share" has no type'),
-        (Heavy, 'has a field or role "weight", which is a key that all objectives have'),
-        (OfNone, 'has a role "face" that is no "mask" of a modality'),
+        (Untyped, 'has a field "share" without a type'),
+        (Heavy, 'has a field or role "weight", which is already the name of another key'),
+        (OfNone, 'has a role "face" that is not a "mask" of a modality'),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )

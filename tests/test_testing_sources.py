@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Right:
         try:
             lines = path.read_text().split("\n")
         except UnicodeDecodeError as error:
-            raise DataError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
+            raise DataError("is not UTF-8 text", where=str(path), remedy="Save the file as UTF-8.") from error
         return self.table(path, lines)
 
     def table(self, path: Path, lines: list[str]) -> Table:
@@ -66,10 +66,41 @@ def unsure(path: Path) -> bool:
     return bool(path.read_text())
 
 
+def captioned(self: Right, path: Path, lines: list[str]) -> Table:
+    return Table(
+        path, tuple(Row(n, dict(zip(("video", "caption"), line.split("|"), strict=False))) for n, line in enumerate(lines, 1) if line)
+    )
+
+
+def all_alike(self: Right, table: Table, column: str, captions: Mapping[int, str]) -> Mapping[Path, str]:
+    return {table.path: "".join(f"{row.values['video']}|{captions[0]}\n" for row in table.rows)}
+
+
+def saved(self: Right, table: Table, column: str, captions: Mapping[int, str]) -> Mapping[Path, str]:
+    table.path.with_name("saved").write_text("x")
+    return {}
+
+
+RECAPTIONED = [
+    (lambda self, table, column, captions: {}, "after recaptioned(), does not give the rows that it read with the new captions"),
+    (all_alike, "after recaptioned(), does not give the rows that it read with the new captions"),
+    (saved, "writes in recaptioned(), which only returns what is to be written"),
+    (lambda self, table, column: {}, "raises TypeError where captions are changed: "),
+]
+
+
+@pytest.mark.parametrize(("recaptioned", "fault"), RECAPTIONED)
+def test_captions_that_are_not_changed_as_asked_are_a_fault(tmp_path: Path, recaptioned: Callable[..., Any], fault: str) -> None:
+    (tmp_path / "set.lines").write_text("a.mp4|one\nb.mp4|two\n")
+    with pytest.raises(AssertionError) as error:
+        check_source(spoiled(table=captioned, recaptioned=recaptioned), tmp_path / "set.lines")
+    assert f"  - {fault}" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("methods", "fields", "fault"),
     [
-        ({"table": written}, {}, "writes where the dataset is"),
+        ({"table": written}, {}, "writes to the folder of the dataset"),
         ({"table": other_each_time}, {}, "gives different rows, or another order, when it reads the same dataset again"),
         ({"table": lambda self, path, lines: Table(path, ())}, {}, "gives no rows of the dataset that it is tried on"),
         (
@@ -89,7 +120,8 @@ def unsure(path: Path) -> bool:
         ({"recognizes": staticmethod(lambda path: True)}, {}, "recognizes a PDF"),
         ({"endings": (".other",)}, {}, "does not recognize the dataset: neither its endings nor recognizes() say that it reads it"),
         ({"endings": ()}, {}, "recognizes no path: it has neither endings nor recognizes()"),
-        ({"endings": ("LINES",)}, {}, "has endings ('LINES',); they are a tuple of endings in lower case"),
+        ({"endings": ("LINES",)}, {}, "has endings ('LINES',); they must be a tuple of endings in lower case"),
+        ({"recaptioned": True}, {}, "has recaptioned, which is not a method"),
         ({"is_general": 1}, {}, "has is_general 1; it must be True or False"),
     ],
 )
@@ -107,7 +139,7 @@ def test_a_key_without_a_default_is_a_fault(dataset: Path) -> None:
 
         table_name: str = attrs.field(kw_only=True)
 
-    with pytest.raises(AssertionError, match='has a field "table_name" without a default, which no path alone can give'):
+    with pytest.raises(AssertionError, match='has a field "table_name" without a default, but a source must be usable with a path alone'):
         check_source(Needing, dataset, table_name="x")
 
 

@@ -145,7 +145,7 @@ def _gentlest(needs: list[tuple[str, float]], card: int) -> str:
 
 
 def _cell(need: Need, processes: int) -> str:
-    host = need.states.host * processes
+    host = need.offloaded * processes
     return f"{need.with_margin / GIB:.0f}" + (f" + {host / GIB:.0f}" if host else "")
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/how-to/objectives.md, from runs on the tiny world: `python docs/made/objectives.py` makes them, in about ten minutes."""
+"""The table of docs/how-to/objectives.md, from runs on the tiny world: `python docs/made/objectives.py` makes them, in about three minutes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ from ltxcore.config.render import document
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import single_engine
-from ltxcore.models.base_alone import without_adapters
+from ltxcore.models.base_alone import like_base
 from ltxcore.new.tiny_world import write_world
+from ltxcore.objective_types import Pass
 from ltxcore.protocols import ModelInput
+from ltxcore.runs.objective_datasets import objective_datasets, with_planned
+from ltxcore.runs.prompts import prompts_of_run
 from ltxcore.runs.run_plan import draft, plan
-from ltxcore.train.feed import Samples, prepared, sent
-from ltxcore.train.loop import Loop, draws_of
+from ltxcore.train.dealing import OWN, data_of, draws_of
+from ltxcore.train.feed import prepared, sent
+from ltxcore.train.learning import predicted_in
+from ltxcore.train.loop import Loop
 from ltxcore.train.prompts import load_prompts
 from ltxcore.train.trained_model import load_model
 from pages import DOCS, _table, between
@@ -34,6 +39,7 @@ PAGE = DOCS / "how-to" / "objectives.md"
 BEGIN, END = "<!-- made by docs/made/objectives.py -->", "<!-- end -->"
 CPU = torch.device("cpu")
 CLIPS, STEPS = 32, 120
+GUIDANCE = 4.0
 FLOW = {"type": "flow_matching"}
 DISCS = "a disc sways slowly; a tone follows it up and down"
 RED = "a red disc sways slowly; a warm tone follows it up and down"
@@ -43,10 +49,11 @@ REGION = "objectives.weighted_region.video_region"
 
 @attrs.frozen(eq=False)
 class Sets:
-    """Clips that a LoRA is trained on, squares; and clips of what only the base has learned, discs."""
+    """Clips that a LoRA is trained on, squares; clips of what only the base has learned, discs; and more discs."""
 
     squares: Path
     discs: Path
+    more_discs: Path
 
 
 @attrs.frozen
@@ -61,7 +68,7 @@ class Row:
 
 def sets(folder: Path) -> Sets:
     made = {}
-    for name, split in (("squares", "train"), ("discs", "base_held_out")):
+    for name, split in (("squares", "train"), ("discs", "base_held_out"), ("more_discs", "base")):
         dataset = write_world(folder / name, split, CLIPS, 0, frozenset({"video_masks"}), f"{name}.jsonl")
         made[name] = preprocess(dataset, folder / f"{name}.encoded", PreprocessingTable(), Codecs("tiny"), progress=False).root
     return Sets(**made)
@@ -86,12 +93,15 @@ def trained(root: Path, folder: Path, objectives: Sequence[Mapping[str, Any]], s
     path = folder / "run.toml"
     path.write_text(document(run))
     config = load_run(path).config
-    planned = plan(draft(load_run(path), 1).checked())
-    samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
+    found = draft(load_run(path), 1).checked()
+    planned = with_planned(plan(found), {each.label: (each.outline.root, None) for each in objective_datasets(found)})
+    data = data_of(planned)
+    samples = data.pop(OWN).samples
     model = load_model(planned, samples, CPU)
     engine = single_engine(model.backbone, model.parameters, config.optimization, precision="no", device=CPU)
-    samples.texts = load_prompts(planned, Codecs.of(config.model), Processes())
-    loop = Loop(engine, model.backbone, planned.outline.strategy, samples, planned.order, config.seed, 1, 0, config.objectives)
+    samples.texts = load_prompts(planned, prompts_of_run(config), Codecs.of(config.model), Processes())
+    strategy, order, seed = planned.outline.strategy, planned.order, config.seed
+    loop = Loop(engine, model.backbone, strategy, samples, order, seed, 1, 0, config.objectives, datasets=data)
     for _ in loop.steps(steps):
         pass
     return loop
@@ -149,7 +159,7 @@ def moved(loop: Loop, others: Loop, factor: float) -> float:
     along = size = 0.0
     with loop.engine.evaluating():
         for given, _ in batches(loop, others):
-            with without_adapters(loop.backbone):
+            with like_base(loop.backbone):
                 base = loop.engine.forward(given)
                 red, blue = (loop.engine.forward(loop._prompts.instead(given, prompt)) for prompt in (RED, BLUE))
             with strength(loop, factor):
@@ -165,10 +175,14 @@ def rows(folder: Path) -> Iterator[Row]:
     of = sets(folder)
     others = trained(of.discs, folder, [FLOW], 0)
     before = loss_of(others, others)
-    rises = []
-    for objectives in ([FLOW], [FLOW, {"type": "preservation", "prompt": DISCS, "weight": 20.0}]):
-        rises.append(loss_of(trained(of.squares, folder, objectives), others) / before - 1)
-    yield Row("preservation", "how far the loss on discs rises while squares are learned", *rises)
+    preserved = {"type": "preservation", "prompt": DISCS, "weight": 20.0}
+    regularized = {"type": "regularization", "dataset": str(of.more_discs)}
+    without, *held = (
+        loss_of(trained(of.squares, folder, objectives), others) / before - 1
+        for objectives in ([FLOW], [FLOW, preserved], [FLOW, regularized])
+    )
+    for objective, rise in zip((preserved, regularized), held, strict=True):
+        yield Row(objective["type"], "how far the loss on discs rises while squares are learned", without, rise)
     region = {"type": "weighted_region", "video_region_dir": "video_masks", "rest": 0.02}
     masked = trained(of.squares, folder, [region], 0)
     first, falls = by_region(masked, masked), []
@@ -179,6 +193,25 @@ def rows(folder: Path) -> Iterator[Row]:
     slider = trained(of.discs, folder, [{"type": "slider", "towards": RED, "away_from": BLUE}])
     for factor in (1.0, -1.0):
         yield Row("slider", f"how far clips move towards the prompt, at strength {factor:g}", 0.0, moved(slider, slider, factor))
+    yield from distilled(of.discs, folder)
+
+
+def distilled(clips: Path, folder: Path) -> Iterator[Row]:
+    loop = trained(clips, folder, [{"type": "distill", "guidance": GUIDANCE}])
+    teacher, base = (Pass("", adapters=False, gradient=False, guidance=scale) for scale in (GUIDANCE, 1.0))
+    away = {each: from_teacher(loop, teacher, each) for each in (base, Pass("", gradient=False))}
+    without, with_it = (value / away[base] for value in away.values())
+    yield Row("distill", f"how far the answer in one pass is from the base's with a guidance of {GUIDANCE:g}", without, with_it)
+
+
+def from_teacher(loop: Loop, teacher: Pass, model: Pass) -> float:
+    """Return the squared distance between the answers of two passes, of picture and sound together."""
+    found = 0.0
+    with loop.engine.evaluating():
+        for given, _ in batches(loop):
+            wanted, answer = (predicted_in(loop.engine, loop._prompts, each, given) for each in (teacher, model))
+            found += sum(float((answer[name] - wanted[name]).square().mean()) for name in given)
+    return found
 
 
 def table(found: Sequence[Row]) -> str:
@@ -187,7 +220,7 @@ def table(found: Sequence[Row]) -> str:
 
 
 def _told(row: Row, value: float) -> str:
-    return f"{value:.1%}" if row.objective == "preservation" else f"{value:.2f}"
+    return f"{value:.1%}" if row.objective in ("preservation", "regularization", "distill") else f"{value:.2f}"
 
 
 def main() -> None:

@@ -7,12 +7,14 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ltxcore import api, hookspecs, protocols, quantizers, sources
+import attrs
+
+from ltxcore import adapters, api, columns, exporters, hookspecs, objective_types, protocols, quantizers, sources
 from ltxcore.cli.describe import key_lists, key_rows
 from ltxcore.encode.outdated import CORRECTIONS
 from ltxcore.registry import HOOKS, load
@@ -44,12 +46,15 @@ my_plugin = "my_package.my_module"
 HOOKED: dict[str, type | None] = {
     "ltx_conditions": protocols.Condition,
     "ltx_strategies": protocols.StrategyType,
-    "ltx_objectives": protocols.ObjectiveType,
+    "ltx_objectives": objective_types.ObjectiveType,
     "ltx_sigma_samplers": protocols.SigmaSampler,
+    "ltx_adapters": adapters.AdapterType,
     "ltx_optimizers": protocols.OptimizerType,
     "ltx_schedules": protocols.ScheduleType,
     "ltx_sources": sources.SourceType,
     "ltx_quantizers": quantizers.QuantizerType,
+    "ltx_exporters": exporters.ExporterType,
+    "ltx_columns": columns.ColumnType,
     "ltx_reference_filters": protocols.ReferenceFilter,
     "ltx_trackers": protocols.Tracker,
     "ltx_commands": None,
@@ -58,6 +63,7 @@ HOOKED: dict[str, type | None] = {
 
 WITHOUT_DOCSTRINGS = {
     "MODALITIES": "The names of the modalities.",
+    "__version__": "The version of ltx.",
     "SOUND_MARGIN": "Seconds that codecs add to or take from the end of a track: sounds that differ by no more are as long as each other.",
     "hookimpl": "Marks a function that is a hook.",
 }
@@ -77,9 +83,12 @@ BEHIND: dict[str, tuple[type, ...]] = {
         api.Manifest,
         api.Entry,
     ),
-    "ltx_objectives": (protocols.Pass, protocols.Prepared),
+    "ltx_objectives": (objective_types.Pass, objective_types.Prepared),
+    "ltx_adapters": (adapters.AdapterSettings, adapters.AdapterShape),
     "ltx_optimizers": (protocols.ParameterGroup,),
     "ltx_sources": (sources.Table, sources.Row),
+    "ltx_exporters": (exporters.AdaptedModule,),
+    "ltx_columns": (columns.Cell, columns.Target),
     "ltx_commands": (api.LazyCommand,),
 }
 """What one meets when writing such a thing, in the order one meets it."""
@@ -88,21 +97,41 @@ BEHIND: dict[str, tuple[type, ...]] = {
 def hooks_page() -> str:
     """docs/reference/hooks.md."""
     blocks = [INTRODUCTION]
+    sections: set[Any] = set()
     for hook in HOOKS.values():
         blocks.append(f"## `{hook}`\n")
         blocks.append(f"{_about(getattr(hookspecs, hook))}\n")
         protocol = HOOKED[hook]
         for described in (*([protocol] if protocol else ()), *BEHIND.get(hook, ())):
             blocks += _described(described)
+            sections.add(described)
     for module in (api, *(importlib.import_module(f"ltxcore.api.{found.name}") for found in pkgutil.iter_modules(api.__path__))):
-        blocks += [f"## `{module.__name__}`\n", f"{_about(module)}\n", _table(("name", "what it is"), _offered(module))]
+        blocks += [f"## `{module.__name__}`\n", f"{_about(module)}\n", _table(("name", "what it is"), _offered(module, sections))]
     return "\n".join(blocks).rstrip() + "\n"
 
 
-def _offered(module: ModuleType) -> Iterator[tuple[str, str]]:
+def _offered(module: ModuleType, sections: Collection[Any]) -> Iterator[tuple[str, str]]:
+    """The names that a module offers. What has no section of its own has its signature, its arguments and its fields here."""
     for name in module.__all__:
-        about = _with_links(inspect.getdoc(getattr(module, name)) or "").partition("\n\n")[0].replace("\n", " ")
-        yield f"`{name}`", WITHOUT_DOCSTRINGS.get(name, about)
+        value = getattr(module, name)
+        about = _with_links(inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
+        if name in WITHOUT_DOCSTRINGS:
+            yield f"`{name}`", WITHOUT_DOCSTRINGS[name]
+        elif value in sections:
+            yield f"[`{name}`](#{name.lower()})", about
+        elif _is_protocol(value) or _is_table(value):
+            yield f"`{name}`", about
+        else:
+            yield f"`{_signature(name, value)}`", _flat(value)
+
+
+def _is_protocol(value: Any) -> bool:
+    return bool(getattr(value, "_is_protocol", False))
+
+
+def _is_table(value: Any) -> bool:
+    """Whether the fields of a class are keys of a run file, of which the page on run files has a list."""
+    return inspect.isclass(value) and attrs.has(value) and any("help" in field.metadata for field in attrs.fields(value))
 
 
 def _described(cls: type) -> Iterator[str]:
@@ -119,9 +148,35 @@ def _described(cls: type) -> Iterator[str]:
     yield ""
 
 
-def _signature(name: str, function: Callable[..., Any]) -> str:
-    text = str(inspect.signature(function)).replace("'", "").removeprefix("(self, ").removeprefix("(self")
-    return f"{name}({text}" if not text.startswith("(") else f"{name}{text}"
+class _Text(str):
+    """A text that is shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _shown(value: Any) -> Any:
+    """An annotation or a default as it is written in code."""
+    if value is attrs.NOTHING:  # a default that a function makes
+        return _Text("...")
+    if inspect.isclass(value) and value is not inspect.Parameter.empty:
+        return _Text(value.__name__)
+    return _Text(value) if isinstance(value, str) else value
+
+
+def _signature(name: str, called: Callable[..., Any]) -> str:
+    """How a function is called, or an object of a class is made."""
+    whole = inspect.signature(called)
+    parameters = [
+        each.replace(
+            annotation=_shown(each.annotation),
+            default=each.default if isinstance(each.default, str) else _shown(each.default),
+        )
+        for each in whole.parameters.values()
+        if each.name != "self"
+    ]
+    returned = inspect.Signature.empty if inspect.isclass(called) else _shown(whole.return_annotation)
+    return f"{name}{inspect.Signature(parameters, return_annotation=returned)}"
 
 
 def _about(what: Any) -> str:
@@ -134,8 +189,10 @@ def _about(what: Any) -> str:
 
 def _flat(function: Any) -> str:
     """A docstring on one line."""
-    parts = [re.sub(r"\s+", " ", part) for part in _with_links(inspect.getdoc(function) or "").split("\n\n")]
-    return " ".join(filter(None, parts)).replace("Args: ", "Takes ").replace("Raises: ", "Raises ")
+    text = re.sub(r"^    (\w+): ", r"`\1`: ", _with_links(inspect.getdoc(function) or ""), flags=re.MULTILINE)
+    parts = [re.sub(r"\s+", " ", part) for part in text.split("\n\n")]
+    told = " ".join(filter(None, parts)).replace("Args: ", "Takes ").replace("Raises: ", "Raises ")
+    return told.replace("Attributes: ", "Has ").replace("Returns: ", "Returns ")
 
 
 def _with_links(text: str) -> str:

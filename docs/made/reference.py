@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import click
 
-from ltxcore.cli.describe import key_rows
+from ltxcore.cli.describe import KEYS, key_rows
 from ltxcore.cli.main import main as program
 from ltxcore.config.run_file import RunFile
-from ltxcore.config.tables import Key, keys_of, objective_keys
+from ltxcore.config.tables import Key, keys_of
 from ltxcore.logs import VERBOSITY
 from ltxcore.registry import load
 from pages import DOCS, _table
@@ -59,9 +59,11 @@ def _strategies() -> Iterator[str]:
         ("strategy", "[training_strategy]"),
         ("objective", "[[objectives]]"),
         ("sigma_sampler", "[flow_matching.timestep_sampling_params]"),
+        ("adapter", "[lora.params]"),
         ("optimizer", "[optimization.optimizer_params]"),
         ("schedule", "[optimization.scheduler_params]"),
         ("source", "[preprocessing.source_params]"),
+        ("column", "[preprocessing.columns.NAME]"),
         ("quantizer", "[acceleration.quantization_params]"),
         ("tracker", "[trackers.NAME]"),
     ):
@@ -70,7 +72,7 @@ def _strategies() -> Iterator[str]:
             if named.origin.distribution == "ltx":
                 yield f"### {name}\n"
                 yield f"{(inspect.getdoc(named.value) or '').partition(chr(10) * 2)[0]}\n"
-                yield _keys((objective_keys if kind == "objective" else keys_of)(named.value)) or "It has no keys.\n"
+                yield _keys(KEYS.get(kind, keys_of)(named.value)) or "It has no keys.\n"
     yield "The keys of conditions are on [a page each](../conditions/README.md).\n"
 
 
@@ -89,7 +91,7 @@ def _is_table(key: Key) -> bool:
 
 
 def _about(key: Key) -> str:
-    text = key.help or (inspect.getdoc(_table_of(key)) or "").partition("\n")[0]
+    text = key.help or " ".join((inspect.getdoc(_table_of(key)) or "").partition("\n\n")[0].split())
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 

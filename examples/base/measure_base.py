@@ -23,10 +23,11 @@ from ltxcore.engines.single import single_engine
 from ltxcore.flow.sigmas import Uniform
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
+from ltxcore.modality_tables import ModalityTable
 from ltxcore.models.load_base import load_backbone
 from ltxcore.new.tiny_world import scenes, write_scene
 from ltxcore.protocols import Setting
-from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.strategy import Flexible
 from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.feed import Samples
 from ltxcore.train.validation_loss import SIGMAS, HeldOut

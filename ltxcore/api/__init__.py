@@ -1,7 +1,7 @@
 """The names that a plugin may import from `ltxcore.api` itself; the modules of this package offer the rest by topic.
 
-What is offered here is stable: it stays deprecated for one minor version before it is removed. The topics are
-provisional until 1.0. None of them imports anything heavy until something that needs it is asked for.
+The names in this package are stable: a name is deprecated for one minor version before it is removed. The topics are provisional
+until 1.0. No topic imports a heavy package until a name that needs it is used.
 """
 
 from ltxcore import __version__
@@ -11,6 +11,7 @@ from ltxcore.flow.loss import masked_loss
 from ltxcore.flow.sigmas import add_noise, velocity
 from ltxcore.hookspecs import hookimpl
 from ltxcore.logs import notice
+from ltxcore.modality_tables import ModalityTable, VideoTable
 from ltxcore.protocols import (
     MODALITIES,
     Batch,
@@ -39,7 +40,7 @@ from ltxcore.protocols import (
     Tracker,
 )
 from ltxcore.state import Grid, LatentState
-from ltxcore.strategy import Flexible, ModalityTable, VideoTable
+from ltxcore.strategy import Flexible
 
 __all__ = [
     "MODALITIES",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.captions import without_opening
 from ltxcore.dataset.media_folder import Kind, find_media
 from ltxcore.dataset.raw_dataset import RawDataset, open_dataset
 from ltxcore.dataset.rows import Sample, survey_dataset
@@ -40,6 +41,7 @@ __all__ = [
     "stale",
     "survey_dataset",
     "survey_media",
+    "without_opening",
 ]
 
 __getattr__ = later(

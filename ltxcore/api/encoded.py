@@ -1,4 +1,4 @@
-"""Encoded sets, as `ltx preprocess` writes them and a strategy reads them: their content and their samples. Provisional until 1.0."""
+"""The content and the samples of encoded sets, which `ltx preprocess` writes and a strategy reads. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ __all__ = ["EncodedSet", "StrategyData", "list_encoded", "read_sample", "whole_s
 __getattr__ = later(__name__, {"StrategyData": "ltxcore.encoded.strategy_data", "whole_set": "ltxcore.encoded.strategy_data"})
 
 
-def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping[str, Tensor]:
-    """Read the tensors of a sample's file: one tensor named after its kind, or text features by modality.
+def read_sample(path: Path | str, kind: Literal["latents", "mask", "pictures", "text"]) -> Mapping[str, Tensor]:
+    """Read the tensors of a sample's file: one tensor, named after its kind, or the text features of each modality. For pictures there is
+    also a tensor "frames" `[K]`, the numbers of the frames that the pictures show.
 
-    Latents are `[C, F, H, W]` or `[C, T, M]`; masks are `[F, H, W]` or `[T]`, from 0 to 1, where 1 means given; text is
-    `[l, E]`, without padding.
+    Latents are `[C, F, H, W]` or `[C, T, M]`; masks are `[F, H, W]` or `[T]`, from 0 (generated) to 1 (given); pictures are
+    `[K, C, 1, H, W]`; text features are `[l, E]`, without padding.
 
     Raises:
-        DataError: there is no such file, it is truncated or damaged, it holds something else, or its latents contain NaN or
-            infinity.
+        DataError: the file does not exist, is truncated or damaged, is not a sample, or has latents with NaN or infinite values.
     """
     from ltxcore.encoded.store import expect, read_stored, redo
 
+    path = Path(path)
     tensors = expect(path, read_stored(path)[0], kind).tensors
     if kind == "latents" and not bool(tensors[kind].float().isfinite().all()):
-        raise DataError("has values that are not numbers", where=str(path), remedy=redo(path))
+        raise DataError("has NaN or infinite values", where=str(path), remedy=redo(path))
     return tensors

@@ -1,7 +1,7 @@
 """Media files: probing them, and reading and writing clips and audio. Provisional until 1.0.
 
-Every medium that ltx trains on can be read. Frames are uint8 RGB, `[F, H, W, 3]`, upright, with square pixels; audio is float32,
-`[channels, samples]`.
+The functions read every medium that ltx can train on. Frames are uint8 RGB, `[F, H, W, 3]`, upright, with square pixels; audio is
+float32, `[channels, samples]`.
 """
 
 from __future__ import annotations
@@ -42,51 +42,51 @@ __getattr__ = later(
 )
 
 
-def probe(path: Path) -> MediaInfo:
+def probe(path: Path | str) -> MediaInfo:
     """Probe a media file for its frames, size, exact rate, duration and audio. At most its first frames are decoded.
 
     Raises:
-        DataError: there is no such file, or it is not a media file, is truncated or is damaged.
+        DataError: the file does not exist, is not a media file, or is truncated or damaged.
     """
     from ltxcore.media.probe import probe
 
-    return probe(path)
+    return probe(Path(path))
 
 
-def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
-    """Read the frames of a clip or an image; from a clip, at most the first `max_frames`.
+def read_clip(path: Path | str, *, max_frames: int | None = None, start: int = 0) -> Clip:
+    """Read the frames of a clip or an image; from a clip, at most `max_frames`, beginning with frame `start`.
 
     Raises:
-        DataError: there is no such file, it has no pictures, or it is cut short or damaged.
+        DataError: the file does not exist, has no pictures, or is truncated or damaged.
     """
     from ltxcore.media.probe import read_clip
 
-    return read_clip(path, max_frames=max_frames)
+    return read_clip(Path(path), max_frames=max_frames, start=start)
 
 
-def read_sound(path: Path, *, max_duration: float | None = None, rate: int | None = None, mono: bool = False) -> Sound:
+def read_sound(path: Path | str, *, max_duration: float | None = None, rate: int | None = None, mono: bool = False) -> Sound:
     """Read the audio of a file, aligned in time with the file's video.
 
     Args:
         path: the file, with or without video.
-        max_duration: the most seconds to read, from the beginning.
-        rate: the samples per second to resample to; None keeps its own.
-        mono: whether its channels are averaged into one.
+        max_duration: the maximum number of seconds to read, from the beginning.
+        rate: the samples per second to resample to; None keeps the rate of the file.
+        mono: whether the channels are averaged into one.
 
     Raises:
-        DataError: there is no such file, it has no sound, or it is cut short or damaged.
+        DataError: the file does not exist, has no sound, or is truncated or damaged.
     """
     from ltxcore.codecs.mel import resample
     from ltxcore.media.probe import read_sound
 
-    sound = read_sound(path, max_duration=max_duration)
+    sound = read_sound(Path(path), max_duration=max_duration)
     samples = sound.samples.mean(dim=0, keepdim=True) if mono else sound.samples
     return Sound(samples, sound.rate) if rate is None else Sound(resample(samples, sound.rate, rate), rate)
 
 
 def log_mel(sound: Sound) -> Tensor:
-    """Return the log-mel spectrogram of a sound, as natural logarithms of amplitudes `[channels, time, pitch]`: 100
-    steps a second, 64 pitches up to 8 kHz.
+    """Return the log-mel spectrogram of a sound, as natural logarithms of amplitudes `[channels, time, pitch]`, with 100 steps
+    per second and 64 pitches up to 8 kHz.
 
     Raises:
         DataError: the sound is shorter than 33 milliseconds.
@@ -96,35 +96,36 @@ def log_mel(sound: Sound) -> Tensor:
     return log_mel(resample(sound.samples, sound.rate, 16000))
 
 
-def open_clip(path: Path) -> AbstractContextManager[tuple[Fraction, Iterator[Tensor]]]:
-    """Open a clip in a context that gives its exact frames per second and an iterator over its frames `[H, W, 3]`,
-    which holds only a few frames in memory.
+def open_clip(path: Path | str) -> AbstractContextManager[tuple[Fraction, Iterator[Tensor]]]:
+    """Return a context manager that opens a clip and gives its exact frames per second and an iterator over its frames `[H, W, 3]`; only a
+    few frames are in memory at a time.
 
     Raises:
-        DataError: as `read_clip`; raised by the iterator where frames cannot be decoded.
+        DataError: as for `read_clip`; the iterator raises this error if a frame cannot be decoded.
     """
     from ltxcore.media.clips import reading
 
-    return reading(path)
+    return reading(Path(path))
 
 
-def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
-    """Open the audio of a file in a context that gives it as consecutive pieces; there are none if the file has no
-    audio.
+def open_sound(path: Path | str) -> AbstractContextManager[Iterator[Sound]]:
+    """Return a context manager that opens the audio of a file and gives an iterator over consecutive pieces; the iterator is empty if the
+    file has no audio.
 
     Raises:
-        DataError: there is no such file, or it is not a media file; raised by the iterator where pieces cannot be decoded.
+        DataError: the file does not exist, or is not a media file; the iterator raises this error if a piece cannot be decoded.
     """
     from ltxcore.media.sounds import hearing
 
-    return hearing(path)
+    return hearing(Path(path))
 
 
-def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
-    """Write frames `[H, W, 3]` of one size as MP4, one at a time, so that a clip of any length needs the memory of only
-    one frame.
+def write_frames(path: Path | str, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None, *, lossless: bool = False) -> None:
+    """Write frames `[H, W, 3]` of one size as MP4, one frame at a time, so that a clip of any length needs memory for only one
+    frame.
 
-    The file appears either complete or not at all. Audio in a form that AAC does not support is converted.
+    The file is either written completely or not at all. Audio is converted if AAC does not support its form. With `lossless`, the file is
+    larger, and black and white are read back exactly, which masks need.
 
     Raises:
         DataError: there are no frames, or the file cannot be written.
@@ -132,10 +133,10 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
     from ltxcore.media.written import write_frames
     from ltxcore.sample.outputs import for_aac
 
-    write_frames(path, frames, rate, None if sound is None else for_aac(sound))
+    write_frames(Path(path), frames, rate, None if sound is None else for_aac(sound), lossless=lossless)
 
 
-def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None) -> Path:
+def write_media(path: Path | str, clip: Clip | None = None, sound: Sound | None = None) -> Path:
     """Write a clip as MP4 with its audio, a single frame as PNG with its audio in a WAV file beside it, or audio alone
     as WAV.
 
@@ -145,11 +146,11 @@ def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None
         sound: the audio.
 
     Returns:
-        The file, with its extension.
+        The path of the file, with its extension.
 
     Raises:
         DataError: the frames have an odd width or height, or the file cannot be written.
     """
     from ltxcore.sample.outputs import Played, write
 
-    return write(Played(clip, sound), path)
+    return write(Played(clip, sound), Path(path))

@@ -1,5 +1,5 @@
 """Objectives: their protocol, and the objects that they are given. Provisional until 1.0."""
 
-from ltxcore.protocols import ObjectiveType, Pass, Prepared
+from ltxcore.objective_types import ObjectiveType, Pass, Prepared
 
 __all__ = ["ObjectiveType", "Pass", "Prepared"]

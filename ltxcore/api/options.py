@@ -1,28 +1,41 @@
-"""Options shared by all commands that encode or decode media. Provisional until 1.0."""
+"""The options that all commands for encoding or decoding media have in common. Provisional until 1.0."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 import click
 
-from ltxcore.api.commands import FilePath
+from ltxcore.api.commands import FilePath, plugin_option
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import with_source
-from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable, option_of
 from ltxcore.config.settings import apply_settings
-from ltxcore.config.tables import is_key
+from ltxcore.config.tables import Bounds, is_key
 from ltxcore.devices import device_named
-from ltxcore.errors import ConfigError
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.protocols import MODALITIES
+from ltxcore.registry import load_with
 
 __all__ = ["codec_options", "option_of", "preprocessing_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FORMS = {"columns": "NAME.KEY=VALUE"}
+"""The form of the options for tables whose keys stand in tables of their own."""
+
+MISSING = click.option(
+    "--missing",
+    type=click.Choice(["refuse", "train_without"]),
+    default="refuse",
+    show_default=True,
+    help='What to do about samples without video or without audio: "refuse" reports them, or leaves them out with --on-error skip; '
+    '"train_without" encodes what they have, for a run with data.missing = "train_without".',
+)
 
 ELSEWHERE = "if the model file does not contain it."
 
@@ -35,15 +48,13 @@ def codec_options(
     device: str | None = None,
     tiling: str | None = None,
 ) -> Callable[[F], F]:
-    """Return a decorator that adds the codec options to a command that encodes or decodes; the command receives them as
-    one `codecs` argument.
+    """Return a decorator that adds the codec options to a command that encodes or decodes; the command receives the values as one
+    argument, `codecs`.
 
-    `codecs` is None where no model is named. A command without `device` computes nothing, and so has no options for how
-    to compute.
+    `codecs` is None if no model is named. A command without `device` computes nothing, so it has no options for how to compute.
 
     Args:
-        model: the help of `--model-path`; None if the command finds the model by itself, and sets the `path` of the codecs
-            itself.
+        model: the help of `--model-path`; None if the command finds the model and sets the `path` of the codecs itself.
         required: whether a model must be named.
         text: whether text is encoded.
         device: the default device, for the help of `--device`; None if nothing is computed.
@@ -54,17 +65,22 @@ def codec_options(
         click.option("--text-encoder-path", type=FilePath(), help=f"The text encoder, {ELSEWHERE}"),
         click.option("--video-vae-path", type=FilePath(), help=f"The video VAE, {ELSEWHERE}"),
         click.option("--audio-vae-path", type=FilePath(), help=f"The audio VAE, {ELSEWHERE}"),
-        click.option("--device", help=f"Where to compute; by default {device}, if there is one."),
-        click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in tiles: less memory."),
-        click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only)."),
+        click.option("--connectors-path", type=FilePath(), help=f"The text connectors and projections, {ELSEWHERE}"),
+        click.option("--device", help=f"Device to compute on; by default {device}, if there is one."),
+        click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in tiles, which takes less memory."),
+        click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights."),
         click.option(
             "--offload-text-encoder",
             is_flag=True,
             help="CPU offload: keep the text encoder's weights in CPU memory, and copy them to the GPU layer by layer.",
         ),
     ]
-    paths, computing = options[1:4], options[4:]
-    wanted = [*(options[:1] if model else []), *(paths if text else paths[1:]), *((computing if text else computing[:2]) if device else [])]
+    paths, computing = options[1:5], options[5:]
+    wanted = [
+        *(options[:1] if model else []),
+        *(paths if text else paths[1:3]),
+        *((computing if text else computing[:2]) if device else []),
+    ]
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
@@ -85,6 +101,7 @@ ATTRIBUTES = {
     "text_encoder_path": "text_encoder",
     "video_vae_path": "video_vae",
     "audio_vae_path": "audio_vae",
+    "connectors_path": "connectors",
     "device": "device",
     "vae_tiling": "tiling",
     "load_text_encoder_in_8bit": "text_in_8bit",
@@ -97,49 +114,51 @@ def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs 
     said = {ATTRIBUTES[name]: value for name, value in given.items() if value is not None}
     if is_asked and given["model_path"] is None:
         if any(name.endswith("_path") and value for name, value in given.items()):
-            raise ConfigError("a VAE path needs a model", remedy="Name the model too: --model-path MODEL.")
+            raise ConfigError("the path of a VAE or text encoder needs a model", remedy="Name the model too: --model-path MODEL.")
         return None
     return Codecs(**{"path": "", **said, "device": device_named(given["device"]) if computes else "cpu"})
 
 
-def option_of(key: str) -> str:
-    """Return the option for a key of `[preprocessing]`: `--skip-audio` for `skip_audio` or for `preprocessing.skip_audio`."""
-    return "--" + key.removeprefix("preprocessing.").replace("_", "-")
-
-
 def preprocessing_options(command: F) -> F:
-    """Decorate a command that encodes or examines a dataset with an option for every key of `[preprocessing]`; the
-    command receives them as one `options` argument.
+    """Give a command that encodes or examines a dataset an option for every key of `[preprocessing]`, `--missing` for `[data] missing`, and
+    `--plugin` for sources and columns that are not installed; the command receives the values as one argument, `options`.
     """
     fields = [field for field in attrs.fields(PreprocessingTable) if is_key(field)]
 
     @functools.wraps(command)
     def call(*arguments: Any, **named: Any) -> Any:
         given = {field.name: named.pop(field.name) for field in fields}
-        options = PreprocessingTable(**{name: value for name, value in given.items() if value is not None})
-        return command(*arguments, options=with_source(options) if options.source or options.source_params else options, **named)
+        may_lack = frozenset(MODALITIES) if named.pop("missing") == "train_without" else frozenset()
+        options = PreprocessingTable(**{name: value for name, value in given.items() if value is not None}, may_lack=may_lack)
+        if wrong := options.caption_problems():  # other mistakes are found with those of the dataset
+            raise ConfigError.of(Problem(what, option_of(".".join(map(str, path))), remedy) for path, what, remedy in wrong)
+        plugins = named.pop("plugins")
+        if plugins or options.source or options.source_params or options.columns:
+            options = with_source(options, load_with(plugins))
+        return command(*arguments, options=options, **named)
 
-    hints, decorated = get_type_hints(PreprocessingTable), call
+    hints, decorated = get_type_hints(PreprocessingTable), MISSING(plugin_option("sources and columns")(call))
     for field in reversed(fields):
         decorated = _option(field, hints[field.name])(decorated)
     return decorated  # type: ignore[return-value]
 
 
-def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
-    """Parse a list of durations in seconds, separated by ";"."""
+def _seconds(bounds: Bounds, context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
+    """Parse a list of durations in seconds within bounds, separated by ";"."""
     if text is None:
         return None
     try:
         seconds = [float(part) for part in text.split(";") if part.strip()]
     except ValueError:
         seconds = []
-    if not seconds or not all(0 < each < math.inf for each in seconds):
-        raise click.BadParameter(f'"{text}" is not a list of durations; write seconds above 0, such as "2.0;4.0;8.0".')
+    if not seconds or any(map(bounds.fault, seconds)):
+        what = f'"{text}" is not a list of durations; write seconds above {bounds.above} and at most {bounds.at_most:,}, such as "2.0;4.0;8.0".'
+        raise click.BadParameter(what)
     return seconds
 
 
 def _table(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any] | None:
-    """Parse the settings of an option that is a table."""
+    """Parse the settings of an option whose value is a table."""
     table: dict[str, Any] = {}
     try:
         apply_settings(table, settings)
@@ -151,16 +170,19 @@ def _table(context: click.Context, option: click.Parameter, settings: tuple[str,
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
     """Return the option for a key, with its help and its default."""
     text = field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
-    inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]
+    inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) in (Union, UnionType) else [kind]
     base: Any = inner[0]
+    bounds: Any = field.validator  # every number of the table has bounds
     if base is bool:
         return click.option(option_of(field.name), is_flag=True, default=field.default, help=text)
     if get_origin(base) is Literal:
         return click.option(option_of(field.name), type=click.Choice(get_args(base)), default=field.default, show_default=True, help=text)
     if get_origin(base) is list:
-        return click.option(option_of(field.name), callback=_seconds, metavar="SECONDS;...", help=text)
+        seconds = functools.partial(_seconds, bounds)
+        return click.option(option_of(field.name), callback=seconds, metavar="SECONDS;...", help=text)
     if get_origin(base) is dict:
-        return click.option(option_of(field.name), multiple=True, callback=_table, metavar="KEY=VALUE", help=text)
+        return click.option(option_of(field.name), multiple=True, callback=_table, metavar=FORMS.get(field.name, "KEY=VALUE"), help=text)
     if base is int:
-        return click.option(option_of(field.name), type=click.IntRange(min=1), default=field.default, show_default=True, help=text)
+        within = click.IntRange(bounds.at_least, bounds.at_most)
+        return click.option(option_of(field.name), type=within, default=field.default, show_default=True, help=text)
     return click.option(option_of(field.name), type=base, help=text)

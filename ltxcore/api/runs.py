@@ -1,4 +1,4 @@
-"""Runs: their data, the record that a run leaves, how to use its result, and what charts need. Provisional until 1.0."""
+"""The data of runs, the record that a run leaves, the use of its result, and the values for charts. Provisional until 1.0."""
 
 from __future__ import annotations
 

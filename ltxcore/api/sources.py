@@ -1,4 +1,4 @@
-"""Sources of datasets: their protocol, what they give, and what helps them to read folders. Provisional until 1.0."""
+"""Sources of datasets: their protocol, the tables that they return, and functions for reading folders. Provisional until 1.0."""
 
 from ltxcore.dataset.media_folder import FoundMedia, find_media, kind_of, read_text, stem_of
 from ltxcore.files import printable

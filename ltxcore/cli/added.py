@@ -10,10 +10,10 @@ from ltxcore.registry import Named, imported
 
 
 def command_of(named: Named) -> click.Command:
-    """Return a plugin's command, imported now if it is lazy.
+    """Return the command of a plugin, importing it now if that was deferred.
 
     Raises:
-        PluginError: it cannot be imported, or is not a click command.
+        PluginError: the command cannot be imported, or is not a click command.
     """
     what = f'the command "{named.name}" of {named.origin}'
     found = named.value
@@ -25,7 +25,7 @@ def command_of(named: Named) -> click.Command:
 
 
 def line_about(named: Named) -> str:
-    """Return the line for a command in the program's help, without importing the command."""
+    """Return the line that describes a command in the program's help, without importing the command."""
     if isinstance(named.value, LazyCommand):
         return named.value.help
     return named.value.get_short_help_str() if isinstance(named.value, click.Command) else ""

@@ -1,4 +1,4 @@
-"""What a template of `ltx plugins new` consists of."""
+"""The parts of a template of `ltx plugins new`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import attrs
 
 @attrs.frozen
 class Beginning:
-    """A plugin of one kind, with `$name`, `$cls` and `$module` to be filled in.
+    """The template of a plugin of one kind, with `$name`, `$cls` and `$module` as placeholders.
 
     Attributes:
-        does: what the plugin does, as it follows "The KIND for ltx:".
-        made: what the plugin does, as it follows "the KIND, which".
-        use: how a run file names the plugin.
+        does: what the plugin does, worded to follow "The KIND for ltx:".
+        made: what the plugin does, worded to follow "the KIND, which".
+        use: how a run file, or a command, names the plugin.
         method: the method to change.
         change: the purpose of changing it.
         module: the text of the plugin's module.
         test: the text of its tests.
+        place: where `use` is written.
+        language: the language of `use`.
     """
 
     does: str
@@ -26,3 +28,5 @@ class Beginning:
     change: str
     module: str
     test: str
+    place: str = "In a run file"
+    language: str = "toml"

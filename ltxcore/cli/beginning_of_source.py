@@ -24,7 +24,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
-from ltxcore.api import Problem, hookimpl
+from ltxcore.api import DataError, Problem, hookimpl
 from ltxcore.api.sources import Row, Table, read_text
 
 
@@ -42,9 +42,9 @@ class $cls:
 
     def read(self, path: Path) -> Table:
         """Return a row for each line; paths are relative to the file's folder."""
-        text = read_text(path)
+        text = read_text(path, strip=False)
         if isinstance(text, Problem):
-            return Table(path, (), (text,))
+            raise DataError.of([text])
         rows, problems = [], []
         for number, line in enumerate(text.split("\\n"), start=1):
             clip, between, caption = line.partition(self.between)
@@ -73,7 +73,7 @@ from $module import $cls
 
 def listing(folder: Path, between: str) -> Path:
     path = folder / "clips.$name"
-    path.write_text(f"a.mp4 {between} a red car\\n\\nb.mp4 {between} a blue car\\n", encoding="utf-8")
+    path.write_text(f"\\na.mp4 {between} a red car\\n\\nb.mp4 {between} a blue car\\n", encoding="utf-8")
     return path
 
 
@@ -90,7 +90,7 @@ def test_rows_know_their_line_and_lines_that_are_wrong_are_told(tmp_path: Path) 
     path = listing(tmp_path, "|")
     path.write_text(f"{path.read_text(encoding='utf-8')}c.mp4\\n", encoding="utf-8")
     table = $cls().read(path)
-    assert [(row.line, row.values["video"]) for row in table.rows] == [(1, "a.mp4"), (3, "b.mp4")]
-    assert [(problem.where, problem.what) for problem in table.problems] == [("4", \'has no "|"\')]
+    assert [(row.line, row.values["video"]) for row in table.rows] == [(2, "a.mp4"), (4, "b.mp4")]
+    assert [(problem.where, problem.what) for problem in table.problems] == [("5", \'has no "|"\')]
 ''',
 )

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ltxcore.cli.beginning import Beginning
+from ltxcore.cli.beginning_of_adapters import ADAPTER
+from ltxcore.cli.beginning_of_column import COLUMN
+from ltxcore.cli.beginning_of_exporter import EXPORTER
 from ltxcore.cli.beginning_of_objective import OBJECTIVE
 from ltxcore.cli.beginning_of_quantizer import QUANTIZER
 from ltxcore.cli.beginning_of_source import SOURCE
@@ -234,5 +237,15 @@ def test_half_way_it_is_the_root_of_the_end() -> None:
 )
 
 BEGINNINGS: Mapping[str, Beginning] = MappingProxyType(
-    {"condition": CONDITION, "objective": OBJECTIVE, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "quantizer": QUANTIZER, "source": SOURCE}
+    {
+        "condition": CONDITION,
+        "objective": OBJECTIVE,
+        "adapter": ADAPTER,
+        "optimizer": OPTIMIZER,
+        "schedule": SCHEDULE,
+        "quantizer": QUANTIZER,
+        "source": SOURCE,
+        "exporter": EXPORTER,
+        "column": COLUMN,
+    }
 )

@@ -1,4 +1,4 @@
-"""`ltx check`, which finds what is wrong with a run without running it, and shows what a dataset holds."""
+"""`ltx check`, which finds the mistakes in a run without running it, and summarizes a dataset."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from ltxcore.api.commands import FilePath
+from ltxcore.api.commands import FilePath, plugin_option
 from ltxcore.conditions import ConditionUse
-from ltxcore.errors import DataError
+from ltxcore.config.render import value_text
+from ltxcore.errors import ConfigError, DataError
 from ltxcore.later import uncollected
+from ltxcore.modality_tables import Choice
+from ltxcore.objectives import ObjectiveUse
 from ltxcore.progress import bars
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
+    from ltxcore.config.preprocessing import PreprocessingTable
+    from ltxcore.registry import Registry
 
 NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doctor` and `ltx plan`."
-"""The sentence at the end of a run file's check, about faults that the check cannot find."""
+"""The last line that a check prints: the faults that it cannot find."""
 
 
 @click.command()
@@ -28,27 +33,36 @@ NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doc
     "--plugins/--no-plugins",
     "runs_plugins",
     default=True,
-    help="Whether to execute the Python files named by `plugins` in the run file, as `ltx run` does. Without them, some keys cannot be checked.  [default: plugins]",
+    help="Whether to execute the Python files named by `plugins` in the run file, as `ltx run` does. If they are not executed, some keys cannot be checked.  [default: plugins]",
 )
+@plugin_option("sources that read DATASET")
 @uncollected()
-def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
+def check(target: Path, settings: tuple[str, ...], runs_plugins: bool, plugins: tuple[Path, ...]) -> None:
     """Check a run file without running it, or summarize a dataset: a folder of media or a dataset file.
 
-    Every part of a run file is checked, even if others have mistakes, and all mistakes are printed at once: keys, folders and free space,
-    the headers of models and LoRAs, the rows of datasets, the headers of at most 200 media files, and the manifests of encoded samples.
-    What the run repairs by itself, such as encoding samples again, is printed as a note. Nothing is written, fully decoded or loaded.
+    Every part of a run file is checked, even if other parts have mistakes: keys, folders and free space, the headers of models and LoRAs,
+    the rows of datasets, the headers of at most 200 media files, and the manifests of encoded samples. All mistakes are printed at once.
+    Faults that the run repairs by itself, for example by encoding samples again, are printed as notes. Nothing is written, fully decoded or
+    loaded.
 
-    For a dataset, the media are counted and measured (at most 200 files) and buckets are proposed; --set takes keys of [preprocessing],
+    For a dataset, the media are counted and measured (at most 200 files), and buckets are proposed; --set takes keys of [preprocessing],
     such as --set prefer=video.
 
-    `plugins` in a run file names Python files, and this command executes them. Read those of a stranger's run file first, or use --no-plugins.
+    `plugins` in a run file names Python files, and this command executes them. If the run file comes from a stranger, read these files
+    first, or use --no-plugins.
     """
+    from ltxcore.config.preprocessing import PreprocessingTable
     from ltxcore.dataset.sources import endings, is_dataset
     from ltxcore.files import is_folder
+    from ltxcore.registry import load_with
 
-    if is_folder(target) or target.suffix.lower() in endings() or is_dataset(target):
-        _check_dataset(target, settings)
+    known = PreprocessingTable(registry=load_with(plugins))
+    if is_folder(target) or target.suffix.lower() in endings(known) or is_dataset(target, known):
+        _check_dataset(target, settings, known.registry)
         return
+    _refuse_other_files(target, known)
+    if plugins:
+        raise click.UsageError("--plugin is for a dataset; a run file names its Python files itself, in `plugins`.")
     from ltxcore.config.load import UnreadPlugins, read_run
     from ltxcore.runs.checks import check_run
 
@@ -70,16 +84,35 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
     click.echo(NOT_HERE)
 
 
-def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
-    """Print what a dataset holds.
+def _refuse_other_files(path: Path, options: PreprocessingTable) -> None:
+    """Refuse a file that is not TOML and whose extension is not that of a run file, since it is a dataset that no source reads.
 
     Raises:
-        DataError: it cannot be used as it is.
+        DataError: the file is such a file.
+    """
+    from ltxcore.config.load import text_of
+    from ltxcore.config.toml import parsed_toml
+    from ltxcore.encode.roots import data_kind
+    from ltxcore.files import is_file
+
+    if path.suffix.lower() in ("", ".toml") or not is_file(path):
+        return
+    try:
+        parsed_toml(text_of(path), path)
+    except ConfigError:
+        data_kind(path, options)
+
+
+def _check_dataset(path: Path, settings: tuple[str, ...], registry: Registry) -> None:
+    """Print a summary of a dataset.
+
+    Raises:
+        DataError: the dataset cannot be used without changes.
     """
     from ltxcore.config.load import preprocessing_of
     from ltxcore.encode.overview import lines, overview
 
-    options = preprocessing_of(settings)
+    options = preprocessing_of(settings, registry)
     with bars() as phase:
         found = overview(path, options, phase)
     count = len(found.data.samples)
@@ -97,6 +130,8 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
         click.echo(f'{len(found.data.left_out)} left out (on_error = "skip"):')
         for problem in found.data.left_out:
             click.echo(f"  {problem.where}: {problem.what}")
+    if found.chosen is not None:
+        click.echo("\n  ".join([f"{found.chosen.told(found.root)}:", *found.chosen.cropping]))
     if found.buckets and options.resolution_buckets is None:
         click.echo(
             "To keep roughly the size of the clips, write under [preprocessing] in a run file (smaller buckets need less memory, see `ltx plan`):"
@@ -109,31 +144,46 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
 
 
 def summary(loaded: LoadedRun) -> list[tuple[str, str]]:
-    """Return the run in a few lines: mode, modalities, conditions, steps."""
+    """Return the run in a few lines: mode, modalities, conditions, objectives, steps."""
     from ltxcore.runs.group_settings import group_lines
 
     config = loaded.config
-    mode = f"LoRA of rank {config.lora.ranks}" if config.model.training_mode == "lora" else "full fine-tuning"
+    mode = config.lora.in_words if config.model.training_mode == "lora" else "full fine-tuning"
     optimization = config.optimization
-    batch = f"batch size {optimization.batch_size}"
+    batch = optimization.micro_batch
     if optimization.gradient_accumulation_steps > 1:
         batch += f", {optimization.gradient_accumulation_steps} accumulated"
     lines = [("mode", f"{mode} on {config.model.model_path}"), ("strategy", config.strategy_name)]
     lines += modality_lines(config.training_strategy)
+    lines += [("objectives", ", ".join(map(_objective, config.objectives)))] if config.objectives else []
     lines += [("group", f"{name}: {what}") for name, what in group_lines(config)]
     return [*lines, ("steps", f"{optimization.steps}, {batch}")]
 
 
 def modality_lines(strategy: Any) -> list[tuple[str, str]]:
-    """Return a line for each modality of a strategy: generated or frozen, and its conditions."""
+    """Return a line for each modality of a strategy: whether it is generated or frozen, and the conditions on it."""
     lines = []
     for field in attrs.fields(type(strategy)):
         table = getattr(strategy, field.name)
         if hasattr(table, "is_generated"):
             uses = [_use(use) for use in getattr(table, "conditions", []) if isinstance(use, ConditionUse)]
+            uses += [_choice(choice) for choice in getattr(table, "choices", []) if isinstance(choice, Choice)]
             lines.append((field.name, ", ".join(["generated" if table.is_generated else "frozen", *uses])))
     return lines
 
 
+def _choice(choice: Choice) -> str:
+    """Describe the lists of a choice in words, as in "prefix or suffix or no condition"."""
+    return " or ".join(" and ".join(map(_use, uses)) or "no condition" for uses in choice.one_of)
+
+
+def _objective(use: ObjectiveUse) -> str:
+    about = [] if use.weight == 1 else [f"weight {value_text(use.weight)}"]
+    about += [] if use.probability == 1 else [f"probability {use.probability:g}"]
+    return f"{use.type} ({', '.join(about)})" if about else use.type
+
+
 def _use(use: ConditionUse) -> str:
-    return use.type if use.probability == 1 else f"{use.type} (probability {use.probability:g})"
+    about = [] if use.probability == 1 else [f"probability {use.probability:g}"]
+    about += [f"{key} {drawn}" for key, drawn in use.drawn.items()]
+    return f"{use.type} ({', '.join(about)})" if about else use.type

@@ -1,33 +1,41 @@
-"""Descriptions of the names that plugins add: purpose, keys in a run file, and origin."""
+"""Descriptions of the names that plugins add: their purpose, their keys in a run file, and their origin."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from ltxcore.api.commands import columns
 from ltxcore.cli.added import command_of
+from ltxcore.columns import encoded_to, folder_of
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.render import value_text
 from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.scalars import wanted
-from ltxcore.config.tables import Key, keys_of, objective_keys, plain, training_keys
+from ltxcore.config.tables import Key, column_keys, keys_of, objective_keys, plain, training_keys
 from ltxcore.registry import Named
 
 HEADS = {
     "strategy": "[training_strategy]",
     "objective": "[[objectives]]",
     "sigma_sampler": "[flow_matching.timestep_sampling_params]",
+    "adapter": "[lora.params]",
     "optimizer": "[optimization.optimizer_params]",
     "schedule": "[optimization.scheduler_params]",
     "source": "[preprocessing.source_params]",
+    "column": "[preprocessing.columns.{name}]",
     "quantizer": "[acceleration.quantization_params]",
+    "exporter": "ltx export --for {name},KEY=VALUE",
+    "reference_filter": "--filter {name},KEY=VALUE",
     "tracker": "[trackers.{name}]",
 }
-"""The place in a run file of the keys of each kind."""
+"""The place, in a run file or on the command line, where the keys of each kind of plugin stand."""
+
+KEYS: Mapping[str, Callable[[Any], list[Key]]] = {"objective": objective_keys, "column": column_keys}
+"""For the kinds of plugins whose tables have more keys than those of the class, the function that lists all of them."""
 
 
 def description(named: Named) -> str:
@@ -38,6 +46,8 @@ def description(named: Named) -> str:
         blocks.append(about)
     if getattr(named.value, "endings", ()) and named.kind == "source":
         blocks.append(f"Reads files that end in {', '.join(named.value.endings)}")
+    if named.kind == "column":
+        blocks.append(f"Encoded to {encoded_to(named.value)}, in the folder {folder_of(named.name, named.value)}")
     blocks += [f"{head}\n{_indented(columns(key_rows(keys)))}" if keys else f"{head}\n  has no keys" for head, keys in key_lists(named)]
     return "\n\n".join(blocks)
 
@@ -50,7 +60,7 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
         return lists + [(f"In a validation sample, on {name}:", sample_keys(named.value, name)) for name in named.modalities]
     if named.kind in HEADS and attrs.has(named.value):
         name = [Key("name", str, help="the strategy")] if named.kind == "strategy" else []
-        keys = objective_keys(named.value) if named.kind == "objective" else keys_of(named.value)
+        keys = KEYS.get(named.kind, keys_of)(named.value)
         return [(f"{HEADS[named.kind].format(name=named.name)}:", [*name, *keys])]
     return []
 
@@ -63,7 +73,15 @@ def key_rows(keys: Sequence[Key]) -> list[tuple[str, ...]]:
 def _inner(keys: Iterable[Key], before: str) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for key in keys:
-        rows.append((before + key.name, _type(key.kind), _default(key), key.unit or "-", key.help or "-"))
+        rows.append(
+            (
+                before + key.name,
+                _type(key.kind) + (", or drawn" if key.is_drawable else ""),
+                _default(key),
+                key.unit or "-",
+                key.help or "-",
+            )
+        )
         table = next((kind for kind in (key.kind, *getattr(key.kind, "__args__", ())) if attrs.has(kind)), None)
         if table is not None and table is not ConditionUse:
             rows += _inner(keys_of(table), f"{before}{key.name}.")
@@ -71,7 +89,8 @@ def _inner(keys: Iterable[Key], before: str) -> list[tuple[str, ...]]:
 
 
 def _type(kind: Any) -> str:
-    return "a list of conditions" if kind == list[ConditionUse] else wanted(kind)
+    known = {list[ConditionUse]: "a list of conditions", list[list[ConditionUse]]: "lists of conditions"}
+    return next((words for each, words in known.items() if kind == each), "") or wanted(kind)
 
 
 def _default(key: Key) -> str:

@@ -22,9 +22,9 @@ from ltxcore.api.commands import FilePath
 def inspect(run_file: Path, settings: tuple[str, ...], steps: int, png: Path | None, dump: Path | None) -> None:
     """Show what the model sees in the first steps of a run.
 
-    It shows how many tokens are generated, given, given in part and appended, which count in the loss, their noise levels and positions,
-    with the samples and random numbers of the run itself. Raw media are encoded on first use. Nothing is trained, and nothing is written
-    to the run's output_dir.
+    The tables show how many tokens are generated, given, partly given and appended, which of them count in the loss, and their
+    noise levels and positions. The samples and random numbers are those of the run itself. Raw media are encoded on first use.
+    Samples of an objective's own dataset are not shown. Nothing is trained, and nothing is written to the run's output_dir.
     """
     from rich.console import Console
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ltxcore.api.commands import FilePath
-from ltxcore.errors import Problem
+from ltxcore.errors import Problem, many
 from ltxcore.logs import LEVELS, VERBOSITY
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--node-rank",
     type=click.IntRange(min=0),
-    help="Line of the hostfile that describes this machine, counted from 0; by default it is found by the machine's name.",
+    help="Line of this machine in the hostfile, counted from 0; by default the line that has the machine's name.",
 )
 @click.option("--master-port", type=click.IntRange(min=1, max=65535), help="Port on the first machine that the other machines connect to.")
 @click.option(
@@ -62,7 +62,8 @@ def launch(
 ) -> None:
     """Train on several GPUs or machines: start `ltx run` in several processes.
 
-    Without GPUs, the processes run on the CPU. On several machines, give the same command on each of them, with the same hostfile.
+    Without GPUs, the processes run on the CPU. To use several machines, run the same command on each of them, with the same
+    hostfile.
     """
     from ltxcore.engines.launcher import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launcher import launch as start
@@ -100,7 +101,7 @@ def _processes(asked: int | None, hosts: Hosts | None) -> int:
     if not count:
         raise click.UsageError("There is no GPU here. Say how many processes to start on the CPU: --num-gpus 2")
     if there and count > there:
-        raise click.UsageError(f"{count} processes were requested, but this machine has {there} GPUs.")
+        raise click.UsageError(f"{count} processes were requested, but this machine has {many(there, 'GPU', 'GPUs')}.")
     return count
 
 

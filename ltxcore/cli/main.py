@@ -1,4 +1,4 @@
-"""The `ltx` program. Commands are imported when they are used, so that help is quick and a heavy command costs the others nothing."""
+"""The `ltx` program. A command is imported only when it is used, so that help is quick and no command waits for the imports of another."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
         "sample": "Generate from a prompt or a file of prompts, with conditions and LoRAs.",
-        "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",
+        "export": "Write a LoRA for another program, such as ComfyUI or diffusers.",
         "plugins": "List and describe plugins, or start a new one.",
         "schema": "Print the JSON Schema of run files.",
     }
 )
-"""The commands of the core. Each is in the module of its name next to this one: a click command with that name, or named `command`."""
+"""The commands of the core. Each is defined in the module of the same name beside this one, as a click command under that name or under the
+name `command`.
+"""
 
 
 LESS = "Check that no other program uses the memory, and see --help for options that need less. Everything written so far is kept."
-"""Advice for a command that ran out of memory and has none of its own."""
+"""The advice that is printed if a command runs out of memory and gives no advice of its own."""
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is used, and adds those of plugins."""
+    """A group of commands that are imported when they are used, including the commands of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [
@@ -59,14 +61,14 @@ class Commands(click.Group):
         return None if named is None else command_of(named)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is named first."""
+        """Return the command that the first argument names."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             _refuse_broken(args[0])
             ctx.fail(f'there is no command "{args[0]}". {suggestion(args[0], self.list_commands(ctx))}')
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, without importing them."""
+        """Write the list of commands without importing the commands."""
         rows = []
         for name in self.list_commands(ctx):
             rows.append((name, COMMANDS.get(name) or line_about(_plugins().of_kind("command")[name])))
@@ -117,7 +119,7 @@ def _refuse_broken(name: str) -> None:
     """Explain that a command is missing because the plugin that adds it is broken or switched off.
 
     Raises:
-        PluginError: the command is missing for that reason.
+        PluginError: the plugin that adds the command is broken or switched off.
     """
     with contextlib.suppress(ConfigError):
         _plugins().get("command", name)
@@ -149,5 +151,5 @@ def main(ctx: click.Context, quiet: bool, verbose: bool, local_rank: int | None)
         raise click.UsageError("-q asks for fewer messages and -v for more; leave one of them out.")
     verbosity = "quiet" if quiet else "verbose" if verbose else os.environ.get(VERBOSITY, "")
     if verbosity not in LEVELS:
-        raise click.UsageError(f'{VERBOSITY} in the environment is "{verbosity}"; it may be "quiet" or "verbose".')
+        raise click.UsageError(f'{VERBOSITY} in the environment is "{verbosity}"; it must be "quiet" or "verbose".')
     ctx.with_resource(telling(verbosity))

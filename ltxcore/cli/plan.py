@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from ltxcore.api.commands import FilePath, columns
-from ltxcore.errors import ConfigError, Problem
+from ltxcore.api.commands import FilePath, FiniteRange, columns
+from ltxcore.errors import ConfigError, Problem, many
 from ltxcore.progress import doing
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
 
 TOO_LARGE = 1
-"""The exit status for a run that does not fit."""
+"""The exit status if the run does not fit into memory."""
 
 
 @click.command()
 @click.argument("run_file", type=FilePath())
-@click.option("--gpus", type=click.IntRange(min=1), help="Number of GPUs; by default those of this machine, or one.")
+@click.option("--gpus", type=click.IntRange(min=1), help="Number of GPUs; by default all GPUs of this machine, or one if it has none.")
 @click.option(
     "--gpu-memory",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Memory of each GPU in GiB; by default that of the first GPU here, or 80.",
+    type=FiniteRange(min=0, min_open=True),
+    help="Memory of each GPU in GiB; by default that of this machine's first GPU, or 80 without a GPU.",
 )
 @click.option(
     "--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Number of machines; the GPUs are divided evenly among them."
@@ -53,15 +53,17 @@ def plan(
 ) -> None:
     """Compute what a run needs on each GPU, in CPU memory and on disk, and what to change if it does not fit.
 
-    The real model is run on tensors without storage, so neither a GPU nor the weights are needed. The data are not needed either if
-    --bucket or the run file's resolution_buckets gives the size of the clips. The exit status is 1 if the run does not fit.
+    The real model is run on tensors without storage, so neither a GPU nor the weights are needed. The size of the clips is that of the
+    encoded data; if there are none, it follows from the headers of the dataset's files. If --bucket or the run file's
+    resolution_buckets gives the size, the data are not needed either; the frame rate is then taken to be 24, unless the dataset is
+    on this machine. The exit status is 1 if the run does not fit.
     """
     loaded = _loaded(run_file, settings, model)
     from ltxcore.planner.costs import GIB, UNKNOWN, advice, cost, machine, told
 
     count, memory = _here(gpus, gpu_memory)
     if nodes > count:
-        raise click.UsageError(f"{count} GPUs cannot be divided evenly among {nodes} machines.")
+        raise click.UsageError(f"{many(count, 'GPU', 'GPUs')} cannot be divided evenly among {nodes} machines.")
     with doing() as tell:
         found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket, tell=tell)
     if as_json:
@@ -77,13 +79,13 @@ def plan(
 
 
 def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> LoadedRun:
-    """Load the run file. Its data and the media of its samples may be on another machine, and so may the paths of
-    `[model]` if a released model is named.
+    """Load the run file. The data and the media of samples may be on another machine, as may the paths of `[model]` if a released
+    model is named.
     """
     from ltxcore.config.load import load_run
 
     try:
-        return load_run(run_file, settings, elsewhere=("data", "validation", *(() if model is None else ("model",))))
+        return load_run(run_file, settings, elsewhere=("data", "objectives", "validation", *(() if model is None else ("model",))))
     except ConfigError as error:
         raise ConfigError.of(_with_model(problem) if model is None else problem for problem in error.problems) from error
 
@@ -95,7 +97,7 @@ def _with_model(problem: Problem) -> Problem:
 
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:
-    """Return the number of GPUs and their memory in GiB, from the options or else from this machine."""
+    """Return the number of GPUs and the memory of each in GiB, as given by the options or, without them, by this machine."""
     from ltxcore import devices
 
     there = devices.gpus()

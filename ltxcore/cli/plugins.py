@@ -1,18 +1,19 @@
-"""`ltx plugins`, which shows each name that a run file can use: its purpose, its keys, and where it comes from."""
+"""`ltx plugins`, which shows the names that a run file can use: the purpose, keys and origin of each name."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ltxcore.api.commands import FilePath, columns
+from ltxcore.api.commands import columns, plugin_option
 from ltxcore.cli.plugins_new import new
-from ltxcore.errors import ConfigError, PluginError, suggestion
+from ltxcore.errors import ConfigError, PluginError, did_you_mean
 from ltxcore.registry import DISABLE, HOOKS, Named, Origin, Registry, load
 
 
@@ -26,28 +27,24 @@ plugins.add_command(new)
 
 @plugins.command("list")
 @click.option("--kind", type=click.Choice(list(HOOKS)), help="List only this kind.")
+@plugin_option("plugins")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def list_(kind: str | None, as_json: bool) -> None:
-    """List everything that a run file may name, with kind, modalities and origin; then broken plugins, and why they are broken."""
-    registry = load()
+def list_(kind: str | None, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """List every name that a run file can use, with its kind, modalities and origin. Broken plugins are listed last, with the reasons."""
+    registry = load(local=[file.absolute() for file in plugins])
     names = [named for of in HOOKS if kind in (None, of) for named in sorted(registry.of_kind(of).values(), key=lambda named: named.name)]
     click.echo(json.dumps(_machine(names, registry), indent=2) if as_json else _text(names, registry))
 
 
 @plugins.command("show")
 @click.argument("name")
-@click.option(
-    "--plugin",
-    "files",
-    multiple=True,
-    type=FilePath(exists=True, dir_okay=False),
-    help="A local plugin file to include.",
-)
-def show(name: str, files: tuple[Path, ...]) -> None:
+@plugin_option("plugins")
+def show(name: str, plugins: tuple[Path, ...]) -> None:
     """Show what NAME does, its keys in a run file with types, defaults and units, and where it comes from."""
     from ltxcore.cli.describe import description  # imports the reader of run files, which `ltx plugins list` does not need
 
-    registry = load(local=[file.absolute() for file in files])
+    local = [file.absolute() for file in plugins]
+    registry = load(local=local)
     if ":" in name:
         found = [_of_package(name)]
     else:
@@ -58,14 +55,15 @@ def show(name: str, files: tuple[Path, ...]) -> None:
             for broken in registry.broken
             if name == broken.origin.plugin
             or name in {claimed for _, claimed in broken.claims}
-            or (broken.origin.plugin in map(str, (file.absolute() for file in files)) and not broken.claims)
+            or (broken.origin.plugin in map(str, local) and not broken.claims)
         ]
         if broken:
-            raise PluginError(f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Fix or uninstall it.")
-        raise ConfigError(
-            f'no plugin registers anything as "{name}"',
-            remedy=suggestion(name, {known for kind in HOOKS for known in registry.of_kind(kind)}),
-        )
+            raise PluginError(
+                f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Fix or uninstall the plugin."
+            )
+        known = {known for kind in HOOKS for known in registry.of_kind(kind)}
+        here = f"`ltx plugins list` shows all names. This ltx finds the packages that are installed for {sys.executable}."
+        raise ConfigError(f'no plugin registers anything as "{name}"', remedy=did_you_mean(name, known) or here)
     click.echo("\n\n".join(description(named) for named in found))
 
 

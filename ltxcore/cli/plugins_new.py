@@ -1,4 +1,4 @@
-"""`ltx plugins new`, which writes a package with a plugin that works, to be turned into the user's own."""
+"""`ltx plugins new`, which writes a package with a plugin that works and that the user can change."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ pytest
 ltx plugins show $name
 ```
 
-In a run file:
+$place:
 
-```toml
+```$language
 $use
 ```
 """
@@ -82,7 +82,11 @@ Change $method() in src/$module/__init__.py to $change."""
 @click.option("--kind", type=click.Choice(list(BEGINNINGS)), default="condition", show_default=True, help="The kind of plugin to make.")
 @click.option("--into", type=FilePath(file_okay=False), default=Path(), help="Folder to make the package in.")
 def new(name: str, kind: str, into: Path) -> None:
-    """Create a package with a plugin NAME that passes its own tests."""
+    """Create a package with a plugin NAME that passes its own tests.
+
+    NAME consists of small letters, digits and single underscores, such as every_other. A package may offer plugins of several
+    kinds.
+    """
     folder = into / f"ltx-{name.replace('_', '-')}"
     _check(name, kind, folder)
     beginning = BEGINNINGS[kind]
@@ -107,10 +111,10 @@ def new(name: str, kind: str, into: Path) -> None:
 
 
 def _check(name: str, kind: str, folder: Path) -> None:
-    """Refuse what would overwrite something, or could not be installed.
+    """Refuse a package that would overwrite files, or that could not be installed.
 
     Raises:
-        ConfigError: something would be overwritten, or the package could not be installed.
+        ConfigError: a file would be overwritten, or the package could not be installed.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         raise ConfigError(

@@ -30,14 +30,22 @@ if TYPE_CHECKING:
     "--prompt",
     "prompts",
     multiple=True,
-    help='Also encode this prompt, for a run whose objectives name it on a machine without a text encoder; "" is the empty caption. '
-    "May be repeated.",
+    help='Also encode this prompt, for the objectives of a run on a machine without a text encoder; "" is the empty caption, for '
+    "data.caption_dropout. May be repeated.",
+)
+@click.option(
+    "--also",
+    multiple=True,
+    type=FilePath(),
+    help="Also encode this dataset, to its own default folder, for a run whose objectives read it. May be repeated.",
 )
 @click.option("--overwrite", is_flag=True, help="Encode everything again, even what is up to date.")
 @click.option("--verify", is_flag=True, help="Compare encoded files with their checksums, and encode damaged ones again.")
 @click.option("--decode", is_flag=True, help="Afterwards decode the encoded samples to OUTPUT/decoded, as `ltx decode` does.")
-@click.option("--take-over", is_flag=True, help="Take the folder over from another process that encodes this share, which then stops.")
-@click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one per processor, at most 8.")
+@click.option(
+    "--take-over", is_flag=True, help="Take the folder over from another process that encodes this share; that process then stops."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Number of samples decoded at a time; by default one per processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show progress bars.")
 @preprocessing_options
 def preprocess(
@@ -45,6 +53,7 @@ def preprocess(
     codecs: Codecs,
     output_dir: Path | None,
     prompts: tuple[str, ...],
+    also: tuple[Path, ...],
     overwrite: bool,
     verify: bool,
     decode: bool,
@@ -55,39 +64,45 @@ def preprocess(
 ) -> None:
     """Encode the raw media of DATASET, except what is already up to date.
 
-    DATASET is a folder of clips, images and sounds, each with its caption in a text file of the same name; or a CSV, TSV, JSON, JSON
-    Lines or Parquet file with any of the columns video (or media_path), audio, caption, reference_video (or ref_media_path),
-    reference_audio, video_mask and audio_mask, and paths relative to its folder; or a folder with a metadata file, as on the Hugging Face
-    hub; or whatever else an installed source reads. Several processes share the work: RANK and WORLD_SIZE in the environment,
-    as set by launchers such as torchrun, give each its share; they need not run at the same time.
+    DATASET is a folder of clips, images and sounds, each with its caption in a text file of the same name; a CSV, TSV, JSON, JSON
+    Lines or Parquet file, with paths relative to its folder; a folder with a metadata file, as on the Hugging Face Hub; or
+    anything else that an installed source reads. A dataset file may have the columns video (or media_path), audio, caption,
+    reference_video (or ref_media_path), reference_audio, video_mask and audio_mask. Several processes can share the work: RANK and
+    WORLD_SIZE in the environment, as set by launchers such as torchrun, give each process its share. The processes need not run
+    at the same time.
     """
     from ltxcore.cli.added import command_of
     from ltxcore.encode.preprocess import preprocess as encode
     from ltxcore.encode.prompts import encode_prompts
     from ltxcore.encode.work import Share
     from ltxcore.registry import load
+    from ltxcore.runs.work_ahead import announce
 
     share = Share.of_environment()
     if decode and share.world_size > 1:
-        what = f"only works in one process, but there are {share.world_size}, and none of them knows when the others are done"
-        raise ConfigError(what, where="--decode", remedy="Leave it out, and call `ltx decode` afterwards.")
+        what = f"works in one process only, but there are {share.world_size}, which do not know when the others are done"
+        raise ConfigError(what, where="--decode", remedy="Remove the option, and run `ltx decode` afterwards.")
     look_at = command_of(load().get("command", "decode", where="--decode")) if decode else None
-    summary = encode(
-        dataset,
-        output_dir,
-        options,
-        codecs,
-        workers=workers,
-        share=share,
-        overwrite=overwrite,
-        verify=verify,
-        where=option_of,
-        progress=progress and share.rank == 0,
-        take_over=take_over,
+    summary, *others = (
+        encode(
+            each,
+            output,
+            options,
+            codecs,
+            workers=workers,
+            share=share,
+            overwrite=overwrite,
+            verify=verify,
+            where=option_of,
+            progress=progress and share.rank == 0,
+            take_over=take_over,
+            before=announce if share.rank == 0 else None,
+        )
+        for each, output in ((dataset, output_dir), *((each, None) for each in also))
     )
     if prompts and share.rank == 0:
         encode_prompts(summary.root, prompts, codecs.text().fingerprint, codecs.text)
-    told = str(summary) if share.rank == 0 else summary.of_share()
+    told = "\n".join(str(each) if share.rank == 0 else each.of_share() for each in (summary, *others))
     click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
     if look_at is not None:
         click.get_current_context().invoke(

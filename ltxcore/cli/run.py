@@ -1,4 +1,4 @@
-"""`ltx run`, which trains as a run file says, and prints where everything is."""
+"""`ltx run`, which trains as a run file describes, and prints where the results are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ltxcore.train.outcome import Outcome
 
 STOPPED = 130
-"""The exit status of a run that was asked to stop, which is the usual one after an interrupt."""
+"""The exit status of a run that was asked to stop: the usual status after an interrupt."""
 
 
 @click.command()
@@ -29,8 +29,9 @@ STOPPED = 130
 def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_changes: bool, take_over: bool) -> None:
     """Train as a run file describes.
 
-    Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir. An unfinished run there
-    is resumed from where it was saved, and a finished one is never overwritten. Interrupted once, a run finishes its step and saves.
+    Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir. If output_dir holds an
+    unfinished run, the run resumes from where it was saved; a finished run is never overwritten. If you interrupt a run once, it finishes
+    its step and saves.
     """
     from ltxcore.config.load import load_run
     from ltxcore.engines.process import Processes, disconnect
@@ -48,7 +49,7 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     if processes.rank == 0:
         if outcome.finished and outcome.before:
             Console().print(held_out_table(outcome.before, outcome.after))
-        for line in told(outcome):
+        for line in told(outcome, loaded.registry):
             click.echo(line)
     processes.leave()
     if not outcome.finished:
@@ -58,19 +59,21 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
 
 
 def _published(registry: Registry, output_dir: Path) -> str:
-    """Upload a finished run with the command that a plugin adds for it, and return the address that it prints."""
+    """Upload a finished run with the plugin command for uploads, and return the address that the command prints."""
     command = command_of(registry.get("command", "publish"))
     with redirect_stdout(io.StringIO()) as printed:
         command.main([str(output_dir)], prog_name="ltx publish", standalone_mode=False)
     return printed.getvalue().strip()
 
 
-def told(outcome: Outcome) -> list[str]:
-    """Return lines on where everything is and what to do with it."""
+def told(outcome: Outcome, registry: Registry) -> list[str]:
+    """Return lines that tell the user where the results of a run are and what to do with them; `registry` has the plugins of the run."""
+    from ltxcore.runs.read_run import read_run, sample_command
+
     if not outcome.finished:
         return [f"Stopped after step {outcome.step}. Resume with:", f"  {outcome.resume}"]
     early = f", since {outcome.ended}" if outcome.ended else ""
-    lines = [f"Done, {outcome.step} steps{early}. In {outcome.output_dir}:"]
+    lines = [f"Done, {outcome.step} step{'s' * (outcome.step != 1)}{early}. In {outcome.output_dir}:"]
     if outcome.weights is not None:
         lines.append(f"  {outcome.weights.name:<20} the {'LoRA' if outcome.weights.name.startswith('lora') else 'model'}")
     if outcome.averaged is not None:
@@ -92,4 +95,9 @@ def told(outcome: Outcome) -> list[str]:
         lines.append(f"  {first.path.parent.name + '/':<20} {drawn}")
         lines.append(f"{'Listen' if first.path.suffix == '.wav' else 'Play'} and compare:")
         lines += [f"  {path}" for path in (first.before, first.path, first.original) if path is not None]
+    record = read_run(outcome.output_dir)
+    if record.weights is not None:
+        command = sample_command(record, record.weights, registry)
+        files = " (replace the words in capitals with your own files)" if "--condition" in command else ""
+        lines += [f"Generate with the trained weights{files}:", f"  {command}"]
     return lines

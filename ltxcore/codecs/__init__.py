@@ -1,1 +1,1 @@
-"""VAEs and text encoders: they turn clips and audio into latents and back, and captions into text features."""
+"""VAEs, which turn clips and audio into latents and back, and text encoders, which turn captions into text features."""

@@ -1,5 +1,5 @@
-"""The transform of blocks of numbers to their lowest cosine coefficients and back, standardized: the arithmetic that
-both tiny codecs share.
+"""The arithmetic of the tiny codecs for video and audio: they transform blocks of numbers to standardized low-frequency cosine coefficients
+and back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 LEAST_SHARE = 0.5
-"""The smallest spread of a coefficient, as a share of the root mean square of all."""
+"""The smallest spread that a coefficient is given, as a share of the root mean square of all standard deviations."""
 
 
 @cache
@@ -31,20 +31,20 @@ def cosines(size: int) -> Tensor:
 
 
 def lowest(sizes: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
-    """List the `count` lowest frequencies of a block: half periods along each axis, those with the smallest sum of squares first."""
+    """List the `count` lowest frequencies of a block, as half periods along each axis; the smallest sum of squares comes first."""
     every = itertools.product(*(range(size) for size in sizes))
     return tuple(sorted(every, key=lambda k: (sum(i * i for i in k), k))[:count])
 
 
 @cache
 def basis(sizes: tuple[int, ...], kept: tuple[tuple[int, ...], ...]) -> Tensor:
-    """Return the products of cosines of the kept frequencies, as orthonormal rows over a flattened block, `[len(kept), prod(sizes)]`."""
+    """Return the kept frequencies' products of cosines as orthonormal rows over a flattened block, `[len(kept), prod(sizes)]`."""
     return torch.stack([reduce(torch.kron, [cosines(n)[i] for n, i in zip(sizes, k, strict=True)]) for k in kept])
 
 
 @attrs.frozen(eq=False)
 class Statistics:
-    """The mean and spread of each coefficient, `[D]` each: latents are (coefficient - mean) / spread."""
+    """The means and the spreads of all coefficients, both `[D]`; latents are (coefficient - mean) / spread."""
 
     mean: Tensor
     spread: Tensor
@@ -61,26 +61,26 @@ class Statistics:
     def of(cls, coefficients: Tensor) -> Statistics:
         """Measure the statistics of coefficients `[N, D]`.
 
-        The spread is the standard deviation, but at least half the root mean square of all of them: coefficients that hardly vary stay small
-        in the latents, instead of being blown up until their noise weighs as much as what can be seen or heard.
+        The spread is the standard deviation, but at least half the root mean square of all standard deviations. Without this minimum,
+        coefficients that hardly vary would be scaled up until their noise weighed as much as what can be seen or heard.
         """
         deviation = coefficients.std(dim=0)
         return cls(coefficients.mean(dim=0), deviation.clamp_min(float(deviation.square().mean().sqrt()) * LEAST_SHARE))
 
     def as_lists(self) -> dict[str, list[float]]:
-        """Return the statistics as a table for a JSON file, five digits each."""
+        """Return the statistics as a table for a JSON file, with five digits per number."""
         return {name: [float(f"{value:.5g}") for value in getattr(self, name).tolist()] for name in ("mean", "spread")}
 
 
 @cache
 def statistics(modality: str) -> Statistics:
-    """Load the constants of the tiny codec of a modality, measured once on the tiny world and shipped in the package."""
+    """Load the constants of a modality's tiny codec; they were measured once on the tiny world, and are shipped in the package."""
     table = _table()[modality]
     return Statistics(torch.tensor(table["mean"]), torch.tensor(table["spread"]))
 
 
 def fingerprint(modality: str, *facts: Any) -> str:
-    """Return a name that changes with the constants of a codec, or with any of the facts that it is made from."""
+    """Return a name that changes whenever a tiny codec's constants or any of `facts` change."""
     content = json.dumps([modality, _table()[modality], facts], sort_keys=True)
     return f"tiny-{modality}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 

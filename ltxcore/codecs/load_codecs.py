@@ -1,6 +1,4 @@
-"""Loading of the VAEs and the text encoder of a model, from its `model_path`, or from their own files if these are
-named.
-"""
+"""Functions that load a model's VAEs and text encoder from its `model_path`, or from separate files where these are named."""
 
 from __future__ import annotations
 
@@ -17,11 +15,12 @@ from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.files import is_file, is_folder
 from ltxcore.headers import read_file
 from ltxcore.model_config import building
+from ltxcore.model_folder import transformer_in
 from ltxcore.protocols import Codec, TextEncoder
 
 TINY = "tiny"
 METADATA_KEY = "codec"
-"""The key of a checkpoint's metadata that names the codecs it works with; a full save of the tiny model has `codec = tiny`."""
+"""The metadata key that names the codecs a checkpoint works with; a full save of the tiny model has `codec = tiny`."""
 
 _TINY_NAMES = (TINY, "tiny-untrained")
 
@@ -39,20 +38,20 @@ def video_codec(
     Args:
         model_path: "tiny", "tiny-untrained", an official file, or a folder in the layout of diffusers.
         video_vae_path: the file or folder of the video VAE, if it is not the model's own.
-        device: the device that it computes on.
-        dtype: the dtype that it computes in.
-        tiling: how a clip that does not fit the memory is cut into pieces; the tiny codec needs none.
+        device: the device that the VAE computes on.
+        dtype: the dtype that the VAE computes in.
+        tiling: how a clip that does not fit in memory is cut into pieces; the tiny codec ignores it.
 
     Raises:
-        ConfigError: there is no such model, or it does not hold the codec and no file of its own is named.
-        CheckpointError: the codec's file is incomplete, of an unknown kind, or from another release.
+        ConfigError: there is no such model, or it does not hold the codec and no separate file is named.
+        CheckpointError: the codec's file is incomplete, of an unknown kind, or from a release other than the model's.
     """
     if _is_tiny(model_path, "video_vae_path", video_vae_path):
         return TinyVideoCodec()
     from ltxcore.codecs.official import video_vae
 
     with building("a video VAE", str(video_vae_path or model_path)):
-        return video_vae.load(Path(model_path), video_vae_path, device=device, dtype=dtype, tiling=tiling)
+        return video_vae.load(transformer_in(Path(model_path)), video_vae_path, device=device, dtype=dtype, tiling=tiling)
 
 
 def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: str = "cpu") -> Codec:
@@ -61,57 +60,59 @@ def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: 
     Args:
         model_path: the model, as in `video_codec`.
         audio_vae_path: the file of the audio VAE and the vocoder, or a model's folder, if they are not the model's own.
-        device: the device that it computes on.
+        device: the device that the VAE computes on.
 
     Raises:
-        ConfigError: as `video_codec`.
-        CheckpointError: as `video_codec`.
+        ConfigError: as in `video_codec`.
+        CheckpointError: as in `video_codec`.
     """
     if _is_tiny(model_path, "audio_vae_path", audio_vae_path):
         return TinyAudioCodec()
     from ltxcore.codecs.official import audio_vae
 
     with building("an audio VAE and vocoder", str(audio_vae_path or model_path)):
-        return audio_vae.load(Path(model_path), audio_vae_path, device=device)
+        return audio_vae.load(transformer_in(Path(model_path)), audio_vae_path, device=device)
 
 
-def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, placement: Placement | None = None) -> TextEncoder:
+def text_encoder(
+    model_path: str, *, text_encoder_path: Path | None = None, connectors_path: Path | None = None, placement: Placement | None = None
+) -> TextEncoder:
     """Load the encoder of captions.
 
     Args:
         model_path: the model, as in `video_codec`.
         text_encoder_path: the folder or packed file of Gemma, if it is not in the model's folder.
-        placement: the device and the numeric format in which it computes; None for the defaults.
+        connectors_path: the separate file of the text projections, if they are not in the model's file.
+        placement: the encoder's device and numeric format; None for the defaults.
 
     Raises:
-        ConfigError: as `video_codec`, or it cannot compute as asked.
-        CheckpointError: as `video_codec`, or the model was trained with another text encoder.
+        ConfigError: as in `video_codec`, or the encoder cannot compute as asked.
+        CheckpointError: as in `video_codec`, or the model was trained with a different text encoder.
     """
     if _is_tiny(model_path, "text_encoder_path", text_encoder_path):
         return TinyTextEncoder()
     from ltxcore.codecs.official import text
 
     with building("a text encoder", str(text_encoder_path or model_path)):
-        return text.load(Path(model_path), text_encoder_path, placement)
+        return text.load(transformer_in(Path(model_path)), text_encoder_path, placement, connectors_path)
 
 
 def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
     """Return whether a model works with the tiny codecs.
 
     Raises:
-        ConfigError: there is no such model; or it works with the tiny codecs, and a codec of another model is named as
-            well.
+        ConfigError: there is no such model, or it works with the tiny codecs and another model's codec is named as well.
     """
     if model_path not in _TINY_NAMES and _named_codec(model_path) != TINY:
         return False
     if own_path is not None:
-        raise ConfigError(f"the tiny model has its own VAEs, but {key} names another: {own_path}", remedy=f"Remove {key}.")
+        raise ConfigError(f"the tiny model has its own VAEs and text encoder, but {key} names another: {own_path}", remedy=f"Remove {key}.")
     return True
 
 
 def _named_codec(model_path: str) -> str | None:
-    """Return the codecs that the metadata of a safetensors file names; None if they name none, or it is another kind of
-    file or a folder.
+    """Return the codecs that a safetensors file's metadata names; None if it names none, or if the path is a folder or another kind of
+    file.
     """
     path = Path(model_path)
     if not is_file(path) and not is_folder(path):
@@ -121,4 +122,4 @@ def _named_codec(model_path: str) -> str | None:
     try:
         return read_file(path).metadata.get(METADATA_KEY)
     except (OSError, CheckpointError):
-        return None  # the loader of the weights says what is wrong with the file
+        return None  # the function that loads the weights reports what is wrong with the file

@@ -1,7 +1,6 @@
-"""The transform of waveforms to log-mel spectrograms and back, in plain torch.
+"""Functions in plain torch that transform waveforms to log-mel spectrograms and back.
 
-The figures are those of LTX-2's audio codec, so that the steps of the tiny codec are at exactly the same times as those
-of the real one.
+The constants are the same as in LTX-2's audio codec, so that the tiny codec's steps fall at exactly the same times as the real codec's.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from torch import Tensor
 from ltxcore.errors import DataError
 
 RATE = 16_000
-"""The samples per second of the audio that a spectrogram is made of."""
+"""The samples per second of the audio from which a spectrogram is made."""
 HOP = 160
-"""The samples from one mel frame to the next: 100 mel frames a second."""
+"""The number of samples from one mel frame to the next, which gives 100 mel frames a second."""
 WINDOW = 1024
-"""The samples of the Hann window, and of the Fourier transform."""
+"""The length of the Hann window and of the Fourier transform, in samples."""
 BINS = 64
 FLOOR = 1e-5
 """The magnitude below which audio counts as silence."""
@@ -32,16 +31,16 @@ _SURROUND = {
     6: (1 / 2.414, 0.707 / 2.414, ((0, 2, 4), (1, 2, 5))),
     8: (1 / 3.121, 0.707 / 3.121, ((0, 2, 4, 6), (1, 2, 5, 7))),
 }
-"""The downmix of 5.1 (L R C LFE Ls Rs) and 7.1 (L R C LFE Lb Rb Ls Rs): the weight of the front, that of the rest, and
-the channels that each side hears, front first.
+"""The downmix of 5.1 (L R C LFE Ls Rs) and 7.1 (L R C LFE Lb Rb Ls Rs), by number of channels: the front channel's weight, the weight of
+the others, and the channels that each side hears, front first.
 """
 
 
 def to_stereo(samples: Tensor) -> Tensor:
-    """Mix any number of channels `[C, N]` to two, `[2, N]`.
+    """Mix any number of channels `[C, N]` to stereo `[2, N]`.
 
-    Mono is doubled; in 5.1 and 7.1, each side gets its own front channel, the center and its own surround channels,
-    without the low-frequency one; any other number of channels is averaged and doubled.
+    Mono is doubled; in 5.1 and 7.1, each side gets its own front channel, the center and its own surround channels, and the low-frequency
+    channel is left out; any other number of channels is averaged and doubled.
 
     Source: docs/explanation/arithmetic.md#stereo
     """
@@ -55,12 +54,10 @@ def to_stereo(samples: Tensor) -> Tensor:
 
 
 def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
-    """Resample `[C, N]` from one rate to `[C, ceil(N * rate_to / rate_from)]` at another, both in samples per second;
-    float32.
+    """Resample `[C, N]` at `rate_from` samples per second to `[C, ceil(N * rate_to / rate_from)]` float32 at `rate_to`.
 
-    Output n is a weighted sum of the inputs around time n / rate_to. The weights, a sinc of the lower rate's band under
-    a Hann window of six zero crossings on each side, depend on n only modulo the reduced `rate_to`, so they are
-    computed once per phase.
+    Output n is a weighted sum of the inputs around time n / rate_to. The weights are a sinc of the lower rate's band under a Hann window of
+    six zero crossings on each side. They depend on n only modulo the reduced `rate_to`, so they are computed once per phase.
 
     Source: docs/explanation/arithmetic.md#resampling
     """
@@ -83,8 +80,8 @@ def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
 
 @cache
 def _sinc_weights(down: int, up: int, phases: int) -> tuple[Tensor, int]:
-    """Compute the weights `[phases, 2 * reach + 2]` of the inputs around an output's place, from `reach` before it to
-    `reach + 1` after it; and the reach.
+    """Return the weights `[phases, 2 * reach + 2]` of the inputs, from `reach` inputs before an output's place to `reach + 1` inputs after
+    it; and return `reach` itself.
     """
     band = min(down, up) * _ROLLOFF / down  # the cut-off, as a share of the input's Nyquist frequency
     reach = math.ceil(_SINC_ZEROS / band)
@@ -96,8 +93,8 @@ def _sinc_weights(down: int, up: int, phases: int) -> tuple[Tensor, int]:
 
 
 def log_mel(samples: Tensor) -> Tensor:
-    """Compute the natural logarithm of mel magnitudes, `[C, M, 64]`, of samples `[C, N]` at 16 kHz; M = N // 160 + 1
-    frames, 100 a second.
+    """Compute the natural logarithm of the mel magnitudes of samples `[C, N]` at 16 kHz: `[C, M, 64]`, with M = N // 160 + 1 frames, 100 a
+    second.
 
     Raises:
         DataError: there are fewer than 513 samples (the window is mirrored at both ends).
@@ -114,10 +111,10 @@ def log_mel(samples: Tensor) -> Tensor:
 
 
 def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
-    """Invert `log_mel`, as nearly as possible: `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
+    """Invert `log_mel` approximately: convert `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
 
-    The magnitudes of the Fourier bins are non-negative and explain the mel bins; their phases are found by converting
-    to a waveform and back `rounds` times, starting from phases of a fixed seed, so that the result is deterministic.
+    The magnitudes of the Fourier bins are non-negative and explain the mel bins; their phases are found by converting to a waveform and
+    back `rounds` times. The first phases are drawn with a fixed seed, so that the result is deterministic.
 
     Source: docs/explanation/arithmetic.md#phases-from-magnitudes
     """
@@ -137,8 +134,10 @@ def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
 
 
 def _fourier_magnitudes(mel: Tensor, rounds: int = 20) -> Tensor:
-    """Estimate Fourier magnitudes `[C, M, 513]` from mel magnitudes `[C, M, 64]`: by the pseudo-inverse without its
-    negative values, brought nearer to the mel bins by multiplication, which keeps them positive.
+    """Estimate Fourier magnitudes `[C, M, 513]` from mel magnitudes `[C, M, 64]`.
+
+    The first estimate is the pseudo-inverse without its negative values. This estimate is then multiplied repeatedly by factors that bring
+    it nearer to the mel bins and keep it positive.
 
     Source: docs/explanation/arithmetic.md#magnitudes-from-mel-bins
     """
@@ -161,8 +160,7 @@ def _waveform(spectrum: Tensor, length: int) -> Tensor:
 
 @cache
 def mel_bank() -> Tensor:
-    """Compute the weights of the 513 Fourier bins in the 64 mel bins, `[64, 513]`: triangles between neighboring
-    centers, each of area one.
+    """Compute the weights of the 513 Fourier bins in the 64 mel bins, `[64, 513]`: triangles of area one between neighboring centers.
 
     Source: docs/explanation/arithmetic.md#mel-bins
     """

@@ -1,5 +1,5 @@
-"""The tiny audio codec: the lowest cosine coefficients of blocks of a log-mel spectrogram. It has no weights, and its
-audio can be recognized.
+"""The tiny audio codec, which keeps the lowest cosine coefficients of blocks of a log-mel spectrogram. It has no weights, and its audio can
+be recognized.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _KEPT = tuple((time, bin_) for time in range(MEL_FRAMES) for bin_ in range(CHANN
 
 @attrs.define(eq=False)
 class TinyAudioCodec:
-    """A codec of audio to latents `[8, T, 16]`, 25 steps a second, and back to 16 kHz mono.
+    """A codec that turns audio into latents `[8, T, 16]`, 25 steps a second, and back into mono audio at 16 kHz.
 
-    The first mel frame stands alone, as in the real codec: repeated four times, it fills a block of its own. Whole seconds N give 25N + 1 steps.
+    The first mel frame, repeated four times, fills a block of its own, so that it stands alone as in the real codec. N whole seconds give
+    25N + 1 steps.
     """
 
     modality: str = attrs.field(default="audio", init=False)
@@ -33,16 +34,16 @@ class TinyAudioCodec:
         """Encode audio of any rate and number of channels to latents `[8, T, 16]`.
 
         Raises:
-            DataError: it is too short for one window of the spectrogram.
+            DataError: the audio is too short for one window of the spectrogram.
         """
         latents = statistics(self.modality).standardised(coefficients(medium))
         return latents.unflatten(1, (CHANNELS, LATENT_BINS)).transpose(0, 1).contiguous()
 
     def decode(self, latents: Tensor, rate: float = 0.0) -> Sound:
-        """Decode latents `[8, T, 16]` to mono audio of (T - 1) * 640 samples at 16 kHz; `rate` is not used."""
+        """Decode latents `[8, T, 16]` to mono audio of (T - 1) * 640 samples at 16 kHz; `rate` is ignored."""
         numbers = statistics(self.modality).restored(latents.to(torch.float32).transpose(0, 1).flatten(1))
         mel = (numbers @ basis(_BLOCK, _KEPT)).unflatten(1, _BLOCK)  # [T, 4, 64]
-        # Four decoded copies of the first mel frame: their mean is what was encoded.
+        # These are four decoded copies of the first mel frame; their mean is what was encoded.
         mel = torch.cat([mel[0].mean(dim=0, keepdim=True), mel[1:].flatten(0, 1)])
         return Sound(sound_from_log_mel(mel[None]).clamp(-1.0, 1.0), RATE)
 
@@ -50,11 +51,11 @@ class TinyAudioCodec:
 def coefficients(sound: Sound) -> Tensor:
     """Compute the kept coefficients of audio before they are standardized, `[T, 128]`.
 
-    Both channels count: the coefficients are those of the logarithm of the mean of their mel magnitudes, so that
-    opposite phases do not cancel.
+    The coefficients are computed from the logarithm of the channels' mean mel magnitudes, so that opposite phases in two channels do not
+    cancel.
 
     Raises:
-        DataError: as `TinyAudioCodec.encode`.
+        DataError: as in `TinyAudioCodec.encode`.
 
     Source: docs/explanation/arithmetic.md#cosine-blocks
     """
@@ -65,5 +66,5 @@ def coefficients(sound: Sound) -> Tensor:
 
 
 def measured(sounds: list[Sound]) -> Statistics:
-    """Measure the constants that standardize audio, from these samples."""
+    """Measure the constants that standardize audio, from the audio in `sounds`."""
     return Statistics.of(torch.cat([coefficients(sound) for sound in sounds]))

@@ -1,4 +1,6 @@
-"""The tiny text encoder: every word has a vector of its own, made from its letters by a hash. It has no weights, and takes any language."""
+"""The tiny text encoder, which turns every word into a vector of its own by hashing its letters. It has no weights, and works in any
+language.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,7 @@ _VERSION = 1
 
 @attrs.define(eq=False)
 class TinyTextEncoder:
-    """An encoder of captions to text features `[l, 128]` of each modality, one per word; they are the same for both
-    modalities.
+    """An encoder that turns captions into text features `[l, 128]`, one per word. Both modalities get the same features.
 
     Letter case and punctuation are ignored. A caption without words gives `[0, 128]`. Only the first 32
     words of a longer caption count.
@@ -33,12 +34,12 @@ class TinyTextEncoder:
     fingerprint: str = attrs.field(default=f"tiny-text-{_VERSION}-{LENGTH}x{WIDTH}", init=False)
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Encode each caption to its text features by modality, `[l, 128]` float32, l its number of words, at most 32."""
+        """Encode captions to text features for each modality, `[l, 128]` float32, where l is the caption's number of words, at most 32."""
         return [{modality: _features(caption) for modality in MODALITIES} for caption in captions]
 
 
 def words(caption: str) -> list[str]:
-    """Return the words of a caption that count, in order."""
+    """Return the words of a caption that are encoded, in order."""
     return _WORD.findall(caption.casefold())[:LENGTH]
 
 
@@ -51,8 +52,7 @@ def _features(caption: str) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _word_vector(word: str) -> Tensor:
-    """Make 128 signs from a word's hash, `[128]`: the same on every machine, and nearly orthogonal to those of every
-    other word.
+    """Make 128 signs from a word's hash, `[128]`. They are the same on every machine and nearly orthogonal to any other word's signs.
 
     Source: docs/explanation/arithmetic.md#word-vectors
     """
@@ -61,7 +61,7 @@ def _word_vector(word: str) -> Tensor:
 
 
 def _positions(count: int) -> Tensor:
-    """Encode the positions of words, `[count, 128]`: sines and cosines of periods from 2 pi to 64 words."""
+    """Encode the positions of words, `[count, 128]`, by sines and cosines with periods from 2 pi to 64 words."""
     half = WIDTH // 2
     rate = (torch.arange(half) / half * -2.3).exp()  # from 1 down to 0.1 radians per word
     angle = torch.arange(count)[:, None] * rate

@@ -1,4 +1,6 @@
-"""The tiny video codec: the lowest cosine coefficients of blocks of pixels. It has no weights, and its clips can be recognized."""
+"""The tiny video codec, which keeps the lowest cosine coefficients of blocks of pixels. It has no weights, and its clips can be
+recognized.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,10 @@ _BLOCK = (FRAMES, ROWS, COLUMNS, COLOURS)
 
 @attrs.define(eq=False)
 class TinyVideoCodec:
-    """A codec of clips of 8k + 1 frames, with sides that are multiples of 32 pixels, to latents `[128, k + 1, H / 32, W
-    / 32]` and back.
+    """A codec that turns clips of 8k + 1 frames, with sides that are multiples of 32 pixels, into latents `[128, k + 1, H / 32, W / 32]`,
+    and back.
 
-    The first frame stands alone, as in the real codec: repeated eight times, it fills a block of its own.
+    The first frame, repeated eight times, fills a block of its own, so that it stands alone as in the real codec.
     """
 
     modality: str = attrs.field(default="video", init=False)
@@ -44,7 +46,7 @@ class TinyVideoCodec:
         frames, height, width, _ = numbers.shape
         blocks = (numbers @ basis(_BLOCK, _kept())).unflatten(-1, _BLOCK)  # [F, H, W, 8, 32, 32, 3]
         pixels = blocks.permute(0, 3, 1, 4, 2, 5, 6).reshape(frames * FRAMES, height * ROWS, width * COLUMNS, COLOURS)
-        # Eight decoded copies of the first frame: their mean is what was encoded.
+        # These are eight decoded copies of the first frame; their mean is what was encoded.
         pixels = torch.cat([pixels[:FRAMES].mean(dim=0, keepdim=True), pixels[FRAMES:]])
         return Clip(((pixels + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8), rate)
 
@@ -53,22 +55,22 @@ def coefficients(clip: Clip) -> Tensor:
     """Compute the kept coefficients of a clip before they are standardized, `[F, H, W, 128]`.
 
     Raises:
-        DataError: as `TinyVideoCodec.encode`.
+        DataError: as in `TinyVideoCodec.encode`.
 
     Source: docs/explanation/arithmetic.md#cosine-blocks
     """
     frames, height, width, _ = clip.frames.shape
     if frames % FRAMES != 1 or height % ROWS or width % COLUMNS:
         raise DataError(
-            f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
-            remedy=f"The number of frames must be a multiple of {FRAMES} plus 1, its height and width multiples of {ROWS}.",
+            f"a clip of {frames} frame{'' if frames == 1 else 's'} of {height} x {width} pixels cannot be encoded",
+            remedy=f"The number of frames must be a multiple of {FRAMES} plus 1, and the height and width must be multiples of {ROWS}.",
         )
-    # One axis at a time, since cosines are separable: a fortieth of the work; and one frame at a time stays in the cache.
+    # Cosines are separable, so going axis by axis takes a fortieth of the work; going frame by frame stays in the cache.
     along_time, down, across = _axes()
-    # Shared by one frame after the other: new memory for each took a third more time, and sometimes far more.
+    # All frames use this memory in turn: new memory for each frame took a third more time, and sometimes far more.
     pixels = torch.empty(height, width, COLOURS)
     projected = torch.stack([_projected(pixels.copy_(frame), down, across) for frame in clip.frames])  # [frames, H, ky, W, kx * kc]
-    # The first frame, repeated eight times, has only a mean over time.
+    # The first frame is repeated eight times, so over time it has only a mean.
     first = torch.cat([projected[:1] * math.sqrt(FRAMES), projected.new_zeros(along_time.shape[0] - 1, *projected.shape[1:])])
     rest = (along_time @ projected[1:].unflatten(0, (-1, FRAMES)).flatten(2)).unflatten(2, projected.shape[1:])
     every = torch.cat([first[None], rest]).permute(0, 2, 4, 1, 3, 5).flatten(3)  # [F, H, W, kt * ky * kx * kc]
@@ -76,8 +78,8 @@ def coefficients(clip: Clip) -> Tensor:
 
 
 def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Project a frame `[32 H, 32 W, 3]` of 0 to 255 onto the cosines of its columns and rows, `[H, ky, W, kx * kc]`,
-    after subtracting 127.5 from it in place.
+    """Subtract 127.5 from a frame `[32 H, 32 W, 3]` of 0 to 255 in place, and project it onto the cosines of columns and rows, `[H, ky, W,
+    kx * kc]`.
     """
     rows = down @ pixels.sub_(127.5).unflatten(0, (-1, ROWS)).flatten(2)  # [H, ky, 32 W * 3]
     return rows.unflatten(2, (-1, COLUMNS * COLOURS)) @ across
@@ -85,7 +87,7 @@ def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 @cache
 def _kept() -> tuple[tuple[int, ...], ...]:
-    """Find the frequencies that are kept; this is done only on use, since it takes as long as many a command."""
+    """Find the frequencies that are kept. This is done only on first use, since it takes as long as some commands."""
     return lowest(_BLOCK, CHANNELS)
 
 
@@ -97,19 +99,19 @@ def _counts() -> tuple[int, ...]:
 
 @cache
 def _axes() -> tuple[Tensor, Tensor, Tensor]:
-    """Return the kept cosines by axis: of time `[kt, 8]`, of rows `[ky, 32]`, of columns and colors together `[32 * 3, kx * kc]`."""
+    """Return the kept cosines of time `[kt, 8]`, of rows `[ky, 32]`, and of columns and colors together `[32 * 3, kx * kc]`."""
     times, rows, columns, colours = (cosines(size)[:count] for size, count in zip(_BLOCK, _counts(), strict=True))
     return times, rows, torch.kron(columns, colours).T.contiguous()
 
 
 @cache
 def _places() -> Tensor:
-    """Return the places of the kept frequencies among all products of the cosines that are kept by axis, `[128]`."""
+    """Return the kept frequencies' places among all products of the axes' kept cosines, `[128]`."""
     counts = _counts()
     strides = [math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
     return torch.tensor([sum(k * stride for k, stride in zip(each, strides, strict=True)) for each in _kept()])
 
 
 def measured(clips: list[Clip]) -> Statistics:
-    """Measure the constants that standardize clips, from these clips."""
+    """Measure the constants that standardize clips, from the clips in `clips`."""
     return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]))

@@ -1,4 +1,4 @@
-"""Colors, as a run file writes them."""
+"""Colors, as they are written in a run file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REMEDY = f'Write it as "#RRGGBB", such as "#00FF00", or as {", ".join(NAMED)}.'
 
 
 def parse_color(text: str) -> Color | None:
-    """Return the color that a text names; None if it names none."""
+    """Return the color that a text names, or None."""
     text = text.strip().lower()
     digits = text.removeprefix("#")
     if text in NAMED:

@@ -1,22 +1,25 @@
 """The JSON Schema of run files for editors, with the keys of all plugins.
 
-The schema follows draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that an
+The schema follows draft 7, which TOML editors read. The schema is made from the lists of keys that structuring uses, so that an
 editor underlines what `ltx check` refuses.
 """
 
 from __future__ import annotations
 
+import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from ltxcore.columns import has_encode
 from ltxcore.conditions import AskedCondition, ConditionUse
+from ltxcore.config.drawn_values import choice_keys, range_keys
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import MEDIUM_KEYS, medium_keys, needs_modality, sample_keys
-from ltxcore.config.tables import Bounds, Key, keys_of, objective_keys, plain, training_keys
+from ltxcore.config.tables import Bounds, Key, column_keys, keys_of, objective_keys, plain, training_keys
 from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry
@@ -24,20 +27,21 @@ from ltxcore.registry import Registry
 Schema = dict[str, Any]
 
 OF_PACKAGE = r"^\w+(\.\w+)*:\w+$"
-"""The pattern of a name for an optimizer of an installed package."""
+"""The pattern of names for optimizers of installed packages."""
 
 SCALARS: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
 LIMITS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
 
 
 def json_schema(registry: Registry) -> Schema:
-    """Return the schema of run files that use the plugins of this registry."""
+    """Return the schema of run files that may use the plugins of a registry."""
     builder = _Builder(registry)
     special: dict[str, Callable[[], Schema]] = {
         "training_strategy": builder.strategies,
         "objectives": builder.objectives,
         "trackers": builder.trackers,
         "flow_matching": builder.flow_matching,
+        "lora": builder.lora,
         "optimization": builder.optimization,
         "preprocessing": builder.preprocessing,
         "acceleration": builder.acceleration,
@@ -60,7 +64,16 @@ class _Builder:
         schema = special() if special is not None else inside.kind(key.kind)
         about = f"{key.help} ({key.unit})" if key.unit else key.help
         default = {} if key.shown is None else {"default": plain(key.shown)}
-        return {**_bounded(schema, key.bounds), **({"description": about} if about else {}), **default}
+        bounded = _bounded(schema, key.bounds)
+        if key.is_drawable:
+            bounded = {"anyOf": [bounded, *self.drawn(key, bounded)]}
+        return {**bounded, **({"description": about} if about else {}), **default}
+
+    def drawn(self, key: Key, value: Schema) -> Iterator[Schema]:
+        """Yield the schemas of the tables that may stand in place of a key's value; the value is then drawn in training."""
+        if keys := range_keys(key):
+            yield self.table(keys)
+        yield self.table(choice_keys(key), {"one_of": lambda: {"type": "array", "items": value, "minItems": 1}})
 
     def kind(self, kind: Any) -> Schema:
         """Return the schema of a type."""
@@ -87,15 +100,15 @@ class _Builder:
     # ---- what plugins name
 
     def uses(self) -> Schema:
-        """Return the schema of a training strategy's condition, for the modality whose table it is in."""
+        """Return the schema of a condition in the table of a modality under `[training_strategy]`."""
         conditions = self.registry.of_kind("condition")
         fit = [
             (name, named.value) for name, named in conditions.items() if self.modality is None or self.modality in named.value.modalities
         ]
-        return {"oneOf": [self.named("type", name, training_keys(cls), cls) for name, cls in fit]}
+        return {"oneOf": [self.named("type", name, training_keys(cls, self.modality), cls) for name, cls in fit]}
 
     def sample_conditions(self) -> Schema:
-        """Return the schema of an entry of a validation sample's conditions: a condition, or a modality that is frozen."""
+        """Return the schema of an entry in the conditions of a validation sample: a condition, or a frozen modality."""
         found = [
             self.sample_condition(name, named.value, modality)
             for name, named in self.registry.of_kind("condition").items()
@@ -138,14 +151,19 @@ class _Builder:
 
     def flow_matching(self) -> Schema:
         """Return the schema of `[flow_matching]`, whose parameters depend on the mode."""
-        keys = {key.name: key for key in keys_of(_table_of("flow_matching"))}
-        samplers = self.registry.of_kind("sigma_sampler")
-        schema = self.table(list(keys.values()), {"timestep_sampling_mode": lambda: {"enum": list(samplers)}})
-        chosen = [(name, self.table(keys_of(named.value))) for name, named in samplers.items()]
-        return {
-            **schema,
-            "allOf": _chosen("timestep_sampling_mode", "timestep_sampling_params", keys["timestep_sampling_mode"].default, chosen),
-        }
+        return self.with_params("flow_matching", "sigma_sampler", "timestep_sampling_mode", "timestep_sampling_params")
+
+    def lora(self) -> Schema:
+        """Return the schema of `[lora]`, whose parameters depend on the type."""
+        return self.with_params("lora", "adapter", "type", "params")
+
+    def with_params(self, table: str, kind: str, mode: str, params: str) -> Schema:
+        """Return the schema of a table in which one key names a plugin and another holds a table of the plugin's keys."""
+        keys = {key.name: key for key in keys_of(_table_of(table))}
+        named = self.registry.of_kind(kind)
+        chosen = [(name, self.table(keys_of(each.value))) for name, each in named.items()]
+        schema = self.table(list(keys.values()), {mode: lambda: {"enum": list(named)}})
+        return {**schema, "allOf": _chosen(mode, params, keys[mode].default, chosen)}
 
     def optimization(self) -> Schema:
         """Return the schema of `[optimization]`, where the parameters of the optimizer and of the scheduler depend on their types."""
@@ -178,18 +196,29 @@ class _Builder:
         sources = self.registry.of_kind("source")
         chosen = [(name, self.table(keys_of(named.value))) for name, named in sources.items()]
         return {
-            **self.table(keys_of(_table_of("preprocessing")), {"source": lambda: {"enum": list(sources)}}),
+            **self.table(keys_of(_table_of("preprocessing")), {"source": lambda: {"enum": list(sources)}, "columns": self.columns}),
             "allOf": _chosen("source", "source_params", None, chosen),
         }
 
+    def columns(self) -> Schema:
+        """Return the schema of `[preprocessing.columns]`, which has a table for each column, and tables for columns that are like one."""
+        named = self.registry.of_kind("column").items()
+        tables = {name: {**self.table(column_keys(column.value)), **_described(column.value)} for name, column in named}
+        others = [
+            self.named("type", name, column_keys(column.value, is_another=True), column.value)
+            for name, column in named
+            if not has_encode(column.value)
+        ]
+        return {"type": "object", "properties": tables, "additionalProperties": {"anyOf": others} if others else False}
+
     def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:
-        """Return the schema of a table that is chosen by its `key` being `name`."""
+        """Return the schema of a table that applies if its `key` has the value `name`."""
         schema = self.table(keys, {key: lambda: {"const": name}})
         return {**schema, **_described(cls)} if cls is not None else schema
 
 
 def _chosen(mode: str, params: str, default: str | None, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
-    """Return rules that give the table `params` a schema for each value of `mode`; if `mode` is absent, its default counts."""
+    """Return rules that give the table `params` a schema for each value of `mode`; if `mode` is absent, its default applies."""
     rules = []
     for name, schema in chosen:
         named: Schema = {"properties": {mode: {"const": name}}}
@@ -198,7 +227,7 @@ def _chosen(mode: str, params: str, default: str | None, chosen: Iterable[tuple[
 
 
 def _bounded(schema: Schema, bounds: Bounds) -> Schema:
-    """Return the schema with a range on its number, or on each number of its list."""
+    """Return the schema with limits on its number, or on each number of its list."""
     limits = {LIMITS[name]: limit for name, limit in attrs.asdict(bounds).items() if limit is not None}
     if not limits:
         return schema
@@ -209,7 +238,7 @@ def _bounded(schema: Schema, bounds: Bounds) -> Schema:
 
 
 def _described(cls: Any) -> Schema:
-    text = (cls.__doc__ or "").strip().partition("\n")[0]
+    text = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
     return {"description": text} if text else {}
 
 

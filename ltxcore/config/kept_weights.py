@@ -1,4 +1,4 @@
-"""The tables of the run file about the weights that are kept: `[ema]` averages them, `[checkpoints]` saves them."""
+"""The tables of the run file about keeping weights: `[ema]` averages the weights, and `[checkpoints]` saves them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 from ltxcore.config.tables import Finding, key
 
 OF_AVERAGE = "ema/"
-"""The prefix of the names of metrics that were measured with the averaged weights."""
+"""The prefix in the names of metrics that are measured with the averaged weights."""
 
 
 def goes_by_average(best_by: str) -> bool:
@@ -29,7 +29,7 @@ class EmaTable:
     )
     every: int = key(
         1,
-        help="optimizer steps between updates of the average, each of which counts for all of them",
+        help="optimizer steps between updates of the average; an update counts for all steps since the last one",
         unit="steps",
         at_least=1,
         at_most=10**6,
@@ -38,7 +38,7 @@ class EmaTable:
 
     def problems(self) -> list[Finding]:
         if self.decay is None and (self.every != 1 or self.device != "model"):
-            return [(("decay",), "is not set, so there is no average", "Set it, such as decay = 0.999, or remove the table.")]
+            return [(("decay",), "is not set, so there is no average", "Set the key, such as decay = 0.999, or remove the table.")]
         return []
 
 
@@ -51,8 +51,8 @@ class CheckpointsTable:
     keep_best: bool = key(False, help="also keep the weights that had the lowest validation loss, in the folder best")
     best_by: str = key(
         "",
-        help='the part of the validation loss that keep_best and stop_after go by: "audio", "video/sigma_0.50", ..., or for the averaged weights "ema", '
-        '"ema/audio", ...; by default the mean over modalities and sigmas',
+        help='the part of the validation loss that keep_best and stop_after use: "audio", "video/sigma_0.50", ...; for the averaged weights "ema", '
+        '"ema/audio", ...; for an objective with a loss of its own, the name of the objective, "slider", "slider/video", ...; by default the mean over modalities and sigmas',
     )
     stop_after: int | None = key(
         None,
@@ -64,12 +64,12 @@ class CheckpointsTable:
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="precision of saved weights")
     max_shard_size: float | None = key(
         None,
-        help="size above which a fully fine-tuned model is saved in shards, with an index; by default it is one file",
+        help="size above which a fully fine-tuned model is saved in shards, with an index; by default in one file",
         unit="GiB",
         above=0,
         at_most=10**6,
     )
     no_resume: bool = key(False, help="start over even if the output folder holds an unfinished run")
     save_training_state: Literal["full", "minimal", "off"] = key(
-        "full", help='"full" can resume exactly; "minimal" leaves out the optimizer state, "off" all of it'
+        "full", help='with "full", a run can be resumed exactly; "minimal" leaves out the optimizer state, and "off" saves no state'
     )

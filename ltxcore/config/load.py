@@ -1,4 +1,4 @@
-"""Reading, checking and resolving a run file, and finding the places in it of mistakes that are found later."""
+"""Read, check and resolve a run file, and find the lines of mistakes that are discovered later."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import attrs
 
 from ltxcore.config.locate import Lines, locate
-from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable, option_of
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
 from ltxcore.config.render import render
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.settings import apply_settings, parse_key
 from ltxcore.config.structure import RunReader, structure, structurer_of
 from ltxcore.config.toml import parsed_toml
+from ltxcore.config.trainers import ENDINGS, trainer_of
 from ltxcore.errors import ConfigError, LtxError, Problem
 from ltxcore.files import is_file, path_from, text_in, why_unread
 from ltxcore.redact import HIDDEN, hide_those_of, is_hidden
@@ -47,7 +48,7 @@ class Places:
         return 0 if self.is_set(key) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
-        """Return whether the file or the command line sets the key, rather than leaving it at its default."""
+        """Return whether the file or the command line sets the key."""
         return self.is_set(key) or key in self.lines.known
 
     def is_set(self, key: KeyPath) -> bool:
@@ -57,40 +58,48 @@ class Places:
 
 @attrs.frozen
 class LoadedRun:
-    """A run file that has been read and has no mistakes.
+    """A run file without mistakes, after it was read.
 
     Attributes:
         path: the path of the file, as it was given.
-        config: the values, with defaults; input paths are absolute.
+        config: the values, including defaults; input paths are absolute.
         registry: the installed plugins, and those of the run file.
+        at: for each table that was read from a different key of the file, that key: in a run that was reduced to one of its sets, the table
+            "data" was read from "data.sets.0".
     """
 
     path: Path
     config: RunFile
     registry: Registry
     places: Places = attrs.field(repr=False)
+    at: Mapping[str, str] = attrs.field(factory=dict)
 
     def where(self, key: str) -> str:
         """Return the place of a key for a message: "run.toml:12: training_strategy.audio"; list entries are written `a.0` or `a[0]`."""
-        return self.places.of(tuple(int(part) if part.isdecimal() else part for part in parse_key(key)))
+        table, dot, rest = key.partition(".")
+        return self.places.of(
+            tuple(int(part) if part.isdecimal() else part for part in parse_key(f"{self.at.get(table, table)}{dot}{rest}"))
+        )
 
     def resolved(self) -> str:
-        """Return the text of the run file with every value spelled out and input paths absolute; loading it again gives an equal config."""
+        """Return the text of the run file with every value spelled out and absolute input paths; loading this text gives an equal
+        config.
+        """
         return f"{HEADER}\n{render(self.config)}"
 
 
 class UnreadPlugins(ConfigError):
-    """Raised when no mistake was found, but some names may come from the files that the run file's `plugins` lists, which were not run."""
+    """Raised if no mistake was found, but some names may come from files in the run file's `plugins`, which were not run."""
 
 
 @attrs.frozen
 class ReadRun:
-    """A run file that has been read, with or without mistakes.
+    """A run file after it was read, with or without mistakes.
 
     Attributes:
-        loaded: the values; keys that are wrong, or that name missing files, are unknown (`config.parts`).
-        problems: everything that is wrong with its keys.
-        unread: names that were not checked, because they can only come from plugins that were not run.
+        loaded: the run file; keys with wrong values or missing files are unknown (`config.parts`).
+        problems: every mistake in its keys.
+        unread: names that were not checked, because only plugins that were not run can define them.
     """
 
     loaded: LoadedRun
@@ -99,15 +108,15 @@ class ReadRun:
 
 
 def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = ()) -> LoadedRun:
-    """Read a run file, running the Python files that its `plugins` names.
+    """Read a run file, and run the Python files in its list `plugins`.
 
     Args:
         path: the file.
-        settings: the settings `a.b=c` of `--set`, written over the file's values.
+        settings: the settings `a.b=c` of `--set`, which override the file's values.
         elsewhere: tables whose input paths are on another machine and need not exist here.
 
     Raises:
-        ConfigError: with every mistake that can be found without opening a sample.
+        ConfigError: the file has mistakes; the error lists every mistake that can be found without opening a sample.
     """
     read = read_run(path, settings, elsewhere=elsewhere)
     if problems := (*read.problems, *read.unread):
@@ -116,17 +125,17 @@ def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
 
 
 def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = (), runs_plugins: bool = True) -> ReadRun:
-    """Read a run file as far as possible, whatever is wrong with its keys. It takes the arguments of `load_run`.
+    """Read a run file as far as possible, even if some keys are wrong. The other arguments are those of `load_run`.
 
     Args:
-        runs_plugins: whether the files of `plugins` are run; if not, what they would add is not checked.
+        runs_plugins: whether the files in `plugins` are run; if not, names that they might add are not checked.
 
     Raises:
-        ConfigError: it is not TOML, or a setting is malformed.
+        ConfigError: the file is not TOML, or a setting is malformed.
     """
     path = Path(path)
     text = text_of(path)
-    data = parsed_toml(text, path)
+    data = _document(text, path)
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
     hide_those_of(data)
     folder = path.absolute().parent
@@ -148,29 +157,45 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     )
 
 
-def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
-    """Return the `[preprocessing]` table with only these settings (such as `skip_audio=true` or
-    `preprocessing.skip_audio=true`) applied over its defaults.
+def _document(text: str, path: Path) -> dict[str, Any]:
+    """Return the document of a run file, and refuse configurations of other trainers."""
+    remedy = f"To make a run file from a configuration of another trainer: ltx convert {path} -o run.toml"
+    try:
+        data = parsed_toml(text, path)
+    except ConfigError as error:
+        if path.suffix.lower() in ENDINGS:
+            raise ConfigError.of(attrs.evolve(problem, remedy=problem.remedy or remedy) for problem in error.problems) from error
+        raise
+    if trainer := trainer_of(data):
+        raise ConfigError(f"is a configuration of {trainer}, not a run file", where=str(path), remedy=remedy)
+    return data
+
+
+def preprocessing_of(settings: Sequence[str], registry: Registry) -> PreprocessingTable:
+    """Return the default `[preprocessing]` table with these settings applied, such as `skip_audio=true` or
+    `preprocessing.skip_audio=true`, and with a source of the registry if they name one.
 
     Raises:
-        ConfigError: for every setting that is not one of its keys, or has a value that the key does not take.
+        ConfigError: some settings are not keys of the table, or have values that the keys do not accept.
     """
     data: dict[str, Any] = {}
     apply_settings(data, [setting.strip().removeprefix("preprocessing.") for setting in settings])
-    return _preprocessing(lambda reader: reader.structurer.converter.structure(data, PreprocessingTable), lambda key: f"--set: {key}")
+    return _preprocessing(
+        registry, lambda reader: reader.structurer.converter.structure(data, PreprocessingTable), lambda key: f"--set: {key}"
+    )
 
 
-def with_source(table: PreprocessingTable) -> PreprocessingTable:
-    """Return the `[preprocessing]` table of a command's options with the source that it names.
+def with_source(table: PreprocessingTable, registry: Registry) -> PreprocessingTable:
+    """Return the `[preprocessing]` table of a command's options with a registry, and with the source that the table names.
 
     Raises:
-        ConfigError: there is no such source, or its parameters are wrong.
+        ConfigError: there is no source of that name, or the parameters are wrong.
     """
-    return _preprocessing(lambda reader: reader.preprocessing(table), lambda key: f"--{key.replace('_', '-')}")
+    return _preprocessing(registry, lambda reader: reader.preprocessing(table), option_of)
 
 
-def _preprocessing(read: Callable[[RunReader], PreprocessingTable], place: Callable[[str], str]) -> PreprocessingTable:
-    structurer = structurer_of(load_plugins(), Path.cwd(), start="the working directory")
+def _preprocessing(registry: Registry, read: Callable[[RunReader], PreprocessingTable], place: Callable[[str], str]) -> PreprocessingTable:
+    structurer = structurer_of(registry, Path.cwd(), start="the working directory")
     try:
         with structurer.reading.at("preprocessing"):
             table = read(RunReader(structurer))
@@ -186,22 +211,22 @@ def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") 
     """Read the text of a file.
 
     Raises:
-        ConfigError: it is not there, cannot be read, or is not UTF-8.
+        ConfigError: the file is missing, cannot be read, or is not UTF-8.
     """
     try:
         return text_in(path)
     except UnicodeDecodeError as error:
-        raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
+        raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save the file as UTF-8.") from error
     except OSError as error:
         raise ConfigError(why_unread(error), where=str(path), remedy=remedy) from error
 
 
 def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, Path], dict[int, str]]:
-    """Return the files that the key `plugins` names, by index, and the faults of texts that do not name a file. Values
-    that are not text are reported with the other keys.
+    """Return the files that the key `plugins` names, by index, and the faults of entries that do not name a file. Entries that
+    are not text are reported with the mistakes in other keys.
 
     Args:
-        document: a run file, or another file with that key.
+        document: a run file, or another file with the key `plugins`.
         folder: the folder where relative paths start.
     """
     named = document.get("plugins")
@@ -219,13 +244,13 @@ def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, P
 
 
 def broken_plugins(files: Iterable[Path], registry: Registry) -> dict[Path, str]:
-    """Return, for each file that is not a plugin, the reason why."""
+    """Return the reason for each file that is not a plugin."""
     reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
     return {file: f"the plugin {file} is broken: {reasons[str(file)]}" for file in files if str(file) in reasons}
 
 
 def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
-    """Find the keys in an output folder's run file whose secrets were left out when it was written."""
+    """Find the keys of an output folder's run file whose values, being secrets, were not written."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(inner, (dict, list)):
             yield from _lost_secrets(inner, (*path, key))
@@ -235,7 +260,7 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
 
 
 class HasPlaces(Protocol):
-    """A protocol of files that have been read and know the places of their keys."""
+    """The protocol of a file that has been read and that knows the places of its keys."""
 
     def where(self, key: str) -> str:
         """Return the place of a key for a message."""
@@ -243,7 +268,7 @@ class HasPlaces(Protocol):
 
 
 def located(error: LtxError, loaded: HasPlaces) -> LtxError:
-    """Return an error with file and line added where it names a key of the file."""
+    """Return an error in which every key of the file is preceded by the file and the line."""
 
     def place(where: str) -> str:
         found = KEY.fullmatch(where)

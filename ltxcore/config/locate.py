@@ -1,4 +1,4 @@
-"""The line of every key in a TOML file, which the TOML parser does not report.
+"""The line of each key in a TOML file, since the TOML parser does not report lines.
 
 The scanner reads text that the parser has already accepted, so it only has to know where keys and values begin and end.
 """
@@ -23,7 +23,7 @@ class Lines:
     known: Mapping[KeyPath, int]
 
     def of(self, path: KeyPath) -> int:
-        """Return the line of a key, or of the nearest table around it; 1 if the file has none of them."""
+        """Return the line of a key or, if the file lacks it, of the nearest table around it; 1 if the file has neither."""
         for length in range(len(path), 0, -1):
             line = self.known.get(path[:length])
             if line is not None:
@@ -32,7 +32,9 @@ class Lines:
 
 
 def locate(text: str) -> Lines:
-    """Find every key of a TOML document, in tables, dotted keys, arrays of tables, and arrays and inline tables over any number of lines."""
+    """Find every key of a TOML document: in tables, dotted keys and arrays of tables, and in arrays and inline tables of any
+    number of lines.
+    """
     scanner = _Scanner(text.replace("\r\n", "\n"))
     with contextlib.suppress(IndexError, ValueError, RecursionError):  # the lines found so far still give the nearest table
         scanner.document()
@@ -79,7 +81,7 @@ class _Scanner:
         return path
 
     def _inside_arrays(self, parts: KeyPath) -> KeyPath:
-        """Return the path of a dotted table name, where arrays of tables stand for their last element."""
+        """Return the path of a dotted table name, in which an array of tables stands for its last element."""
         path: KeyPath = ()
         for part in parts:
             path = (*path, part)
@@ -97,7 +99,7 @@ class _Scanner:
         self._value(path)
 
     def _key(self, end: str) -> KeyPath:
-        """Return the parts of a dotted key that ends at `end`; the parser itself unquotes them."""
+        """Return the parts of a dotted key that ends at `end`, with quotes removed by the parser."""
         start = self.at
         while self.text[self.at] != end:
             self._string() if self.text[self.at] in "\"'" else self._step()
@@ -139,7 +141,7 @@ class _Scanner:
             self._step()
 
     def _skip_blank(self) -> bool:
-        """Skip white space, line ends and comments, and return whether anything is left."""
+        """Skip white space, line ends and comments, and return whether any text is left."""
         while self.at < len(self.text):
             if self.text[self.at] == "#":
                 self.at = self.text.index("\n", self.at)

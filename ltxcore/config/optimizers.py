@@ -1,6 +1,4 @@
-"""The effect of an optimizer on keys of `[optimization]` that are not its own: their defaults, and values that cannot
-be combined with it.
-"""
+"""Apply the optimizer to the other keys of `[optimization]`: it sets their defaults and excludes some of their values."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ CONSTANT = "constant"
 
 
 def fitted(table: OptimizationTable, said: Mapping[str, Any], reading: Reading) -> OptimizationTable:
-    """Return the table with the optimizer's defaults for keys that the run file (`said`) does not set; values that
-    cannot be combined with the optimizer are noted as mistakes.
+    """Return the table, with the optimizer's defaults for keys that the run file (`said`) does not set. Values that cannot be
+    combined with the optimizer are noted as mistakes.
     """
     try:
         optimizer, kind = table.optimizer, table.optimizer_type
@@ -28,7 +26,7 @@ def fitted(table: OptimizationTable, said: Mapping[str, Any], reading: Reading) 
     if not getattr(optimizer, "decays_weights", True):
         changes["weight_decay"] = 0.0
         if said.get("weight_decay"):
-            reading.note(f'the optimizer "{kind}" has no weight decay', "Set it to 0, or remove it.", below=("weight_decay",))
+            reading.note(f'the optimizer "{kind}" has no weight decay', "Set the value to 0, or remove the key.", below=("weight_decay",))
     if getattr(optimizer, "schedules_itself", False):
         changes["scheduler_type"] = CONSTANT
         for key in ("scheduler_type", "scheduler_params", "warmup_steps"):

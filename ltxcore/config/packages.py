@@ -1,5 +1,5 @@
-"""Packages that a run file asks for: those that its plugins need, and optimizers of installed packages that are not
-plugins, named as "package.module:Class": the parameters of the class become the keys of a table.
+"""The packages that a run file asks for: packages that its plugins need, and packages with an optimizer that is not a plugin. The
+run file names such an optimizer as "package.module:Class", and the parameters of the class become the keys of a table.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 OF_GROUPS = ("lr", "weight_decay")
-"""The parameters that the parameter groups set, so that they are not keys."""
+"""The parameters of an optimizer that are not keys, because the parameter groups set them."""
 
 VECTORS: tuple[tuple[int, ...], ...] = ((64,), (4096,), (32768,))
 MATRICES: tuple[tuple[int, ...], ...] = ((8, 16), (8, 32), (16, 16), (128, 64), (192, 256))
-"""The shapes of matrices that a step is tried on; the rates found with all but the last are checked against the last."""
+"""The shapes of vectors and matrices that a step is tried on; the last shape checks the rates that the others give."""
 
 NEAR = 0.02
-"""The share by which the bytes computed for the last shape may differ from those measured."""
+"""The largest relative difference between the computed and the measured bytes of the last shape."""
 
 
 def lacking(plugin: object, name: str, other: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong, and what to do about it, for each package that a plugin needs and that is not installed.
+    """Yield a message and a remedy for each package that a plugin needs and that is not installed.
 
     Args:
-        plugin: the object of the plugin's class; None needs nothing.
+        plugin: the object of the plugin's class; None needs no package.
         name: the name of the plugin.
-        other: another plugin of its kind, which needs no package.
+        other: another plugin of the same kind, which needs no package.
     """
     for package, command in getattr(plugin, "needs", {}).items():
         if importlib.util.find_spec(package) is None:
@@ -56,7 +56,7 @@ def optimizer_of(target: str, folder: Path) -> type:
         folder: the run file's folder, whose Python files are not imported.
 
     Raises:
-        LtxError: there is no such package, it is not installed, or what it names is not an optimizer of torch.
+        LtxError: the package is not installed, or the target is not an optimizer of torch.
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
         raise ConfigError(
@@ -69,14 +69,14 @@ def optimizer_of(target: str, folder: Path) -> type:
 def _check_installed(package: str, folder: Path) -> None:
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise ConfigError(f'there is no package "{package}"', remedy="Install it, or correct the name.")
+        raise ConfigError(f'there is no package "{package}"', remedy="Install the package, or correct the name.")
     places = [*(spec.submodule_search_locations or ()), *([] if spec.origin is None else [spec.origin])]
     near = {folder.resolve(), Path.cwd().resolve()}
     for place in places:
         if Path(place).resolve().parent in near or (Path(place).resolve().parent.parent in near and Path(place).name == "__init__.py"):
             raise ConfigError(
-                f'"{package}" is in {Path(place).parent}, and is not an installed package; ltx only executes Python files that the run file names',
-                remedy="Install it, or write a plugin and add its file to plugins.",
+                f'"{package}" is in {Path(place).parent}, and is not an installed package; ltx executes only Python files that the run file names',
+                remedy="Install the package, or write a plugin and add its file to plugins.",
             )
 
 
@@ -87,10 +87,10 @@ def _class_of(target: str) -> type:
     try:
         found = imported(target, f'the optimizer "{target}"')
     except LtxError as error:
-        raise ConfigError(error.problems[0].what, remedy="Correct the name, or install what it needs.") from error
+        raise ConfigError(error.problems[0].what, remedy="Correct the name, or install what the package needs.") from error
     if not (inspect.isclass(found) and issubclass(found, Optimizer)):
         raise ConfigError(
-            f'"{target}" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer', remedy="Name another optimizer."
+            f'"{target}" is not a torch optimizer: it is not a subclass of torch.optim.Optimizer', remedy="Name another optimizer."
         )
     known = inspect.signature(found).parameters
     rate = getattr(known.get("lr"), "default", None)
@@ -144,8 +144,8 @@ class OfPackage:
         return made
 
     def state_bytes(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Return the bytes of the state for a parameter of this shape, from bytes per number, row and column found by
-        steps on small tensors; None if they cannot be found that way.
+        """Return the bytes of the state for a parameter of this shape, computed from the bytes per number, row and column that
+        steps on small tensors reveal; None if these cannot be found.
         """
         return _state_bytes(self, shape)
 
@@ -165,8 +165,8 @@ _RATES: dict[tuple[str, int], list[float] | None] = {}
 
 
 def _measures(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the numbers that the bytes of a state may grow with: 1, the number of elements and, for a matrix, its
-    sides; None above two dimensions.
+    """Return the numbers that the size of a state may be proportional to: 1, the number of elements and, for a matrix, its sides;
+    None above two dimensions.
     """
     if len(shape) > 2:
         return None
@@ -174,8 +174,8 @@ def _measures(shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def _rates(optimizer: OfPackage, like: tuple[int, ...]) -> list[float] | None:
-    """Return how many bytes a state takes for each of `_measures`, for parameters with as many dimensions as `like`;
-    None if that cannot be found.
+    """Return how many bytes a state takes for each of `_measures`, for parameters with as many dimensions as `like`; None if this
+    cannot be found out.
     """
     import torch
 

@@ -1,8 +1,7 @@
-"""Tables with some unknown keys: keys whose values in the file are wrong or name files that are not there.
+"""Tables with some unknown keys: keys whose values in the file are wrong, or name files that do not exist.
 
-Code that asks for such a key stops with `Unreadable`, which shows nothing, since the mistake is noted already; code
-that does not need the key goes on, and finds what else is wrong. So no message is a mere consequence of another
-mistake.
+Code that asks for an unknown key stops with `Unreadable`, which is not shown, since the mistake is already noted. Code that does
+not need the key goes on, and finds other mistakes. As a result, no message is a mere consequence of another mistake.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ T = TypeVar("T")
 
 
 def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) -> T:
-    """Make an object of an attrs class whose keys in `unknown`, and anything that follows from them, raise `Unreadable`
+    """Make an object of an attrs class in which the keys in `unknown`, and attributes that depend on them, raise `Unreadable`
     when they are read.
 
     Args:
         cls: the class; neither its validators nor its post-init hook is run.
         values: the values of some keys; others have their defaults.
-        unknown: the keys that have no value, whatever `values` says.
+        unknown: the keys without a value, even if `values` has one.
     """
     made: Any = object.__new__(_class(cast(Any, cls)))
     for field in attrs.fields(cast(Any, cls)):
@@ -43,11 +42,11 @@ def is_whole(table: object) -> bool:
 
 
 def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: Collection[type]) -> set[str]:
-    """Return the keys of a table whose values are wrong, except keys of tables that are read in parts, which keep track
-    of their own.
+    """Return those keys of a table that have wrong values. A key whose value is a table that is read in parts is left out, since
+    that table keeps track of its own unknown keys.
 
     Args:
-        reading: the reading, now in the table; `before` is the number of mistakes that it had found when it got there.
+        reading: the reading, which is now in the table; `before` is the number of mistakes that it had found before the table.
         keys: the table's keys.
         in_parts: the classes of tables that are read in parts.
     """
@@ -71,9 +70,9 @@ def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Coll
 
     Args:
         cls: the class.
-        table: the table that the values are from.
+        table: the table that has the values.
         names: the table's key for each key of the class.
-        unknown: further keys of the class that are not known.
+        unknown: further unknown keys of the class.
         others: further values.
     """
     known = dict(others)
@@ -85,7 +84,7 @@ def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Coll
 
 
 def evolved(table: T, unknown: Collection[str] = (), **changes: Any) -> T:
-    """Do what `attrs.evolve` does, for a table that may have unknown keys; the keys in `unknown` become unknown too."""
+    """Change a table as `attrs.evolve` does, even if it has unknown keys; the keys in `unknown` become unknown too."""
     cls: Any = getattr(type(table), "whole", type(table))
     names = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
     kept = {name: key for name, key in names.items() if name not in (*changes, *unknown)}

@@ -16,7 +16,7 @@ from ltxcore.conditions import AskedCondition
 from ltxcore.config.load import broken_plugins, plugin_files, text_of
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
-from ltxcore.config.run_file import ModelTable
+from ltxcore.config.run_file import ModelTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
@@ -31,10 +31,13 @@ from ltxcore.registry import load as load_plugins
 FILES = (".toml", ".jsonl")
 """The file extensions that mark a file of prompts."""
 
-TABLE = "validation"
+TABLE, SAMPLES = "validation", "samples"
+
+_OF_A_RUN = {field.name for field in attrs.fields(RunFile)} - {field.name for field in attrs.fields(ValidationTable)}
+"""The keys that only a run file has, and no file with the keys of `[validation]` alone."""
 
 OPENING = re.compile(r"[\[{\"']")
-"""The characters that can begin a list, a table or a quoted text."""
+"""The characters that can begin a list, a table or a quoted string."""
 
 
 @attrs.frozen
@@ -43,11 +46,12 @@ class Source:
 
     Attributes:
         path: the file; None for a prompt on the command line.
-        lines: the lines of its keys, or of its samples in a JSONL file.
-        prefix: the keys of the table that holds its samples in the file itself.
-        counts: the number of conditions of each sample in the file; those of the command line come after them. Empty if not known yet.
+        lines: the lines of the file's keys or, in a JSONL file, of its samples.
+        prefix: the key path of the table in the file that holds the samples.
+        counts: for each sample, the number of conditions that the file gives it; the conditions of the command line come after these. Empty
+            until the numbers are known.
         options: the values that the command line sets, by key.
-        conditions: the conditions, as the command line has them.
+        conditions: the conditions, as they are written on the command line.
     """
 
     path: Path | None
@@ -87,8 +91,8 @@ class LoadedSamples:
     Attributes:
         table: the samples, in the form of `[validation]` of a run file.
         said: the keys of the table that the file or the command line sets.
-        model: the model of the file, if it is a run file.
-        registry: the plugins that are installed.
+        model: the model of the file, if the file is a run file.
+        registry: the installed plugins, those of the run file and those of the command line.
     """
 
     table: ValidationTable
@@ -108,15 +112,16 @@ def load_samples(
     """Read the samples to generate.
 
     Args:
-        what: a prompt, or the path of a TOML file with `[validation]` (a run file, or one that has nothing else) or of a JSONL file with the
-            keys of a sample on each line.
-        conditions: `key=value,key=value` of `--condition`, added to every sample; their paths start at the working directory.
-        options: keys of `[validation]` that are set on the command line, over those of the file. A key that a sample
-            sets itself keeps its value.
+        what: a prompt, or the path of a file: a run file or another TOML file with the table `[validation]`, or a JSONL file with
+            the keys of a sample on each line.
+        conditions: the texts `key=value,key=value` of `--condition`, which are added to every sample; paths start at the working
+            directory.
+        options: keys of `[validation]` that the command line sets; they override those of the file, but not the keys that a
+            single sample sets.
         plugins: Python files that add conditions.
 
     Raises:
-        ConfigError: with every mistake that can be found without opening a medium.
+        ConfigError: there are mistakes; the error lists every mistake that can be found without opening a medium.
     """
     path = Path(what) if Path(what).suffix.lower() in FILES else None
     document, source = _read(path, what)
@@ -145,11 +150,14 @@ def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
     document = parsed_toml(text, path)
     if TABLE in document:
         return document, Source(path, locate(text))
+    if SAMPLES not in document and document.keys() & _OF_A_RUN:
+        remedy = f'Give a prompt in place of the file, or write [[{TABLE}.{SAMPLES}]] in it, each with a prompt = "...".'
+        raise ConfigError(f"this run file has no table [{TABLE}]", where=str(path), remedy=remedy)
     return {TABLE: document}, Source(path, locate(text), prefix=())
 
 
 def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
-    """Return a JSONL file as a document, with a sample for each line that is not empty, and its source."""
+    """Return a document made from a JSONL file, with one sample for each line that is not empty, and the document's source."""
     samples, lines, problems = [], {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -181,7 +189,7 @@ def _plugins(document: Mapping[str, Any], folder: Path, others: Sequence[Path]) 
     """Load the installed plugins with those that a run file names and `others`.
 
     Raises:
-        ConfigError: for every file that is not there, or is not a plugin.
+        ConfigError: files are missing or are not plugins; the error lists all of them.
     """
     named, faults = plugin_files(document, folder)
     if faults:
@@ -199,14 +207,14 @@ def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
     """Parse texts of the form `key=value,key=value` into tables.
 
     Raises:
-        ConfigError: for each that does not have this form.
+        ConfigError: some texts do not have this form; the error lists all of them.
     """
     tables, problems = [], []
     for text in conditions:
         try:
             tables.append(pairs_of(text))
         except ValueError as error:
-            remedy = "Write it as --condition type=first_frame,image_or_video=a.png."
+            remedy = "Write --condition type=first_frame,image_or_video=a.png."
             problems.append(Problem(str(error), f"--condition {text}", remedy))
     if problems:
         raise ConfigError.of(problems)
@@ -217,7 +225,7 @@ def pairs_of(text: str) -> dict[str, Any]:
     """Parse a text of the form `key=value,key=value` into a table.
 
     Raises:
-        ValueError: it does not have this form.
+        ValueError: the text does not have this form.
     """
     return dict(_pair(part) for part in _parts(text))
 
@@ -242,7 +250,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _goes_on(part: str, piece: str) -> bool:
-    """Return whether the value of a part is unfinished, so that the text after the next comma belongs to it."""
+    """Return whether the value in a part of the text is unfinished and therefore includes the text after the next comma."""
     begun = OPENING.search(part, part.find("=") + 1)
     if begun is None:
         return False
@@ -274,7 +282,7 @@ def _structured(
 
 
 def _with(sample: ValidationSample, conditions: Sequence[AskedCondition], frozen: Sequence[Freeze]) -> ValidationSample:
-    """Return a sample with conditions of the command line after its own."""
+    """Return a sample with the conditions of the command line added after its own."""
     count = len(sample.conditions) + len(sample.frozen)
     return attrs.evolve(
         sample,

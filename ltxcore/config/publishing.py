@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 (`key` makes an attrs field, not a shared default)
-"""The tables that say where a run is published: the Hugging Face hub, and Weights & Biases."""
+"""The tables for publishing a run, on the Hugging Face hub and with Weights & Biases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class HubTable:
 
     def problems(self) -> list[Finding]:
         if self.push_to_hub and not self.hub_model_id:
-            return [(("hub_model_id",), "push_to_hub needs it", 'Write where to publish: hub_model_id = "name/model".')]
+            return [(("hub_model_id",), "must be set, because push_to_hub is true", 'Write where to publish: hub_model_id = "name/model".')]
         return []
 
 
@@ -26,7 +26,7 @@ class WandbTable:
     """`[wandb]`: Weights & Biases."""
 
     enabled: bool = key(False, help="send metrics to Weights & Biases")
-    project: str = key("ltx", help="the project there")
-    entity: str | None = key(None, help="the user or team there")
-    tags: list[str] = key(factory=list, help="labels of the run")
+    project: str = key("ltx", help="project in Weights & Biases")
+    entity: str | None = key(None, help="user or team in Weights & Biases")
+    tags: list[str] = key(factory=list, help="labels of the run in Weights & Biases")
     log_validation_videos: bool = key(True, help="send validation samples too")

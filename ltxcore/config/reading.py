@@ -1,4 +1,4 @@
-"""Structuring without stopping: every mistake is noted with its key path, and reading goes on."""
+"""Structuring that goes on after a mistake: each mistake is noted with its key path."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ KeyPath = tuple[str | int, ...]
 
 
 class Unreadable(LtxError):
-    """Raised where a value could not be structured, or is not available. The reason is already noted, so the exception
-    holds no problem of its own.
+    """Raised if a value could not be structured, or is not available. The reason is already noted, so the exception holds no
+    problem of its own.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class Mistake:
         path: the key path.
         what: what is wrong.
         remedy: advice on what to do about it.
-        unread: whether the value could not be checked, rather than being wrong.
-        absent: whether the key names a file or folder that is not there.
+        unread: whether the value could not be checked, and is therefore not known to be wrong.
+        absent: whether the key names a file or folder that does not exist.
     """
 
     path: KeyPath
@@ -66,11 +66,11 @@ class Reading:
             self.path = before
 
     def note(self, what: str, remedy: str = "", *, below: KeyPath = (), unread: bool = False, absent: bool = False) -> None:
-        """Note a mistake, or something that could not be checked, and go on."""
+        """Note a mistake, or a value that could not be checked, and go on."""
         self.mistakes.append(Mistake((*self.path, *below), what, remedy, unread, absent))
 
     def is_absent(self, name: str) -> bool:
-        """Return whether a key here names a file or folder that is not there."""
+        """Return whether a key of the current table names a file or folder that does not exist."""
         return any(mistake.absent and mistake.path == (*self.path, name) for mistake in self.mistakes)
 
     def refuse(self, what: str, remedy: str = "") -> NoReturn:

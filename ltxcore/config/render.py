@@ -1,4 +1,4 @@
-"""Writing of a run file as TOML, with every value spelled out, so that the file describes the run completely."""
+"""Write a run file as TOML, with every value spelled out, so that the file describes the run completely."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ WIDTH = 100
 
 
 def render(run: RunFile) -> str:
-    """Write the run file as TOML, without passwords and access keys, since it stays in the output folder."""
+    """Return the run file as TOML, without passwords and access keys, since the text is kept in the output folder."""
     tables = plain(run)
     tables["training_strategy"] = {"name": run.strategy_name, **tables["training_strategy"]}
     for table, sample in zip(tables["validation"]["samples"], run.validation.samples, strict=True):
         table["conditions"] = [*map(_freeze, sample.frozen), *map(written, sample.conditions)]
     if not run.objectives:  # so that a run that names none is written as before there were any
         del tables["objectives"]
+    if not run.data.sets:
+        del tables["data"]["sets"]
     return document(without_secrets(tables))
 
 
 def document(tables: Mapping[str, Any]) -> str:
-    """Write nested mappings as a TOML document."""
+    """Return nested mappings as a TOML document."""
     return "\n".join(_table((), tables)).strip() + "\n"
 
 
@@ -60,7 +62,7 @@ def _key(name: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Write a value as TOML does."""
+    """Return a value in TOML notation."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Strict reading of values (`"false"` is not a truth value, nor `3.7` a whole number), and the names of types in messages."""
+"""Strict reading of values: `"false"` is not a truth value, and `3.7` is not a whole number. The module also names types for messages."""
 
 from __future__ import annotations
 
@@ -83,6 +83,25 @@ def _plural(kind: Any) -> str:
     )
 
 
+def can_be_drawn(kind: Any) -> bool:
+    """Return whether a value of this type is a number, a text, a choice, or a list of those. A table in place of such a value says what it
+    is drawn from.
+    """
+    kind = getattr(kind, "__supertype__", kind)
+    if get_origin(kind) is Literal:
+        return True
+    if _is_union(kind) or get_origin(kind) in LISTS:
+        return all(can_be_drawn(part) for part in get_args(kind) if part not in (type(None), Ellipsis))
+    return kind in (bool, int, float, str, Path)
+
+
+def number_of(kind: Any) -> Any:
+    """Return int or float if values of this type are such numbers, and None if they are something else."""
+    kind = getattr(kind, "__supertype__", kind)
+    parts = {part for part in get_args(kind) if part is not type(None)} if _is_union(kind) else {kind}
+    return (float if float in parts else int) if parts and parts <= {int, float} else None
+
+
 def register_scalars(converter: cattrs.Converter, reading: Reading) -> None:
     """Teach a converter to read TOML values strictly, and to note mistakes."""
     for kind in (bool, int, float, str):
@@ -127,7 +146,7 @@ def _scalar(reading: Reading) -> Callable[[Any, Any], Any]:
 
 
 def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
-    """Say what type a value must have and, if that is simple, how to write it.
+    """Describe the type that a value must have and, for simple types, how to write the value.
 
     Raises:
         Unreadable: always.
@@ -142,6 +161,8 @@ def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
         remedy = f"Write {int(value)}."
     elif kind in (str, Path) and isinstance(value, (int, float)):
         remedy = f'Write "{described(value)}", in quotes.'
+    elif kind is Path:
+        remedy = "Write one path, in quotes."
     what = "a finite number" if kind is float and isinstance(value, float) else wanted(kind)
     reading.refuse(f"must be {what}, not {described(value)}", remedy)
 
@@ -167,8 +188,8 @@ def _literal(_: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]
 
 
 def _union(converter: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]:
-    """Return a hook that reads a value as the first member of a union that fits its TOML type; a whole number is tried
-    as an int before a float.
+    """Return a hook that reads a value as the first member of a union that fits the value's TOML type, trying int before float
+    for a whole number.
     """
 
     def structure(value: Any, kind: Any) -> Any:

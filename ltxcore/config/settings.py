@@ -1,4 +1,4 @@
-"""Values of `--set a.b=c` on the command line, written over those of the run file."""
+"""The values of `--set a.b=c` on the command line, which override those of the run file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ltxcore.config.toml import DEEP, DEEPEST, document_of, excesses
 from ltxcore.errors import ConfigError, Problem
 
 MOST_DIGITS = 9
-"""The most digits in the index of a list entry; no list is long enough to need more."""
+"""The maximum number of digits in the index of a list entry; no list is long enough to need more."""
 
 PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]')
 
 
 def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> list[KeyPath]:
-    """Write each setting into the document, in order, and return the key paths that were set.
+    """Write the settings into the document in order, and return the key paths that were set.
 
-    Values are TOML; anything else is taken as plain text. Numbers in a key count entries of a list:
+    Values are read as TOML; a value that is not TOML is taken as plain text. A number in a key is the index of a list entry:
     `conditions.0.probability=0.5`.
 
     Raises:
-        ConfigError: for every setting that cannot be written.
+        ConfigError: some settings cannot be written; the error lists all of them.
     """
     problems, paths = [], []
     for setting in settings:
@@ -53,10 +53,10 @@ def _path(setting: str) -> list[str]:
 
 
 def parse_key(key: str) -> list[str]:
-    """Return the parts of a key path, `a.b.0.c` or `a.b[0].c`; indices are still text.
+    """Return the parts of a key path, `a.b.0.c` or `a.b[0].c`, with indices as text.
 
     Raises:
-        ValueError: it is not a key path.
+        ValueError: the text is not a key path.
     """
     parts: list[str] = []
     at = 0
@@ -81,10 +81,10 @@ def _value(setting: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a TOML value; anything that is not TOML is taken as plain text.
+    """Parse a TOML value; text that is not TOML is taken as plain text.
 
     Raises:
-        ValueError: it is a broken list, table or quoted text, or it exceeds the limits on depth and size.
+        ValueError: the text is a broken list, table or quoted string, or exceeds the limits on depth and size.
     """
     try:
         document = document_of(f"value = {text.strip()}")

@@ -1,30 +1,38 @@
-"""Structuring of a TOML document into the run file, with the parts that plugins decide.
+"""Structure a TOML document as a run file, including the tables whose keys plugins define.
 
-It also reads `[validation]` with older keys: lists of prompts, images and reference videos, and one scale for both modalities.
+The module also reads the older keys of `[validation]`: lists of prompts, images and reference videos, and one scale for both
+modalities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import attrs
 
+from ltxcore.columns import has_encode, is_folder_name
 from ltxcore.conditions import ConditionUse
+from ltxcore.config.acceleration import AccelerationTable
+from ltxcore.config.adapters import with_dropout, with_type
+from ltxcore.config.drawn_values import made_at_bounds, readers
 from ltxcore.config.optimizers import fitted
 from ltxcore.config.parts import evolved
 from ltxcore.config.preprocessing import OF_SOURCES, PreprocessingTable
 from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.render import document
-from ltxcore.config.run_file import AccelerationTable, FlowMatchingTable, OptimizationTable, RunFile
+from ltxcore.config.run_file import FlowMatchingTable, LoraTable, OptimizationTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.scalars import described
 from ltxcore.config.structurer import Structurer
-from ltxcore.config.tables import keys_of, objective_keys, plain, training_keys
+from ltxcore.config.tables import column_keys, keys_elsewhere, keys_of, objective_keys, plain, training_keys
 from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.declarations import roles_of
+from ltxcore.drawn import Drawn
+from ltxcore.errors import many
 from ltxcore.logs import notice
 from ltxcore.objectives import ObjectiveUse, faults_of_passes
 from ltxcore.protocols import MODALITIES
@@ -33,20 +41,20 @@ from ltxcore.registry import Registry
 T = TypeVar("T")
 
 IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
-"""The tables in which some keys may be known although others are not: those whose keys no plugin decides."""
+"""The tables that are read in parts, so that some keys are known although others are not: the tables whose keys no plugin defines."""
 
 
 def structure(
     data: Mapping[str, Any], registry: Registry, folder: Path, elsewhere: Collection[str] = (), *, in_parts: bool = False
 ) -> tuple[RunFile | None, list[Mistake]]:
-    """Return the run file, if it could be read at all, and every mistake in it.
+    """Return the run file (None if it could not be read at all), and every mistake in it.
 
     Args:
         data: the TOML document.
         registry: the registry in which the names of strategies, conditions, samplers and trackers are looked up.
         folder: the folder of the run file, where relative input paths start.
         elsewhere: the tables whose input paths are on another machine and need not exist here.
-        in_parts: whether a run file with mistakes is also read, without the keys that are wrong (`config.parts`).
+        in_parts: whether a run file with mistakes is read too, without the wrong keys (`config.parts`).
     """
     structurer = structurer_of(registry, folder)
     structurer.elsewhere = elsewhere
@@ -58,12 +66,12 @@ def structure(
 
 
 def structurer_of(registry: Registry, folder: Path, *, start: str = "the run file") -> Structurer:
-    """Return a structurer that knows the tables whose keys plugins decide, and older names of keys for samples.
+    """Return a structurer that knows the tables whose keys plugins define, and the older keys for samples.
 
     Args:
         registry: the registry, as in `structure`.
         folder: the folder where relative input paths start.
-        start: the name of that folder in a message.
+        start: how messages name that folder.
     """
     structurer = Structurer(registry, folder, start=start)
     reader = RunReader(structurer)
@@ -72,6 +80,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
     hook(ObjectiveUse, lambda value, _: reader.objective_use(value))
     hook(FlowMatchingTable, lambda value, _: reader.flow_matching(value))
     hook(AccelerationTable, lambda value, _: reader.acceleration(value))
+    hook(LoraTable, lambda value, _: reader.lora(value))
     hook(OptimizationTable, lambda value, _: reader.optimization(value))
     hook(PreprocessingTable, lambda value, _: reader.preprocessing(structurer.table(value, PreprocessingTable)))
     hook(ValidationTable, lambda value, _: structurer.table(in_new_words(value, structurer.reading), ValidationTable))
@@ -81,7 +90,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
 
 @attrs.frozen
 class RunReader:
-    """A reader of the parts of a run file whose keys plugins decide."""
+    """A reader of the parts of a run file whose keys plugins define."""
 
     structurer: Structurer
 
@@ -117,6 +126,14 @@ class RunReader:
         table: FlowMatchingTable = self.structurer.table(value, FlowMatchingTable)
         return self.with_plugin(table, "sigma_sampler", "timestep_sampling_mode", "timestep_sampling_params", "sampler")
 
+    def lora(self, value: Any) -> LoraTable:
+        table = with_type(self.structurer.table(value, LoraTable), value, self.structurer.reading)
+        beside: dict[str, Any] = {}
+        with suppress(Unreadable):
+            beside |= {"use_rslora": True} if table.use_rslora else {}
+        made = self.with_plugin(table, "adapter", "type", "params", "adapter", beside)
+        return with_dropout(evolved(made, use_rslora=None), self.structurer.reading)
+
     def optimization(self, value: Any) -> OptimizationTable:
         table: OptimizationTable = self.structurer.table(value, OptimizationTable)
         beside: dict[str, Any] = {}
@@ -136,13 +153,13 @@ class RunReader:
                 table = evolved(table, quantization_params=table.quantization_params or None)
             elif table.quantization_params:
                 self.structurer.reading.note(
-                    "has no quantization to go with", "Set quantization, or remove it.", below=("quantization_params",)
+                    "has no effect without quantization", "Set quantization, or remove this key.", below=("quantization_params",)
                 )
         return table
 
     def preprocessing(self, table: PreprocessingTable) -> PreprocessingTable:
-        """Return the table with the registry, and with the source that it names; the keys that are the source's own become its parameters."""
-        table = evolved(table, registry=self.structurer.registry)
+        """Return the table with the registry and the source that the table names; keys that belong to the source become its parameters."""
+        table = self.columns(evolved(table, registry=self.structurer.registry))
         try:
             source, params = table.source, table.source_params
             beside = {key: value for key in OF_SOURCES if (value := getattr(table, key)) is not None}
@@ -151,14 +168,50 @@ class RunReader:
         if source is not None:
             return self.with_plugin(evolved(table, (), **dict.fromkeys(beside)), "source", "source", "source_params", "reader", beside)
         if params:
-            self.structurer.reading.note("are for a source, and none is named", "Name it in source.", below=("source_params",))
+            self.structurer.reading.note(
+                "belong to a source, but no source is named", "Name the source with the key source.", below=("source_params",)
+            )
         return table
 
-    def with_plugin(self, table: T, kind: str, name: str, params: str, field: str, beside: Mapping[str, Any] | None = None) -> T:
-        """Return a table with `field` set to the object that two of its keys describe: the name of a plugin (`name`),
-        and a table of its keys (`params`).
+    def columns(self, table: PreprocessingTable) -> PreprocessingTable:
+        """Return the table with the columns that it names, whose parameters are checked against their classes."""
+        reading, made, written = self.structurer.reading, dict[str, Any](), dict[str, Any]()
+        try:
+            asked = table.columns
+        except Unreadable:
+            return table
+        for name, inner in asked.items():
+            with suppress(Unreadable), reading.at("columns", name):
+                is_another = isinstance(inner, dict) and "type" in inner and name not in self.structurer.registry.of_kind("column")
+                cls = self._another_column(name, inner) if is_another else self.structurer.registered("column", name)
+                keys = self.structurer.keys(cls, partial(column_keys, is_another=is_another))
+                typed = f'the column "{name}" is registered, so it has a type', "Remove this key, or choose another name for the table."
+                values = self.structurer.values(inner, keys, not_here={} if is_another else {"type": typed})
+                if values.get("column") is not None and getattr(table, f"{name}_column", None) is not None:
+                    reading.note(f"means the same as {name}_column", "Keep one of the two.", below=("column",))
+                of_class = {key.name for key in keys_of(cls)}
+                made[name] = self.structurer.made(cls, {key: value for key, value in values.items() if key in of_class})
+                beside = {key: value for key, value in values.items() if key not in of_class and value is not None}
+                written[name] = beside | plain(made[name])
+        return evolved(table, encoders=made, columns=written)
 
-        `beside` names the plugin's keys that the table itself has.
+    def _another_column(self, name: str, table: dict[str, Any]) -> Any:
+        """Return the class of a column that is like a registered one, but has a name and a folder of its own."""
+        reading, (kind, cls) = self.structurer.reading, self.structurer.chosen("column", table, "type")
+        with reading.at("type"):
+            if has_encode(cls):
+                reading.refuse(
+                    f'the column "{kind}" can be there only once, since its plugin encodes the cells', "Choose a column of media."
+                )
+        if not is_folder_name(name):
+            reading.refuse(f'"{name}" cannot be the name of a folder, which the column is encoded to', "Choose another name for the table.")
+        return cls
+
+    def with_plugin(self, table: T, kind: str, name: str, params: str, field: str, beside: Mapping[str, Any] | None = None) -> T:
+        """Return a table with `field` set to the object that two of its keys describe: `name`, the name of a plugin, and
+        `params`, a table with the plugin's keys.
+
+        `beside` lists the keys of the plugin that are in the table itself.
         """
         try:
             made = self.structurer.params(table, kind, name, params, beside or {})
@@ -170,13 +223,15 @@ class RunReader:
 
     def condition_use(self, value: Any) -> ConditionUse:
         name, cls = self.structurer.chosen("condition", value, "type")
-        keys = self.structurer.keys(cls, training_keys)
-        self._check_modality(name, cls)
-        values = self.structurer.values(value, keys)
+        modality = next((part for part in reversed(self.structurer.reading.path) if part in MODALITIES), None)
+        keys = self.structurer.keys(cls, lambda cls: training_keys(cls, modality))
+        self._check_modality(name, cls, modality)
+        values = self.structurer.values(value, keys, readers(self.structurer, keys, value), keys_elsewhere(cls, modality))
         del values["type"]
         probability = values.pop("probability", 1.0)
         sources = {role.name: values.pop(role.source_key) for role in roles_of(cls)}
-        return ConditionUse(name, self.structurer.made(cls, values), probability, sources)
+        drawn = {key: each for key, each in values.items() if isinstance(each, Drawn)}
+        return ConditionUse(name, made_at_bounds(self.structurer, cls, values, drawn), probability, sources, drawn)
 
     def objective_use(self, value: Any) -> ObjectiveUse:
         name, cls = self.structurer.chosen("objective", value, "type")
@@ -189,9 +244,9 @@ class RunReader:
         folders = {role.name: folder for role in roles if (folder := values.pop(role.source_key, None)) is not None}
         if roles and not folders:
             keys = " or ".join(role.source_key for role in roles)
-            reading.refuse(f'the objective "{name}" needs data of its own', f"Name the folder with it: {keys}.")
+            reading.refuse(f'the objective "{name}" needs data of its own', f"Name the folder of the data: {keys}.")
         made = self.structurer.made(cls, values)
-        for fault in faults_of_passes(made.passes):
+        for fault in faults_of_passes(made):
             reading.refuse(f'the objective "{name}" {fault}', "Report this to the plugin's author.")
         return ObjectiveUse(name, made, weight, probability, folders)
 
@@ -203,10 +258,9 @@ class RunReader:
             elif not number > 0:
                 reading.note(f"must be above 0, not {number:g}", f"To leave {modality} out, set is_generated = false.", below=(modality,))
 
-    def _check_modality(self, name: str, cls: Any) -> None:
+    def _check_modality(self, name: str, cls: Any, modality: str | None) -> None:
         """Refuse a condition under `[training_strategy.MODALITY]` that does not work on that modality."""
         reading, registry = self.structurer.reading, self.structurer.registry
-        modality = next((part for part in reversed(reading.path) if part in MODALITIES), None)
         if modality is not None and modality not in cls.modalities:
             others = [other for other, named in registry.of_kind("condition").items() if modality in named.value.modalities]
             what = f'the condition "{name}" does not work on {modality}'
@@ -214,7 +268,7 @@ class RunReader:
 
 
 def _name_of(table: Any) -> Any:
-    """Return the name of a strategy, if its table gives one."""
+    """Return the name of a strategy, if its table has one."""
     return table.get("name", "") if isinstance(table, dict) else ""
 
 
@@ -225,15 +279,15 @@ OLDER = (*LISTS, *REFERENCE, "guidance_scale", "stg_scale", "stg_mode")
 
 
 def in_new_words(table: Any, reading: Reading) -> Any:
-    """Translate the older keys of `[validation]` to today's, and say once what to write instead. A table without older
-    keys is returned unchanged.
+    """Translate the older keys of `[validation]` into present ones, and tell the user once what to write instead. A table without
+    older keys is returned unchanged.
 
-    Mistakes in them are noted, each at its key.
+    Mistakes in the older keys are noted at these keys.
 
     Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/configuration-reference.md
 
     Raises:
-        Unreadable: the older keys cannot be read, or newer keys for the same values are set as well.
+        Unreadable: the older keys cannot be read, or newer keys for the same values are set too.
     """
     if not isinstance(table, dict) or not any(name in table for name in OLDER):
         return table
@@ -270,7 +324,11 @@ def _samples(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
         return {}
     for name, texts in lists.items():
         if texts is not None and len(texts) != len(prompts):
-            reading.note(f"has {len(texts)} entries for {len(prompts)} prompts", "Write one entry for each prompt.", below=(name,))
+            reading.note(
+                f"has {many(len(texts), 'entry', 'entries')} for {many(len(prompts), 'prompt', 'prompts')}",
+                "Write one entry for each prompt.",
+                below=(name,),
+            )
             return {}
     reference = {new: table[old] for old, new in REFERENCE.items() if old in table}
     return {"samples": [_sample(prompt, index, lists, reference) for index, prompt in enumerate(prompts)]}
@@ -294,7 +352,7 @@ def _texts(value: Any, name: str, reading: Reading) -> list[str] | None:
 
 
 def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Translate `guidance_scale` to today's two scales, and `stg_scale` likewise, or only to that of video if `stg_mode` is "stg_v"."""
+    """Translate `guidance_scale` into the present two scales, and `stg_scale` likewise, with 0 for audio if `stg_mode` is "stg_v"."""
     found: dict[str, Any] = {}
     if "guidance_scale" in table and not _mixed(table, ("guidance_scale",), "cfg", reading):
         found |= dict.fromkeys(("video_cfg_scale", "audio_cfg_scale"), table["guidance_scale"])
@@ -310,7 +368,7 @@ def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _mixed(table: Mapping[str, Any], older: tuple[str, ...] | list[str], kind: str, reading: Reading) -> bool:
-    """Note newer keys that stand next to older ones for the same value, which is a mistake, and return whether there are any."""
+    """Return whether newer keys for the same value stand beside older ones, and note these as mistakes."""
     newer = [name for name in (f"video_{kind}_scale", f"audio_{kind}_scale") if name in table]
     for name in older if newer else ():
         reading.note(f"means the same as {' and '.join(newer)}", f"Keep {' and '.join(newer)}.", below=(name,))

@@ -1,4 +1,4 @@
-"""Structuring of a TOML table into an object of an attrs class, with every mistake found on the way."""
+"""Structure a TOML table as an object of an attrs class, and find every mistake in the table."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any, cast
 import attrs
 import cattrs
 
+from ltxcore.config.loras import LoraPath, Strength
 from ltxcore.config.parts import parted, unknown_keys
 from ltxcore.config.reading import Reading, Unreadable
 from ltxcore.config.run_file import SHIPPED_MODELS, ModelPath
 from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
 from ltxcore.config.tables import Finding, Key, keys_of
 from ltxcore.config.unknown import remedy_for
-from ltxcore.errors import LtxError, listed
+from ltxcore.drawn import Drawn
+from ltxcore.errors import ConfigError, LtxError, listed
 from ltxcore.files import is_file, is_folder, path_from, why_unreadable
 from ltxcore.registry import Registry
 
@@ -34,9 +36,9 @@ class Structurer:
     Attributes:
         registry: the registry in which names of conditions, strategies and more are looked up.
         folder: the folder of the run file, where relative input paths start.
-        reading: the reading that takes mistakes.
-        converter: the cattrs converter that does the work.
-        start: the name of that folder in a message.
+        reading: the reading in which mistakes are noted.
+        converter: the cattrs converter that reads the values.
+        start: the name of the run file's folder in messages.
         elsewhere: the tables whose input paths are on another machine and need not exist here.
         in_parts: the classes of tables that are read without the keys that are wrong; any other table with a mistake is not read at all.
     """
@@ -54,6 +56,7 @@ class Structurer:
         self.converter.register_structure_hook_func(attrs.has, lambda value, cls: self.table(value, cls))
         self.converter.register_structure_hook(Path, lambda value, _: self.path(value))
         self.converter.register_structure_hook_func(lambda kind: kind is ModelPath, lambda value, _: self.model_path(value))
+        self.converter.register_structure_hook_func(lambda kind: kind is LoraPath, lambda value, _: self.lora_path(value))
 
     # ---- tables
 
@@ -67,12 +70,12 @@ class Structurer:
         """Make an object of an attrs class without the keys whose values are wrong.
 
         Args:
-            special: functions that read the values of some keys instead of the converter.
-            filled: a function that returns the fields that are not keys, once the keys are read.
+            special: functions that, in place of the converter, read the values of some keys.
+            filled: a function that returns the values of fields that are not keys, called after the keys are read.
         """
         before = len(self.reading.mistakes)
         keys = self.keys(cls)
-        read, failed = self._read(value, keys, special or {}, {})
+        read, failed = self._read(value, keys, special or {}, getattr(cls, "not_here", {}))
         values = {**read, **filled()}
         known = parted(cls, values, failed | unknown_keys(self.reading, before, keys, self.in_parts))
         self._note_problems(known)
@@ -80,7 +83,7 @@ class Structurer:
         return parted(cls, values, unknown) if unknown else cls(**values)
 
     def keys(self, cls: Any, of: Callable[[Any], list[Key]] = keys_of) -> list[Key]:
-        """Return the keys of an attrs class, or of a condition's training table (`of`)."""
+        """Return the keys that `of` lists for a class: by default, those of an attrs class."""
         try:
             return of(cls)
         except LtxError as error:
@@ -94,11 +97,11 @@ class Structurer:
         special: Mapping[str, Any] | None = None,
         not_here: Mapping[str, tuple[str, str]] | None = None,
     ) -> dict[str, Any]:
-        """Return the values of the keys that a table sets; unknown, missing and wrong ones are noted.
+        """Return the values of the keys that a table sets, and note unknown, missing and wrong keys.
 
         Args:
-            special: functions that read the values of some keys instead of the converter.
-            not_here: keys of other tables that this one does not have, each with the reason and the remedy.
+            special: functions that, in place of the converter, read the values of some keys.
+            not_here: keys that belong in other tables, each with the reason and the remedy.
 
         Raises:
             Unreadable: a required key is missing, or a value cannot be read.
@@ -111,7 +114,7 @@ class Structurer:
     def _read(
         self, value: Any, keys: Sequence[Key], special: Mapping[str, Any], not_here: Mapping[str, tuple[str, str]]
     ) -> tuple[dict[str, Any], set[str]]:
-        """Return the values that can be read, and the keys of the others."""
+        """Return the values that can be read, and the keys of the values that cannot."""
         if not isinstance(value, dict):
             self.reading.refuse(f"must be a table, not {described(value)}")
         known = {key.name: key for key in keys}
@@ -142,11 +145,12 @@ class Structurer:
         except Unreadable:
             raise
         except cattrs.StructureHandlerNotFoundError:
-            self.reading.refuse(f"its class types it as {key.kind}, which a run file cannot hold", "Report this to the plugin's author.")
+            self.reading.refuse(f"has the type {key.kind}, which a run file cannot hold", "Report this to the plugin's author.")
         except Exception as error:  # the error that cattrs or a plugin's own type raises for a value it cannot take
             self.note_all(error)
             raise Unreadable from error
-        self._check(key, read)
+        if not isinstance(read, Drawn):
+            self._check(key, read)
         return read
 
     def _check(self, key: Key, value: Any) -> None:
@@ -169,7 +173,7 @@ class Structurer:
     def _note_absence(self, path: Path, wanted: str, remedy: str) -> None:
         why = why_unreadable(path)
         if why.startswith("cannot be read"):
-            self.reading.note(f"{path} {why}", "Check that you may read it.", absent=True)
+            self.reading.note(f"{path} {why}", "Check the permissions of the file or folder.", absent=True)
         else:
             self.reading.note(f"there is no {wanted} {path}", remedy, absent=True)
 
@@ -178,8 +182,7 @@ class Structurer:
         return self.reading.path[:1] != () and self.reading.path[0] in self.elsewhere
 
     def made(self, cls: Any, values: Mapping[str, Any]) -> Any:
-        """Make an object of an attrs class; the errors of its own validators and of `problems()` are noted, each at its
-        key.
+        """Make an object of an attrs class, and note the errors of its validators and of `problems()` at their keys.
 
         Raises:
             Unreadable: the class refuses the values.
@@ -203,7 +206,7 @@ class Structurer:
                         self.reading.note(what, remedy, below=path, absent=absent)
 
     def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
-        """Run all validators, although attrs itself stops at the first failure, and return whether any of them fails."""
+        """Run all validators, although attrs stops at the first failure, and return whether any validator fails."""
         bare = cls.__new__(cls)
         for field in attrs.fields(cls):
             if (field.alias or field.name) in values:
@@ -222,7 +225,7 @@ class Structurer:
         return failed
 
     def note_all(self, error: Exception, name: str = "") -> None:
-        """Note all problems of an error, without the places that the error itself gives."""
+        """Note all problems of an error, without the places that the error names."""
         if isinstance(error, LtxError):
             for problem in error.problems:
                 self.reading.note(problem.what, problem.remedy)
@@ -255,10 +258,22 @@ class Structurer:
             self._note_absence(path, "file or folder", remedy)
         return str(path)
 
+    def lora_path(self, value: Any) -> str:
+        if not is_a(value, str):
+            refuse_type(self.reading, value, str)
+        try:
+            named = Strength.split(value, self.folder)
+        except ConfigError as error:
+            self.reading.refuse(error.problems[0].what, error.problems[0].remedy)
+        found = attrs.evolve(named, path=self.path(str(named.path)))
+        if not (is_file(found.path) or self._is_elsewhere):
+            self._note_absence(found.path, "file", f"Paths are relative to {self.start}.")
+        return str(found)
+
     # ---- what plugins name
 
     def chosen(self, kind: str, table: Any, key: str) -> tuple[str, Any]:
-        """Return the name under `key` of a table, and the class that is registered under that name."""
+        """Return the name that a table has under `key`, and the class that is registered under that name."""
         if not isinstance(table, dict):
             self.reading.refuse(f"must be a table, not {described(table)}")
         spoken, names = kind.replace("_", " "), self.registry.offered(kind)
@@ -269,15 +284,14 @@ class Structurer:
             return name, self.registered(kind, name)
 
     def params(self, table: Any, kind: str, name: str, params: str, beside: Mapping[str, Any]) -> Any:
-        """Return an object of the class registered under the name in one key of a table, made from the table under
-        another of its keys.
+        """Return an object of the class that one key of a table names, made from the inner table under another key.
 
         Args:
-            table: the table with both keys.
+            table: the table that has both keys.
             kind: the kind of plugin.
             name: the key that names the plugin.
-            params: the key that holds the table of the plugin's keys.
-            beside: the plugin's keys that the table itself has.
+            params: the key of the inner table, which holds the plugin's keys.
+            beside: the plugin's keys that are in the outer table.
         """
         with self.reading.at(name):
             cls = self.registered(kind, getattr(table, name))
@@ -308,7 +322,7 @@ class Structurer:
             raise Unreadable from error
 
     def of_package(self, target: str) -> Any:
-        """Return the optimizer of an installed package named as "package.module:Class"; its parameters are the keys of a table."""
+        """Return the class of keys for the optimizer that the target names as "package.module:Class", from an installed package."""
         from ltxcore.config.packages import optimizer_of
 
         if not self.registry.imports:
@@ -322,14 +336,14 @@ class Structurer:
 
 
 def _said(error: Exception) -> str:
-    """Return the message of an error, without the number that the operating system's errors have."""
+    """Return the message of an error, without the error number of the operating system."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _reworded(text: str, name: str) -> str:
-    """Reword a validator's message so that it can follow a key path: without the key's name, and in plain words."""
+    """Return a validator's message in plain words and without the key's name, so that it can follow a key path."""
     text = re.sub(rf"^'?{re.escape(name)}'? (?=must|is|has)", "", text) if name else text
     compared = re.fullmatch(r"must be (>=|>|<=|<) (\S+): (.*)", text)
     return f"must be {COMPARED[compared[1]]} {compared[2]}, not {compared[3]}" if compared else text

@@ -1,8 +1,8 @@
-"""Declarations of a run file's keys (default, range, unit and purpose); the keys of a table, from its attrs class, and
-of a condition in training and of an objective; and conversion of objects back to what TOML can hold.
+"""The declarations of a run file's keys, with default, range, unit and purpose. The module lists the keys of a table (from its
+attrs class), of a condition in training and of an objective, and converts objects back to values that TOML can hold.
 
-Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ. The tables themselves are
-in `ltxcore.config.run_file`.
+Structuring, `ltx plugins show` and the JSON Schema all use these lists, so that they always agree. The tables themselves are in
+`ltxcore.config.run_file`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any, Literal, get_origin, get_type_hints
 import attrs
 
 from ltxcore.conditions import ConditionUse
+from ltxcore.config.scalars import can_be_drawn
+from ltxcore.config.toml import excesses
 from ltxcore.declarations import roles_of
+from ltxcore.drawn import Drawn, written
 from ltxcore.errors import PluginError
 from ltxcore.objectives import ObjectiveUse
 
@@ -25,12 +28,12 @@ Finding = tuple[tuple[str | int, ...], str, str]
 Reads = Literal["file", "folder", "either"]
 
 REQUIRED: Any = object()
-"""The default of a key that has no default."""
+"""Stands for the default of a key that has none."""
 
 
 @attrs.frozen
 class Bounds:
-    """A range that a number, or every number of a list, must lie in. None is always in range."""
+    """The limits within which a number, or every number of a list, must lie. The value None is always within the limits."""
 
     at_least: float | None = None
     above: float | None = None
@@ -44,7 +47,7 @@ class Bounds:
                 raise ValueError(f"{fault}, not {number}")
 
     def fault(self, number: Any) -> str:
-        """Return the condition that `number` violates; "" if it is in range, or is not a number."""
+        """Return the limit that `number` violates, in words; "" if it violates none, or is not a number."""
         if not isinstance(number, (int, float)):
             return ""
         if self.at_least is not None and not number >= self.at_least:
@@ -78,12 +81,12 @@ def key(
     """Declare a key of a table.
 
     Args:
-        default: the value when the file does not set the key; without one (and without `factory`) the key is required.
+        default: the value if the file does not set the key; a key without `default` and without `factory` is required.
         help: the purpose of the key, in one line.
         unit: the unit of its number: "pixels", "seconds", "latent frames", ...
-        factory: the function that makes the default.
+        factory: a function that makes the default.
         at_least, above, at_most, below: the range of its number.
-        reads: the kind of input that the key names and that must exist: a file, a folder, or either.
+        reads: the kind of input that the key names, which must exist: a file, a folder, or either.
         refused: texts that other programs accept and this key does not, each with the reason and the remedy.
     """
     bounds = Bounds(at_least, above, at_most, below)
@@ -95,7 +98,7 @@ def key(
 
 
 def filled(default: Any = None) -> Any:
-    """Declare a field that is not a key: structuring fills it in."""
+    """Declare a field that is not a key, and that structuring fills in."""
     return attrs.field(default=default, metadata={"filled": True})
 
 
@@ -107,7 +110,8 @@ def is_key(field: attrs.Attribute[Any]) -> bool:
 @attrs.frozen
 class Key:
     """A key of a table: name, type, default (`REQUIRED` if it has none), purpose, unit, range, the kind of input it
-    reads, and the texts that it refuses by name.
+    reads, the texts that it refuses by name, whether a table in its place may say what its value is drawn from, the
+    modality that it is for, if it is for one alone, and whether a condition has it only in training.
     """
 
     name: str
@@ -118,6 +122,9 @@ class Key:
     bounds: Bounds = attrs.field(factory=Bounds)
     reads: str | None = None
     refused: Mapping[str, tuple[str, str]] = attrs.field(factory=dict)
+    is_drawable: bool = False
+    modality: str = ""
+    is_for_training: bool = False
 
     @property
     def required(self) -> bool:
@@ -125,7 +132,9 @@ class Key:
 
     @property
     def shown(self) -> Any:
-        """The default as shown in a list of keys; None if there is none, if it is a table, or if it follows from other keys."""
+        """The default as shown in a list of keys; None if the key has no default, if the default is a table, or if it follows
+        from other keys.
+        """
         default = self.default
         if hasattr(default, "takes_self"):
             default = None if default.takes_self else default.factory()
@@ -133,10 +142,10 @@ class Key:
 
 
 def keys_of(cls: Any) -> list[Key]:
-    """Return the keys of the table that an attrs class holds.
+    """Return the keys of the table that an attrs class represents.
 
     Raises:
-        PluginError: it is not an attrs class, or a key's type is a name that its module does not have.
+        PluginError: the class is not an attrs class, or the type of a key is a name that the module of the class does not define.
     """
     if not attrs.has(cls):
         raise PluginError(f"{cls!r} is not an attrs class, so it has no keys")
@@ -146,6 +155,12 @@ def keys_of(cls: Any) -> list[Key]:
 
 def _key_of(field: attrs.Attribute[Any], cls: Any) -> Key:
     about = field.metadata
+    name = f"{cls.__qualname__}.{field.name}"
+    for text in ("help", "unit"):
+        if not isinstance(about.get(text, ""), str):
+            raise PluginError(f"the {text} of {name} is of the type {type(about[text]).__name__}; it must be text")
+    for _, what, remedy in excesses(field.default):
+        raise PluginError(f"the default of {name} cannot be written in a run file: {what}", remedy=remedy)
     return Key(
         name=field.alias or field.name,
         kind=Any if field.type is None else _type_of(field, cls),
@@ -155,12 +170,28 @@ def _key_of(field: attrs.Attribute[Any], cls: Any) -> Key:
         bounds=_bounds(field.validator),
         reads=about.get("reads"),
         refused=about.get("refused", {}),
+        modality=about.get("modality", ""),
+        is_for_training=bool(about.get("training", False)),
     )
 
 
+def is_for(key: Key, modality: str | None) -> bool:
+    """Return whether a key may be set for a modality; None stands for a modality that is not known."""
+    return modality is None or key.modality in ("", modality)
+
+
+def keys_elsewhere(cls: Any, modality: str | None) -> dict[str, tuple[str, str]]:
+    """Return the keys of a condition that are for the other modality, each with the reason why it cannot be set and the remedy."""
+    return {
+        key.name: (f"is for {key.modality} alone", f"Remove it: it has no meaning on {modality}.")
+        for key in keys_of(cls)
+        if not is_for(key, modality)
+    }
+
+
 def _type_of(field: attrs.Attribute[Any], cls: Any) -> Any:
-    """Return a field's type, with names looked up where the field was written. Fields that are not keys may have types
-    that only a type checker knows.
+    """Return the type of a field, with names resolved in the module that declares the field. Fields that are not keys may have
+    types that only a type checker knows.
     """
     owner = next((base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {})), cls)
     alone = type(owner.__name__, (), {"__annotations__": {field.name: field.type}, "__module__": owner.__module__})
@@ -169,7 +200,7 @@ def _type_of(field: attrs.Attribute[Any], cls: Any) -> Any:
     except NameError as error:
         raise PluginError(
             f"the type of {cls.__qualname__}.{field.name} cannot be read: {error}",
-            remedy="Import it at the top of the module, not under TYPE_CHECKING.",
+            remedy="Import the type at the top of the module, not under TYPE_CHECKING.",
         ) from error
 
 
@@ -185,9 +216,9 @@ def _bounds(validator: Any) -> Bounds:
     return Bounds(**found)
 
 
-def training_keys(cls: Any) -> list[Key]:
-    """Return the keys of a condition in `[training_strategy]`: type, probability, those of its class, and one source
-    folder for each role.
+def training_keys(cls: Any, modality: str | None = None) -> list[Key]:
+    """Return the keys of a condition in `[training_strategy]`: the type, the probability, the keys of its class, and a source
+    folder for each role. Keys that are not for `modality`, if it is known, are left out.
     """
     return [
         Key("type", str, help="the condition"),
@@ -198,14 +229,34 @@ def training_keys(cls: Any) -> list[Key]:
             "probability that the condition is applied to a sample, from 0 to 1",
             bounds=Bounds(at_least=0, at_most=1),
         ),
-        *keys_of(cls),
+        *(attrs.evolve(key, is_drawable=can_be_drawn(key.kind)) for key in keys_of(cls) if is_for(key, modality)),
         *(Key(role.source_key, str, help=f"folder of the encoded {role.name}") for role in roles_of(cls)),
     ]
 
 
+def column_keys(cls: Any, is_another: bool = False) -> list[Key]:
+    """Return the keys of a column in `[preprocessing.columns.NAME]`: the dataset's own name for it, the factors of reference clips, and the
+    keys of its class. A table for another column of a registered type also has that type.
+    """
+    by_default = "the name of the table" if is_another else "the one with the name of the registered column"
+    factors = [
+        Key(name, int | None, None, f"these clips {what}; by default reference_{name}", bounds=Bounds(at_least=1, at_most=1024))
+        for name, what in (
+            ("downscale_factor", "are this many times smaller"),
+            ("temporal_scale_factor", "have this many times fewer frames"),
+        )
+    ]
+    return [
+        *([Key("type", str, help="the registered column that this one is like")] if is_another else []),
+        Key("column", str | None, None, f"column of the dataset; by default {by_default}"),
+        *(factors if (cls.kind, cls.modality) == ("latents", "video") else []),
+        *keys_of(cls),
+    ]
+
+
 def objective_keys(cls: Any) -> list[Key]:
-    """Return the keys of an objective in `[[objectives]]`: type, weight, probability, those of its class, and a source
-    folder for each role, which may be left out.
+    """Return the keys of an objective in `[[objectives]]`: the type, the weight, the probability, the keys of its class, and an
+    optional source folder for each role.
     """
     return [
         Key("type", str, help="the objective"),
@@ -213,14 +264,14 @@ def objective_keys(cls: Any) -> list[Key]:
             "weight",
             float | dict[str, float],
             1.0,
-            "the factor of its loss, or one by modality: { video = 1.0, audio = 0.2 }",
+            "the factor of its loss, or one for each modality: { video = 1.0, audio = 0.2 }",
             bounds=Bounds(above=0, at_most=10**6),
         ),
         Key(
             "probability",
             float,
             1.0,
-            "in how many of the steps it is learned, from 0 to 1",
+            "share of the steps in which it is learned, from 0 to 1",
             unit="share of steps",
             bounds=Bounds(above=0, at_most=1),
         ),
@@ -230,13 +281,16 @@ def objective_keys(cls: Any) -> list[Key]:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value to numbers, texts, lists and tables; None is left out of tables."""
+    """Convert a value to numbers, texts, lists and tables, leaving None out of tables."""
     if isinstance(value, ObjectiveUse):
         folders = {role.source_key: value.sources[role.name] for role in value.roles}
         return {"type": value.type, "weight": plain(value.weight), "probability": value.probability, **plain(value.objective), **folders}
     if isinstance(value, ConditionUse):
         folders = {role.source_key: value.sources[role.name] for role in value.roles}
-        return {"type": value.type, "probability": value.probability, **plain(value.condition), **folders}
+        own = {name: each for name, each in plain(value.condition).items() if name not in value.unset}
+        return {"type": value.type, "probability": value.probability, **own, **plain(value.drawn), **folders}
+    if isinstance(value, Drawn):
+        return plain(written(value))
     if attrs.has(type(value)):
         fields = [field for field in attrs.fields(type(value)) if is_key(field)]
         return plain({field.alias or field.name: getattr(value, field.name) for field in fields})

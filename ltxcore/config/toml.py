@@ -14,13 +14,13 @@ from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.errors import ConfigError, Problem
 
 DEEPEST = 64
-"""The most tables and lists nested in each other. No run file needs a tenth of that, and code that walks a document
-recurses once per level.
+"""The largest depth of tables and lists nested in each other. No run file needs a tenth of this depth, and code that walks a
+document recurses once per level.
 """
 
 LEAST, MOST = -(2**63), 2**64 - 1
-"""The least and the largest whole number: 64 bits, signed or unsigned. TOML itself goes to 2^63 - 1; the seeds of other
-programs go further.
+"""The smallest and the largest whole number that is accepted: the smallest signed and the largest unsigned integer of 64 bits. TOML allows
+numbers up to 2^63 - 1, but other programs have larger seeds.
 """
 
 SHOWN = 8
@@ -37,10 +37,10 @@ _LONG_KEY = re.compile(rf"(?:[^.\n]*\.){{{DEEPEST},}}")
 
 
 class Beyond(ValueError):
-    """Raised for a document that may be TOML but goes beyond what the parser takes.
+    """Raised for a document that may be TOML but exceeds the limits of the parser.
 
     Attributes:
-        line: the line at which the parser gave up, counted from 1; 0 if it is not known.
+        line: the line where the parser gave up, counted from 1; 0 if the line is not known.
         remedy: advice on what to do about it.
     """
 
@@ -53,7 +53,8 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
     """Parse a TOML document within the limits on depth and size.
 
     Raises:
-        ConfigError: it is not TOML, with the line; or it exceeds the limits, with every place.
+        ConfigError: the document is not TOML, and the error names the line; or it exceeds the limits, and the error lists every
+            place.
     """
     try:
         document = document_of(text)
@@ -69,9 +70,11 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def document_of(text: str) -> dict[str, Any]:
-    """Parse a TOML document with any depth of nesting and any numbers that the parser takes; see `excesses`.
+    """Parse a TOML document with any depth of nesting and any numbers that the parser accepts; see `excesses`.
 
-    Raises: tomli.TOMLDecodeError: it is not TOML. Beyond: the parser does not take it.
+    Raises:
+        tomli.TOMLDecodeError: the document is not TOML.
+        Beyond: the document exceeds the limits of the parser.
     """
     try:
         return tomli.loads(text)
@@ -85,7 +88,7 @@ def document_of(text: str) -> dict[str, Any]:
 
 
 def excesses(document: Any) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield every place where a document of TOML or JSON goes beyond the limits: key path, what is wrong, and the remedy."""
+    """Yield every place where a TOML or JSON document exceeds the limits: the key path, what is wrong, and the remedy."""
     left: list[tuple[KeyPath, Any]] = [((), document)]
     while left:
         key, value = left.pop()
@@ -110,8 +113,8 @@ def _not_toml(error: tomli.TOMLDecodeError, text: str, path: Path) -> ConfigErro
 
 
 def _deep_line(text: str) -> int:
-    """Return the line where lists and tables in brackets are nested too deeply, or the line of a key with too many
-    parts; 0 if there is neither.
+    """Return the line where lists and tables in brackets are nested too deeply, or where a key has too many parts; 0 if there is
+    no such line.
     """
     depth = 0
     for token in _TOKENS.finditer(text):

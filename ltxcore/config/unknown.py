@@ -1,11 +1,9 @@
-"""Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or a word that
-is not known here.
+"""Advice on a key that does not exist in its table: a typo, a key of another table, another trainer's word, or an unknown word.
 
-The module knows the words of other trainers for what a run file says: the same thing under another name, things that
-are done differently, and things that do not exist here.
+The module knows the words of other trainers for things that have a different name here, are done differently here, or do not exist
+here.
 
-Users who come from another trainer use its words. A key is suggested for such a word only if it does the same
-thing.
+Users who come from another trainer use its words. A key is suggested for another trainer's word only if it does the same thing.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from ltxcore.errors import did_you_mean, known_names, meant
 from ltxcore.objectives import ObjectiveUse
 
 Table = tuple[str, ...]
-"""The place of a table, without the numbers of lists: ("validation", "samples")."""
+"""The place of a table, without the indices of list entries: ("validation", "samples")."""
 
 TABLES = frozenset(field.name for field in attrs.fields(RunFile) if field.type is not None and attrs.has(field.type))
 """The keys of a run file that are tables."""
@@ -61,14 +59,14 @@ def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
 
 
 def _in_this(key: str, keys: Mapping[str, Key], here: Table) -> str:
-    """Suggest the key that another word stands for, if this table has it."""
+    """Suggest the key that another word stands for, if this table has that key."""
     table, own = _split(key)
     fits = table == here or {table, here} <= OF_SAMPLES
     return f'Did you mean "{own}"?' if fits and own in keys else ""
 
 
 def _in_another(key: str, here: Table) -> str:
-    """Say which other table has the key that another word stands for; "" if the key belongs in this table but is not there."""
+    """Say in which other table the key is that a word stands for; "" if the key belongs in this table, or is a table itself."""
     table, own = _split(key)
     if table == here or (not table and own in TABLES):
         return ""
@@ -87,12 +85,14 @@ def _is_of(name: str, tables: Sequence[Table]) -> str:
 
 
 def _outer(tables: Sequence[Table]) -> Sequence[Table]:
-    """Return tables without groups, whose keys are mostly those of the tables that they are in, unless there are only groups."""
-    return [table for table in tables if table[-1:] != ("groups",)] or tables
+    """Return the tables that are not groups or sets, since most keys of groups and sets are also keys of the table around them; if all
+    tables are groups or sets, return all.
+    """
+    return [table for table in tables if table[-1:] not in (("groups",), ("sets",))] or tables
 
 
 def _typo_elsewhere(name: str, tables: Mapping[Table, frozenset[str]], here: Table) -> str:
-    """Suggest a key of another table, if only one has it."""
+    """Suggest a key of another table, if only one table has that key."""
     found = meant(name, {key for table, names in tables.items() if table != here for key in names})
     places = _outer([table for table, names in tables.items() if found and found[0] in names])
     if len(found) != 1 or len(places) != 1:
@@ -102,7 +102,7 @@ def _typo_elsewhere(name: str, tables: Mapping[Table, frozenset[str]], here: Tab
 
 @functools.cache
 def _tables() -> dict[Table, frozenset[str]]:
-    """Return the keys of a run file by table, except those that plugins decide."""
+    """Return the keys of a run file by table, except the keys that plugins define."""
     keys = keys_of(RunFile)
     return {(): frozenset(key.name for key in keys), **dict(_nested(keys, ()))}
 
@@ -157,11 +157,15 @@ _KEYS: Mapping[str, str] = {
     "acceleration.mixed_precision_mode": "dtype mixed_precision precision train_dtype",
     "acceleration.quantization": "base_model_precision quantize quantize_model",
     "acceleration.offload_blocks": "block_swap blocks_to_swap swap_blocks",
+    "acceleration.offload_activations": "activation_offloading cpu_offload_checkpointing enable_activation_offload enable_activation_offloading "
+    "gradient_checkpointing_cpu_offload unsloth_gradient_checkpointing",
     "acceleration.compile": "compile_model torch_compile",
     "data": "datasets",
     "data.dataset": "data_path data_root dataset_config dataset_path folder_path image_directory train_data_dir video_directory",
     "data.preprocessed_data_root": "cache_dir cache_directory latents_root precomputed_path preprocessed_path",
     "data.held_out": "eval_split val_split validation_split",
+    "data.sets.repeats": "num_repeats",
+    "data.caption_dropout": "caption_dropout_prob caption_dropout_probability caption_dropout_rate",
     "data.num_dataloader_workers": "dataloader_num_workers max_data_loader_n_workers num_workers",
     "validation": "eval sample sampling",
     "validation.samples": "sample_prompts validation_prompts",
@@ -192,10 +196,10 @@ SAME: Mapping[str, str] = {word: key for key, words in _KEYS.items() for word in
 """The key or table that each word of other trainers stands for."""
 
 _NOTHING = """
-arch bucket_no_upscale cache_latents cache_latents_to_disk caching_batch_size caption_dropout caption_dropout_probability caption_dropout_rate
+arch bucket_no_upscale cache_latents cache_latents_to_disk caching_batch_size
 clip_skip content_or_style debiased_estimation discrete_flow_shift enable_bucket flip_aug flow_shift frame_extraction
 fused_backward_pass guidance_embeds immiscible_noise ip_noise_gamma keep_tokens logging_dir logging_steps lr_end
-max_token_length min_snr_gamma multires_noise network_args network_module noise_offset noise_scheduler num_repeats partition_method pipeline_stages
+max_token_length min_snr_gamma multires_noise network_args network_module noise_offset noise_scheduler partition_method pipeline_stages
 prior_loss_weight scale_weight_norms sdpa shuffle_caption shuffle_tokens snr_gamma split_attn steps_per_print target_frames token_dropout
 video_clip_mode v_parameterization walk_seed weight_jitter xformers zero_terminal_snr
 """
@@ -211,7 +215,7 @@ IN_CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "p": ("probability",),
     "name": ("type",),
 }
-"""The keys that other trainers' words stand for in a condition, in training or in a sample to generate."""
+"""The keys that other trainers' words stand for in a condition, both in training and in a sample to generate."""
 
 IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("steps", "num_steps"), "validation.inference_steps"),
@@ -219,8 +223,8 @@ IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("caption", "text"), "validation.samples.prompt"),
     **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale"), "validation.video_cfg_scale"),
 }
-"""The keys that other trainers' words stand for in `[validation]` and its samples, where the words mean something else
-than in other tables.
+"""The keys that other trainers' words stand for in `[validation]` and its samples, where the words do not mean what they mean in other
+tables.
 """
 
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
@@ -238,7 +242,7 @@ OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }
-"""The words for things that are expressed differently here, each with how that is done."""
+"""The words for things that are expressed differently here, each with the way to do so."""
 
 NOTHING = frozenset(_NOTHING.split())
 """The words for things that do not exist here."""

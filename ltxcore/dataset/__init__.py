@@ -1,1 +1,1 @@
-"""Raw datasets: files of rows and folders of media, their columns, captions and media."""
+"""Raw datasets, which are files of rows or folders of media, with their columns, captions and media files."""

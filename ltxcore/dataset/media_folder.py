@@ -1,4 +1,4 @@
-"""The media in a folder, and the files of a dataset: what counts as media, what is left out of a folder, and how files are named."""
+"""Functions that find the media in a folder and the files that a dataset names, and decide what counts as media and what is left out."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ KINDS: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "sound": _endings("wav mp3 flac ogg oga opus m4a aac aif aiff wma ac3 mka caf amr au"),
     }
 )
-"""The file endings of clips, pictures and audio files; the actual content of a file is found when it is opened."""
+"""The file endings of clips, pictures and audio files. What a file really contains is found out when it is opened."""
 
 SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 )
-"""The lower-case names that operating systems and storage servers leave in folders; names that begin with a dot are left out as well."""
+"""The lower-case names of files that operating systems and storage servers leave in folders. Names that begin with a dot are ignored as
+well.
+"""
 
 SAMPLES = (".safetensors", ".pt")
 
@@ -43,12 +45,12 @@ class FoundMedia:
 
     Attributes:
         media: the kind of each clip, picture and audio file, by its path in the folder.
-        texts: the text files, by their paths under the folder without ending.
-        unusable: media that cannot be taken, and folders that cannot be read.
-        hidden: the number of names that begin with a dot or are the operating system's.
-        made: folders that this program wrote.
-        links: the number of links to other folders in the folder, which are read where they lie.
-        others: paths of all other files.
+        texts: the text files, by path in the folder without ending.
+        unusable: the problems of media that cannot be used and of folders that cannot be read.
+        hidden: the number of names that begin with a dot or belong to the operating system.
+        made: the folders that this program wrote.
+        links: the number of links that lead to folders inside this folder; the files there are read at their real paths.
+        others: the paths of all other files.
     """
 
     media: dict[str, Kind] = attrs.field(factory=dict)
@@ -61,17 +63,18 @@ class FoundMedia:
 
 
 def kind_of(name: str) -> Kind | None:
-    """Return the kind of a file by its ending; None if it is not a known kind of media."""
+    """Return the kind of media that a file's ending stands for; None if the ending is unknown."""
     ending = PurePosixPath(name).suffix.lower()
     return next((kind for kind, endings in KINDS.items() if ending in endings), None)
 
 
-def find_media(folder: Path) -> FoundMedia:
+def find_media(folder: Path | str) -> FoundMedia:
     """Find the media in a folder and its sub-folders, in the bytewise order of their paths.
 
     Raises:
         DataError: the folder cannot be read, or was written by this program.
     """
+    folder = Path(folder)
     try:
         names = {each.name for each in folder.iterdir()}
     except OSError as error:
@@ -85,29 +88,30 @@ def find_media(folder: Path) -> FoundMedia:
     try:
         _walk(folder, "", os.path.realpath(folder), found)
     except RecursionError:
-        raise DataError("has folders that are nested too deeply", where=str(folder), remedy="Move the media further up.") from None
+        raise DataError("has folders that are nested too deeply", where=str(folder), remedy="Use fewer levels of folders.") from None
     by_bytes = sorted(found.media.items(), key=lambda pair: os.fsencode(pair[0]))
     found.media = dict(by_bytes)
     return found
 
 
 def written_by_us(folder: Path, names: Collection[str]) -> bool:
-    """Return whether a folder that contains these names holds encoded samples, a run's output, or references made by `ltx reference`."""
+    """Return whether a folder containing `names` holds encoded samples, a run's output, or references or masks made by a filter."""
     if "run.json" in names or any(name.startswith("raw_files") and name.endswith(".jsonl") for name in names):
         return True
-    if "made.jsonl" in names and folder.parent.name == "references":
+    if "made.jsonl" in names and folder.parent.name in ("references", "masks"):
         return True
     return any(name.startswith("manifest") and name.endswith(".jsonl") for name in names) and _holds_samples(folder)
 
 
 def is_encoded(folder: Path) -> bool:
-    """Return whether a folder is the root of an encoded set, which has folders of samples that a run reads."""
+    """Return whether a folder is the root of an encoded set, that is, whether it has folders of samples that a run reads."""
     return any(_holds_samples(folder / each) for each in ("latents", "audio_latents", "conditions"))
 
 
 def is_media_folder(folder: Path) -> bool:
-    """Return whether a folder has media, and is neither an encoded set nor the folder of a dataset file whose samples
-    are encoded in it; for commands that accept all of these.
+    """Return whether a folder is a dataset of media, for commands that also accept encoded sets.
+
+    Encoded sets do not count, nor do folders with the encoded samples of a dataset file.
     """
     if not folder.is_dir() or (folder / ".precomputed").is_dir():
         return False
@@ -127,7 +131,7 @@ def _walk(folder: Path, prefix: str, root: str, found: FoundMedia) -> None:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        found.unusable.append(Problem(f"this folder cannot be read: {error.strerror}", str(folder), "Check that you may read it."))
+        found.unusable.append(Problem(f"this folder cannot be read: {error.strerror}", str(folder), "Check the permissions of the folder."))
         return
     if prefix and written_by_us(folder, [entry.name for entry in entries]):
         found.made.append(prefix.rstrip("/"))
@@ -144,8 +148,8 @@ def _walk(folder: Path, prefix: str, root: str, found: FoundMedia) -> None:
 
 
 def _link(entry: os.DirEntry[str], prefix: str, root: str, found: FoundMedia) -> None:
-    """Classify a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
-    nothing, and all others are refused.
+    """Classify a symbolic link. A link to a file inside the folder counts as this file, a link to a folder inside it is only counted, and
+    all other links are refused.
     """
     target, leads_to_folder = os.path.realpath(entry.path), is_folder(Path(entry.path))
     if not leads_to_folder and kind_of(entry.name) is None and not entry.name.lower().endswith(".txt"):
@@ -168,7 +172,7 @@ def _file(entry: os.DirEntry[str], prefix: str, found: FoundMedia) -> None:
         return
     why = _no_file(Path(entry.path))
     if why:
-        found.unusable.append(Problem(why, printable(entry.path), "Remove it, or put the file itself there."))
+        found.unusable.append(Problem(why, printable(entry.path), "Remove this entry, or replace it with the file itself."))
     elif kind is not None:
         found.media[name] = kind
     else:
@@ -176,36 +180,42 @@ def _file(entry: os.DirEntry[str], prefix: str, found: FoundMedia) -> None:
 
 
 def _no_file(path: Path) -> str:
-    """Return the reason why a path cannot be used as a file; "" if it can."""
+    """Return the reason why a path cannot be used as a file; "" if there is none."""
     why = "" if is_file(path) else why_unreadable(path)
     return "is a link whose target is missing" if why == "is not there" else why
 
 
 def stem_of(name: str) -> str:
-    """Return a path without its ending, which is the sample's name. `PurePath.with_suffix` gives the same but takes ten
-    times as long, and datasets are large.
+    """Return the name of the sample at a path, which is the path without its ending. `PurePath.with_suffix` gives the same result but takes
+    ten times as long, which matters for large datasets.
     """
     folder, slash, last = name.rpartition("/")
     stem, _, ending = last.rpartition(".")
     return f"{folder}{slash}{stem}" if stem and ending else name
 
 
-def read_text(path: Path) -> str | Problem:
-    """Read the text of a caption file, without surrounding space, or return the reason why it cannot be read."""
+def read_text(path: Path, *, strip: bool = True) -> str | Problem:
+    """Read the text of a file in UTF-8, or return the reason why it cannot be read.
+
+    Args:
+        path: the file.
+        strip: whether to leave out space around the text, as for a caption; without it, the numbers of lines stay those of the file.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Problem(f"is not UTF-8 text (byte {error.start})", str(path), "Save it as UTF-8.")
+        return Problem(f"is not UTF-8 text (byte {error.start})", str(path), "Save the file as UTF-8.")
     except OSError as error:
-        return Problem(f"cannot be read: {error.strerror}", str(path), "Check that you may read it.")
+        return Problem(f"cannot be read: {error.strerror}", str(path), "Check the permissions of the file.")
     if "\0" in text:
-        return Problem(f"is not UTF-8 text (byte {text.index(chr(0))} is zero)", str(path), "Save it as UTF-8.")
-    return "\n".join(text.split("\r\n")).strip()
+        return Problem(f"is not UTF-8 text (byte {text.index(chr(0))} is zero)", str(path), "Save the file as UTF-8.")
+    text = "\n".join(text.split("\r\n"))
+    return text.strip() if strip else text
 
 
 def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
-    """Return a cell that names a file, and that file. If the cell has backslashes, as in Windows paths, and only the
-    path with "/" exists, that path is meant.
+    """Return the path that a cell states, both as text and as a path under `folder`. If the cell has backslashes, as in Windows paths, and
+    only the path with "/" exists, that path is returned.
     """
     path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - making a Path is slow, and this is done for each cell
     if "\\" in cell and not os.path.lexists(path):

@@ -1,10 +1,8 @@
-"""Facts about raw files: what they hold, and a hash of their content. They are stored, so that unchanged files are not
-read again.
+"""Facts about raw files: what they hold, and a hash of their content. The facts are stored, so that unchanged files are not read again.
 
-A sample is redone when the content of its file has changed, not when its date has: a copied or freshly checked out
-dataset keeps its encoded samples. Date and size only avoid reading the file: if they are unchanged, the content is
-taken to be unchanged. A file that changed within two seconds before it was looked at is read again next time, since it
-might have changed once more under the same date.
+A sample is encoded again when the content of its file has changed, not when only the date has, so a copied or freshly checked out dataset
+keeps its encoded samples. A file whose date and size are unchanged is taken to be unchanged, and is not read. A file that had changed less
+than two seconds before it was looked at is read again next time, since it might have changed once more under the same date.
 """
 
 from __future__ import annotations
@@ -32,27 +30,27 @@ from ltxcore.media.upright import first_look
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
-"""The nanoseconds within which a date does not distinguish two versions of a file, on the coarsest file systems in use."""
+"""The nanoseconds within which two versions of a file can have the same date, on the coarsest file systems in use."""
 
 CHUNK = 1 << 20
 
 READERS = 2
-"""The version of the readers, raised whenever they find out more about a file, or something different: facts stored by
-other versions are found out again, except for the hash.
+"""The version of the readers, raised whenever they begin to find out more or different facts about a file. Facts stored by other versions
+are found out again, except for the hash.
 """
 
 
 @attrs.frozen
 class Facts:
-    """The known facts about one version of a file.
+    """The known facts about a version of a file; the version is identified by the file's size and the time of its last change.
 
     Attributes:
-        bytes, changed: size, and time of last change in nanoseconds.
-        seen: the time when it was last looked at, in nanoseconds.
-        info: the description of the file, with height and width as shown; None if it was not looked at.
-        content: the hash of its bytes; "" if it was not read.
-        seconds: the duration of its decoded audio, which may differ slightly from what the container states for coded
-            audio; None if it was not decoded.
+        bytes, changed: the file's size, and the time of its last change in nanoseconds.
+        seen: the time when the file was last looked at, in nanoseconds.
+        info: the file's description, with height and width as shown; None if the file was not opened.
+        content: the hash of the file's bytes; "" if they were not read.
+        seconds: the duration of the decoded audio, which may differ slightly from what the container states; None if no audio was
+            decoded.
     """
 
     bytes: int
@@ -64,16 +62,15 @@ class Facts:
 
 
 class RawFiles:
-    """The facts about raw files, stored in `<root>/raw_files*.jsonl`, one file per process. It is safe to use from several threads."""
+    """The facts about raw files, stored in `<root>/raw_files*.jsonl`, one file per process. Several threads may use one instance."""
 
     def __init__(
         self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True, resamples: bool = False
     ) -> None:
-        """Store facts in `root`, with paths relative to the dataset's `folder`, as the process of number `rank`.
+        """Store facts in `root` as process number `rank`, with paths relative to the dataset's `folder`.
 
-        Nothing is written as long as the root does not exist, or if `writes` is false. If `recalls` is false, facts
-        that were stored before are ignored. If `resamples` is true, clips with a variable frame rate are resampled to a
-        constant one.
+        Nothing is written while the root does not exist, or if `writes` is false. If `recalls` is false, previously stored facts are
+        ignored. If `resamples` is true, clips with a variable frame rate are resampled to a constant one.
         """
         self._folder, self._writes, self.resamples = folder, writes, resamples
         self._store = root / f"{FILE}-{rank}.jsonl"
@@ -84,12 +81,12 @@ class RawFiles:
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:
-        """Return a file's description, as `probe` does, but with the height and width that it is shown with, and with a
-        duration for every audio file. If clips are resampled, an uneven clip has the frames and the rate that it gets
-        by that.
+        """Return a file's description as `probe` does, but with height and width as shown, and with a duration for every audio file.
+
+        If clips are resampled, the description of an uneven clip states its frames and rate after resampling.
 
         Raises:
-            DataError: it cannot be read, or its first frame cannot.
+            DataError: the file or its first frame cannot be read.
         """
         known = self._known(path)
         if known.info is None:
@@ -104,9 +101,8 @@ class RawFiles:
 
     def content(self, path: Path) -> str:
         """Return a hash of a file's bytes.
-
         Raises:
-            DataError: it cannot be read.
+            DataError: the file cannot be read.
         """
         known = self._known(path)
         if not known.content:
@@ -115,14 +111,14 @@ class RawFiles:
         return known.content
 
     def knows_content(self, path: Path) -> bool:
-        """Return whether `content` can answer without reading a file, because the file has not changed since it was last read."""
+        """Return whether `content` knows a file's hash without reading it, because the file has not changed since it was last read."""
         try:
             return bool(self._known(path).content)
         except DataError:
             return False
 
     def remembered(self, path: Path) -> str:
-        """Return the hash of the bytes that a file had when it was last read, even if it is gone; "" if it was never read."""
+        """Return the hash of a file's bytes from when it was last read, even if the file is gone; "" if it was never read."""
         with self._lock:
             known = self._facts.get(self._key(path))
         return "" if known is None else known.content
@@ -131,7 +127,7 @@ class RawFiles:
         """Return the duration of a file's audio in seconds, measured by decoding it.
 
         Raises:
-            DataError: it cannot be read, or has no audio.
+            DataError: the file cannot be read, or has no audio.
         """
         known = self._known(path)
         if known.seconds is None:
@@ -162,7 +158,7 @@ class RawFiles:
             self._facts[key] = facts
             self._unwritten.append(line)
             if self._writes and self._store.parent.is_dir():
-                # Without stored facts, files are merely read again, so a root that cannot be written is not an error yet.
+                # Without stored facts, files only have to be read again, so a root that cannot be written is not an error here.
                 with contextlib.suppress(OSError), self._store.open("a", encoding="utf-8") as file:
                     file.write("".join(self._unwritten))
                 self._unwritten.clear()
@@ -177,7 +173,7 @@ def _upright(info: MediaInfo, path: Path) -> MediaInfo:
     if info.frames > 1 and shows_as_stored(path):
         height, width = squared(info.height, info.width, info.aspect)
         return attrs.evolve(info, height=height, width=width)
-    # Phones store clips on their side and say so in the first frame; a bucket is chosen by the size as shown.
+    # Phones store clips on their side and note the rotation in the first frame; buckets are chosen by the size as shown.
     look = first_look(path)
     assert look is not None
     corrections = {*info.picture_corrections, *(("turned",) if look.is_turned_anew else ())}
@@ -199,13 +195,13 @@ def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return  # another user's, for example; its files are looked at again
+        return  # it may belong to another user; its files are looked at again
     for line in lines:
         try:
             told = json.loads(line)
             yield told["path"], _from_json(told)
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
-            continue  # the torn line of a killed process; its file is looked at again
+            continue  # a killed process left an incomplete line; the file it is about is looked at again
 
 
 def _to_json(facts: Facts) -> dict[str, Any]:

@@ -1,29 +1,26 @@
-"""Rows of a dataset as samples, each with a name, its files and its caption. Everything that is wrong with a dataset is found at once."""
+"""Functions that turn a dataset's rows into samples with a name, files and a caption, and find all mistakes in the dataset at once."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from ltxcore.config.preprocessing import PreprocessingTable
-from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
+from ltxcore.dataset.captions import divided, preceded_by, with_parts, without_opening
+from ltxcore.dataset.cells import content_of, is_empty, shortened, wrong_cell
+from ltxcore.dataset.columns import Column, Columns, bind, chosen_columns, columns_of, wanted_folders
 from ltxcore.dataset.media_folder import kind_of, medium_at, stem_of
 from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import DataError, Problem, listed
 from ltxcore.files import is_file, why_unreadable
+from ltxcore.protocols import MODALITIES
 from ltxcore.sources import Row, Table
 
-SHOWN = 200
-"""The number of letters of a cell that a message repeats."""
-
-MISSING, EMPTY = "has no caption", "its caption is empty"
-
-HALF_A_LETTER = re.compile("[\ud800-\udfff]")
-"""A pattern for half of a UTF-16 pair, which may stand alone in JSON."""
+MISSING, EMPTY = "has no caption", "the caption is empty"
 
 
 @attrs.frozen
@@ -31,14 +28,17 @@ class Sample:
     """A row of a dataset as a sample to encode.
 
     Attributes:
-        name: the path of its clip, or of its audio file if there is no clip, under the dataset's folder, without its
-            extension; the same in every folder.
+        name: the path of the sample's clip, or of its audio file if there is no clip, relative to the dataset's folder and without
+            extension. The sample has this name in every encoded folder.
         where: the row's place, for messages.
-        origin: that path as the dataset writes it.
-        media: the files, by role.
-        caption: the caption; "" if no text is wanted.
-        line: the line in the dataset file; 0 for a folder, whose rows are its media.
+        origin: the path of the file that gives the sample its name, as the dataset writes it.
+        media: the media files, by role.
+        caption: the caption, the first of them if there are several; "" if no text is wanted.
+        others: the other captions, of which each pass over the data draws one.
+        line: the line in the dataset file; 0 for a row of a folder.
         called: the name by which messages about other rows refer to this row.
+        cells: the cells of columns without media, by role: a path if the cell names a file, otherwise its content.
+        start: the frame of the clip that the sample begins with; see `ltxcore.encode.windows`.
     """
 
     name: str
@@ -48,10 +48,28 @@ class Sample:
     caption: str = ""
     line: int = 1
     called: str = ""
+    cells: Mapping[str, Any] = attrs.field(factory=dict)
+    start: int = 0
+    others: tuple[str, ...] = ()
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions of the sample."""
+        return (self.caption, *self.others)
+
+    def captioned(self, captions: Iterable[str]) -> Sample:
+        """Return the sample with other captions, of which there is at least one."""
+        caption, *others = captions
+        return attrs.evolve(self, caption=caption, others=tuple(others))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that the sample is made of."""
+        return (*self.media.values(), *(cell for cell in self.cells.values() if isinstance(cell, Path)))
 
     @property
     def sound(self) -> Path:
-        """The file that holds the sample's audio: an audio file of its own, else the clip."""
+        """The file that holds the sample's audio: a separate audio file, or else the clip."""
         return self.media.get("audio", self.media.get("video", Path()))
 
     def at(self, path: Path) -> str:
@@ -67,11 +85,14 @@ class Dataset:
         path: the dataset file, or the folder of media.
         samples: the samples, in the order of their rows.
         folders: the folders to make.
-        notes: facts that the user should know and that are not mistakes.
-        left_out: the problems of rows that are left out because the user said so: missing files, or missing texts of a
+        notes: facts that the user should know but that are not mistakes.
+        left_out: the problems of rows that are left out because the user asked for it: missing files, or missing captions of a
             folder's media.
         folder: the folder that the dataset's paths are relative to.
-        is_folder: whether its rows are the media of a folder.
+        is_folder: whether the rows are the media of a folder.
+        columns: the columns that the dataset could have.
+        only: the names of the samples to keep of those that the rows become; None for all.
+        may_lack: the modalities that samples may lack.
     """
 
     path: Path
@@ -81,22 +102,32 @@ class Dataset:
     left_out: tuple[Problem, ...]
     folder: Path
     is_folder: bool
+    columns: Columns
+    only: frozenset[str] | None = None
+    may_lack: frozenset[str] = frozenset()
+
+    @property
+    def absent(self) -> frozenset[frozenset[str]]:
+        """For each modality that samples may lack, its folders. A sample that lacks the modality is in none of them, and has the other
+        modality.
+        """
+        own = {each: self.folders & self.columns.folders_of(each) for each in MODALITIES}
+        return frozenset(own[each] for each in self.may_lack if all(own.values()))
 
 
 def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None) -> Dataset:
-    """Read a dataset, a file or a folder of media, and check all that can be checked without opening media files.
+    """Read a dataset, and check everything that can be checked without opening media files.
 
     Args:
         path: the dataset file, or the folder of media.
-        options: columns, trigger, and what to leave out.
+        options: the columns, the trigger word, and what to leave out.
         folders: the folders that a run reads; None for all that can be made.
-        root: the root where it is encoded, or will be: folders that are there already need not be made; None if there
-            is none yet.
+        root: the root where the dataset is or will be encoded; folders that it already holds need not be made. None if it is
+            not known yet.
 
     Raises:
-        DataError: there are mistakes, all of which it names: columns that are missing or ambiguous, cells that are
-            empty, files that are not there, paths that lead out of the dataset's folder, duplicate rows, or rows whose
-            samples would have the same name.
+        DataError: there are missing or ambiguous columns, empty cells, missing files, paths that lead out of the dataset's folder,
+            duplicate rows, or rows whose samples would have the same name; the message names all of these.
     """
     data, problems = survey_dataset(path, options, folders, root)
     if problems:
@@ -107,19 +138,18 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 def survey_dataset(
     path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None
 ) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read a dataset like `read_dataset`, but return the rows that can be used, together with everything that is wrong
-    with the others.
+    """Read a dataset as `read_dataset` does, but return its usable rows together with all the problems of the other rows.
 
     Raises:
-        DataError: the file cannot be read, or its columns do not suffice; then there are no rows to look at.
+        DataError: there are no rows to look at, because the file cannot be read or lacks needed columns.
     """
     there = [each.name for each in root.iterdir() if each.is_dir()] if root is not None and root.is_dir() else []
-    table = read_rows(path, options)
-    binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES}, folders)
+    table, all_ = with_parts(read_rows(path, options), options), columns_of(options)
+    binding = bind(table, chosen_columns(options, all_), folders, all_)
     bound, partial = binding.columns, list[str]()
     if folders is None:
-        bound, partial = _of_all(table, bound)
-    wanted, unable = wanted_folders(table, bound, folders, skip_audio=options.skip_audio, there=there)
+        bound, partial = _of_all(table, bound, all_, options.may_lack)
+    wanted, unable = wanted_folders(table, bound, all_, folders, options, there)
     problems = [*table.problems, *binding.problems]
     if table.rows and not binding.problems:
         problems += unable
@@ -128,13 +158,14 @@ def survey_dataset(
     rows, lacking, wrong = _usable(table, options, with_captions="conditions" in wanted)
     left_out = list(lacking)
     problems += wrong
-    columns = _needed(table, bound, wanted)
-    opened = _roles_to_open(table, bound, wanted)
+    roles = {all_.by_folder[folder].role for folder in wanted}
+    columns = _needed(table, bound, roles)
+    opened = _roles_to_open(bound, {role for role in roles if all_.by_role[role].has_media})
     folder = Path(os.path.normpath(table.folder.absolute()))
-    bases = (folder, folder.resolve())
+    starts = [os.path.join(base, "") for base in (folder, folder.resolve())]  # noqa: PTH118 - with "/" at the end
     samples = []
     for row in rows:
-        found = _sample(table, row, columns, opened, bases)
+        found = _sample(table, row, columns, opened, all_, folder, starts, options.may_lack)
         if isinstance(found, Sample):
             samples.append(found)
         elif found.is_of_files and options.on_error == "skip":
@@ -144,22 +175,33 @@ def survey_dataset(
     problems += () if table.is_folder else _same_names(samples)
     first = {sample.name: sample for sample in reversed(samples)}
     samples = [sample for sample in samples if first[sample.name] is sample]
-    notes = [*table.notes, *partial, *_notes(table, binding.unused), *_backslashes(table, columns, samples)]
-    if options.remove_llm_prefixes and "conditions" in wanted:
-        shorter = [attrs.evolve(sample, caption=without_opening(sample.caption)) for sample in samples]
-        changed = sum(one.caption != other.caption for one, other in zip(samples, shorter, strict=True))
-        notes.append(f"{path}: {changed} of {len(samples)} captions begin with a stock phrase, which is removed")
-        samples = shorter
-    if options.lora_trigger:
-        samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
-    data = Dataset(path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.folder, table.is_folder)
+    idle = [] if folders is not None else [role for role, said in options.columns.items() if "type" in said and role not in binding.columns]
+    notes = [*table.notes, *partial, *_notes(table, binding.unused, idle), *_backslashes(table, columns, samples)]
+    samples = _captioned(samples, options, path, notes, shortens=options.remove_llm_prefixes and "conditions" in wanted)
+    data = Dataset(
+        path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.folder, table.is_folder, all_, may_lack=options.may_lack
+    )
     return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
 
 
+def _captioned(samples: Sequence[Sample], options: PreprocessingTable, path: Path, notes: list[str], *, shortens: bool) -> list[Sample]:
+    """Return the samples with the captions that the options make of theirs. A note about removed phrases is added to `notes`."""
+    found = list(samples)
+    if options.caption_separator is not None:
+        found = [sample.captioned(divided(sample.captions, options.caption_separator)) for sample in found]
+    if shortens:
+        before = [caption for sample in found for caption in sample.captions]
+        found = [sample.captioned(map(without_opening, sample.captions)) for sample in found]
+        after = [caption for sample in found for caption in sample.captions]
+        changed = sum(one != other for one, other in zip(before, after, strict=True))
+        notes.append(f"{path}: a stock phrase is removed from the beginning of {changed} of {len(before)} captions")
+    for words in filter(None, (options.caption_prefix, options.lora_trigger)):
+        found = [sample.captioned(preceded_by(caption, words) for caption in sample.captions) for sample in found]
+    return found
+
+
 def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> tuple[Sequence[Row], tuple[Problem, ...], list[Problem]]:
-    """Return the rows that can be used, the problems of a folder's rows that are left out, and the problems to report
-    if none may be left out.
-    """
+    """Return the usable rows, the problems of rows that are left out of a folder, and the problems to report if no row may be left out."""
     lacks = [(row, why) for row in table.rows if (why := _lack(table, row)) is not None] if with_captions else []
     if options.on_error == "skip":
         left = {id(row) for row, _ in lacks}
@@ -178,7 +220,7 @@ def _lack(table: Table, row: Row) -> Problem | None:
 
 
 def _captions_wanting(table: Table, lacks: Sequence[tuple[Row, Problem]]) -> Iterator[Problem]:
-    """Report the rows of a folder that have no caption or an empty one, all in one problem, with what to do about them."""
+    """Report all rows of a folder with missing or empty captions in a single problem that says what to do."""
     without = {what: [row.file for row, why in lacks if why.what == what] for what in (MISSING, EMPTY)}
     parts = [
         f"{len(names)} file{'' if len(names) == 1 else 's'} {has}: {', '.join(names)}"
@@ -196,49 +238,73 @@ def _captions_wanting(table: Table, lacks: Sequence[tuple[Row, Problem]]) -> Ite
     yield from (why for _, why in lacks if why.what not in (MISSING, EMPTY))
 
 
-def with_trigger(caption: str, trigger: str | None) -> str:
-    """Put the trigger word, stripped, and a space before a caption."""
-    return f"{trigger.strip()} {caption}" if trigger and trigger.strip() else caption
-
-
 def _needed(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:
-    """Return the columns to read: those of the wanted folders, and the one that names the samples."""
+    """Return the columns to read: the columns of the wanted roles, and the column that names the samples."""
     naming = {"video", "audio"} if table.is_folder else {"video" if "video" in columns else "audio"}
-    roles = {FOLDERS[folder] for folder in wanted} | naming
-    return {role: column for role, column in columns.items() if role in roles}
+    return {role: column for role, column in columns.items() if role in {*wanted, *naming}}
 
 
-def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
-    """Return the roles whose files are opened. A clip is opened even if only its audio is wanted, since its duration is needed."""
-    roles = {FOLDERS[folder] for folder in wanted} - {"caption"}
-    return frozenset(roles | {"video"} if roles and "video" in columns else roles)
+def _roles_to_open(columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
+    """Return the roles whose media are opened. Clips are opened even if only their audio is wanted, since their durations are needed."""
+    return frozenset({*wanted, "video"} if wanted and "video" in columns else wanted)
 
 
 @attrs.frozen
 class _Refused:
-    """The problems of a row; if `is_of_files`, all of them are paths that are missing or are not files, so that the row may be left out."""
+    """The problems of a row. If `is_of_files` is true, the only problems are paths that are missing or not files, and the row may be left
+    out.
+    """
 
     problems: tuple[Problem, ...]
     is_of_files: bool
 
 
-def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], bases: Sequence[Path]) -> Sample | _Refused:
-    """Make a sample from a row, or return everything that is wrong with it; `bases` are the dataset's folder as it is
-    named, and with links resolved.
+def _sample(
+    table: Table,
+    row: Row,
+    columns: Mapping[str, str],
+    opened: Collection[str],
+    all_: Columns,
+    folder: Path,
+    starts: Sequence[str],
+    may_lack: Collection[str],
+) -> Sample | _Refused:
+    """Make a sample from a row, or return everything that is wrong with the row.
+
+    Args:
+        table: the dataset.
+        row: the row.
+        columns: the column of each role that is read.
+        opened: the roles whose media are opened.
+        all_: the columns that datasets can have.
+        folder: the dataset's folder.
+        starts: how paths in the folder begin: the folder as named, and with links resolved, each with "/" at the end.
+        may_lack: the modalities that a sample may lack: cells of their columns may be empty.
     """
-    where, folder = table.at(row), bases[0]
+    where = table.at(row)
     problems: list[Problem] = []
     missing: list[Problem] = []
     cells: dict[str, str] = {}
     media: dict[str, Path] = {}
+    data: dict[str, Any] = {}
     for role, column in columns.items():
+        if may_lack and all_.by_role[role].modality in may_lack and is_empty(row.values.get(column)):
+            continue
         if table.is_folder and column not in row.values:
-            if not _may_lack(role, row):
+            if not _may_lack(all_.by_role[role], row):
                 remedy = f'{table.pairing.get(column, "")} Or leave such files out with on_error = "skip".'.strip()
-                missing.append(Problem(f"has no {role.replace('_', ' ')}, which others have", where, remedy))
+                missing.append(Problem(f"has no {role.replace('_', ' ')}, which other samples have", where, remedy))
             continue
         value = row.values.get(column)
-        problem = _wrong_cell(role, column, value, where)
+        if all_.by_role[role].is_data:
+            try:
+                data[role] = content_of(value, column)
+            except DataError as error:
+                problems += error.at(where).problems
+                continue
+            if not isinstance(data[role], str):
+                continue
+        problem = wrong_cell(role, column, value, where)
         if problem is not None:
             problems.append(problem)
         elif role == "caption" or table.is_folder:
@@ -247,35 +313,62 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
             cells[role], media[role] = medium_at(folder, str(value).strip())
     if table.is_folder:
         media = {role: folder / cell for role, cell in cells.items() if role != "caption"}
-    naming = "video" if "video" in cells or ("video" in columns and not table.is_folder) else "audio"
-    name = _name(media[naming], bases) if naming in cells else ""
+    data |= {role: media[role] for role in data.keys() & media.keys()}
+    naming = _naming(cells, columns, table.is_folder)
+    if not problems and naming not in cells:
+        problems.append(Problem("names neither a clip nor a sound", where, "Name a file."))
+    name = _name(media[naming], starts) if naming in cells else ""
     if name is None:
         remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
-        what = f'its {naming} "{_short(cells[naming])}" is outside the folder of the dataset, so its samples would be outside the output folder'
+        what = f'the {naming} "{shortened(cells[naming])}" is outside the folder of the dataset, so its samples would be outside the output folder'
         problems.append(Problem(what, where, remedy))
     media = {role: path for role, path in media.items() if role in opened or (opened and table.is_folder and role == naming)}
     mistakes = len(problems)
     problems += missing
-    for role, path in media.items():
-        what = "" if is_file(path) else why_unreadable(path)  # a lack of permission is a fault of the file, not of the row
+    files = {**media, **{role: cell for role, cell in data.items() if isinstance(cell, Path)}}
+    problems += _unusable_files(files, cells, folder, where)
+    if problems or name is None:
+        return _Refused(tuple(problems), is_of_files=not mistakes)
+    called = row.place or (f"line {row.line}" if row.line else f'"{cells[naming]}"')
+    caption, *others = _captions(row, columns)
+    return Sample(name, where, cells[naming], media, caption, row.line, called, data, others=tuple(others))
+
+
+def _unusable_files(files: Mapping[str, Path], cells: Mapping[str, str], folder: Path, where: str) -> Iterator[Problem]:
+    """Yield the problems of a row's files that are missing or are not files."""
+    for role, path in files.items():
+        what = "" if is_file(path) else why_unreadable(path)  # missing permission is the file's fault, not the row's
         if what:
             remedy = f"Paths are relative to {folder}."
             if "\\" in cells[role]:
                 remedy = f'{remedy} Separate folders with "/", and leave out the name of a Windows drive.'
-            problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
-    if problems or name is None:
-        return _Refused(tuple(problems), is_of_files=not mistakes)
-    called = row.place or (f"line {row.line}" if row.line else f'"{cells[naming]}"')
-    return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line, called)
+            yield Problem(f'the {role} "{shortened(cells[role])}" {what}', where, remedy)
 
 
-def _of_all(table: Table, columns: Mapping[str, str]) -> tuple[Mapping[str, str], list[str]]:
-    """Return the columns of a folder without the masks and references that only some of its media have, which are made
-    only if a run reads them, and notes of those.
+def _captions(row: Row, columns: Mapping[str, str]) -> list[str]:
+    """Return the captions of a row, of which there is at least one; a single empty one if no captions are read."""
+    value = row.values.get(columns["caption"]) if "caption" in columns else None
+    return value if isinstance(value, list) else ["" if value is None else str(value)]
+
+
+def _naming(cells: Collection[str], columns: Collection[str], is_folder: bool) -> str:
+    """Return the role of the medium that gives a sample its name."""
+    if "video" in cells or ("video" in columns and not is_folder and "audio" not in cells):
+        return "video"
+    return "audio"
+
+
+def _of_all(table: Table, columns: Mapping[str, str], all_: Columns, may_lack: Collection[str]) -> tuple[Mapping[str, str], list[str]]:
+    """Return a folder's columns without the masks and references that only some of its media have, and a note about each mask or reference
+    that is left out.
+
+    Such a mask or reference is made only if a run reads it.
     """
     notes = []
     for role, column in columns.items() if table.is_folder else ():
-        lacking = [row.file for row in table.rows if column not in row.values and not _may_lack(role, row)]
+        if all_.by_role[role].modality in may_lack:
+            continue
+        lacking = [row.file for row in table.rows if column not in row.values and not _may_lack(all_.by_role[role], row)]
         if lacking:
             columns = {other: name for other, name in columns.items() if other != role}
             has = "medium has" if len(lacking) == 1 else "media have"
@@ -285,40 +378,24 @@ def _of_all(table: Table, columns: Mapping[str, str]) -> tuple[Mapping[str, str]
     return columns, notes
 
 
-def _may_lack(role: str, row: Row) -> bool:
-    """Return whether a medium of a folder may be without a role: it is a clip or a sound, captions that are missing are already
-    reported, and masks and references are for the part of a sample that a medium has.
+def _may_lack(column: Column, row: Row) -> bool:
+    """Return whether a medium of a folder may lack a role.
+
+    Masks and references of video are only for media with video, and those of audio only for media with audio. Each medium is either a clip
+    or audio, and missing captions are reported elsewhere.
     """
-    if role in ("reference_video", "video_mask"):
-        return "video" not in row.values
-    if role in ("audio_mask", "reference_audio"):
-        return kind_of(str(row.values.get("video", ""))) == "image"
-    return True
+    if column.plugin is None:
+        return True
+    return "video" not in row.values if column.modality == "video" else kind_of(str(row.values.get("video", ""))) == "image"
 
 
-def _name(clip: Path, bases: Sequence[Path]) -> str | None:
-    """Return the name of the sample of a clip; None if the clip lies outside the folder.
+def _name(clip: Path, starts: Sequence[str]) -> str | None:
+    """Return the name of a clip's sample; None if the clip lies outside the folder, in which paths begin as one of `starts`.
 
     Source: docs/explanation/model-files.md#names-of-samples
     """
-    path, starts = str(clip), (os.path.join(base, "") for base in bases)  # noqa: PTH118 - with "/" at the end
+    path = str(clip)
     return next((stem_of(path[len(start) :]) for start in starts if path.startswith(start)), None)
-
-
-def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | None:
-    if value is None:
-        return Problem(f'has no "{column}"', where, "Every row needs a value in every column that is used.")
-    if not isinstance(value, str):
-        return Problem(f'its "{column}" is {_short(repr(value))}, not text', where, "Put it in quotes.")
-    if role != "caption" and not value.strip():
-        return Problem(f'its "{column}" is empty', where, "Name a file, or leave the row out.")
-    if role == "caption" and HALF_A_LETTER.search(value):
-        return Problem(f'its "{column}" contains an unpaired surrogate, which is not valid text', where, "Write it again.")
-    return None
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
@@ -335,7 +412,7 @@ def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
 
 
 def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[Sample]) -> Iterator[str]:
-    """Tell the user which paths were read with "/" in place of the backslashes that Windows writes."""
+    """Yield a note that tells the user which Windows paths were read with "/" in place of backslashes."""
     cells = {
         cell
         for row in table.rows
@@ -349,41 +426,15 @@ def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[S
             yield f'{table.path}: {len(changed)} path{"" if len(changed) == 1 else "s"} with backslashes, such as "{min(changed)}", are read with "/"'
 
 
-def _notes(table: Table, unused: Collection[str]) -> Iterator[str]:
+def _notes(table: Table, unused: Collection[str], idle: Collection[str]) -> Iterator[str]:
+    """Yield notes about the dataset's columns that are not used, and about columns that options add and the dataset lacks."""
     if unused:
         names = ", ".join(f'"{name}"' for name in unused)
         yield f"{table.path}: {'this column is' if len(unused) == 1 else 'these columns are'} not used: {names}"
+    for name in idle:
+        yield f'{table.path}: has no column "{name}", so nothing is encoded to the folder "{name}"'
 
 
 def _line(problem: Problem, table: Table) -> int:
     last = problem.where.removeprefix(f"{table.path}:")
     return int(last) if last.isdecimal() else 0
-
-
-_IT = r"(?:video(?: clip)?|clip|footage|film|scene|shot|sequence|image|picture|photo(?:graph)?|audio(?: clip)?|recording)"
-_SHOWS = (
-    r"(?:shows?|showcases|showing|depicts|depicting|displays|features|captures|portrays|presents|illustrates|contains|focuses on"
-    r"|(?:begins|starts|opens) with|opens on)"
-)
-_SEEN = r"(?:(?:we|you)(?: can)? see|there (?:is|are))"
-
-OPENINGS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        # Each is tried once, in this order: a reply to the request, then what the caption describes, then the viewer.
-        r"(?:sure|certainly|of course)[,.!]\s+",
-        r"here(?:'s| is) (?:a|an|the|your) (?:[\w-]+ ){0,4}(?:caption|description)[^:\n]{0,40}:\s*",
-        rf"(?:in|throughout) (?:the|this) {_IT}(?:,\s+(?:{_SEEN}\s+)?|\s+{_SEEN}\s+)",
-        rf"(?:the|this|an?) {_IT} (?:that )?{_SHOWS}(?:[:,]\s*|\s+)",
-        r"(?:we|you)(?: can)? see\s+",
-    )
-)
-
-
-def without_opening(caption: str) -> str:
-    """Remove a caption's stock opening and capitalize the next word; a caption without one, or with nothing else, is returned as it is."""
-    rest = caption.strip()
-    for opening in OPENINGS:
-        found = opening.match(rest)
-        rest = rest[found.end() :] if found else rest
-    return caption if rest in ("", caption.strip()) else rest[0].upper() + rest[1:]

@@ -1,4 +1,4 @@
-"""Dataset files that commands write: rows become CSV, JSON or JSON Lines."""
+"""Functions that write rows to dataset files in CSV, JSON or JSON Lines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from ltxcore.files import write_whole
 
 
 def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    """Return a function that writes rows, each a mapping from column to cell, as a dataset file of this name; each call
-    replaces the file as a whole.
+    """Return a function that writes rows, each a mapping from column to cell, to a dataset file at `path`. Each call replaces the whole
+    file.
 
     Raises:
-        ConfigError: datasets are not written with this ending.
-        DataError: raised by the function that is returned if the file cannot be written.
+        ConfigError: dataset files with this ending cannot be written; or, from the returned function, they cannot hold the rows.
+        DataError: the file cannot be written; the returned function raises this.
     """
     as_text = WRITTEN.get(path.suffix.lower())
     if as_text is None:
         raise ConfigError(f'a dataset cannot be written as a "{path.suffix}" file', where=str(path), remedy="Write .jsonl, .json or .csv.")
 
     def write(rows: Sequence[Mapping[str, Any]]) -> None:
+        listing = next((column for row in rows for column, cell in row.items() if _is_texts(cell)), None)
+        if as_text is _csv_text and listing is not None:
+            what = f'the column "{listing}" holds lists of texts, which a CSV file cannot hold'
+            raise ConfigError(what, where=str(path), remedy="Write .jsonl or .json.")
         try:
             write_whole(path, as_text(rows).encode())
         except OSError as error:
@@ -35,6 +39,10 @@ def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
             ) from error
 
     return write
+
+
+def _is_texts(cell: Any) -> bool:
+    return isinstance(cell, list) and any(isinstance(each, str) for each in cell)
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -57,4 +65,4 @@ def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
 WRITTEN: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]] = MappingProxyType(
     {".jsonl": _jsonl_text, ".json": _json_text, ".csv": _csv_text}
 )
-"""How rows become the text of a dataset file, by its ending."""
+"""The functions that turn rows into the text of a dataset file, by the file's ending."""

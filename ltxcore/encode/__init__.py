@@ -1,1 +1,1 @@
-"""Preprocessing: raw media encoded into sets of latents, text features and masks."""
+"""Preprocessing, which encodes raw media into sets of samples: latents, masks, text features and others."""

@@ -1,6 +1,6 @@
-"""Resolution buckets: the sizes that clips are fitted to, and the choice of one for each clip.
+"""Resolution buckets, which are the sizes that clips are fitted to, and the choice of a bucket for each clip.
 
-Buckets are also proposed to suit a user's clips and pictures, for users who have none to start with.
+For users who have no buckets to start with, buckets are proposed that suit their clips and pictures.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from itertools import product
 
 import attrs
 
+from ltxcore.config.preprocessing import MOST_TOKENS
+from ltxcore.dataset.columns import Column
 from ltxcore.errors import Problem, listed
 
 DIGITS = 10
-"""The number of digits at which a side or a length is refused: no clip is so large, and Python does not read thousands
-of digits as a number.
+"""A side or a length with at least this many digits is refused. No clip is that large, and Python refuses to read a number with thousands
+of digits.
 """
 
-FORM = 'Write width x height x frames, such as "960x544x49"; separate several with ";".'
+FORM = 'Write width x height x frames, such as "960x544x49"; separate several buckets with ";".'
 
 
 @attrs.frozen(order=True)
@@ -39,10 +41,10 @@ class Bucket:
 
 
 def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bucket, ...], tuple[Problem, ...]]:
-    """Parse the buckets of `WxHxF;WxHxF`, in order, and find everything that is wrong with them.
+    """Parse the buckets in a text such as `WxHxF;WxHxF`, in order, and find everything that is wrong with them.
 
     Args:
-        text: the option.
+        text: the option's value.
         scale: the pixel frames, rows and columns that a latent cell of the codec covers.
         where: the option's place, for messages.
     """
@@ -59,7 +61,7 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
         wrong = tuple(misfits(bucket, scale))
         problems += [Problem(f"the bucket {bucket} has {what}", where, remedy) for what, remedy in wrong]
         if bucket in buckets:
-            problems.append(Problem(f"the bucket {bucket} is listed twice", where, "Name each bucket once."))
+            problems.append(Problem(f"the bucket {bucket} is listed twice", where, "List each bucket once."))
         buckets.append(bucket)
     if not buckets and not problems:
         problems.append(Problem("does not name any bucket", where, FORM))
@@ -67,7 +69,7 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
 
 
 def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Say why a codec cannot take clips of this size unchanged: what is wrong, and which nearby sizes it takes."""
+    """Yield the reasons why a codec cannot take clips of this size unchanged, each with the nearby sizes that the codec takes."""
     frames, rows, columns = scale
     for size, name, step in ((bucket.width, "width", columns), (bucket.height, "height", rows)):
         if size % step:
@@ -79,43 +81,45 @@ def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
 
 
 def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_image: bool = False) -> Bucket | None:
-    """Choose the bucket of a clip: among those that it is long enough for, the one with the nearest aspect ratio, then
-    the most frames, then the largest area.
+    """Choose the bucket of a clip from the buckets that the clip is long enough for; None if there is none.
+
+    The nearest aspect ratio wins, then the most frames, then the largest area.
 
     Args:
         buckets: the buckets to choose from.
         width: the width of the upright clip in pixels.
         height: the height of the upright clip in pixels.
         frames: the number of frames that the clip has.
-        is_image: whether it is an image, which goes only to buckets of one frame.
+        is_image: whether the clip is an image, which fits only buckets of one frame.
 
     Source: docs/explanation/arithmetic.md#choice-of-a-bucket
     """
     fitting = [bucket for bucket in buckets if (bucket.frames == 1 if is_image else bucket.frames <= frames)]
-    return min(
-        fitting, key=lambda bucket: (_aspect_distance(bucket, width, height), -bucket.frames, -bucket.width * bucket.height), default=None
-    )
+    size = Bucket(width, height, frames)
+    return min(fitting, key=lambda bucket: (aspect_distance(bucket, size), -bucket.frames, -bucket.width * bucket.height), default=None)
 
 
-def _aspect_distance(bucket: Bucket, width: int, height: int) -> float:
-    # An exact ratio, so that buckets of one aspect ratio tie whatever their size, and the number of frames decides.
-    ratio = Fraction(width * bucket.height, height * bucket.width)
+def aspect_distance(bucket: Bucket, size: Bucket) -> float:
+    """Return the difference between the logarithms of the aspect ratios of two sizes."""
+    # The ratio is exact, so that buckets of the same aspect ratio tie whatever their size, and the number of frames decides.
+    ratio = Fraction(size.width * bucket.height, size.height * bucket.width)
     return abs(math.log(ratio))
 
 
 def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> tuple[Bucket | None, Problem | None]:
-    """Find the bucket for a dataset that names none: the size of its clips, if they all have the same size and the
-    codec takes it unchanged.
+    """Find the bucket for a dataset whose options name none, or the reason why there is none.
+
+    The bucket is the size of the clips, if they all have the same size and the codec takes it unchanged.
 
     Args:
-        sizes: the sizes of the clips, each as a bucket of its own.
+        sizes: the sizes of the clips, each as a bucket.
         scale: the codec's pixel frames, rows and columns per latent cell.
         where: the dataset, for messages.
     """
     different = sorted(set(sizes))
     if len(different) > 1:
         found = listed([str(size) for size in different])
-        what = f"its clips have {len(different)} sizes (width x height x frames): {found}"
+        what = f"the clips have {len(different)} sizes (width x height x frames): {found}"
         return None, Problem(what, where)
     wrong = [what for what, _ in misfits(different[0], scale)]
     if wrong:
@@ -124,7 +128,7 @@ def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> 
 
 
 def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
-    """Return the largest size that a codec takes and that does not exceed this one, but at least one cell."""
+    """Return the largest size that a codec accepts and that fits within `size`, but at least one cell."""
     frames, rows, columns = scale
     return Bucket(
         max(columns, size.width // columns * columns), max(rows, size.height // rows * rows), (size.frames - 1) // frames * frames + 1
@@ -133,79 +137,91 @@ def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
 
 @attrs.frozen
 class ReferenceFactors:
-    """The factors by which reference clips are smaller than their targets: in width and height, and in frames."""
+    """The factors by which reference clips are smaller than their targets, one for width and height and one for frames, and the keys that set
+    them.
+    """
 
     downscale: int = 1
     temporal: int = 1
+    keys: tuple[str, str] = ("reference_downscale_factor", "reference_temporal_scale_factor")
+
+    @classmethod
+    def of_column(cls, column: Column) -> ReferenceFactors:
+        """Return the factors of a column's clips, which are 1 for clips that are no references."""
+        return cls(column.downscale_factor, column.temporal_scale_factor, column.factor_keys)
 
     def of(self, target: Bucket) -> Bucket:
         """Return the size of the reference for a target of this size."""
         return Bucket(target.width // self.downscale, target.height // self.downscale, (target.frames - 1) // self.temporal + 1)
 
     def misfits(self, target: Bucket, scale: Sequence[int], where: Callable[[str], str]) -> Iterator[Problem]:
-        """Find why references with these factors do not fit targets of this size; `where` gives the place of a key
-        of the run file.
+        """Yield the reasons why references with these factors do not fit targets of this size; `where` returns the place of a key of the
+        run file.
 
-        A reference always belongs to its target's bucket, so it does not matter if there are several.
+        A reference always belongs to its target's bucket, so it does not matter whether there are several buckets.
 
         Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
-        frames, rows, columns = scale
+        (frames, rows, columns), (downscale, temporal) = scale, self.keys
         for size, name, step in ((target.width, "width", columns), (target.height, "height", rows)):
             if size % (self.downscale * step):
-                what = f"the bucket {target} has {name} {size}, and {size} divided by reference_downscale_factor {self.downscale} is not a multiple of {step}"
+                what = (
+                    f"the bucket {target} has {name} {size}, and {size} divided by {downscale} {self.downscale} is not a multiple of {step}"
+                )
                 yield Problem(
                     what,
-                    where("preprocessing.reference_downscale_factor"),
+                    where(f"preprocessing.{downscale}"),
                     f"Use a multiple of {self.downscale * step}, or another factor.",
                 )
         if (target.frames - 1) % (self.temporal * frames):
-            what = f"the bucket {target} has {target.frames} frames, and reference_temporal_scale_factor {self.temporal} does not reduce them to a multiple of {frames} plus 1"
+            what = f"the bucket {target} has {target.frames} frames, and {temporal} {self.temporal} does not reduce them to a multiple of {frames} plus 1"
             yield Problem(
                 what,
-                where("preprocessing.reference_temporal_scale_factor"),
+                where(f"preprocessing.{temporal}"),
                 f"Use a multiple of {self.temporal * frames} plus 1, or another factor.",
             )
 
 
 ALIKE = 0.12
-"""The difference of the natural logarithms of width / height up to which two sizes count as one shape: 3:2 and 4:3 do,
-16:9 and 3:2 do not.
+"""The largest difference in the natural logarithm of width / height at which two sizes count as one shape, as 3:2 and 4:3 do, but not 16:9
+and 3:2.
 """
 
 LONGER = 1.5
-"""The least ratio of a bucket's frames to those of the next shorter bucket of the same shape."""
+"""The smallest ratio between the frame counts of a bucket and of the next shorter bucket of the same shape."""
 
 MOST_LENGTHS = 3
-"""The most buckets of clips of one shape."""
+"""The maximum number of buckets that are proposed for clips of one shape."""
 
 MOST_FRAMES = 121
-MOST_TOKENS = 16_384
 MOST_CELLS = 2_040
-"""The limits of proposed buckets, however large the clips are: `MOST_FRAMES` frames, `MOST_TOKENS` latent cells in a
-sample, and `MOST_CELLS` in one frame (1920 x 1088 pixels); LTX-2 could take more.
+"""The limits of proposed buckets, however large the clips are: `MOST_FRAMES` frames, and `MOST_CELLS` latent cells in a frame
+(1920 x 1088 pixels). LTX-2 could take more.
 """
 
 CROPPED = 4.0
-"""The weight of cropped pixels, relative to that of scaled-down ones."""
+"""The weight of cropped pixels relative to scaled-down ones."""
 
 
-def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Bucket, ...]:
-    """Propose buckets such that every clip and picture goes to one of its own shape, at about its own size, and none is
-    enlarged.
+def proposed_buckets(
+    sizes: Iterable[Bucket], scale: Sequence[int], tokens: int = MOST_TOKENS, grid: Sequence[int] | None = None
+) -> tuple[Bucket, ...]:
+    """Propose buckets such that every clip and picture goes to a bucket of its own shape and about its own size, and none is enlarged.
 
-    Clips of one shape share a width and a height, since clips choose their bucket by shape and length alone; the smallest of them decides. Very large clips
-    get smaller buckets, of at most `MOST_FRAMES` frames and `MOST_TOKENS` latent cells.
+    Buckets are chosen by shape and length alone, so all buckets of one shape have the same width and height, which the smallest clip of
+    that shape decides. Very large clips get smaller buckets, of at most `MOST_FRAMES` frames and `tokens` latent cells.
 
     Args:
-        sizes: the sizes of clips and pictures as shown, each as a bucket of its own; pictures have one frame.
+        sizes: the sizes of clips and pictures as shown, each as a bucket; pictures have one frame.
         scale: the pixel frames, rows and columns that a latent cell of the codec covers.
+        tokens: the largest number of latent cells in a bucket.
+        grid: the frames, rows and columns of which buckets must be multiples, if these are not the scale but multiples of it.
 
     Source: docs/explanation/arithmetic.md#proposed-buckets
     """
     shapes = _shapes(sorted(set(sizes), key=_shape))
     while True:
-        buckets = {index: _of_shape(shape, scale) for index, shape in enumerate(shapes)}
+        buckets = {index: _of_shape(shape, scale, tokens, grid or scale) for index, shape in enumerate(shapes)}
         every = [bucket for those in buckets.values() for bucket in those]
         astray = _astray(shapes, buckets, every)
         if astray is None:
@@ -214,8 +230,13 @@ def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Buc
         shapes = [*shapes[:one], *shapes[one + 1 : other], shapes[one] + shapes[other], *shapes[other + 1 :]]
 
 
+def shortened(bucket: Bucket, size: Bucket, grid: Sequence[int]) -> Bucket:
+    """Return a bucket with as many frames as a clip of this size fills."""
+    return attrs.evolve(bucket, frames=_frames(size, grid))
+
+
 def proposed_line(sizes: Iterable[Bucket], scale: Sequence[int]) -> str:
-    """Return the buckets that are proposed for clips of some sizes, as a line of a run file."""
+    """Return the buckets that are proposed for clips of these sizes, as a line of a run file."""
     return buckets_line(proposed_buckets(sizes, scale))
 
 
@@ -239,22 +260,22 @@ def _shapes(sizes: Sequence[Bucket]) -> list[list[Bucket]]:
     return shapes
 
 
-def _of_shape(sizes: Sequence[Bucket], scale: Sequence[int]) -> list[Bucket]:
-    """Make buckets of one width and height, for the lengths that clips of one shape have."""
-    lengths = _lengths({min(nearest(size, scale).frames, _most_frames(scale)) for size in sizes})
-    cells = min(MOST_CELLS, max(1, MOST_TOKENS // ((lengths[-1] - 1) // scale[0] + 1)))
-    width, height = _width_and_height(sizes, scale, cells)
+def _of_shape(sizes: Sequence[Bucket], scale: Sequence[int], tokens: int, grid: Sequence[int]) -> list[Bucket]:
+    """Make buckets of one width and height for clips of one shape, with frame counts that suit the clips."""
+    cells_in_step = grid[1] * grid[2] // (scale[1] * scale[2])
+    longest = (max(1, tokens // cells_in_step) - 1) * scale[0] + 1
+    lengths = _lengths({_frames(size, grid, longest) for size in sizes})
+    cells = min(MOST_CELLS, tokens // ((lengths[-1] - 1) // scale[0] + 1))
+    width, height = _width_and_height(sizes, grid, max(1, cells // cells_in_step))
     return [Bucket(width, height, frames) for frames in lengths]
 
 
-def _most_frames(scale: Sequence[int]) -> int:
-    return (MOST_FRAMES - 1) // scale[0] * scale[0] + 1
+def _frames(size: Bucket, grid: Sequence[int], most: int = MOST_FRAMES) -> int:
+    return (min(size.frames, most, MOST_FRAMES) - 1) // grid[0] * grid[0] + 1
 
 
 def _lengths(frames: Collection[int]) -> list[int]:
-    """Choose the frame counts of buckets: the smallest one, so that every clip has a bucket, and a few that are much
-    larger.
-    """
+    """Choose the frame counts of buckets: the smallest count, so that every clip has a bucket, and a few much larger ones."""
     found: list[int] = []
     for count in sorted(frames):
         if not found or found[-1] == 1 or count >= LONGER * found[-1]:
@@ -265,9 +286,9 @@ def _lengths(frames: Collection[int]) -> list[int]:
     return [*pictures, *clips]
 
 
-def _width_and_height(sizes: Sequence[Bucket], scale: Sequence[int], cells: int) -> tuple[int, int]:
-    """Find the largest width and height that enlarge none of these sizes, as near to their shape as the grid allows."""
-    _, rows, columns = scale
+def _width_and_height(sizes: Sequence[Bucket], grid: Sequence[int], cells: int) -> tuple[int, int]:
+    """Find the largest width and height that enlarge no clip of these sizes, in a shape as near to theirs as the grid allows."""
+    _, rows, columns = grid
     most_columns = max(1, min(size.width for size in sizes) // columns)
     most_rows = max(1, min(size.height for size in sizes) // rows)
     middle = sorted(map(_shape, sizes))[len(sizes) // 2]
@@ -283,7 +304,9 @@ def _width_and_height(sizes: Sequence[Bucket], scale: Sequence[int], cells: int)
 
 
 def _astray(shapes: Sequence[Sequence[Bucket]], buckets: dict[int, list[Bucket]], every: Sequence[Bucket]) -> tuple[int, int] | None:
-    """Find two shapes such that a clip of one would go to a bucket of the other and be enlarged, or lose more of its frames."""
+    """Find two shapes such that a clip of one shape would go to a bucket of the other shape, which would enlarge it or drop more of its
+    frames than a bucket of its own shape.
+    """
     for index, sizes in enumerate(shapes):
         for size in sizes:
             is_image = size.frames == 1

@@ -1,6 +1,6 @@
-"""The encoding of a dataset: what follows from its options and its model.
+"""How a dataset is encoded, as it follows from the options and the model.
 
-If a model's connectors follow the text encoder, the stored text is what the transformer's blocks attend to.
+If a model's connectors follow the text encoder, the stored text features are what the transformer's blocks attend to.
 """
 
 from __future__ import annotations
@@ -13,36 +13,39 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
+from ltxcore.config.image_crf import image_crf
 from ltxcore.config.parts import is_whole
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.connector_marks import with_connectors
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset
+from ltxcore.encode.candidates import CANDIDATES
 from ltxcore.encode.products import Tools
 from ltxcore.encode.rules import Place, rendering_from_options, rules_from_options
-from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Rules
+from ltxcore.encode.sample_sizes import Rules
 from ltxcore.encode.work import TEXT
 from ltxcore.encoded.micro_batch import padded
 from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.models.checkpoint_files import Checkpoint, open_checkpoint
 from ltxcore.models.connectors import Connectors, connectors_fingerprint, connectors_of
 from ltxcore.models.load_base import describe
-from ltxcore.protocols import MODALITIES, Codec, Text, TextEncoder, with_connectors
+from ltxcore.protocols import MODALITIES, Codec, Text, TextEncoder
 
 
 @attrs.frozen(eq=False)
 class Encoding:
-    """A dataset, and everything that it is encoded with. No weights are read.
+    """A dataset, and everything that is used to encode it. No weights are read.
 
     Attributes:
         data: the dataset.
         root: the folder where the samples are, or will be.
         options: the options of preprocessing.
-        codecs: the VAEs and text encoder that encode it; if None, the grid is that of all models of the family.
-        text: the text encoder; None if there is none, or no caption is encoded.
+        codecs: the VAEs and text encoder that encode the dataset; if None, the grid is the one that all models of the family share.
+        text: the text encoder; None if it is not known, or no caption is encoded.
         rules: the rules that samples are planned by.
         tools: the codecs, and the known facts about the files.
         where: a function that returns the place of a key of the run file, for messages.
-        is_ruled: whether the rules follow from the options; if not, the options are wrong.
+        is_ruled: whether the rules follow from the options; false if the options are wrong.
     """
 
     data: Dataset
@@ -75,37 +78,52 @@ def encoding_of(
         data: the dataset.
         root: the folder where its samples are, or will be.
         options: the options of preprocessing.
-        codecs: the VAEs and text encoder that encode it; None if not known.
+        codecs: the VAEs and text encoder that encode the dataset; None if not known.
         where: a function that returns the place of a key of the run file, for messages.
         text: the text encoder, if it is needed.
-        rank: the number of this process among those that encode.
-        threads: the threads of each decoder.
-        writes: whether the facts that are found out about files are stored.
-        recalls: whether facts that were stored before are used.
+        rank: the number of this process among the encoding processes.
+        threads: the number of threads of each decoder.
+        writes: whether newly found facts about files are stored.
+        recalls: whether previously stored facts are used.
 
     Raises:
         ConfigError: a codec is not available, or options do not fit it or contradict each other.
     """
-    # Without a model, the tiny one tells what a latent cell covers: all models of the family have the same grid.
+    # Without a model, the tiny one provides the size of a latent cell, since all models of the family have the same grid.
     grid = codecs or Codecs("tiny", device="cpu")
     video, audio = _video(data, grid), _audio(data, grid)
     rules = rules_from_options(data, options, video, audio, where)
     raw = RawFiles(root, data.folder.absolute(), rank, writes=writes, recalls=recalls, resamples=rules.resamples)
-    tools = Tools(raw, video, audio, rules.factors, threads, rendering_from_options(options, where))
+    tools = Tools(
+        data.columns,
+        raw,
+        video,
+        audio,
+        threads,
+        rendering_from_options(options, where),
+        options.keyframe_candidates or CANDIDATES,
+        _crf(data, options, grid),
+    )
     return Encoding(data, root, options, codecs, text, rules, tools, where)
+
+
+def _crf(data: Dataset, options: PreprocessingTable, codecs: Codecs) -> int:
+    """Return how strongly keyframes are compressed; 0 if there are none."""
+    if not any(column.kind == "pictures" and column.folder in data.folders for column in data.columns.all):
+        return 0
+    return image_crf(options.image_crf, describe(codecs.path).generation)
 
 
 def encoding_as_far(
     data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, where: Place, problems: list[Problem]
 ) -> Encoding:
-    """Work out how a dataset is encoded, including its text encoder, as far as that can be known.
+    """Work out how a dataset is encoded, including its text encoder, as far as possible, and collect the problems.
 
     Args:
         data: the dataset.
         root: the folder where its samples are, or will be.
         options: the options of preprocessing.
-        codecs: the VAEs and text encoder that encode it; None if not known. Single parts of them may be unknown
-            (`config.parts`).
+        codecs: the VAEs and text encoder that encode the dataset; None if not known. Some of them may be unknown (`config.parts`).
         where: a function that returns the place of a key of the run file, for messages.
         problems: the list that problems are added to.
     """
@@ -124,16 +142,16 @@ def encoding_as_far(
 
 
 def text_encoder_of(codecs: Codecs, options: PreprocessingTable, where: Place) -> TextEncoder:
-    """Return the encoder of captions: the text encoder, followed by the model's connectors if the options ask for them.
+    """Return the encoder of captions, which is the text encoder, followed by the model's connectors if the options ask for them.
 
     Raises:
-        ConfigError: one of them is not available.
+        ConfigError: the text encoder or the connectors are not available.
     """
     encoder = codecs.text()
     if not options.connector_outputs:
         return encoder
     try:
-        return connected(encoder, codecs.path, codecs.device)
+        return connected(encoder, codecs)
     except ConfigError as error:
         raise error.at(where("preprocessing.connector_outputs")) from None
 
@@ -143,15 +161,17 @@ def _video(data: Dataset, codecs: Codecs) -> Codec | None:
 
 
 def _audio(data: Dataset, codecs: Codecs) -> Codec | None:
-    return codecs.audio() if data.folders & SOUND_FOLDERS else None
+    return codecs.audio() if data.folders & data.columns.folders_of("audio") else None
 
 
 @attrs.define(eq=False)
 class ConnectedTextEncoder:
-    """A text encoder followed by a model's connectors: captions to text features by modality, `[L, E]`; registers take
-    the place of padding, so that all positions count.
+    """A text encoder followed by a model's connectors.
 
-    Each caption goes through the connectors by itself, in bfloat16, as a run in bf16 would have it. Their weights are read at the first caption.
+    Captions become text features `[L, E]` for each modality. Registers take the place of padding, so that all positions count.
+
+    Each caption goes through the connectors by itself, in bfloat16, as it would in a run in bf16. The connectors' weights are read when the
+    first caption is encoded.
 
     Attributes:
         length: L, the number of positions.
@@ -166,10 +186,10 @@ class ConnectedTextEncoder:
     _connectors: Connectors | None = attrs.field(default=None, init=False)
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Encode each caption into its text features by modality, `[L, E]` bfloat16, on the CPU.
+        """Encode captions to text features for each modality, `[L, E]` bfloat16, on the CPU.
 
         Raises:
-            CheckpointError: weights cannot be read.
+            CheckpointError: the weights cannot be read.
         """
         if self._connectors is None:
             self._connectors = connectors_of(self._checkpoint, MODALITIES, torch.bfloat16)
@@ -181,24 +201,24 @@ class ConnectedTextEncoder:
         return {name: context[0].cpu() for name, context in found.features.items()}
 
 
-def connected(encoder: TextEncoder, model_path: str, device: str) -> ConnectedTextEncoder:
-    """Let a model's connectors follow a text encoder.
+def connected(encoder: TextEncoder, model: Codecs) -> ConnectedTextEncoder:
+    """Return a text encoder that a model's connectors follow.
 
     Raises:
-        ConfigError: the model has none.
-        CheckpointError: its file cannot be read.
+        ConfigError: the model has no connectors.
+        CheckpointError: the model's file cannot be read.
     """
-    info = describe(model_path)
+    info = describe(model.path, model.connectors)
     if not info.has_connectors:
         raise no_connectors(info.name)
-    checkpoint = open_checkpoint(model_path)
+    checkpoint = open_checkpoint(model.path, model.connectors)
     identity = with_connectors(encoder.fingerprint, connectors_fingerprint(checkpoint))
-    return ConnectedTextEncoder(encoder.length, identity, encoder, checkpoint, device)
+    return ConnectedTextEncoder(encoder.length, identity, encoder, checkpoint, model.device)
 
 
 def no_connectors(name: str) -> ConfigError:
-    """Make the error for a model that has no connectors for its text."""
+    """Make the error for a model that has no connectors for text."""
     return ConfigError(
         f"the model {name} has no text connectors, so there are no connector outputs to store",
-        remedy="Leave this out: the model's blocks use the text features directly.",
+        remedy="Leave connector_outputs out: the model's blocks use the text features directly.",
     )

@@ -1,4 +1,6 @@
-"""Masks of raw media turned into one value per latent cell: the share of the cell that is given, 0 to 1. Nothing is thresholded."""
+"""Functions that turn masks of raw media into one value per latent cell: the share of the cell that is given, 0 to 1. Nothing is
+thresholded.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,17 @@ PCM_STEP = 1 / 32768
 
 
 def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int], shape: tuple[int, int] | None = None) -> Tensor:
-    """Convert mask frames `[F, h, w, 3]` or `[F, h, w]`, uint8 or in [0, 1], to the cells of a bucket's latents, `[F',
-    H', W']` float32.
+    """Convert mask frames `[F, h, w, 3]` or `[F, h, w]`, uint8 or in [0, 1], to a mask of a bucket's latent cells, `[F', H', W']` float32.
 
-    A single frame counts for all frames. Gray is the mean of the channels; space and time are averaged over the pixels
-    that a cell covers.
+    A single frame applies to all frames. The channels are averaged to gray, which is then averaged over the pixels and frames that a cell
+    covers.
 
     Args:
-        frames: the mask's frames, at least as many as the bucket has, or one.
+        frames: the mask's frames: at least as many as the bucket has, or a single one.
         bucket: the target's bucket.
         scale: the video codec's pixel frames, rows and columns per latent cell.
-        shape: the height and width that the mask is shown with; None for those of its frames. Its pixels need not be
-            square.
+        shape: the height and width that the mask is shown with, since its pixels need not be square; None for the size of its
+            frames.
 
     Source: docs/explanation/arithmetic.md#masks-of-clips
     """
@@ -49,24 +50,23 @@ def _grey(frame: Tensor) -> Tensor:
 def without_noise(mask: Tensor, smallest: float) -> Tensor:
     """Round the values of a mask that are within `smallest` of 0 or 1.
 
-    A lossy file cannot express "not at all" exactly, and a cell of which a thousandth is given would be left out of the
-    loss as if it were given whole.
+    A lossy file cannot store 0 exactly, and a cell of which a thousandth is given would be left out of the loss as if all of it were given.
     """
     mask = torch.where(mask < smallest, torch.zeros_like(mask), mask)
     return torch.where(mask > 1 - smallest, torch.ones_like(mask), mask)
 
 
 def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> Tensor:
-    """Convert mask samples `[channels, N]` of amplitude 0 to 1 to the latent steps of the audio, `[steps]` float32.
+    """Convert mask samples `[channels, N]` of amplitude 0 to 1 to a mask of the audio's latent steps, `[steps]` float32.
 
-    A step's value is the mean amplitude, over the channels, in the time that the step covers. If a step reaches beyond
-    the last sample, only the samples within it count, or the last sample if it has none.
+    A step's value is the mean amplitude, over channels and over the time that the step covers. If a step reaches beyond the last sample,
+    only the samples within the step count, or the last sample if none is within it.
 
     Args:
         samples: the samples of the mask; their sign does not matter.
         rate: the samples per second.
         steps: T, the number of steps of the audio's latents.
-        scale: the audio codec's scale; its first number is the mel frames in a step.
+        scale: the audio codec's scale, which begins with the number of mel frames in a step.
 
     Source: docs/explanation/arithmetic.md#masks-of-sounds
     """
@@ -74,7 +74,7 @@ def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> 
     modality = AudioModality(mel_frames=scale[0])
     grid = modality.grid_of((1, steps, 1))
     seconds = modality.positions(grid, torch.ones(1))[0, 0].to(torch.float64)  # [T, 2]
-    # In whole mel frames, so that a step ends exactly where the next one starts, and a sample at the edge does not leak into both.
+    # Spans are whole mel frames, so that a step ends exactly where the next one starts, and no sample at an edge counts for both.
     spans = (seconds * modality.mel_rate).round()
     length = amplitude.shape[0]
     edges = (spans * rate / modality.mel_rate).clamp(0, length)  # in samples, fractional

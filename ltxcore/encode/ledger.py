@@ -1,6 +1,6 @@
-"""The record of an encoding: which files are there already and up to date, and which are written now.
+"""The record of an encoding; it tracks the files that are already up to date and the files that are written now.
 
-Its summary tells what preprocessing did: counts, what it refused and why, and what the user should know.
+The summary of preprocessing has counts, the refused samples with reasons, and notes for the user.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import attrs
 
 from ltxcore.encode.outdated import told_by_reason
 from ltxcore.encode.products import Made, Product
+from ltxcore.encoded.checks import count
 from ltxcore.encoded.manifest import append_entry, remove_sample, source_listing
 from ltxcore.encoded.sample_names import find_sample, sample_path
 from ltxcore.encoded.store import damage, write_sample
@@ -24,21 +25,23 @@ from ltxcore.writer import Writer
 
 
 class Ledger:
-    """The folders of a root as this process sees them. It is safe to use from several threads."""
+    """The folders of a root as this process sees them. Several threads may use one instance."""
 
     def __init__(
         self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False, writer: Writer | None = None
     ) -> None:
-        """Read what the folders of `root` hold. With `anew`, nothing that is there counts as up to date. With `verify`,
-        files are read, and are up to date only if their bytes are those that were written. `writer` shows that this
-        process is the one that does this share; it is checked before each write.
+        """Read what the folders of `root` hold.
+
+        With `anew`, no existing file counts as up to date. With `verify`, files are read, and count as up to date only if their bytes are
+        still as they were written. The attribute `found` is what the folders held at first. Before each write, `writer` checks that no
+        other process has taken over this share.
         """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()
-        listings = {folder: source_listing(root, folder) for folder in folders}
-        self._entries = {folder: dict(listing.entries) for folder, listing in listings.items()}
-        self._gone = {folder: frozenset(listing.gone) for folder, listing in listings.items()}
-        self._after = {folder: listing.latest for folder, listing in listings.items()}
+        self.found = {folder: source_listing(root, folder) for folder in folders}
+        self._entries = {folder: dict(listing.entries) for folder, listing in self.found.items()}
+        self._gone = {folder: frozenset(listing.gone) for folder, listing in self.found.items()}
+        self._after = {folder: listing.latest for folder, listing in self.found.items()}
         self._counts = {folder: Counts() for folder in folders}
         for folder in folders:
             if (root / folder).is_dir():
@@ -51,7 +54,7 @@ class Ledger:
 
     @property
     def origins(self) -> Mapping[str, str]:
-        """The raw file of each sample that is there, as its dataset named it."""
+        """The raw file of each sample in the root, as the sample's dataset named it."""
         return {name: entry.origin for entries in self._entries.values() for name, entry in entries.items()}
 
     def entries_of(self, name: str) -> dict[str, Entry]:
@@ -59,7 +62,7 @@ class Ledger:
         return {folder: entries[name] for folder, entries in self._entries.items() if name in entries}
 
     def is_fresh(self, product: Product, name: str) -> bool:
-        """Return whether a sample's file is there and was made from the same ingredients as the product."""
+        """Return whether a sample's file exists and was made from the same ingredients as the product."""
         entry = self._entries[product.folder].get(name)
         if self._anew or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
             return False
@@ -72,23 +75,23 @@ class Ledger:
             self._counts[folder] = attrs.evolve(counts, reused=counts.reused + 1)
 
     def write(self, product: Product, name: str, origin: str, made: Made, length: int = 0) -> Entry:
-        """Write a sample's file, then record it; if the process is killed in between, the file's own header still tells
-        what it is.
+        """Write a sample's file, then record it. If the process is killed in between, the file's header still identifies the file.
 
         Args:
             product: the product, with its ingredients.
             name: the sample's name.
             origin: the sample's raw file, as the dataset names it.
             made: the tensors to write.
-            length: for text, the positions that it is padded to when it is loaded.
+            length: for text, the number of positions that it is padded to when it is loaded.
 
         Raises:
-            DataError: it cannot be written to disk. ProcessError: another process has taken this share over.
+            DataError: the file cannot be written.
+            ProcessError: another process has taken over this share.
         """
         if self._writer is not None:
             self._writer.check()
         shape = (length,) if length else ()
-        entry = Entry(shape=shape, rate=made.rate, fingerprint=product.fingerprint, origin=origin, encoder=product.encoder)
+        entry = Entry(shape, made.rate, fingerprint=product.fingerprint, origin=origin, encoder=product.encoder, column=product.column)
         entry = write_sample(self._root, product.folder, name, made.tensors, entry)
         with self._lock:
             append_entry(self._root, product.folder, name, entry, self._rank, self._after[product.folder])
@@ -98,7 +101,7 @@ class Ledger:
         return entry
 
     def drop(self, folder: str, name: str) -> None:
-        """Remove a sample's file that is out of date and cannot be made again, so that nothing trains on it.
+        """Remove a sample's file that is out of date and cannot be made again, so that no run trains on it.
 
         Raises:
             DataError: the folder cannot be written.
@@ -111,7 +114,7 @@ class Ledger:
 
 @attrs.frozen
 class Counts:
-    """The number of files of one folder that were made now, and that were up to date."""
+    """The number of files of a folder that were made now, and the number that were up to date."""
 
     done: int = 0
     reused: int = 0
@@ -123,23 +126,20 @@ class Summary:
 
     Attributes:
         root: the folder where the samples are.
-        folders: the counts of each folder, in the order in which they are made; of this process alone.
-        refused: the samples that are left out, each with the reason; empty unless the user said skip.
-        silent: the clips without the audio that others have, each with the reason; all else is made from them. Empty
-            unless the user said skip.
-        pictureless: the audio files among clips, likewise.
-        samples: the names of the dataset's samples that are complete: those that a run on this dataset trains on. With
-            several processes, only those are left out that this process refused while it encoded them.
-        notes: facts that are good to know and are not mistakes.
+        folders: this process's counts for each folder, in the order in which folders are made.
+        refused: the samples that are left out, each with the reason; empty unless `on_error` is "skip".
+        silent: the clips that lack audio, each with the reason; their other folders are made. Empty unless `on_error` is "skip".
+        pictureless: the audio files in a dataset of clips, each with the reason; only their audio and captions are encoded. Empty
+            unless `on_error` is "skip".
+        samples: the names of the dataset's complete samples, which a run on this dataset trains on. Samples that other processes
+            refused while encoding them are included, since this process does not know of them.
+        notes: facts that the user should know but that are not mistakes.
         own_notes: the notes that this process alone knows.
-        failed: the samples of `refused` that this process could not encode; all processes know what is wrong with the
-            others.
-        anew: the samples that were encoded anew because the reading of their files was corrected, with the corrections;
-            of this process alone.
-        set_right: for a run that keeps what it began with, the samples that were encoded after the reading of their
-            files was corrected; of all processes.
-        without: the samples that stay as they are although the reading of their files was corrected since, with the
-            corrections; of all processes.
+        failed: the samples of `refused` that this process failed to encode; what is wrong with the others is known to all processes.
+        anew: the samples that this process encoded again because the reading of their files was corrected, with the corrections.
+        set_right: for a run that keeps the samples it began with, the samples, of all processes, that were encoded after a correction in
+            reading their files.
+        without: the samples, of all processes, that stay as they were encoded in spite of corrections since then, with these corrections.
     """
 
     root: Path
@@ -162,17 +162,17 @@ class Summary:
 
     @property
     def done(self) -> int:
-        """The number of files made, in all folders."""
+        """The number of files that were made, in all folders."""
         return sum(counts.done for counts in self.folders.values())
 
     @property
     def reused(self) -> int:
-        """The number of files that were there and up to date, in all folders."""
+        """The number of files that were already up to date, in all folders."""
         return sum(counts.reused for counts in self.folders.values())
 
     def __str__(self) -> str:
         lines = self._counts()
-        lines.append(f"{len(self.samples)} samples in {self.root}" + (f", {len(self.refused)} refused:" if self.refused else ""))
+        lines.append(f"{count(self.samples)} in {self.root}" + (f", {len(self.refused)} refused:" if self.refused else ""))
         lines += [f"  {problem}" for problem in self.refused]
         for problems, what in (
             (self.silent, "without audio, for video-only runs"),
@@ -184,7 +184,7 @@ class Summary:
         return "\n".join([*lines, *self._remarks()])
 
     def of_share(self) -> str:
-        """Say what one of several processes has to add to the report of the first: what it did, and what only it knows."""
+        """Return what this process, one of several, adds to the report of the first: what it did, and what it alone knows."""
         refused = [f"{len(self.failed)} refused:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join([*self._counts(), *refused, *self.own_notes, *told_anew(self.anew)])
 
@@ -193,20 +193,20 @@ class Summary:
         return [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
-        """Say how much was done, and what the user should know; for use when nothing was refused."""
-        return "\n".join([f"{len(self.samples)} samples in {self.root}, {self.done} files encoded now", *self._remarks()])
+        """Return a short report for when nothing was refused: how much was done, and what the user should know."""
+        return "\n".join([f"{count(self.samples)} in {self.root}, {self.done} file{'s' * (self.done != 1)} encoded now", *self._remarks()])
 
     def _remarks(self) -> list[str]:
         return [*self.notes, *told_anew(self.anew), *told_without(self.without)]
 
 
 def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """List the samples that were encoded anew because the reading of their files was corrected since, one line per reason."""
+    """Return a line for each reason for encoding samples again, with the samples' names."""
     return [f"{_samples(count)} encoded again, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)]
 
 
 def told_without(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """List the samples that stay as they are although the reading of their files was corrected since, one line per reason."""
+    """Return a line for each reason for which samples could be encoded again but stay unchanged, with the samples' names."""
     return [
         f"{_samples(count)} kept as this run began with, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
         for count, reason, names in told_by_reason(samples)

@@ -1,46 +1,43 @@
-"""Detection of samples whose files are now read differently than when they were encoded, with the reason; it is found
-from what they were made of.
+"""Functions that find samples whose files are now read differently than when the samples were encoded, and that tell the reason.
 
-A correction is something that version 0.1.0 read wrongly and this version reads correctly.
+A correction concerns something in files that version 0.1.0 read wrongly and this version reads correctly.
 
-A file is read as it always was unless a correction applies to it. Each correction is named among a sample's
-ingredients, so that the samples of such files, and only those, are stale in sets that 0.1.0 encoded, and the reason can
-be told.
+A file to which no correction applies is read as it always was. The corrections that apply are named among a sample's ingredients. In sets
+that 0.1.0 encoded, this makes exactly those samples stale that have files to which corrections apply, and tells the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
 import attrs
 
-from ltxcore.config.preprocessing import PreprocessingTable
-from ltxcore.dataset.rows import Dataset, Sample, read_dataset
+from ltxcore.dataset.rows import Dataset, Sample
 from ltxcore.encode.buckets import Bucket
-from ltxcore.encode.products import RECIPES, Product, Tools
+from ltxcore.encode.products import Product, Tools, media_folders, product_of
 from ltxcore.encode.sample_sizes import STORED_MASKS, Planned, Rules
-from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import DataError, listed
 from ltxcore.protocols import Entry
 
 SHOWN = 3
-"""The number of samples to name among those with one reason."""
+"""The maximum number of sample names to list for a reason."""
 
 Maker = Callable[[str, Planned, Mapping[str, Entry]], Product]
-"""A function that returns the product that would be made now for a folder of a planned sample, given its encoded files."""
+"""A function that returns the product that would be made now for a folder of a planned sample, given the sample's encoded files."""
 
 
 @attrs.frozen
 class Before:
-    """An encoded sample, made from the files that the dataset names, for which the reading of files has been corrected.
+    """An encoded sample that was made from the files that the dataset names, and to which corrections apply.
 
     Attributes:
-        planned: the size and length that it was made for; with corrections they may differ.
-        since: the corrections made since, by the names of `CORRECTIONS`, sorted; empty if it was read as now.
+        planned: the plan that the sample was made by; corrections may change its size and length.
+        since: the sorted names, in `CORRECTIONS`, of the corrections made since the sample was encoded; empty if its files were read
+            as now.
     """
 
     planned: Planned
@@ -48,72 +45,53 @@ class Before:
 
 
 def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools, maker: Maker | None = None) -> Before | None:
-    """Find out how a sample was made if the reading of its files has been corrected since; None if it has not, or if
-    the sample was made from other files or in another way.
+    """Find out how a sample to which corrections apply was made.
+
+    The result is None if no correction applies to it, or if the sample was made from different files or in a different way.
 
     Args:
         sample: the dataset's row.
         entries: the entries of its encoded files, by folder.
         rules: the rules that samples are planned by.
-        tools: the tools, which know the files.
+        tools: the tools, which know the facts about the files.
         maker: a function that returns what would be made now; by default, the one that preprocessing uses.
     """
-    maker = maker or (lambda folder, planned, there: RECIPES[folder](planned, tools, there))
-    folders = [folder for folder in RECIPES if folder in entries]
+    maker = maker or (lambda folder, planned, there: product_of(folder, planned, tools, there))
+    folders = [folder for folder in media_folders(tools.columns) if folder in entries]
     try:
         if not folders or not any(_corrected(sample, tools)):
             return None
         for planned in _plans(sample, entries, rules, tools):
             products = [maker(folder, planned, entries) for folder in folders]
-            if not any(product.corrections for product in products):  # the correction concerns a part of the files that is not used
+            if not any(product.corrections for product in products):  # the corrections concern unused parts of the files
                 return None
             since = [product.set_right_since(entries[product.folder].fingerprint) for product in products]
             known = [each for each in since if each is not None]
             if len(known) == len(since):
                 return Before(planned, tuple(sorted({name for each in known for name in each})))
-    except (DataError, KeyError, ValueError):  # its files cannot be read any more, or there are fewer than it was made from
+    except (DataError, KeyError, ValueError):  # its files cannot be read any more, or some that it was made from are missing
         return None
     return None
 
 
 def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str, Planned]:
-    """Return the samples of a dataset that are complete and whose files are now read differently, as they were planned
-    when they were made: before the correction, or since.
+    """Return the plans, by name, that a dataset's complete samples were made by, for samples to which corrections apply.
+
+    A sample may have been made before a correction or since.
     """
     held = {folder: read_source(root, folder) for folder in data.folders}
     found: dict[str, Planned] = {}
     for sample in data.samples:
         entries = {folder: source[sample.name] for folder, source in held.items() if sample.name in source}
-        if data.folders <= entries.keys() and all(entry.finite for entry in entries.values()):
+        if data.folders - entries.keys() in {frozenset[str](), *data.absent} and all(entry.finite for entry in entries.values()):
             before = as_made(sample, entries, rules, tools)
             if before is not None:
-                found[sample.name] = attrs.evolve(before.planned, folders=data.folders, without=before.since)
+                found[sample.name] = attrs.evolve(before.planned, folders=data.folders & entries.keys(), without=before.since)
     return found
 
 
-def whole_already(dataset: Path, root: Path, options: PreprocessingTable, folders: Collection[str]) -> tuple[str, ...]:
-    """Return the names of a dataset's samples that are encoded in all folders that a run reads, up to date or not.
-
-    Raises:
-        DataError: the dataset cannot be read.
-    """
-    data = read_dataset(dataset, options, folders, root)
-    return whole_samples(root, data.folders, [sample.name for sample in data.samples])
-
-
-def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
-    """Keep only the rows of the samples that a run began with, with a note if there are others."""
-    samples = tuple(sample for sample in data.samples if sample.name in names)
-    others = len(data.samples) - len(samples)
-    if not others:
-        return data
-    rows = "1 row is" if others == 1 else f"{others} rows are"
-    what = f"{rows} left out, because this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, adds those that can be read"
-    return attrs.evolve(data, samples=samples, notes=(*data.notes, f"{data.path}: {what}"))
-
-
 def told_by_reason(samples: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[int, str, str]]:
-    """Group samples by reason: how many there are, the reason in words, and the first names.
+    """Group samples by their corrections, and yield each group's size, its corrections in words, and its first names.
 
     Args:
         samples: the corrections of each sample, by its name.
@@ -133,7 +111,7 @@ def _corrected(sample: Sample, tools: Tools) -> Iterator[str]:
 
 
 def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools) -> Iterator[Planned]:
-    """Reconstruct the sizes and lengths that a sample may have been made for: those of its latents, or all that are possible."""
+    """Yield the plans that a sample may have been made by: with the size of its latents, or else with every possible size and length."""
     folders = frozenset(entries)
     clip = tools.raw.info(sample.media["video"]) if "video" in sample.media else None
     if "latents" in entries:
@@ -142,7 +120,7 @@ def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: To
             yield Planned(sample, bucket, bucket.frames / rate if rate else None, folders)
         return
     buckets = [*rules.buckets]
-    if not buckets and clip is not None and clip.frames:  # no size is given: all clips had the same one, and their audio is as long
+    if not buckets and clip is not None and clip.frames:  # no size is set, so all clips had the same size, and audio as long as they
         buckets = [Bucket(clip.width or 0, clip.height or 0, clip.frames)]
     for bucket in buckets:
         yield Planned(sample, bucket, bucket.frames / clip.rate if clip is not None and clip.rate else None, folders)
@@ -159,9 +137,7 @@ def _size(entry: Entry, tools: Tools) -> Bucket:
 
 
 def exact_rate(rate: float | None) -> Fraction | None:
-    """Recover the exact frames per second that a container stated: the simplest fraction that rounds to the stored
-    float.
-    """
+    """Recover the exact frames per second that a container stated, as the simplest fraction that rounds to the stored float."""
     if not rate:
         return None
     fractions = (Fraction(rate).limit_denominator(most) for most in (1001, 10**4, 10**6, 2**26))
@@ -179,9 +155,11 @@ CORRECTIONS: Mapping[str, str] = MappingProxyType(
         "turned": "the image is rotated as its metadata say",
     }
 )
-"""The corrections since 0.1.0, by name, each as the end of a sentence: "the picture is turned as its metadata say"."""
+"""The corrections since 0.1.0, by name. Each is worded as the end of a sentence, as in "encoded again, since its HDR frames are converted
+to BT.709 now".
+"""
 
 
 def told(corrections: tuple[str, ...]) -> str:
-    """Describe corrections in words."""
+    """Return the descriptions of corrections, joined by semicolons."""
     return "; ".join(CORRECTIONS[name] for name in corrections)

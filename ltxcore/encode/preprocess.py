@@ -1,6 +1,6 @@
-"""`ltx preprocess`, and the first use of a dataset by `ltx run`: raw media become encoded samples and their manifests.
+"""The work of `ltx preprocess`, which encodes raw media as samples with manifests, as `ltx run` does when it first uses a dataset.
 
-It also suggests how to encode with less memory when memory runs out.
+When memory runs out, errors suggest how to encode with less memory.
 """
 
 from __future__ import annotations
@@ -17,18 +17,23 @@ from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.dataset.uneven import note as uneven_note
 from ltxcore.devices import is_gpu
+from ltxcore.encode.auto_buckets import record_for
+from ltxcore.encode.begun import only_rows
 from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
 from ltxcore.encode.ledger import Ledger, Summary
-from ltxcore.encode.outdated import only_rows
-from ltxcore.encode.products import RECIPES
+from ltxcore.encode.pace import Pace
+from ltxcore.encode.products import media_folders
 from ltxcore.encode.roots import claim
 from ltxcore.encode.roots import default_root as default_root
 from ltxcore.encode.rules import Place
-from ltxcore.encode.sample_sizes import VIDEO_FOLDERS, Planned, uneven_clips
+from ltxcore.encode.sample_sizes import Planned, uneven_clips
+from ltxcore.encode.standing import Standing, work_left
 from ltxcore.encode.survey import Survey, survey
+from ltxcore.encode.windows import is_window
 from ltxcore.encode.work import TEXT, Outcome, Share, drop, encode_captions, encode_media
 from ltxcore.errors import DataError, listed
 from ltxcore.files import is_folder
+from ltxcore.logs import inform
 from ltxcore.memory import give_back_memory, telling
 from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
@@ -53,39 +58,40 @@ def preprocess(
     keeps: bool = False,
     take_over: bool = False,
     waiting: Callable[[], object] | None = None,
+    before: Callable[[Survey, Standing], object] | None = None,
 ) -> Summary:
-    """Encode a dataset, or the part of it that is not up to date.
+    """Encode everything in a dataset that is not up to date.
 
-    Everything is checked before anything is written. A sample that fails while it is encoded does not stop the others; unless `on_error` is "skip",
-    it is an error in the end.
+    Everything is checked before anything is written. A sample that fails while it is encoded does not stop the others, but is reported as
+    an error in the end, unless `on_error` is "skip".
 
     Args:
-        dataset: a CSV, TSV, JSON or JSON Lines file, or a folder of media.
+        dataset: a dataset file, or a folder of media.
         root: the folder to write to; None for `default_root`.
         options: the options of `[preprocessing]`.
-        codecs: the VAEs and text encoder that encode it.
+        codecs: the VAEs and text encoder that encode the dataset.
         folders: the folders that a run reads; None for all that the dataset's columns can make.
         share: this process's part; None to take it from the environment.
-        overwrite: whether to make everything again, even what is up to date.
-        verify: whether to read what is up to date, and to make again what is damaged.
+        overwrite: whether to make everything again, even files that are up to date.
+        verify: whether to read the files that are up to date, and to make damaged ones again.
         workers: the number of samples to decode at a time; None for one per processor, at most 8.
         where: a function that returns the place of a key of the run file, such as `preprocessing.resolution_buckets`,
             for messages.
         progress: whether to show bars; by default on a terminal.
-        only: the names of the samples that an unfinished run began with, since it gets no others; None for all.
-        keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
-            for a run that began with them.
-        take_over: whether to end another process that does this share.
-        waiting: called each second while this process waits for another one that does this share; with None it is
-            refused instead.
+        only: the names of the samples to encode, which are those that an unfinished run began with; None for all samples.
+        keeps: whether samples that are stale only because of a correction in reading their files stay unchanged, for a run that
+            began with them.
+        take_over: whether to end another process that is doing this share.
+        waiting: a function that is called each second while this process waits for another one to finish this share; if it is None, this
+            process raises an error instead of waiting.
+        before: a function that is called before the first sample is encoded, with the survey of the dataset and the state of its samples.
 
     Raises:
-        ProcessError: another process does this share already.
-        ConfigError: options do not fit the codec or contradict each other; every such option is named.
-        DataError: the dataset cannot be used, samples cannot be made, all of which are named, or the root cannot be
-            written.
-        OutOfMemory: memory ran out; the error says what was being encoded, and what would take less memory. What was
-            encoded by then is kept.
+        ProcessError: another process is doing this share already.
+        ConfigError: options do not fit the codec or contradict each other; the message names every such option.
+        DataError: the dataset cannot be used, the root cannot be written, or samples cannot be made; the message names all of them.
+        OutOfMemory: memory ran out. The error says what was being encoded, and what would take less memory; finished samples are
+            kept.
     """
     to = root or default_root(dataset, options)
     data = read_dataset(dataset, options, folders, to)
@@ -101,21 +107,24 @@ def preprocess(
         if root is None:
             job = attrs.evolve(job, encoding=attrs.evolve(encoding, root=claim(to, dataset, options)))
         with _writer(job.encoding.root, share.rank, take_over, waiting) as writer:
+            if found.chosen is not None and record_for(job.encoding.root, found.chosen, encoding):
+                inform("\n".join([f"{dataset}: {found.chosen.told(job.encoding.root)}", *found.chosen.cropping]))
             ledger = _open(job, found, verify, writer)
             mine = share.of(found.planned)
+            left = Standing((), (), {}) if before is None else _announced(job, found, encoder, ledger, before)
             less = Less(codecs, options, workers, where)
             with less.captions():
                 outcomes = _captions(job, mine, encoder, ledger, phase)
-            encoder = None  # frees its weights, to make room for those of the codecs
+            encoder = None  # free the text encoder's weights, to make room for the VAEs'
             give_back_memory()
-            outcomes |= _media(job, mine, outcomes, ledger, phase, less)
+            outcomes |= _media(job, mine, outcomes, ledger, phase, less, left.names)
     return _summary(job, found, outcomes, ledger)
 
 
 @contextlib.contextmanager
 def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Writer | None]:
-    """Become the one process that does this share of the work; None if the root cannot be written, which does not
-    matter if everything is up to date.
+    """Become the only process that does this share of the work. The writer is None if the root cannot be written, which does not matter if
+    everything is up to date.
     """
     with contextlib.ExitStack() as stack:
         writer = None
@@ -149,7 +158,7 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
     """Find out what has to be made.
 
     Raises:
-        LtxError: it cannot be made.
+        LtxError: the dataset cannot be encoded.
     """
     if job.data.left_out and not job.data.samples:
         raise DataError.of(job.data.left_out)
@@ -164,14 +173,24 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
 
 
 def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
-    """Open the root's folders, and remove remaining files of refused samples."""
-    order = (TEXT, *RECIPES)
+    """Open the root's folders, and remove the remaining files of refused samples."""
+    order = (TEXT, *media_folders(job.data.columns))
     ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
     for refused in job.share.of([each for each in found.refused if each.part is None]):
         drop(ledger, refused.sample, job.data.folders)
     for each in job.share.of(found.planned):
         drop(ledger, each.sample, job.data.folders - each.folders)
     return ledger
+
+
+def _announced(
+    job: _Job, found: Survey, encoder: TextEncoder | None, ledger: Ledger, before: Callable[[Survey, Standing], object]
+) -> Standing:
+    """Find out which samples are left to encode, and tell `before`. The text encoder is not kept, so that its weights can be freed."""
+    seen = attrs.evolve(found, encoding=attrs.evolve(found.encoding, text=encoder, root=job.encoding.root))
+    left = work_left(seen, {} if job.overwrite else ledger.found)
+    before(seen, left)
+    return left
 
 
 def _captions(job: _Job, planned: Sequence[Planned], encoder: TextEncoder | None, ledger: Ledger, phase: Phase) -> dict[str, Outcome]:
@@ -182,12 +201,25 @@ def _captions(job: _Job, planned: Sequence[Planned], encoder: TextEncoder | None
 
 
 def _media(
-    job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome], ledger: Ledger, phase: Phase, less: Less
+    job: _Job,
+    planned: Sequence[Planned],
+    so_far: Mapping[str, Outcome],
+    ledger: Ledger,
+    phase: Phase,
+    less: Less,
+    left: Collection[str],
 ) -> dict[str, Outcome]:
     if job.data.folders <= {TEXT}:
         return {}
     whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
-    return encode_media(whole, ledger, job.encoding.rules, job.encoding.tools, job.workers, phase("media", len(whole)), less.media)
+    advance, pace = phase("media", len(whole)), Pace("media", sum(each.sample.name in left for each in whole), job.workers)
+
+    def step(done: Planned) -> None:
+        advance()
+        if done.sample.name in left:
+            pace.step()
+
+    return encode_media(whole, ledger, job.encoding.rules, job.encoding.tools, job.workers, step, less.media)
 
 
 def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
@@ -195,7 +227,7 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
     if failed and job.options.on_error == "stop":
         raise DataError.of(failed)
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
-    notes, own = [*job.data.notes, *found.notes, *_uneven(job, found), *_renamed(job, ledger)], list[str]()
+    notes, own = [*job.data.notes, *found.notes, *_uneven(job, found), *_left_over(job, found.encoding.data, ledger)], list[str]()
     for what, silence in (
         ("sounds end early and were padded with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
         ("sounds have gaps, which are now silent, of", [each for outcome in outcomes.values() for each in outcome.holes]),
@@ -224,24 +256,28 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
 
 
 def _uneven(job: _Job, found: Survey) -> list[str]:
-    """Note that clips have a variable frame rate, if any such clip is encoded."""
-    names = uneven_clips(found.planned, found.looked) if job.data.folders & VIDEO_FOLDERS else []
-    clips = sum(each.bucket is not None for each in found.planned)
+    """Return a note about clips with a variable frame rate, if any are encoded."""
+    names = uneven_clips(found.planned, found.looked) if job.data.folders & job.data.columns.folders_of("video") else []
+    clips = len({each.sample.origin for each in found.planned if each.bucket is not None})
     return [uneven_note(job.data.path, clips, names, job.encoding.rules.resamples)] if names else []
 
 
-def _renamed(job: _Job, ledger: Ledger) -> list[str]:
-    """Note that there are samples whose files are no longer in the folder, with the new names of files that were
-    renamed.
-
-    A dataset file may share its root with others, so its root cannot tell.
+def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
+    """Return notes about samples that the folder no longer has: windows that are no longer cut, and samples whose files are gone, with the
+    new names of renamed files. This is done only for folders: a dataset file may share its root with other dataset files, whose samples are then in the root too.
     """
     if not is_folder(job.data.path):
         return []
-    names = {sample.name: sample for sample in job.data.samples}
+    names, origins = {sample.name: sample for sample in data.samples}, {sample.origin for sample in data.samples}
     gone = {name: origin for name, origin in ledger.origins.items() if name not in names}
+    uncut = sorted(name for name, origin in gone.items() if origin in origins and is_window(name))
+    notes = []
+    if uncut:
+        many = "1 sample is" if len(uncut) == 1 else f"{len(uncut)} samples are"
+        notes.append(f"{job.encoding.root}: {many} left over from windows that are no longer cut, and are not used: {listed(uncut)}")
+    gone = {name: origin for name, origin in gone.items() if name not in uncut}
     if not gone:
-        return []
+        return notes
     now = {job.encoding.tools.raw.remembered(next(iter(sample.media.values()))): sample.origin for sample in names.values() if sample.media}
     now.pop("", None)
     told = []
@@ -249,7 +285,10 @@ def _renamed(job: _Job, ledger: Ledger) -> list[str]:
         other = now.get(job.encoding.tools.raw.remembered(job.data.folder.absolute() / origin))
         told.append(f"{origin or name} (which is {other} now)" if other else origin or name)
     many = "1 sample is" if len(told) == 1 else f"{len(told)} samples are"
-    return [f"{job.encoding.root}: {many} left over from files that are no longer in {job.data.path}, and are not used: {listed(told)}"]
+    notes.append(
+        f"{job.encoding.root}: {many} left over from files that are no longer in {job.data.path}, and are not used: {listed(told)}"
+    )
+    return notes
 
 
 STAYS = "What was encoded so far is kept; run the same command again to do the rest."
@@ -257,14 +296,13 @@ STAYS = "What was encoded so far is kept; run the same command again to do the r
 
 @attrs.frozen
 class Less:
-    """Suggestions for encoding with less memory, given when memory runs out.
+    """Suggestions for encoding with less memory, which are added to errors when memory runs out.
 
     Attributes:
         codecs: the VAEs and text encoder, and the device that they compute on.
         options: the options of `[preprocessing]`.
         workers: the number of samples to decode at a time.
-        where: a function that returns the place of a key, for messages: an option of the command, or a key of a run
-            file.
+        where: a function that returns the place of a key for messages, which is an option of the command or a key of a run file.
     """
 
     codecs: Codecs
@@ -273,8 +311,7 @@ class Less:
     where: Place
 
     def captions(self) -> AbstractContextManager[None]:
-        """Return a context for encoding captions in which running out of memory becomes an error that says what would
-        take less memory.
+        """Return a context manager for the encoding of captions: it turns running out of memory into an error with suggestions.
 
         Raises:
             OutOfMemory: memory ran out.
@@ -283,8 +320,7 @@ class Less:
         return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
 
     def media(self, doing: str) -> AbstractContextManager[None]:
-        """Return a context for encoding a sample's media in which running out of memory becomes an error that says what
-        would take less memory.
+        """Return a context manager for the encoding of a sample's media: it turns running out of memory into an error with suggestions.
 
         Raises:
             OutOfMemory: memory ran out.

@@ -1,6 +1,4 @@
-"""Texts that belong to a set rather than to one of its samples, such as the empty caption: each is encoded once, and
-kept beside the set.
-"""
+"""Texts that belong to a set rather than to a sample, such as the empty caption. Each is encoded once, and kept beside the samples."""
 
 from __future__ import annotations
 
@@ -11,40 +9,50 @@ from pathlib import Path
 from ltxcore.encoded.micro_batch import padded
 from ltxcore.encoded.sample_names import sample_path
 from ltxcore.encoded.store import read_stored, write_sample
-from ltxcore.errors import DataError
+from ltxcore.errors import DataError, listed
 from ltxcore.protocols import Entry, Text, TextEncoder
 
 FOLDER = ".prompts"
-"""The folder of these texts in an encoded set; its name begins with a dot, since it is no source of samples."""
+"""The folder for prompts in an encoded set. Its name begins with a dot, since it is not a source of samples."""
 
 
-def encode_prompts(root: Path, prompts: Iterable[str], encoder: str, load: Callable[[], TextEncoder]) -> int:
-    """Encode the texts that are not kept beside a set yet, and return how many there were.
+def in_words(prompts: Iterable[str]) -> str:
+    """Describe texts in words, for a message."""
+    return listed("the empty caption" if prompt == "" else f'the prompt "{prompt}"' for prompt in prompts)
+
+
+def missing_prompts(root: Path, prompts: Iterable[str], encoder: str) -> list[str]:
+    """Return the texts that an encoded set does not hold yet, each once."""
+    return [prompt for prompt in dict.fromkeys(prompts) if _read(root, prompt, encoder) is None]
+
+
+def encode_prompts(root: Path, prompts: Iterable[str], encoder: str, load: Callable[[], TextEncoder]) -> list[str]:
+    """Encode the texts that an encoded set does not hold yet, and return them.
 
     Args:
         root: the encoded set.
         prompts: the texts.
         encoder: the fingerprint of the text encoder that the set's captions were encoded with.
-        load: loads that text encoder, which is asked for only if a text is missing.
+        load: a function that loads this text encoder; it is called only if a text is missing.
 
     Raises:
-        ConfigError: the text encoder is not there.
-        DataError: the disk does not take a file.
+        ConfigError: the text encoder is not available.
+        DataError: a file cannot be written.
     """
-    missing = [prompt for prompt in dict.fromkeys(prompts) if _read(root, prompt, encoder) is None]
+    missing = missing_prompts(root, prompts, encoder)
     if missing:
         loaded = load()
         for prompt, features in zip(missing, loaded.encode(missing), strict=True):
             entry = Entry(shape=(loaded.length,), fingerprint=_name(prompt, encoder), origin=prompt, encoder=loaded.fingerprint)
             write_sample(root, FOLDER, _name(prompt, encoder), features, entry)
-    return len(missing)
+    return missing
 
 
 def read_prompts(root: Path, prompts: Iterable[str], encoder: str) -> dict[str, Text]:
-    """Return texts that are kept beside a set, each `[1, L, E]`, not yet connected.
+    """Return texts that an encoded set holds, each as text features `[1, L, E]` from before the connectors.
 
     Raises:
-        DataError: one of them is not there.
+        DataError: the set does not hold one of the texts.
     """
     found = {prompt: _read(root, prompt, encoder) for prompt in dict.fromkeys(prompts)}
     if missing := [prompt for prompt, text in found.items() if text is None]:
@@ -53,7 +61,7 @@ def read_prompts(root: Path, prompts: Iterable[str], encoder: str) -> dict[str, 
 
 
 def _read(root: Path, prompt: str, encoder: str) -> Text | None:
-    """Return a text; None if it is not there, damaged, or of another text encoder."""
+    """Read a text; None if it is missing, damaged, or encoded with a different text encoder."""
     try:
         sample, _ = read_stored(sample_path(root, FOLDER, _name(prompt, encoder)))
     except DataError:
@@ -62,7 +70,7 @@ def _read(root: Path, prompt: str, encoder: str) -> Text | None:
 
 
 def _name(prompt: str, encoder: str) -> str:
-    """Return the name of a text's file, which changes with the text and its encoder. Options of the encoder, such as
-    its precision, change nothing that matters.
+    """Return the name of a text's file. The name changes with the text and its encoder, but not with the encoder's options, such as
+    precision, which make no difference that matters.
     """
     return hashlib.blake2b(repr((prompt, encoder.partition("+")[0])).encode(), digest_size=16).hexdigest()

@@ -1,9 +1,8 @@
-"""The survey of a dataset: everything that preprocessing would make of it, known from the headers of its files, before
-anything is encoded.
+"""The survey of a dataset, which finds out from the headers of its files what preprocessing would make, before anything is encoded.
 
-`ltx preprocess` begins with a survey, `ltx doctor` reports all of one, and `ltx check` surveys only some files, since a
-check takes seconds and a large dataset has too many files to open. A check opens the same few each time, evenly spread
-over the rows, and says how many it did not open.
+`ltx preprocess` begins with a survey, and `ltx doctor` reports a complete one. `ltx check` surveys only some files, since a check should
+take seconds and a large dataset has too many files to open. A check opens the same few files each time, evenly spread over the rows, and
+says how many it did not open.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import attrs
@@ -20,13 +20,13 @@ from ltxcore.codecs.official.text import LENGTH
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, Sample
+from ltxcore.encode.auto_buckets import Chosen, buckets_for
 from ltxcore.encode.buckets import nearest
 from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
 from ltxcore.encode.outdated import as_begun
-from ltxcore.encode.products import mask_alone
+from ltxcore.encode.products import mask_alone, product_of, start_seconds
 from ltxcore.encode.rules import Place, found_buckets, hdr_told, needs_buckets, silent_set, sizes_of
 from ltxcore.encode.sample_sizes import (
-    SOUND_FOLDERS,
     Looked,
     Planned,
     Rules,
@@ -37,16 +37,18 @@ from ltxcore.encode.sample_sizes import (
     plan_sample,
     unreadable,
 )
+from ltxcore.encode.windows import BEGINNING, windowed
 from ltxcore.encode.work import TEXT
 from ltxcore.encoded.listing import whole_samples
-from ltxcore.errors import ConfigError, LtxError, Problem
+from ltxcore.encoded.streams import streams_told
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.files import why_unreadable
 from ltxcore.media.probe import MediaInfo
 from ltxcore.progress import Phase
 from ltxcore.workers import usual_workers
 
 MOST_OPENED = 200
-"""The most files of a dataset that a check opens."""
+"""The maximum number of files of a dataset that a check opens, unless a single sample has more."""
 
 
 @attrs.frozen(eq=False)
@@ -55,8 +57,8 @@ class Refused:
 
     Attributes:
         sample: the dataset's row.
-        problems: the reasons why it cannot be made.
-        part: the part that can be made from it; None if there is none, or something else is wrong too.
+        problems: the reasons why the sample cannot be made completely.
+        part: the plan for the part that can be made from the sample; None if there is none, or if something else is wrong too.
     """
 
     sample: Sample
@@ -69,18 +71,17 @@ class Survey:
     """The plan of what preprocessing would make of a dataset, or of a part of it.
 
     Attributes:
-        encoding: the dataset, and how it is encoded; the folders of its rules lack those of audio if no clip has any,
-            and its buckets are those that were found.
+        encoding: the dataset, and how it is encoded. Its rules have the buckets that were found, and no audio folders if no clip has
+            audio. The samples of its dataset are windows, if the options ask for them.
         samples: the samples that were looked at.
-        looked: the facts that were found about their files.
-        planned: the samples that can be made, in order; if `on_error` is "skip", also those of which a part can.
+        looked: the facts that were found about the samples' files.
+        planned: the samples that can be made, in order; if `on_error` is "skip", also samples that can be made in part.
         refused: the samples that cannot be made completely.
-        kept: the names of the samples that the run began with and that were encoded after the reading of their files
-            was corrected.
-        silent: the problem that no clip has audio, though it is wanted; None if that is not so.
-        sizeless: the reason why the sizes that the clips would be fitted to are not known; None if they are, or are not
-            needed.
+        kept: the names of the samples that the run began with, and that were encoded after a correction in reading their files.
+        silent: the problem that audio is wanted and no clip has any; None if there is no such problem.
+        sizeless: the reason why it is unknown which sizes the clips would be fitted to; None if the sizes are known or not needed.
         notes: facts that the user should know.
+        chosen: the buckets that were chosen for the clips, if the options ask for that; None if they do not.
         opened: the number of files that were looked at.
         others: the number of files that were not looked at.
     """
@@ -96,15 +97,16 @@ class Survey:
     notes: tuple[str, ...]
     opened: int
     others: int
+    chosen: Chosen | None = None
 
     @property
     def has_sizes(self) -> bool:
-        """Whether the sizes that the clips would be fitted to are known."""
+        """Whether it is known which sizes the clips would be fitted to."""
         return self.encoding.is_ruled and self.sizeless is None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems for which preprocessing would refuse the dataset, each once."""
+        """The problems that would make preprocessing refuse the dataset, each once."""
         known = {problem for sample in self.samples for problem in self.unreadable(sample)}
         sizes = () if self.sizeless is None else self.sizeless.problems
         return (
@@ -124,40 +126,44 @@ class Survey:
 
     @functools.cached_property
     def unfit(self) -> frozenset[str]:
-        """The names of the samples that were looked at and cannot be made completely."""
+        """The names of the samples that were looked at but cannot be made completely."""
         return frozenset(sample.name for sample in self.samples) - self.whole
 
     @functools.cached_property
     def whole(self) -> frozenset[str]:
-        """The names of the samples for which everything can be made that the dataset is encoded for."""
-        return frozenset(each.sample.name for each in self.planned if each.folders == self.encoding.data.folders)
+        """The names of the samples that can be made completely, but for a modality that they may lack."""
+        whole = {frozenset[str](), *self.encoding.data.absent}
+        return frozenset(each.sample.name for each in self.planned if self.encoding.data.folders - each.folders in whole)
 
     @property
     def leaves_out(self) -> bool:
-        """Whether samples that cannot be made are left out rather than refused: the user asked for it, and others
-        remain, as far as all files were looked at.
+        """Whether samples that cannot be made are left out rather than refused.
+
+        The user must have asked for this and, if all files were looked at, some complete samples must remain.
         """
         if self.encoding.options.on_error != "skip":
             return False
         is_part = len(self.samples) < len(self.encoding.data.samples)
-        return is_part or any(each.folders == self.encoding.rules.folders for each in self.planned)
+        folders = self.encoding.rules.folders
+        return is_part or any(folders - each.folders in {frozenset[str](), *self.encoding.data.absent} for each in self.planned)
 
     @property
     def text_length(self) -> int:
-        """The number of tokens that the text encoder takes; that of LTX-2 if it is not known."""
+        """The number of tokens that the text encoder takes; LTX-2's number if the encoder is not known."""
         return LENGTH if self.encoding.text is None else self.encoding.text.length
 
     def unreadable(self, sample: Sample) -> tuple[Problem, ...]:
-        """Find the files of a sample that cannot be read."""
+        """Return the problems of a sample's files that cannot be read."""
         return tuple(unreadable(sample, self.looked))
 
     def encoded(self, folders: Collection[str]) -> tuple[str, ...]:
-        """Return the names of the samples that are already encoded in all of some folders, up to date or not."""
-        return whole_samples(self.encoding.root, folders, [each.sample.name for each in self.planned]) if folders else ()
+        """Return the names of the samples that are already encoded in all of `folders`, whether or not they are up to date."""
+        absent = {each & frozenset(folders) for each in self.encoding.data.absent}
+        return whole_samples(self.encoding.root, folders, [each.sample.name for each in self.planned], absent) if folders else ()
 
     def copies(self, step: Callable[[], None]) -> Iterator[tuple[Sample, Path, Sample]]:
-        """Find rows whose clip, or audio file if there is no clip, is a copy of an earlier row's: the row, the file,
-        and the other row. Only files of equal size are read.
+        """Find rows whose clip, or audio file if there is no clip, is a copy of an earlier row's, and yield the row, the file and the
+        earlier row. Only files of equal size are read.
 
         Args:
             step: a function that is called after each row.
@@ -165,7 +171,7 @@ class Survey:
         by_size: dict[int, list[tuple[Sample, Path]]] = {}
         for sample in self.samples:
             path = sample.media.get("video", sample.media.get("audio"))
-            if path is not None and not why_unreadable(path):
+            if path is not None and not sample.start and not why_unreadable(path):
                 by_size.setdefault(path.stat().st_size, []).append((sample, path))
         for alike in by_size.values():
             first: dict[str, Sample] = {}
@@ -176,33 +182,51 @@ class Survey:
                 step()
 
     def mask(self, planned: Planned, folder: str) -> Tensor:
-        """Make a mask of a sample as it is encoded. An audio mask keeps its own length, since that of the audio latents
-        is not known before they are made.
+        """Make a sample's mask as in encoding, except that an audio mask keeps its own length, since the audio latents may not exist yet.
 
         Raises:
-            DataError: it cannot be made.
+            DataError: the mask cannot be made.
         """
         return mask_alone(folder, planned, self.encoding.tools)
 
-    def infos(self, sample: Sample) -> dict[str, MediaInfo]:
-        """Return descriptions of the readable files of a sample, by role; if uneven clips are resampled, files whose
-        frames correspond to a clip's get its frames and rate.
+    def values(self, planned: Planned, folder: str) -> Tensor:
+        """Return the values that the plugin of a column that goes with clips makes from a sample's cell.
+
+        Raises:
+            DataError: the cell cannot be used.
         """
-        return infos_of(sample, self.looked, self.encoding.rules.resamples)
+        (made,) = product_of(folder, planned, self.encoding.tools, {}).make().tensors.values()
+        return made
+
+    def start(self, planned: Planned) -> Fraction:
+        """Return the time, in seconds of its clip, at which a sample begins.
+
+        Raises:
+            DataError: the clip cannot be read.
+        """
+        return start_seconds(planned, self.encoding.tools)
+
+    def infos(self, sample: Sample) -> dict[str, MediaInfo]:
+        """Return descriptions of a sample's readable files, by role.
+
+        If uneven clips are resampled, files whose frames correspond to the clip's frames get the clip's new frames and rate.
+        """
+        return infos_of(sample, self.looked, self.encoding.rules)
 
 
 def survey_media(
     data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, workers: int, phase: Phase, where: Place = str
 ) -> Survey:
-    """Look at the headers of all files of a dataset, and plan its samples. Nothing is written, and what is wrong with
-    the dataset is returned, not raised.
+    """Look at the headers of all files of a dataset, and plan its samples.
+
+    Nothing is written. Problems with the dataset are returned, not raised.
 
     Args:
         data: the dataset.
         root: the folder where its samples are, or will be.
         options: the options of preprocessing.
-        codecs: the VAEs and text encoder that encode it; if None, the grid of all LTX-2 models is used.
-        workers: the number of files to look at at a time.
+        codecs: the VAEs and text encoder that encode the dataset; if None, the grid that all LTX-2 models share is used.
+        workers: the number of files to open at the same time.
         phase: a function that shows progress.
         where: a function that returns the place of an option or a key of the run file, for messages.
 
@@ -210,43 +234,54 @@ def survey_media(
         ConfigError: a codec is not available, or options do not fit it or contradict each other.
     """
     text = None
-    with contextlib.suppress(ConfigError):  # no model is named, for a set that was encoded elsewhere
+    with contextlib.suppress(ConfigError):  # a set that was encoded elsewhere needs no model
         text = text_encoder_of(codecs, options, where) if codecs is not None and TEXT in data.folders else None
     return survey(encoding_of(data, root, options, codecs, where, text=text), workers, phase)
 
 
 def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None = None, listens: bool = True, keeps: bool = False) -> Survey:
-    """Look at the headers of a dataset's files, and plan its samples. What is wrong with the dataset is returned, not
-    raised.
+    """Look at the headers of a dataset's files, and plan its samples. Problems with the dataset are returned, not raised.
 
     Args:
         encoding: the dataset, and how it is encoded.
-        workers: the number of files to look at at a time.
+        workers: the number of files to open at the same time.
         phase: a function that shows progress.
-        most: the most files to look at, of samples that are spread over all; None for every file.
-        listens: whether audio whose exact length is needed is decoded.
-        keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
-            for a run that began with them.
+        most: the maximum number of files to look at, for samples that are spread over the dataset; None for all files.
+        listens: whether to decode audio if its exact length is needed.
+        keeps: whether samples that are stale only because of a correction in reading their files stay unchanged, for a run that
+            began with them.
     """
     data, rules = encoding.data, encoding.rules
     some = data if most is None else attrs.evolve(data, samples=tuple(spread(data.samples, most)))
     files = files_of(some.samples)
-    looked = look_at(some.samples, encoding.tools.raw, workers, phase("files", len(files)), listens=listens)
+    looked = look_at(some.samples, rules, encoding.tools.raw, workers, phase("files", len(files)), listens=listens)
     is_part = len(some.samples) < len(data.samples)
+    others = len(files_of(data.samples)) - len(files) if is_part else 0
+    notes = list[str]()
+    chosen, damaged = _chosen(some, looked, encoding)
+    if chosen is not None:
+        rules = attrs.evolve(rules, buckets=chosen.buckets)
+        notes.append(f"{data.path}: {chosen.told(encoding.root)}{', judging by the files that were opened' * is_part}")
+    if not is_part:
+        some, of_windows = windowed(data, looked, rules)
+        notes += of_windows
+        encoding = attrs.evolve(encoding, data=some)
     there = as_begun(encoding.root, some, rules, encoding.tools) if keeps else {}
     before = {name: planned for name, planned in there.items() if planned.without}
     now = attrs.evolve(some, samples=tuple(sample for sample in some.samples if sample.name not in before))
     silent = silent_set(now, looked)
-    if is_part and encoding.options.on_error == "skip":  # others may have audio
+    if is_part and encoding.options.on_error == "skip":  # clips that were not opened may have audio
         silent = None
     if silent is not None:
-        now = attrs.evolve(now, folders=now.folders - SOUND_FOLDERS)
+        now = attrs.evolve(now, folders=now.folders - now.columns.folders_of("audio"))
         rules = attrs.evolve(rules, folders=now.folders)
-    rules, note, sizeless = _with_buckets(now, looked, rules, encoding)
-    notes = [f"{note} that were opened" if is_part else note] if note else []
+    rules, note, sizeless = _with_buckets(now, looked, rules, encoding, damaged)
+    notes += [f"{note} that were opened" if is_part else note] if note else []
     if rules.buckets and (told := hdr_told(now, looked, encoding.options.hdr)):
         notes.append(told)
     planned, refused = _planned(some.samples, before, looked, rules)
+    if some.may_lack and (told := streams_told(each.modalities(some.columns) for each in planned.values())):
+        notes.append(f"{some.path}: {told}{' in the files that were opened' if is_part else ''}")
     if encoding.options.on_error == "skip":
         planned |= {each.sample.name: each.part for each in refused if each.part is not None}
     of_some = f" (of {len(files)} files that were opened)" if is_part else ""
@@ -261,24 +296,27 @@ def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None =
         sizeless=sizeless and type(sizeless).of(_adding(problem, of_some) for problem in sizeless.problems),
         notes=tuple(notes),
         opened=len(files),
-        others=len(files_of(data.samples)) - len(files),
+        others=others,
+        chosen=chosen,
     )
 
 
 def glance(encoding: Encoding, phase: Phase, *, keeps: bool = False) -> Survey:
-    """Look at the headers of at most `MOST_OPENED` files of a dataset, for `ltx check`.
+    """Look at the headers of at most `MOST_OPENED` files of a dataset, for `ltx check`; at all of them if each clip has windows, whose
+    number depends on its length.
 
     Args:
         encoding: the dataset, and how it is encoded.
         phase: a function that shows progress.
         keeps: as in `survey`.
     """
-    return survey(encoding, usual_workers(), phase, most=MOST_OPENED, listens=False, keeps=keeps)
+    most = MOST_OPENED if encoding.rules.windows == BEGINNING else None
+    return survey(encoding, usual_workers(), phase, most=most, listens=False, keeps=keeps)
 
 
 def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
-    """Pick samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample. The same
-    ones are picked each time, evenly spread over all of them.
+    """Pick at least one sample, and as many as have at most `most` files together, by default `MOST_OPENED`. The picked samples are evenly
+    spread over all, and the same each time.
     """
     chosen, most = list(samples), most or MOST_OPENED
     while len(chosen) > 1 and (files := len(files_of(chosen))) > most:
@@ -287,26 +325,38 @@ def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
     return chosen
 
 
-def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encoding) -> tuple[Rules, str, LtxError | None]:
-    """Return the rules with the one size that all clips have, and a note that says so, or else the reason why there is none."""
-    video, error = encoding.tools.video, None
+def _chosen(data: Dataset, looked: Looked, encoding: Encoding) -> tuple[Chosen | None, DataError | None]:
+    """Return the buckets that are chosen for the clips, if the options ask for that, or else the reason why none can be chosen."""
+    try:
+        return buckets_for(data, looked, encoding), None
+    except DataError as error:
+        return None, error
+
+
+def _with_buckets(
+    data: Dataset, looked: Looked, rules: Rules, encoding: Encoding, error: LtxError | None
+) -> tuple[Rules, str, LtxError | None]:
+    """Return the rules with the clips' common size as the bucket and a note that states it, or else the reason why there is none, which is
+    `error` if it is known.
+    """
+    video = encoding.tools.video
     if video is None or (encoding.is_ruled and not needs_buckets(data, rules)):
         return rules, "", None
-    if encoding.is_ruled:
+    if encoding.is_ruled and error is None:
         try:
             bucket, note = found_buckets(data, rules, looked, video, encoding.where)
             return attrs.evolve(rules, buckets=(bucket,)), note, None
         except LtxError as found:
             error = found
-    # Each clip is planned with the size nearest to its own, so that everything else about it is still checked.
-    return attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(data, looked)}))), "", error
+    # Each clip is planned with the size nearest to its own, so that everything else about the clip is still checked.
+    return attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(data, looked, rules)}))), "", error
 
 
 def _planned(
     samples: Sequence[Sample], before: Mapping[str, Planned], looked: Looked, rules: Rules
 ) -> tuple[dict[str, Planned], list[Refused]]:
-    """Plan the samples: return those that can be made completely, by name, and the others. Samples in `before` stay as
-    they were planned there.
+    """Plan the samples, and return the plans for complete ones, by name, and the samples that are refused. Samples in `before` keep their
+    plans.
     """
     planned: dict[str, Planned] = {}
     refused = []

@@ -1,1 +1,1 @@
-"""Encoded samples: files on disk, their manifests, micro-batches, and the held-out split."""
+"""Encoded samples: their files on disk, manifests, micro-batches and the held-out split."""

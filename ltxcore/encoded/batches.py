@@ -1,30 +1,40 @@
-"""Micro-batches: the choice of samples that go together, and their order.
+"""Functions that divide samples into micro-batches, and put the micro-batches in order.
 
-A micro-batch holds samples of one shape in every role, so that it can be stacked. Composition and order depend only on
-the names, the batch size, the seed and the epoch, not on the number of processes or on what came before. Micro-batches
-of all epochs form one endless sequence; an optimizer step takes the next `accumulation x processes` of it, and an epoch
-may end within a step.
+In every role, the samples of a micro-batch have the same shape, so that they can be stacked. Composition and order depend only on the
+names, the batch size of each shape, the seed and the epoch, not on the number of processes or on earlier micro-batches. The micro-batches
+of all epochs form one endless sequence. An optimizer step takes the next `accumulation x processes` micro-batches, and an epoch may end
+within a step.
 
-**Every sample comes exactly once an epoch.** If the samples of a shape are not a multiple of the batch size, one
-micro-batch of that shape is smaller. Filling it up by repeating samples would draw the same noise twice, since draws
-are keyed by epoch and sample; leaving it out would drop samples, always the same ones if a shape is rare. So that a
-sample in a small micro-batch counts as much as any other of its step, the loss of each micro-batch is multiplied by its
-weight (`weights`) before gradients are averaged over the step's micro-batches.
+**Every sample is used exactly once per epoch.** If the number of samples of a shape is not a multiple of the batch size, one micro-batch of
+that shape is smaller. Repeating samples to fill it would count them more than others. Leaving it out would drop samples, always the same
+ones if their shape is rare. The loss of each micro-batch is multiplied by its weight (`weights`)
+before gradients are averaged over the micro-batches of a step. A sample in a small micro-batch thus counts as much as any other sample of
+the step.
+
+A run can have several sets whose samples are used more than once per epoch. Micro-batches are then made of one shape, but of any set. The
+samples of a set and shape are used in endless passes over them, one after the other, so that the numbers of uses differ by at most one.
+Draws are keyed by sample and pass, so a sample that comes again in an epoch gets new draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 import attrs
 import torch
 
 from ltxcore.errors import ConfigError
 from ltxcore.flow.draws import generator
+from ltxcore.members import set_of
 from ltxcore.protocols import Entry, Manifest
 
 Shape = tuple[tuple[str, tuple[int, ...]], ...]
+
+SizeOf = Callable[[Shape], int]
+"""A function that returns the number of samples of a shape for which a micro-batch has room."""
 
 
 @attrs.frozen
@@ -32,64 +42,132 @@ class MicroBatch:
     """Samples that are trained on together.
 
     Attributes:
-        id: an id that is the same in every run with this data, batch size and seed, on any number of processes, and
-            unique over all epochs.
-        names: the names of its samples.
-        epoch: the pass over the data, from 0.
+        id: an identifier that is unique over all epochs, and the same in every run with this data, batch size and seed, on any number of
+            processes.
+        names: the names of the samples.
+        epoch: the number of the pass over the data, counted from 0.
+        passes: for each sample, the number of the pass over its set, counted from 0; empty if that is the epoch.
     """
 
     id: str
     names: tuple[str, ...]
     epoch: int = 0
+    passes: tuple[int, ...] = ()
+
+
+@attrs.frozen
+class Portion:
+    """The samples of one shape in one set.
+
+    Attributes:
+        names: the names of the samples.
+        count: the number of samples that each epoch takes from them.
+        set: the name of the set; "" if there is only one.
+    """
+
+    names: tuple[str, ...]
+    count: int
+    set: str = ""
 
 
 @attrs.frozen
 class Order:
-    """The endless sequence of micro-batches of a run. Any of them can be asked for directly, as a resumed run does."""
+    """The endless sequence of a run's micro-batches. Any micro-batch can be requested directly, as a resumed run does.
 
-    shapes: tuple[tuple[str, ...], ...]
-    batch_size: int
+    Attributes:
+        shapes: for each shape, the samples of each set.
+        sizes: for each shape, the number of samples in a full micro-batch; 0 if even one sample is too large, in which case each sample is
+            a micro-batch of its own.
+        seed: the seed of the order.
+        kinds: for each shape, the number of its kind, where samples of one kind have the same modalities; empty if there is only one kind.
+    """
+
+    shapes: tuple[tuple[Portion, ...], ...]
+    sizes: tuple[int, ...]
     seed: int
+    kinds: tuple[int, ...] = ()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of samples of each shape in an epoch."""
+        return tuple(sum(portion.count for portion in portions) for portions in self.shapes)
+
+    @property
+    def sets(self) -> dict[str, tuple[int, int]]:
+        """The number of samples of each set, and the number that an epoch takes from them; empty if there is only one set."""
+        found: dict[str, tuple[int, int]] = {}
+        for portion in (each for portions in self.shapes for each in portions if each.set):
+            samples, count = found.get(portion.set, (0, 0))
+            found[portion.set] = samples + len(portion.names), count + portion.count
+        return dict(sorted(found.items()))
 
     @property
     def per_epoch(self) -> int:
         """The number of micro-batches in an epoch, the same in all epochs."""
-        return sum(-(-len(names) // self.batch_size) for names in self.shapes)
+        return sum(-(-count // max(1, size)) for count, size in zip(self.counts, self.sizes, strict=True))
 
     def micro_batch(self, index: int) -> MicroBatch:
         """Return micro-batch number `index`, counted from 0 over all epochs."""
         epoch, position = divmod(index, self.per_epoch)
-        return _epoch(self.shapes, self.batch_size, self.seed, epoch)[position]
+        return _epoch(self.shapes, self.sizes, self.seed, epoch, self.kinds)[position]
 
     def step(self, index: int, size: int) -> list[MicroBatch]:
-        """Return the micro-batches of optimizer step `index`, from 0; `size` is accumulation x processes.
+        """Return the micro-batches of optimizer step `index`, counted from 0. `size` is accumulation x processes.
 
-        Any distribution of them over processes gives the same step, as long as each process takes equally many.
+        However these are distributed over processes, the step is the same, as long as every process takes the same number.
         """
         return [self.micro_batch(number) for number in range(index * size, (index + 1) * size)]
 
 
-def order_of(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -> Order:
+def order_of(
+    manifest: Manifest, names: Sequence[str], batch_size: int | SizeOf, seed: int, per_epoch: Mapping[str, int] = MappingProxyType({})
+) -> Order:
     """Plan the micro-batches of a run over the samples `names`.
 
+    Args:
+        manifest: the manifest of the samples.
+        names: the names of the samples to train on.
+        batch_size: the number of samples in a full micro-batch, or a function that returns it for a shape.
+        seed: the seed of the order.
+        per_epoch: the number of samples of each set that an epoch takes, by the name of the set; by default, each sample once.
+
     Raises:
-        ConfigError: there are no samples, or a batch size below 1.
+        ConfigError: there are no samples, or the batch size is below 1.
     """
-    if batch_size < 1:
+    if isinstance(batch_size, int) and batch_size < 1:
         raise ConfigError(f"a batch size of {batch_size} is below 1")
     if not names:
         raise ConfigError("there are no samples to form micro-batches from")
-    groups: dict[Shape, list[str]] = {}
+    groups: dict[Shape, dict[str, list[str]]] = {}
     for name in sorted(names):
-        groups.setdefault(shape_of(manifest, name), []).append(name)
-    return Order(tuple(tuple(groups[shape]) for shape in sorted(groups)), batch_size, seed)
+        groups.setdefault(shape_of(manifest, name), {}).setdefault(set_of(manifest.members, name), []).append(name)
+    different = sorted(groups)
+    shapes = [groups[shape] for shape in different]
+    counts = {each: _shared(per_epoch[each], [len(of_sets.get(each, ())) for of_sets in shapes]) for each in per_epoch}
+    portions = (
+        tuple(Portion(tuple(own), counts[each][index] if each in counts else len(own), each) for each, own in of_sets.items())
+        for index, of_sets in enumerate(shapes)
+    )
+    sizes = (batch_size if isinstance(batch_size, int) else batch_size(shape) for shape in different)
+    roles = [tuple(role for role, _ in shape) for shape in different]
+    kinds = tuple(sorted({*roles}).index(each) for each in roles) if len({*roles}) > 1 else ()
+    return Order(tuple(portions), tuple(sizes), seed, kinds)
+
+
+def _shared(total: int, sizes: Sequence[int]) -> list[int]:
+    """Divide a number of samples among groups in proportion to their sizes; what is left over goes to the largest remainders."""
+    parts = [divmod(total * size, sum(sizes)) for size in sizes]
+    rest = total - sum(whole for whole, _ in parts)
+    more = sorted(range(len(parts)), key=lambda index: (-parts[index][1], index))[:rest]
+    return [whole + (index in more) for index, (whole, _) in enumerate(parts)]
 
 
 def weights(step: Sequence[MicroBatch]) -> list[float]:
-    """Return the factors for the mean losses of an optimizer step's micro-batches by which the mean over micro-batches
-    becomes the mean over samples.
+    """Return the weights of an optimizer step's micro-batches.
 
-    With M micro-batches of n_i samples, N in total, the factor is `M * n_i / N`; it is 1 if all are of one size.
+    If the mean loss of every micro-batch is multiplied by its weight, the mean over micro-batches equals the mean over samples.
+
+    With M micro-batches of n_i samples, N in total, the weight is `M * n_i / N`; it is 1 if all micro-batches have the same size.
 
     Source: docs/explanation/arithmetic.md#weight-of-a-micro-batch
     """
@@ -98,8 +176,9 @@ def weights(step: Sequence[MicroBatch]) -> list[float]:
 
 
 def shape_of(manifest: Manifest, name: str) -> Shape:
-    """Return what samples must share to be stacked: the shape in every role but text, which is padded."""
-    return tuple((role, entries[name].shape) for role, entries in sorted(manifest.entries.items()) if not _is_text(role, entries[name]))
+    """Return what samples must share to be stacked: the roles that they have, and their shapes in all of these but text, which is padded."""
+    own = ((role, entries[name]) for role, entries in sorted(manifest.entries.items()) if name in entries)
+    return tuple((role, entry.shape) for role, entry in own if not _is_text(role, entry))
 
 
 def _is_text(role: str, entry: Entry) -> bool:
@@ -107,14 +186,54 @@ def _is_text(role: str, entry: Entry) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _epoch(shapes: tuple[tuple[str, ...], ...], batch_size: int, seed: int, epoch: int) -> tuple[MicroBatch, ...]:
-    chunks = []
-    for number, names in enumerate(shapes):
-        order = torch.randperm(len(names), generator=generator(seed, "samples", epoch, number)).tolist()
-        chunks += _cut([names[index] for index in order], batch_size)
+def _epoch(
+    shapes: tuple[tuple[Portion, ...], ...], sizes: tuple[int, ...], seed: int, epoch: int, kinds: tuple[int, ...] = ()
+) -> tuple[MicroBatch, ...]:
+    chunks, of_kind = [], list[int]()
+    for number, portions in enumerate(shapes):
+        taken = [each for index, portion in enumerate(portions) for each in _taken(portion, seed, epoch, (number, index))]
+        order = torch.randperm(len(taken), generator=generator(seed, "samples", epoch, number)).tolist()
+        chunks += _cut([taken[index] for index in order], max(1, sizes[number]))
+        of_kind += kinds[number : number + 1] * (len(chunks) - len(of_kind))
     order = torch.randperm(len(chunks), generator=generator(seed, "micro-batches", epoch)).tolist()
-    return tuple(MicroBatch(f"{epoch}.{position}", chunks[index], epoch) for position, index in enumerate(order))
+    order = _spread(order, of_kind) if kinds else order
+    return tuple(_micro_batch(chunks[index], epoch, position) for position, index in enumerate(order))
 
 
-def _cut(names: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    return [tuple(names[start : start + size]) for start in range(0, len(names), size)]
+def _spread(order: Sequence[int], kinds: Sequence[int]) -> list[int]:
+    """Spread the micro-batches of each kind evenly over an epoch, so that every optimizer step has the kinds in nearly the same proportions.
+    Those of one kind stay in their order.
+
+    Source: docs/explanation/arithmetic.md#order-of-mixed-micro-batches
+    """
+    total, seen, place = Counter(kinds), Counter[int](), dict[int, float]()
+    for index in order:
+        place[index] = (seen[kinds[index]] + 0.5) / total[kinds[index]]
+        seen[kinds[index]] += 1
+    return sorted(order, key=lambda index: place[index])
+
+
+Taken = tuple[str, int]
+"""A sample, and the number of the pass over its set in which it is used."""
+
+
+def _taken(portion: Portion, seed: int, epoch: int, key: tuple[int, int]) -> Iterator[Taken]:
+    """Yield the samples that an epoch takes from a portion: all samples of whole passes, and some of those of a pass that an earlier epoch
+    begins or a later epoch ends.
+    """
+    size, first = len(portion.names), epoch * portion.count
+    for number in range(first // size, -(-(first + portion.count) // size)):
+        start, end = max(first - number * size, 0), min(first + portion.count - number * size, size)
+        names: Sequence[str] = portion.names
+        if end - start < size:
+            names = [names[index] for index in torch.randperm(size, generator=generator(seed, "pass", number, *key)).tolist()]
+        yield from ((name, number) for name in names[start:end])
+
+
+def _micro_batch(taken: Sequence[Taken], epoch: int, position: int) -> MicroBatch:
+    passes = tuple(number for _, number in taken)
+    return MicroBatch(f"{epoch}.{position}", tuple(name for name, _ in taken), epoch, () if {*passes} == {epoch} else passes)
+
+
+def _cut(taken: Sequence[Taken], size: int) -> list[Sequence[Taken]]:
+    return [taken[start : start + size] for start in range(0, len(taken), size)]

@@ -1,4 +1,4 @@
-"""Checks of a run's data, as far as manifests tell. Each check yields one problem for all samples at fault."""
+"""Checks of a run's data that need only manifests. Each check yields a single problem for all samples at fault."""
 
 from __future__ import annotations
 
@@ -7,34 +7,47 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.columns import fits, recorded_params, spelled, told
+from ltxcore.drawn import spoken as spoken_params
 from ltxcore.encoded.listing import Listing
 from ltxcore.encoded.sample_names import legacy_text_name, sample_path
 from ltxcore.encoded.store import MANIFESTS, spoken
+from ltxcore.encoded.streams import lacked
 from ltxcore.errors import DataError, Problem, listed, suggestion
 from ltxcore.protocols import MODALITIES, Entry, Source
 
 AGAIN = "Run `ltx preprocess` again"
+CUT = (
+    "Run `ltx preprocess` on its dataset with --keyframe-candidates 4, which adds the pictures and leaves the rest as it is; or name the "
+    "dataset in data.dataset, and the run adds them."
+)
+"""What to do about a set that was encoded without pictures of its clips."""
+
 SHOWN = 5
-"""The number of samples that a message names; the others are counted."""
+"""The maximum number of samples that a message names; the others are only counted."""
 
 
 def folder_problem(root: Path, source: Source) -> Problem | None:
-    """Find what is wrong with a source's folder itself; if it is missing, suggest the one that may have been meant."""
+    """Return the problem with a source's folder itself, or None. If the folder is missing, the problem suggests a folder that may have been
+    meant.
+    """
     folder = source.folder
     try:
         sample_path(root, folder, "any")
     except DataError as error:
         return error.at(source.where).problems[0]
-    if (root / folder).is_dir():
+    if source.may_be_absent or (root / folder).is_dir():
         return None
     inner = root / ".precomputed"
     known = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
     remedy = f'Did you mean the root "{inner}"?' if (inner / folder).is_dir() else suggestion(folder, known)
+    if source.kind == "pictures" and not remedy.startswith("Did you mean"):
+        remedy = CUT
     return Problem(f'there is no folder "{folder}" in {root}', source.where, remedy)
 
 
 def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str, Listing]) -> dict[str, Listing]:
-    """Return the listings by folder, with the text `condition_X` of an early ltx-trainer under the name of its latents, `latent_X`."""
+    """Return the listings by folder, with every text `condition_X` of an early ltx-trainer renamed like its latents, `latent_X`."""
     texts = {source.folder for source in sources.values() if source.kind == "text"}
     others = {name for folder, listing in listings.items() if folder not in texts for name in listing.entries}
     renamed = {legacy_text_name(name): name for name in others if legacy_text_name(name)}
@@ -52,19 +65,20 @@ def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str,
 
 
 def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem]:
-    """Find files that are not as recorded, or are not samples."""
-    indexed = f'delete the {MANIFESTS} of "{folder}" too: it is then indexed again.'
+    """Yield problems for files that differ from their records or are not samples."""
+    indexed = f'delete the {MANIFESTS} of "{folder}" too: the folder is then indexed again.'
     if listing.gone:
+        gone = f"{count(listing.gone)} whose {'file is' if len(listing.gone) == 1 else 'files are'}"
         yield Problem(
-            f'{count(listing.gone)} of "{folder}" {are(listing.gone)} recorded, but the file is gone: {listed(listing.gone, SHOWN)}',
+            f'the manifest of "{folder}" records {gone} missing: {listed(listing.gone, SHOWN)}',
             place,
-            f"{AGAIN}. If you removed them on purpose, {indexed}",
+            f"{AGAIN}. If you removed the files on purpose, {indexed}",
         )
     if listing.changed:
         yield Problem(
-            f'{count(listing.changed)} of "{folder}" {have(listing.changed)} another size than recorded: {listed(listing.changed, SHOWN)}',
+            f'{count(listing.changed)} of "{folder}" {have(listing.changed)} a size that differs from the recorded one: {listed(listing.changed, SHOWN)}',
             place,
-            f"{AGAIN}, which encodes them again. If they are your own, {indexed.replace(' too', '')}",
+            f"{AGAIN}, which encodes them again. If the files are your own, {indexed.replace(' too', '')}",
         )
     yield from list(listing.unreadable.values())[:SHOWN]
     rest = list(listing.unreadable)[SHOWN:]
@@ -72,32 +86,52 @@ def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem
         yield Problem(f'{len(rest)} more of "{folder}" cannot be read: {listed(rest, SHOWN)}', place)
 
 
-def join_problems(places: Mapping[str, str], listings: Mapping[str, Listing], only: Collection[str] | None) -> Iterator[Problem]:
-    """Find samples that one folder has and another lacks, and folders that have none. Samples that are there but faulty
-    are reported elsewhere.
+def join_problems(
+    places: Mapping[str, str],
+    listings: Mapping[str, Listing],
+    only: Collection[str] | None,
+    pictures: Collection[str] = (),
+    absent: Collection[frozenset[str]] = (),
+) -> Iterator[Problem]:
+    """Yield problems for samples that are in one folder but not in another, and for folders without samples. Samples at fault are reported
+    elsewhere.
+
+    Args:
+        places: the place of each folder, for messages.
+        listings: the content of each folder.
+        only: the names of the samples to use; None for all samples.
+        pictures: the folders of pictures, which a set may have been encoded without.
+        absent: the folders of each modality that samples may lack (`streams.may_lack`).
     """
-    everything = {name for listing in listings.values() for name in [*listing.entries, *listing.at_fault]} | set(only or ())
+    held = {folder: {*listing.entries, *listing.at_fault} for folder, listing in listings.items()}
+    everything = set(only or ()).union(*held.values())
+    excused = {name: lacks for name in everything if (lacks := lacked(name, held)) in absent} if absent else {}
     for folder, listing in listings.items():
-        if not listing.entries and not listing.at_fault:
-            yield Problem(f'there are no samples in "{folder}"', places[folder], f"{AGAIN}.")
+        if not held[folder] and any(folder in each for each in absent):
             continue
-        missing = sorted(everything - set(listing.entries) - listing.at_fault)
+        if not listing.entries and not listing.at_fault:
+            yield Problem(f'there are no samples in "{folder}"', places[folder], CUT if folder in pictures else f"{AGAIN}.")
+            continue
+        missing = sorted(name for name in everything - held[folder] if folder not in excused.get(name, ()))
         if missing:
             having = sorted(other for other, held in listings.items() if not held.entries.keys().isdisjoint(missing))
             owners = ", ".join(f'"{other}"' for other in having) or "the dataset"
             yield Problem(
                 f'"{folder}" lacks {count(missing)} of {owners}: {listed(missing, SHOWN)}',
                 places[folder],
-                "Make them with `ltx preprocess`, or take these samples out of the other folders.",
+                CUT
+                if folder in pictures
+                else "Make the missing samples with `ltx preprocess`, or remove these samples from the other folders.",
             )
 
 
 def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find samples of a kind other than the one that the role reads."""
+    """Yield problems for samples of a kind that the role does not read."""
     wanted = spoken(source.kind, source.modality)
     by_kind: dict[str, list[str]] = {}
     for name, entry in entries.items():
-        if entry.kind and (entry.kind != source.kind or (source.modality and entry.modality != source.modality)):
+        other = source.modality and source.kind != "values" and entry.modality != source.modality
+        if entry.kind and (entry.kind != source.kind or other):
             by_kind.setdefault(spoken(entry.kind, entry.modality), []).append(name)
     for held, names in sorted(by_kind.items()):
         yield Problem(
@@ -108,33 +142,39 @@ def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> I
 
 
 def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find values that are not finite, and samples of one folder that disagree where they must agree."""
+    """Yield problems for values that are not finite, and for samples of one folder that disagree where they must agree."""
     names = [name for name, entry in entries.items() if not entry.finite]
     if names:
         yield Problem(
             f'{count(names)} of "{source.folder}" {hold(names)} NaN or infinite values: {listed(names, SHOWN)}',
             place,
-            "Check the media that they come from, and run `ltx preprocess` again, which encodes them again."
+            "Check the media of these samples, and run `ltx preprocess` again, which encodes the samples again."
             if any(entries[name].origin for name in names)
-            else "Write them again, without such values.",
+            else "Write these samples again without NaN or infinite values.",
         )
     if source.kind == "text":
         yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
         mixed = list(_mixed(place, source, entries))
         yield from mixed
-        if mixed:  # their encoders differ in that alone, or would only repeat it
+        if mixed:  # other encoders would be reported only for the same reason
             return
     if source.kind == "latents":
         yield from _disagreement(place, source, entries, "number of channels", lambda entry: entry.shape[0])
     if source.kind == "latents" and source.modality == "audio":
         yield from _disagreement(place, source, entries, "number of frequency bins", lambda entry: entry.shape[2])
-    yield from _disagreement(
-        place, source, {name: entry for name, entry in entries.items() if entry.encoder}, "encoder", lambda entry: entry.encoder
-    )
+    made = {name: entry for name, entry in entries.items() if entry.encoder}
+    yield from _disagreement(place, source, made, "encoder", lambda entry: entry.encoder)
+    made = {name: entry for name, entry in entries.items() if entry.column}
+    yield from _disagreement(place, source, made, "parameters of a column", lambda entry: _spoken(entry.column))
+
+
+def _spoken(column: str) -> str:
+    """Spell an `Entry.column`, as in `unit = 2.5`."""
+    return "; ".join(spoken_params(params) for _, params in recorded_params([column])) or column
 
 
 def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find text that is partly text features from before the connectors and partly the output of connectors."""
+    """Yield a problem if a folder's text is partly text features from before the connectors and partly the output of connectors."""
     outputs = [name for name, entry in entries.items() if entry.connectors]
     features = [name for name, entry in entries.items() if not entry.connectors]
     if outputs and features:
@@ -147,7 +187,7 @@ def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator
 
 
 def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find masks that do not have one value for each of their target's cells."""
+    """Yield a problem for masks that do not have one value for each cell of their target."""
     wrong = []
     for name, mask in masks.items():
         target = targets.get(name)
@@ -164,8 +204,46 @@ def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], target
         )
 
 
+def shape_problems(place: str, source: Source, values: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
+    """Find values that do not have the shape that the role declares."""
+    wrong = []
+    for name, entry in values.items():
+        target = targets.get(name)
+        if source.shape is None or target is None or target.kind not in ("", "latents"):
+            continue
+        cells = target.shape[1:] if source.modality == "video" else target.shape[1:2]
+        if not fits(entry.shape, source.shape, cells):
+            wrong.append(f"{name} ({spelled(entry.shape)} for {spelled(told(source.shape, cells))})")
+    if wrong:
+        yield Problem(
+            f'the values of {count(wrong)} of "{source.folder}" do not have the shape {spelled(source.shape or ())}: '
+            f"{listed(wrong, SHOWN)}",
+            place,
+            "Name another folder, or encode the samples again with the column for this role.",
+        )
+
+
+def picture_problems(place: str, source: Source, pictures: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
+    """Find pictures that are not as large as a latent frame of their target."""
+    wrong = []
+    for name, entry in pictures.items():
+        target = targets.get(name)
+        if (
+            target is not None
+            and target.kind in ("", "latents")
+            and (entry.shape[1], *entry.shape[3:]) != (target.shape[0], *target.shape[2:])
+        ):
+            wrong.append(f"{name} ({_size(entry.shape[3:])} cells for {_size(target.shape[2:])})")
+    if wrong:
+        yield Problem(
+            f'the pictures of {count(wrong)} of "{source.folder}" do not fit the latents: {listed(wrong, SHOWN)}',
+            place,
+            f"{AGAIN}, with the options of the latents.",
+        )
+
+
 def text_problems(place: str, sources: Mapping[str, Source], entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find text that has no features for a modality of the run."""
+    """Yield problems for text that lacks features for a modality of the run."""
     needed = {source.modality for source in sources.values() if source.modality}
     for modality in (each for each in MODALITIES if each in needed):
         names = [name for name, entry in entries.items() if entry.kind and modality not in entry.modality.split("+")]
@@ -184,24 +262,25 @@ def _disagreement(
     if len(by_value) > 1:
         most, *others = sorted(by_value, key=lambda each: (-len(by_value[each]), str(each)))
         names = [name for each in others for name in by_value[each]]
-        made = any(entries[name].encoder for name in names)
+        if any(entries[name].column for name in names):
+            remedy = (
+                "Encode them again with the same parameters, which `[preprocessing.columns.NAME]` sets, or --columns of `ltx preprocess`."
+            )
+        elif any(entries[name].encoder for name in names):
+            remedy = "Encode the whole dataset with one model: run `ltx preprocess` with another --output-dir."
+        else:
+            remedy = f"Write these samples again, all with the same {what}."
         yield Problem(
             f'the samples of "{source.folder}" do not all have the same {what}: {most} in {len(by_value[most])}, '
             f"{', '.join(map(str, others))} in {listed(names, SHOWN)}",
             place,
-            "Encode the whole dataset with one model: run `ltx preprocess` with another --output-dir."
-            if made
-            else "Write the samples of one kind again.",
+            remedy,
         )
 
 
 def count(names: Collection[object], noun: str = "sample") -> str:
-    """Say how many there are, in words."""
+    """Return the number of names and the noun in its right form, such as "2 samples"."""
     return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
-
-
-def are(names: Collection[object]) -> str:
-    return "is" if len(names) == 1 else "are"
 
 
 def have(names: Collection[object]) -> str:

@@ -1,4 +1,4 @@
-"""The contents of an encoded set: its folders of latents, masks and text features, and which of them belong together."""
+"""The contents of an encoded set: its folders of samples, each of one kind, and which folders belong together."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class EncodedFolder:
 
     Attributes:
         path: the folder's path.
-        kind: the kind of its first sample: "latents", "mask" or "text".
-        modality: "video" or "audio"; for text, the modalities that it has features for, joined by "+".
-        entries: the entries of its samples, by name.
+        kind: the kind of the folder's first sample: "latents", "mask", "pictures", "values" or "text".
+        modality: "video" or "audio"; "" for values; for text, the modalities of its features, joined by "+".
+        entries: the entries of the folder's samples, by name.
     """
 
     path: Path
@@ -42,8 +42,9 @@ class EncodedFolder:
         return find_sample(self.path.parent, self.path.name, sample)
 
     def sounds_among(self, folders: Collection[str]) -> str | None:
-        """Return the folder of the audio that goes with this video: `audio_latents` with `latents`,
-        `reference_audio_latents` with `reference_latents`; None if there is none.
+        """Return the audio folder among `folders` that belongs to this video folder; None if there is none.
+
+        `audio_latents` belongs to `latents`, and `reference_audio_latents` to `reference_latents`.
         """
         named = self.name.replace(VIDEO_LATENTS, AUDIO_LATENTS)
         return named if self.kind == "latents" and self.modality == "video" and named != self.name and named in folders else None
@@ -51,12 +52,12 @@ class EncodedFolder:
 
 @attrs.frozen
 class EncodedSet:
-    """An encoded set: its folders, and what is wrong with their files.
+    """An encoded set, with its folders and the problems with their files.
 
     Attributes:
-        root: the folder that contains its folders.
+        root: the folder that contains the set's folders.
         folders: the folders that hold samples.
-        problems: the problems with files in its folders.
+        problems: the problems with files in these folders.
     """
 
     root: Path
@@ -65,20 +66,23 @@ class EncodedSet:
 
     @property
     def video_scale(self) -> tuple[int, int, int]:
-        """The pixel frames, rows and columns that a cell of a video latent or mask covers; the first one covers a single pixel frame."""
+        """The pixel frames, rows and columns that a cell of a video latent or mask covers; the cells of the first frame cover a single
+        pixel frame.
+        """
         return VideoModality().scale
 
     def rate(self, folder: EncodedFolder, sample: str) -> float:
-        """Return the frames per second of a sample's video: its own, else its clip's; a stored clip that does not state
-        a rate has the default one.
+        """Return the frames per second of a sample's video in a folder.
+
+        This is the rate that the folder states, or else the rate of the sample's clip, or else the default rate.
         """
         clips = next((each.entries for each in self.folders if each.name == VIDEO_LATENTS), {})
         clip = clips.get(sample)
         return folder.entries[sample].rate or (VideoModality().default_rate if clip is None or clip.rate is None else clip.rate)
 
 
-def list_encoded(root: Path, names: Sequence[str] = ()) -> EncodedSet:
-    """List the folders of an encoded set with their samples, known from manifests and headers without opening a tensor.
+def list_encoded(root: Path | str, names: Sequence[str] = ()) -> EncodedSet:
+    """List the folders of an encoded set with their samples, from manifests and headers, without reading a tensor.
 
     Args:
         root: the root of the set, or the folder of the dataset that it belongs to.
@@ -86,11 +90,12 @@ def list_encoded(root: Path, names: Sequence[str] = ()) -> EncodedSet:
 
     Raises:
         DataError: there is no such folder.
-        ConfigError: a name that is not there.
+        ConfigError: one of the named folders does not exist.
     """
     from ltxcore.encoded.listing import list_folder
     from ltxcore.encoded.store import redo
 
+    root = Path(root)
     if not root.is_dir():
         raise DataError("there is no such folder", where=str(root), remedy="Name the folder that `ltx preprocess` wrote to.")
     there = encoded_root(root, (*names, VIDEO_LATENTS, AUDIO_LATENTS))

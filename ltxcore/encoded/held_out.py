@@ -1,13 +1,13 @@
-"""The held-out samples: they are never trained on, so that the validation loss on them tells what was learned.
+"""The held-out samples, which are never trained on, so that their validation loss shows what was learned.
 
-A held-out *dataset* needs no split: the caller preprocesses it to a root of its own, reads its manifest with the same sources, trains on all samples of the
-one manifest and evaluates on all of the other.
+A held-out *dataset* needs no split. The caller preprocesses it to a root of its own and reads its manifest with the same sources, then
+trains on all samples of the first manifest and evaluates on all samples of the second.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -17,17 +17,17 @@ from ltxcore.protocols import MODALITIES, Manifest
 DEFAULT_SHARE = 0.05
 DEFAULT_MOST = 32
 DEFAULT_FROM = 5
-"""The number of samples at which some are held out by default; in a smaller set, every sample is needed for training."""
+"""The smallest number of samples of which some are held out by default; a smaller set needs every sample for training."""
 
 
 @attrs.frozen
 class Split:
-    """The division of samples into those to train on and those held out.
+    """The division of samples into training samples and held-out samples.
 
     Attributes:
         train: the names of the samples to train on, sorted.
-        held_out: the names of the others, sorted.
-        why_none: the reason why nothing is held out, as the end of a sentence; "" if something is.
+        held_out: the names of the held-out samples, sorted.
+        why_none: the reason why no sample is held out, as the end of a sentence; "" if some are.
     """
 
     train: tuple[str, ...]
@@ -38,18 +38,17 @@ class Split:
 def split(manifest: Manifest, held_out: int | float | None) -> Split:
     """Choose the held-out samples.
 
-    Samples of one origin (the raw file they were cut from) stay together. Origins are taken in the order of their
-    hashes as long as they fit, so there may be fewer samples than asked for; at least one origin is taken if any is
-    asked for. The choice follows from the names alone, not from the run's seed: runs with different seeds compute their
-    validation loss on the same samples.
+    Samples with the same origin, the raw file that they were cut from, stay together. Origins are taken in the order of their hashes if
+    they still fit, so fewer samples may be held out than requested; unless none is requested, at least one origin is taken. The choice
+    depends on the names alone, not on the run's seed, so that runs with different seeds compute their validation loss on the same samples.
 
     Args:
         manifest: the run's manifest.
-        held_out: the number to hold out (int), or their share of all (float below 1); None for 5 %, at least one and at
-            most 32, but nothing of fewer than 5 samples.
+        held_out: the number of samples to hold out (int), or their share of all samples (float below 1). None holds out 5 %, at least one
+            and at most 32 samples, but nothing from fewer than 5.
 
     Raises:
-        ConfigError: it is negative, or leaves nothing to train on.
+        ConfigError: `held_out` is negative, or leaves nothing to train on.
 
     Source: docs/explanation/arithmetic.md#held-out-samples
     """
@@ -70,9 +69,10 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
     for origin in in_order:
         if len(chosen) + len(groups[origin]) <= wanted:
             chosen.update(groups[origin])
-    if wanted and not chosen:  # every origin has more samples than were asked for
+    if wanted and not chosen:  # every origin has more samples than requested
         chosen.update(groups[min(in_order, key=lambda origin: len(groups[origin]))])
-    why = "" if chosen else "held_out = 0 asks for that" if held_out is not None else f"there are only {len(samples)} samples"
+    few = "is only 1 sample" if len(samples) == 1 else f"are only {len(samples)} samples"
+    why = "" if chosen else "held_out = 0 asks for that" if held_out is not None else f"there {few}"
     return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)), why)
 
 
@@ -80,14 +80,14 @@ def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
     """Restore the split of a resumed run from its list of held-out samples.
 
     Raises:
-        DataError: held-out samples are no longer there, or nothing is left to train on.
+        DataError: held-out samples are missing, or nothing is left to train on.
     """
     samples, apart = manifest.samples, set(held_out)
     gone = sorted(apart - set(samples))
     if gone:
         raise DataError(
             f"held-out samples of this run are no longer in its data: {listed(gone)}",
-            remedy="Restore them, or start a new run in another output_dir.",
+            remedy="Restore the samples, or start a new run in another output_dir.",
         )
     train = tuple(name for name in samples if name not in apart)
     if not train:
@@ -96,17 +96,23 @@ def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
 
 
 def origin_of(manifest: Manifest, name: str) -> str:
-    """Return the raw file a sample was made from: that of its video, else its audio, else any; its own name if none is known."""
+    """Return the raw file of a sample's video, or else of its audio or another role, or else the sample's own name."""
     roles = [role for role in MODALITIES if role in manifest.entries]
     roles += [role for role in sorted(manifest.entries) if role not in roles]
-    return next((origin for role in roles if (origin := manifest.entries[role][name].origin)), name)
+    return next((entry.origin for role in roles if (entry := manifest.entries[role].get(name)) and entry.origin), name)
+
+
+def clips_of(manifest: Manifest, names: Iterable[str]) -> set[str]:
+    """Return what identifies the videos and sounds of samples in every encoded set: the hashes of what they were made from."""
+    entries = [manifest.entries[role] for role in MODALITIES if role in manifest.entries]
+    return {each[name].fingerprint for name in names for each in entries if name in each} - {""}
 
 
 def _wanted(held_out: int | float | None, total: int) -> int:
     if held_out is None:
         return min(DEFAULT_MOST, max(1, round(DEFAULT_SHARE * total))) if total >= DEFAULT_FROM else 0
     if not held_out >= 0:
-        raise ConfigError(f"held_out = {held_out} is negative", remedy="Use a number of samples, or a share of them below 1.")
+        raise ConfigError(f"held_out = {held_out} is negative", remedy="Use a number of samples, or a share below 1.")
     wanted = held_out if isinstance(held_out, int) else max(1, round(held_out * total)) if held_out else 0
     if wanted >= total or (isinstance(held_out, float) and held_out >= 1):
         raise ConfigError(

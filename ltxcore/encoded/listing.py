@@ -1,12 +1,11 @@
-"""The listing of one folder: its manifests compared with its files; a file that no manifest records is opened once and
-indexed.
+"""The listing of a folder, which compares its manifests with its files. A file that no manifest records is opened once and indexed.
 
-**Which line counts, if a sample has several.** In one manifest the later line counts, whatever the times in them: a
-clock may have been set back between them. Of several manifests, that is of several processes, the newest line that fits
-the file's size counts, if the file was last changed when it was written; if several fit and that does not tell them
-apart, the file itself is read, and the line that agrees with it counts.
+**Which line counts if a sample has several.** Within a manifest, the later line counts whatever its time, since the clock may have been set
+back. Among several manifests, which several processes wrote, the newest line that fits the file's size counts, if the file was last changed
+when that line was written. If this does not settle which of several fitting lines counts, the file itself is read, and the line that agrees
+with it counts.
 
-The user's cache holds files that can be made again.
+The user's cache is only for files that can be made again.
 """
 
 from __future__ import annotations
@@ -25,23 +24,28 @@ import attrs
 from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
 from ltxcore.encoded.sample_names import SUFFIX, File, files_in, looks_shortened, stored_name
 from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
+from ltxcore.encoded.streams import lacked
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry
 from ltxcore.workers import READERS, in_order
 
 INDEX = ".index.jsonl"
-"""The file beside the samples that stores what was found in files that no manifest records."""
+"""The name of the file beside the samples that stores what was found in files that no manifest records."""
 
 SOON = (-2.0, 60.0)
-"""The least and the most seconds from the last change of a file to the line that records it; file systems round, and wait for the disk."""
+"""The minimum and maximum number of seconds between the last change of a file and the time of its line. File systems round times, and
+writing may be delayed.
+"""
 
 CHUNK = 64
-"""The number of files indexed between two writes of the index, so that interrupted indexing can be resumed."""
+"""The number of files to index between two writes of the index, so that interrupted indexing can be resumed."""
 
 T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
-"""A function that is called during a long reading with the folder, the files read, and the files to read."""
+"""A function that is called now and then while many files are read; it is given the folder, the number of files read, and the number of
+files to read.
+"""
 
 
 @attrs.frozen
@@ -49,9 +53,9 @@ class Listing:
     """The samples of a folder.
 
     Attributes:
-        entries: the entries of the samples whose file is there as recorded.
-        gone: the names of samples that are recorded, but have no file.
-        changed: the names of samples that are recorded with another size than their file has.
+        entries: the entries of the samples that have a file as recorded.
+        gone: the names of the recorded samples that have no file.
+        changed: the names of the samples whose file does not have the recorded size.
         unreadable: the files that are not samples, each with the reason.
         latest: the latest time in the manifests, in seconds.
     """
@@ -64,15 +68,15 @@ class Listing:
 
     @property
     def at_fault(self) -> frozenset[str]:
-        """The names of the samples that are there in some form, but are not as they should be."""
+        """The names of the samples that are recorded or have a file, but are faulty."""
         return frozenset([*self.gone, *self.changed, *self.unreadable])
 
 
 def list_folder(folder: Path, only: Collection[str] | None = None, progress: Progress | None = None, remember: bool = True) -> Listing:
-    """List the samples of a folder; an empty listing if there is no folder.
+    """List the samples of a folder; the listing is empty if there is no folder.
 
     Args:
-        folder: the folder of one source.
+        folder: the folder of a source.
         only: the names of the samples to look at; None for all.
         progress: a function that is called while unrecorded files are read.
         remember: whether what is found in unrecorded files is written to the index.
@@ -106,20 +110,28 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
     )
 
 
-def whole_samples(root: Path, folders: Collection[str], names: Collection[str] | None = None) -> tuple[str, ...]:
-    """Return the names of the samples, or of those among `names`, that every folder has, whether they are as they should be or at fault."""
-    held = [list_folder(root / folder, names, remember=False) for folder in folders]
-    return tuple(sorted(set.intersection(*({*listing.entries, *listing.at_fault} for listing in held)))) if held else ()
+def whole_samples(
+    root: Path, folders: Collection[str], names: Collection[str] | None = None, absent: Collection[frozenset[str]] = ()
+) -> tuple[str, ...]:
+    """Return the names of the samples that every folder has, whether intact or faulty; with `names`, only samples among these count.
+    Samples that lack only the folders of one modality count too, if `absent` names these folders.
+    """
+    listings = {folder: list_folder(root / folder, names, remember=False) for folder in folders}
+    held = {folder: {*listing.entries, *listing.at_fault} for folder, listing in listings.items()}
+    if not absent:
+        return tuple(sorted(set.intersection(*held.values()))) if held else ()
+    allowed = {frozenset[str](), *absent}
+    return tuple(sorted(name for name in set[str]().union(*held.values()) if lacked(name, held) in allowed))
 
 
 def index_paths(folder: Path) -> tuple[Path, Path]:
-    """Return where an index may be: beside the samples, or in the user's cache if that folder is read-only."""
+    """Return the two places where an index may be: beside the samples, or in the user's cache if the folder is read-only."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
 
 
 def _recorded(folder: Path) -> dict[str, list[Line]]:
-    """Read the last line of each sample from each manifest that has one, whichever process wrote the line."""
+    """Read the last line about each sample from each manifest that has one, in the manifests of all processes."""
     found: dict[str, list[Line]] = {}
     for path in sorted(folder.glob(MANIFESTS)):
         for name, line in {line.name: line for line in read_lines(path)}.items():
@@ -128,7 +140,7 @@ def _recorded(folder: Path) -> dict[str, list[Line]]:
 
 
 def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str, File]:
-    """Map files to the names of their samples, which differ if the file's name was shortened."""
+    """Return files by the names of their samples, which differ from file names that were shortened."""
     whole = {stored: name for name in recorded if (stored := stored_name(name)) != name}
     found: dict[str, File] = {}
     for stored, file in files.items():
@@ -143,13 +155,13 @@ def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str
 
 @attrs.frozen
 class _Claim:
-    """The claim that the manifests make about a sample.
+    """The claim that manifests make about a sample.
 
     Attributes:
-        says: "known" if `entry` is right; "gone" or "changed" as in `Listing`; "nothing" if the sample was removed;
-            "unclear" if several are possible and only the file can tell.
-        entry: the newest entry that fits the file, if any does.
-        entries: all entries that fit it.
+        says: "known" if `entry` is right; "gone" or "changed" as in `Listing`; "nothing" if the sample was removed; "unclear" if several
+            entries are possible and the file has to be read.
+        entry: the newest entry that fits the file; None if none does.
+        entries: all entries that fit the file.
     """
 
     says: Literal["known", "gone", "changed", "nothing", "unclear"]
@@ -157,16 +169,16 @@ class _Claim:
     entries: tuple[Entry, ...] = ()
 
     def settled(self, found: Entry) -> Entry:
-        """Settle an unclear claim: return the entry that matches what was found in the file or, if none does, the
-        newest, which is refused when it is loaded.
+        """Settle an unclear claim: return the entry that matches what was found in the file. If none matches, the newest is returned, and
+        the sample is refused when it is loaded.
         """
         same = [entry for entry in self.entries if entry in (found, attrs.evolve(found, checksum=""))]
         return found if same or self.entry is None else self.entry
 
 
 def _claim(lines: list[Line], file: File | None) -> _Claim:
-    """Find what the manifests claim about a sample, from its last line in each, given its file if there is one."""
-    newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # a stable sort: the later manifest wins ties
+    """Find what manifests claim about a sample, from the last line about it in each manifest, and from its file if it has one."""
+    newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # stable: the later manifest wins ties
     if file is None:
         return _Claim("nothing" if newest.removed else "gone")
     fitting = [line for line in lines if not line.removed and line.entry.bytes == file.bytes]
@@ -185,8 +197,10 @@ def _claim(lines: list[Line], file: File | None) -> _Claim:
 def _indexed(
     folder: Path, files: Mapping[str, File], unclear: Collection[str], progress: Progress | None, remember: bool
 ) -> tuple[dict[str, Entry], dict[str, Problem]]:
-    """Return the entries of files, from the index if it is up to date, else from the files themselves, which are then
-    added to it. Entries of `unclear` files have a checksum.
+    """Return the entries of files, and the problems of unreadable ones.
+
+    Entries come from the index where it is up to date, and otherwise from the files themselves; these are then added to the index. The
+    entries of `unclear` files have checksums.
     """
     if not files:
         return {}, {}
@@ -231,8 +245,8 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _remember(folder: Path, lines: list[Line]) -> None:
-    """Add lines to the index beside the samples, else to the one in the cache; if neither can be written, the files are
-    read again next time.
+    """Add lines to the index beside the samples, or else to the index in the cache. If neither can be written, the files are read again
+    next time.
     """
     if not lines:
         return
@@ -245,7 +259,7 @@ def _remember(folder: Path, lines: list[Line]) -> None:
 
 
 def user_cache() -> Path:
-    """Return the folder `ltx` in XDG_CACHE_HOME, by default in ~/.cache; for a user without a home, in the system's temporary folder."""
+    """Return the folder `ltx` in XDG_CACHE_HOME, by default ~/.cache; for a user without a home, it is in the system's temporary folder."""
     named = os.environ.get("XDG_CACHE_HOME")
     if named:
         return Path(named) / "ltx"

@@ -1,12 +1,10 @@
-"""Manifests: the facts about a run's samples that are known without opening one, so that a run can be planned, or
-refused, before it starts.
+"""Manifests, which hold facts about a run's samples, so that a run can be planned or refused before it starts, without opening samples.
 
-Each folder has `manifest*.jsonl`, with one line per sample and one file per preprocessing process; they are merged when
-read (see `listing`). A sample that no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a
-killed process) is opened once, and what was found is kept in an index beside the samples, or in the user's cache if
-that folder is read-only.
+Each folder has files `manifest*.jsonl`, one per preprocessing process, with one line per sample; they are merged when they are read (see
+`listing`). A sample that no manifest records, such as a sample of ltx-trainer, a mask made by hand, or the last sample of a killed process,
+is opened once. What was found is kept in an index beside the samples, or in the user's cache if the folder is read-only.
 
-With several processes, let one of them call `read_manifest` first: the others then find the index ready.
+If there are several processes, one of them should call `read_manifest` first, so that the others find the index ready.
 """
 
 from __future__ import annotations
@@ -19,12 +17,13 @@ from ltxcore.encoded import checks
 from ltxcore.encoded.listing import Listing, Progress, list_folder
 from ltxcore.encoded.manifest_lines import TICK, Line, append_lines
 from ltxcore.encoded.sample_names import sample_path
+from ltxcore.encoded.streams import may_lack
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry, Manifest, Source
 
 
 def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0, after: float = 0.0) -> None:
-    """Record a sample that has been written, in the manifest of preprocessing process `rank`.
+    """Record a written sample in the manifest of preprocessing process `rank`.
 
     Args:
         root: the data root.
@@ -32,13 +31,12 @@ def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0
         name: the sample's name.
         entry: the entry that `write_sample` returned.
         rank: the number of this process.
-        after: the latest time in the manifests, in seconds; the line gets a later one, even if this process's clock
-            says less.
+        after: the latest time in the manifests, in seconds; the new line gets a later time, even if this process's clock is behind.
 
     Raises:
         DataError: the name leads out of the root, or the manifest cannot be written.
     """
-    sample_path(root, folder, name)  # refuses a name that leads out of the root
+    sample_path(root, folder, name)  # this refuses a name that leads out of the root
     _append(root, folder, Line(name, entry, _later(after)), rank)
 
 
@@ -47,8 +45,7 @@ def _later(after: float) -> float:
 
 
 def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: float = 0.0) -> None:
-    """Remove a sample from a folder: its file, then its entry. It is not an error if the sample is not there. The
-    arguments are those of `append_entry`.
+    """Remove a sample's file from a folder, then its entry. A missing sample is not an error. The arguments are as in `append_entry`.
 
     Raises:
         DataError: the name leads out of the root, or the folder cannot be written.
@@ -74,10 +71,10 @@ def _append(root: Path, folder: str, line: Line, rank: int) -> None:
 
 
 def read_source(root: Path, folder: str) -> dict[str, Entry]:
-    """Return the samples of a folder that need not be made again: recorded, with a file that is as recorded. Empty if
-    there is no folder.
+    """Return the samples of a folder that need not be made again, since they have a file as recorded. The result is empty if there is no
+    folder.
 
-    Preprocessing makes all others again. A run uses `read_manifest`, which refuses what is left out here.
+    Preprocessing makes all other samples again. A run uses `read_manifest`, which refuses the samples that are left out here.
 
     Raises:
         DataError: the folder cannot be read.
@@ -86,10 +83,10 @@ def read_source(root: Path, folder: str) -> dict[str, Entry]:
 
 
 def source_listing(root: Path, folder: str) -> Listing:
-    """List everything that a folder of a data root holds, in order or not; an empty listing if there is no folder.
+    """List everything that a folder of a data root holds, whether intact or faulty; the listing is empty if there is no folder.
 
     Raises:
-        DataError: the folder cannot be read, or its name leads out of the root.
+        DataError: the folder cannot be read, or the folder's name leads out of the root.
     """
     sample_path(root, folder, "any")
     return list_folder(Path(root) / folder)
@@ -102,19 +99,17 @@ def read_manifest(
     only: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Read the manifest of a run's sources, if a run can be made from them. Optional sources are checked in the same
-    way.
+    """Read the manifest of a run's sources, and refuse sources that the run cannot use. Optional sources are checked in the same way.
 
     Args:
         root: the data root.
         sources: the strategy's sources, by role.
-        only: the names of the samples to use, such as the rows of this run's dataset; None for all that are there.
+        only: the names of the samples to use, such as the rows of this run's dataset; None for all samples.
         progress: a function that is called while unrecorded files are read.
 
     Raises:
-        DataError: something is wrong, all of which is named at once: a missing root or folder; samples that are gone,
-            changed, unreadable, not in every source, not finite, or not what the role needs; masks that do not fit their
-            target; samples of one folder that different encoders made.
+        DataError: the root or a folder is missing; samples are gone, changed, unreadable, not in every source, not finite, or not what the
+            role needs; masks do not fit their targets; or different encoders made samples of one folder. All problems are named at once.
     """
     manifest, problems = survey_manifest(root, sources, only=only, progress=progress)
     if problems:
@@ -130,8 +125,7 @@ def survey_manifest(
     progress: Progress | None = None,
     remember: bool = True,
 ) -> tuple[Manifest, tuple[Problem, ...]]:
-    """Read the manifest like `read_manifest`, but return the samples that there are together with all problems, instead
-    of raising.
+    """Read the manifest as `read_manifest` does, but return the existing samples together with all problems instead of raising an error.
 
     Args:
         root: the data root.
@@ -161,7 +155,7 @@ def _listings(
     problems: list[Problem],
     remember: bool,
 ) -> dict[str, Listing]:
-    """List each folder once; the problems of those that cannot be listed are added to `problems`."""
+    """List each folder once. The problems of folders that cannot be listed are added to `problems`."""
     listings: dict[str, Listing] = {}
     for folder, source in _first_readers(sources).items():
         problem = checks.folder_problem(root, source)
@@ -176,7 +170,7 @@ def _listings(
 
 
 def _first_readers(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """Return each folder once, with the first source that reads it."""
+    """Return each folder once, with the first of the sources that read it."""
     readers: dict[str, Source] = {}
     for source in sources.values():
         readers.setdefault(source.folder, source)
@@ -190,17 +184,22 @@ def _sample_problems(
     places = {folder: source.where or str(root / folder) for folder, source in readers.items()}
     for folder, listing in listings.items():
         yield from checks.file_problems(places[folder], folder, listing)
-    yield from checks.join_problems(places, listings, only)
+    pictures = [source.folder for source in sources.values() if source.kind == "pictures"]
+    yield from checks.join_problems(places, listings, only, pictures, may_lack(sources))
     for source in (each for each in sources.values() if each.folder in listings):
         place, entries = source.where or places[source.folder], listings[source.folder].entries
         wrong = list(checks.kind_problems(place, source, entries))
         yield from wrong
-        if wrong:  # further checks would only say the same in other words
+        if wrong:  # further checks would only repeat this in other words
             continue
         if source is readers[source.folder]:
             yield from checks.value_problems(place, source, entries)
         target = sources.get(source.modality)
         if source.kind == "mask" and target is not None and target.folder in listings:
             yield from checks.mask_problems(place, source, entries, listings[target.folder].entries)
+        if source.kind == "pictures" and target is not None and target.folder in listings:
+            yield from checks.picture_problems(place, source, entries, listings[target.folder].entries)
+        if source.kind == "values" and target is not None and target.folder in listings:
+            yield from checks.shape_problems(place, source, entries, listings[target.folder].entries)
         if source.kind == "text":
             yield from checks.text_problems(place, sources, entries)

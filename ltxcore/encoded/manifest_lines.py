@@ -1,7 +1,7 @@
-"""The lines of a manifest: one JSON object per sample, appended when the sample is finished.
+"""The lines of a manifest, which are JSON objects, one appended for each finished sample.
 
-A line that cannot be read, such as the torn last line of a killed process, counts as not written: its sample is then looked up in its own file, whose
-header says the same.
+A line that cannot be read, such as the incomplete last line of a killed process, counts as not written. The facts about its sample are then
+taken from the header of the sample's own file.
 """
 
 from __future__ import annotations
@@ -16,28 +16,27 @@ from typing import Any
 
 import attrs
 
-from ltxcore.encoded.stored import LONGEST_TEXT, MODALITY_OF_LATENTS, MODALITY_OF_MASK, RATES, most_bytes
+from ltxcore.encoded.stored import AXES_OF_PICTURES, LONGEST_TEXT, MODALITY_OF_LATENTS, MODALITY_OF_MASK, RATES, most_bytes
 from ltxcore.files import read_regular
 from ltxcore.protocols import MODALITIES, Entry
 
 LATEST = 1e11
-"""The time, in seconds, at or beyond which the time in a line is not believed."""
+"""The time of a line is ignored if it is at or beyond this time, in seconds."""
 
 TICK = 1e-3
-"""The seconds by which a line is dated after the latest one before it if the clock shows an earlier time."""
+"""The seconds by which a line is dated after the latest line before it, if the clock shows an earlier time."""
 
 
 @attrs.frozen
 class Line:
-    """An entry with its sample's name.
+    """An entry with its sample's name, as a line of a manifest or an index holds it.
 
     Attributes:
         name: the sample's name.
         entry: the known facts about it.
-        time: the time when the line was written, in seconds. Clocks jump: in one file the later line counts whatever
-            they say.
+        time: the time when the line was written, in seconds. Since clocks jump, the later line in a file counts whatever its time.
         changed: in an index, the time when the sample's file last changed, in nanoseconds.
-        removed: whether the sample was taken out of the folder.
+        removed: whether the sample was removed from the folder.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Line:
 
 
 def append_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Add lines to a file in a single write, after anything that a killed process left of its last line.
+    """Append lines to a file in a single write, and keep them apart from an incomplete line that a killed process left.
 
     Raises:
         OSError: the file cannot be written.
@@ -100,7 +99,7 @@ def _from_json(text: bytes) -> Line | None:
 
 def _is_sound(line: Line) -> bool:
     entry = line.entry
-    texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality, entry.checksum)
+    texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality, entry.checksum, entry.column)
     return (
         all(isinstance(value, str) for value in texts)
         and bool(os.fsencode(line.name))
@@ -123,5 +122,7 @@ def _is_sample(entry: Entry) -> bool:
         modalities = entry.modality.split("+")
         is_text = axes == 1 and entry.shape[0] <= LONGEST_TEXT
         return is_text and set(modalities) <= set(MODALITIES) and len(entry.widths) in (0, len(modalities))
-    known = {"latents": MODALITY_OF_LATENTS, "mask": MODALITY_OF_MASK}.get(entry.kind, {})
+    if entry.kind == "values":
+        return not entry.modality and math.prod(entry.shape) <= most_bytes(entry.bytes)
+    known = {"latents": MODALITY_OF_LATENTS, "mask": MODALITY_OF_MASK, "pictures": {AXES_OF_PICTURES: "video"}}.get(entry.kind, {})
     return known.get(axes) == entry.modality and math.prod(entry.shape) <= most_bytes(entry.bytes)

@@ -1,8 +1,8 @@
-"""The paths of samples: `<root>/<folder>/<name>.safetensors`, and nowhere else.
+"""The paths of samples, which are always `<root>/<folder>/<name>.safetensors`.
 
-If a part of a name, together with its extension, is longer than a file system accepts, the file's name is shortened,
-and ends in a hash of the whole. The file's name follows from the sample's; the sample's name is known from the manifest
-and from the file's own header.
+If a part of a name, with its extension, is longer than a file system accepts, the file's name is shortened and ends in a hash of the full
+name. The file's name follows from the sample's name, but not the other way round: if the name was shortened, the sample's name is read from
+the manifest or from the file's header.
 """
 
 from __future__ import annotations
@@ -20,23 +20,21 @@ from ltxcore.files import DIGITS, LONGEST_NAME, MARK, UNFINISHED, fitted
 
 SUFFIX = ".safetensors"
 FOREIGN = ".pt"
-"""The suffix of ltx-trainer's samples, which are read but never written."""
+"""The file ending of ltx-trainer's samples, which are read but never written."""
 
 ENCODED = ".precomputed"
-"""The default folder of a dataset's samples, beside the file that lists its media."""
+"""The name of the default folder of a dataset's samples, beside the file that lists the media."""
 
 
 FITS = 60
-"""The number of letters up to which a name is not checked more closely, since it fits whatever the letters are."""
+"""The number of letters up to which a name always fits, whatever the letters are, and is not checked further."""
 
 SHORTENED = re.compile(rf"{MARK}[0-9a-f]{{{DIGITS}}}\Z")
 
 
 @attrs.frozen
 class File:
-    """A sample's file; `bytes` is its size, `changed` its time of last change in nanoseconds. Both are 0 if the system
-    does not tell, as for a broken link.
-    """
+    """A sample's file, with its size and the time of its last change in nanoseconds. Both are 0 if they are unknown, as for a broken link."""
 
     path: Path
     bytes: int
@@ -44,9 +42,7 @@ class File:
 
 
 def encoded_root(root: Path, folders: Iterable[str]) -> Path:
-    """Return the folder that holds the folders of a data root: the root itself, or its `.precomputed` if the folder of
-    a dataset was named instead.
-    """
+    """Return the folder that holds the folders of samples: the root itself, or its `.precomputed` if `root` is the folder of a dataset."""
     inner = root / ENCODED
     return inner if inner.is_dir() and not any((root / folder).is_dir() for folder in folders) else root
 
@@ -63,11 +59,11 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
 
 
 def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
-    """Return a sample's name as its file has it: unchanged, or shortened where it is too long.
+    """Return the name of a sample's file without extension: the sample's name, shortened where it is too long.
 
     Args:
         name: the sample's name.
-        ending: the number of bytes that follow it in the file's name.
+        ending: the number of bytes of the extension.
     """
     if len(name) <= FITS:
         return name
@@ -76,14 +72,14 @@ def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
 
 
 def looks_shortened(stored: str) -> bool:
-    """Return whether a file's name, without its extension, may be that of a sample with a longer name."""
+    """Return whether a file's name, without its extension, may be the shortened form of a sample's name."""
     longest = LONGEST_NAME - len(SUFFIX)
-    # A letter of up to four bytes may have been cut, and is dropped whole.
+    # Cutting may fall inside a letter of up to four bytes, which is then dropped whole.
     return len(stored) > FITS and any(SHORTENED.search(part) and len(os.fsencode(part)) > longest - 4 for part in stored.split("/"))
 
 
 def find_sample(root: Path, folder: str, name: str) -> Path:
-    """Return the file of a sample: ours if it is there, else that of ltx-trainer, else the path where ours would be.
+    """Return the path of a sample's file: our file if it exists, or else ltx-trainer's, or else the path that our file would have.
 
     Raises:
         DataError: the folder or the name would lead outside `root`.
@@ -96,7 +92,7 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
 
 
 def legacy_text_name(name: str) -> str:
-    """Return the name that an early ltx-trainer gave the text of the sample `latent_X`: `condition_X`; "" for other names."""
+    """Return the name `condition_X` that an early ltx-trainer gave the text of a sample `latent_X`; "" for other names."""
     parent, _, last = name.rpartition("/")
     if not last.startswith("latent_"):
         return ""
@@ -105,11 +101,11 @@ def legacy_text_name(name: str) -> str:
 
 
 def files_in(folder: Path) -> dict[str, File]:
-    """Find the samples whose files lie in a folder, by the file's name without its extension, sorted. If a sample has
-    two files, ours counts.
+    """Return the files of samples in a folder, each keyed by its name without extension, and sorted by name. If a sample has two files,
+    ours counts.
 
     Raises:
-        OSError: the folder, or one in it, cannot be read.
+        OSError: the folder or one of its sub-folders cannot be read.
     """
     found: dict[str, File] = {}
     for relative, file in sorted(_walk(folder, "", set()), key=lambda pair: file_order(pair[0])):
@@ -118,13 +114,13 @@ def files_in(folder: Path) -> dict[str, File]:
 
 
 def file_order(relative: str) -> tuple[bool, str]:
-    """Return a sort key that puts our files before those of ltx-trainer."""
+    """Return a sort key that puts our files before ltx-trainer's."""
     return not relative.endswith(SUFFIX), relative
 
 
 def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[tuple[str, File]]:
     real = os.path.realpath(folder)
-    if real in seen:  # a symbolic link back to a folder above
+    if real in seen:  # a symbolic link leads back to a folder above
         return
     seen = seen | {real}
     with os.scandir(folder) as entries:
@@ -133,7 +129,7 @@ def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[tuple[str, File
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", seen)
             elif entry.name.endswith((SUFFIX, FOREIGN)) and not _no_sample(entry.name):
                 size = changed = 0
-                with contextlib.suppress(OSError):  # a link that leads nowhere; whoever opens it says so
+                with contextlib.suppress(OSError):  # the link leads nowhere, which is reported when the file is opened
                     status = entry.stat()
                     size, changed = status.st_size, status.st_mtime_ns
                 yield prefix + entry.name, File(Path(entry.path), size, changed)
@@ -142,12 +138,12 @@ def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[tuple[str, File
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # the link leads to itself
         return False
 
 
 def _no_sample(name: str) -> bool:
-    """Return whether a file is not a sample: it was left half-written by a killed process, or is the "._x" that a Mac adds to a file x."""
+    """Return whether a file is not a sample but an unfinished file of a killed process, or the "._x" that a Mac adds to a file x."""
     return name.startswith("._") or (name.startswith(".") and UNFINISHED in name)
 
 
@@ -156,10 +152,10 @@ def _refuse_climbing(name: str, what: str) -> None:
         os.fsencode(name)
     except UnicodeEncodeError:
         raise DataError(f"the {what} name {name!a} contains characters that no file name can contain") from None
-    path = Path(name)  # the system's own reading of the name, besides POSIX's: on Windows a backslash separates too
+    path = Path(name)  # Path follows the system's rules: on Windows a backslash separates too
     parts = name.split("/")
     if path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name:
         raise DataError(
-            f'the {what} name "{name}" may lead out of the data root',
+            f'the {what} name "{name}" could lead out of the data root',
             remedy='Use a relative path without ".." or empty parts, with "/" between its parts.',
         )

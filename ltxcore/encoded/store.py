@@ -1,5 +1,5 @@
-"""Storage of samples: one safetensors file per sample and folder, with the known facts in its header. A file is written
-either completely or not at all, and with the same bytes every time.
+"""Functions that store samples: one safetensors file per sample and folder, with the known facts in its header. A file is written either
+completely or not at all, and with the same bytes every time.
 """
 
 from __future__ import annotations
@@ -24,54 +24,61 @@ from ltxcore.files import printable, read_regular, write_whole
 from ltxcore.protocols import Entry, Kind
 
 MANIFESTS = "manifest*.jsonl"
-"""The names of the manifests in a folder of samples, one for each process of `ltx preprocess`."""
+"""The pattern of the manifests' names in a folder of samples. Each process of `ltx preprocess` writes one manifest."""
 
 REDO = "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
 
 OWN = (
-    "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. "
+    "Write it again: latents [C, F, H, W] or [C, T, M], a mask [F, H, W] or [T] with values from 0 to 1, or values. "
     "`ltx preprocess` cannot write it, because no manifest records how it was made."
 )
 
-DAMAGED = "is damaged: its bytes are not those that were written"
+DAMAGED = "is damaged: its content differs from what was written"
 
 LARGEST = 2**32
-"""The most bytes of a file that is read as a sample. Minutes of video take a hundredth of that; anything larger, such
-as a file with a hole in it, would take all memory.
+"""The maximum number of bytes of a file that is read as a sample. Minutes of video take a hundredth of this; a larger file, such as a
+sparse one, would take all memory.
 """
 
 LONGEST_HEADER = 100_000_000
-"""The most bytes of a header, which is the limit of safetensors."""
+"""The maximum number of bytes of a header, which is safetensors' own limit."""
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
-    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the returned entry
-    (`manifest.append_entry`).
+    """Write a sample to `<root>/<folder>/<name>.safetensors`. The caller has to record the returned entry (`manifest.append_entry`).
 
     Args:
         root: the data root.
         folder: the source's folder.
         name: the sample's name, the same in every folder; it may contain "/".
-        tensors: `{"latents": [C, F, H, W]}` or `[C, T, M]`; `{"mask": [F, H, W]}` or `[T]`; or text features `[l, E]` by modality, without padding.
-        entry: an entry with what the tensors do not tell: rate (video), fingerprint, origin, encoder; for text also
+        tensors: `{"latents": [C, F, H, W]}` or `[C, T, M]`; `{"mask": [F, H, W]}` or `[T]`; `{"pictures": [K, C, 1, H, W],
+            "frames": [K]}`; `{"values": ...}` of any shape; or text features `[l, E]` for each modality, without padding.
+        entry: an entry with the facts that tensors do not show: rate (video), fingerprint, origin, encoder and column; for text also
             `shape = (L,)`, the length that it is padded to when it is loaded.
 
     Returns:
-        The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
+        The completed entry, with shape, bytes, checksum, kind, modality, and whether all values are finite.
 
     Raises:
-        DataError: the name leads out of the root, the tensors are not a sample, or they cannot be written to disk.
+        DataError: the name leads out of the root, the tensors are not a sample, or the file cannot be written.
     """
     path = sample_path(root, folder, name)
     length = entry.shape[0] if len(entry.shape) == 1 else 0
     try:
-        origin = printable(entry.origin)
-        sample = stored(tensors, rate=entry.rate, length=length, fingerprint=entry.fingerprint, origin=origin, encoder=entry.encoder)
+        sample = stored(
+            tensors,
+            rate=entry.rate,
+            length=length,
+            fingerprint=entry.fingerprint,
+            origin=printable(entry.origin),
+            encoder=entry.encoder,
+            column=entry.column,
+        )
     except DataError as error:
         raise error.at(str(path)) from None
     if entry.shape and entry.shape != sample.shape:
         raise ValueError(f"the entry of {path} says shape {entry.shape}, the tensors {sample.shape}")
-    # Copied, because safetensors refuses views that share their memory.
+    # Tensors are copied, because safetensors refuses views that share memory.
     data = safetensors.torch.save({key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()})
     data = _with_metadata(data, _metadata(sample, name))
     try:
@@ -84,13 +91,15 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
 
 
 def checksum(data: bytes) -> str:
-    """Compute the `Entry.checksum` of a file with these bytes: half of their SHA-256, for which processors have instructions."""
+    """Compute the `Entry.checksum` of a file with these bytes: half of the SHA-256 of the bytes. SHA-256 is fast, because processors have
+    instructions for it.
+    """
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def damage(path: Path, entry: Entry) -> Problem | None:
-    """Find what is wrong with the bytes of a sample's file; None if they are those that were written, or if the entry
-    has no checksum and the file can be read.
+    """Return the problem with the bytes of a sample's file; None if the bytes are as they were written, or if the entry has no checksum and
+    the file can be read.
     """
     try:
         data = _bytes(path)
@@ -102,27 +111,27 @@ def damage(path: Path, entry: Entry) -> Problem | None:
 
 
 def redo(path: Path) -> str:
-    """Say what to do about a sample's file that cannot be used. The user is never told to delete it, since without a
-    manifest it may be the only copy.
+    """Return what to do about a sample's file that cannot be used. The user is never told to delete the file, since without a manifest it
+    may be the only copy.
     """
     return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
 
 
 def read_stored(path: Path) -> tuple[Stored, int]:
-    """Read a sample, ours or one of ltx-trainer (`.pt`), and the size of its file in bytes.
+    """Read a sample, ours or ltx-trainer's (`.pt`), and return it with the size of its file in bytes.
 
     Raises:
-        DataError: the file, which is named, is missing, unreadable, truncated, or not a sample.
+        DataError: the file is missing, unreadable, truncated, or not a sample; the message names it.
     """
     data = _bytes(path)
     return _sample(path, data), len(data)
 
 
 def read_recorded(path: Path) -> tuple[Stored, Entry]:
-    """Read a sample, and make the entry that a manifest would have for it, with the checksum of its file as it is now.
+    """Read a sample, and make the entry that a manifest would have for it, with the checksum of the file's present bytes.
 
     Raises:
-        DataError: as `read_stored`.
+        DataError: as in `read_stored`.
     """
     data = _bytes(path)
     sample = _sample(path, data)
@@ -130,7 +139,7 @@ def read_recorded(path: Path) -> tuple[Stored, Entry]:
 
 
 def told_name(path: Path) -> str:
-    """Read, from its header, the full name of the sample in a file whose own name was shortened; "" if the header has none."""
+    """Read a sample's full name from the header of its file, for a file with a shortened name; "" if the header has none."""
     if path.suffix != SUFFIX:
         return ""
     try:
@@ -144,7 +153,7 @@ def told_name(path: Path) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    """Read the content of a file; it is not memory-mapped, since a file that shrinks while it is mapped kills the process."""
+    """Read the content of a file. The file is not memory-mapped, since a file that shrinks while it is mapped kills the process."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -161,37 +170,38 @@ def _sample(path: Path, data: bytes) -> Stored:
         return pt.parse(data) if path.suffix == FOREIGN else _parse(data)
     except DataError as error:
         raise _with_remedy(error, path) from None
-    except Exception as error:  # whatever a stranger's bytes do to torch's functions, only this file is lost
-        if is_out_of_memory(error):  # which is not a fault of the file
+    except Exception as error:  # foreign bytes may make torch fail in any way; only this file is then lost
+        if is_out_of_memory(error):  # this is not the file's fault
             raise
         told = (str(error).splitlines() or [""])[0]
         raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
 
 
 def read_mask(path: Path) -> Tensor:
-    """Read a stored mask, `[F, H, W]` or `[T]`, values in [0, 1], 1 = given.
+    """Read a stored mask, `[F, H, W]` or `[T]`, with values from 0 (generated) to 1 (given).
 
     Raises:
-        DataError: as `read_stored`, or the file holds something else.
+        DataError: as in `read_stored`, or the file does not hold a mask.
     """
     return expect(path, read_stored(path)[0], "mask").tensors["mask"]
 
 
 def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
-    """Return the sample if it is of this kind and, if one is named, of this modality.
+    """Return a sample if it is of this kind and, if `modality` is not "", of this modality.
 
     Raises:
-        DataError: it is not.
+        DataError: the sample is of a different kind or modality.
     """
-    if sample.kind != kind or (modality and sample.modality != modality):
+    if sample.kind != kind or (modality and kind != "values" and sample.modality != modality):
         raise DataError(f"holds {spoken(sample.kind, sample.modality)}, not {spoken(kind, modality)}", where=str(path))
     return sample
 
 
 def spoken(kind: str, modality: str) -> str:
-    """Describe a kind and a modality in words."""
-    if kind == "text":
-        return "text features"
+    """Return the words for a kind and a modality of samples."""
+    whole = {"text": "text features", "values": "values", "pictures": "pictures of clips"}.get(kind)
+    if whole is not None:
+        return whole
     article = {"audio": "an ", "video": "a ", "": "a "}[modality] if kind == "mask" else ""
     return f"{article}{modality} {kind}".replace("  ", " ").strip()
 
@@ -206,14 +216,13 @@ def _metadata(sample: Stored, name: str) -> dict[str, str]:
         "fingerprint": sample.fingerprint,
         "origin": sample.origin,
         "encoder": sample.encoder,
+        "column": sample.column,
     }
     return {key: str(value) for key, value in told.items() if value != ""}
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Put metadata into the header of a safetensors file, in the order of their names, since the library orders them
-    differently each time.
-    """
+    """Put metadata into the header of a safetensors file, ordered by name, since the library's order differs each time."""
     (size,) = struct.unpack("<Q", data[:8])
     slots = json.loads(data[8 : 8 + size])
     header = json.dumps({"__metadata__": dict(sorted(metadata.items())), **slots}, separators=(",", ":")).encode()
@@ -235,7 +244,7 @@ def _parse(data: bytes) -> Stored:
         length = int(told.get("length", 0))
     except ValueError:
         raise DataError(
-            f"its header says rate {told.get('rate')!r} and length {told.get('length')!r}, which are not both numbers"
+            f"the header says rate {told.get('rate')!r} and length {told.get('length')!r}; if given, each must be a number"
         ) from None
     return stored(
         tensors,
@@ -244,13 +253,14 @@ def _parse(data: bytes) -> Stored:
         fingerprint=told.get("fingerprint", ""),
         origin=told.get("origin", ""),
         encoder=told.get("encoder", ""),
+        column=told.get("column", ""),
     )
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """Read the header of a safetensors file; refuse a file that is shorter than its header says."""
+    """Read the header of a safetensors file, and refuse a file that is shorter than its header says."""
     if len(data) < 8:
-        raise DataError(f"is truncated or not a safetensors file: it has {len(data)} bytes")
+        raise DataError(f"is truncated or not a safetensors file: it has {len(data)} byte{'' if len(data) == 1 else 's'}")
     (size,) = struct.unpack("<Q", data[:8])
     try:
         header = json.loads(data[8 : 8 + size]) if size < len(data) else None
@@ -261,7 +271,7 @@ def _header(data: bytes) -> dict[str, Any]:
     if header is None:
         raise DataError("is truncated or not a safetensors file: it has no readable header")
     if len(data) < whole:
-        raise DataError(f"is truncated: {len(data)} of {whole} bytes are there")
+        raise DataError(f"is truncated: only {len(data)} of {whole} bytes are there")
     return dict(header)
 
 

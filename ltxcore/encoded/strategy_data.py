@@ -1,5 +1,5 @@
-"""The samples that a strategy reads, checked against the records of how they were written. For a set without a run
-file, the strategy is one that reads all of it.
+"""The samples that a strategy reads, checked against the records of how they were written. For a set without a run file, a strategy is made
+that reads the whole set.
 """
 
 from __future__ import annotations
@@ -8,43 +8,35 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.columns import folder_of
 from ltxcore.conditions import ConditionUse
 from ltxcore.encoded.listing import list_folder
 from ltxcore.encoded.manifest import survey_manifest
 from ltxcore.encoded.sample_names import encoded_root, find_sample
 from ltxcore.encoded.store import DAMAGED, damage, read_mask, read_recorded, redo
 from ltxcore.encoded.stored import MODALITY_OF_LATENTS
+from ltxcore.encoded.streams import streams_in
 from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.flow.sigmas import Uniform
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
-from ltxcore.protocols import MODALITIES, Entry, Manifest, Modality, Setting, Source, Strategy
-from ltxcore.registry import load
-from ltxcore.strategy import TEXT_FOLDER, FlexibleStrategy, ModalityTable
+from ltxcore.modality_tables import ModalityTable
+from ltxcore.protocols import MODALITIES, Entry, Inputs, Manifest, Modality, Role, Setting, Source, Strategy
+from ltxcore.registry import Registry, load
+from ltxcore.state import LatentState
+from ltxcore.strategy import TEXT_FOLDER, FlexibleStrategy
 from ltxcore.workers import READERS, in_order
 
-HOLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        TEXT_FOLDER: ("text", ""),
-        "latents": ("latents", "video"),
-        "audio_latents": ("latents", "audio"),
-        "reference_latents": ("latents", "video"),
-        "reference_audio_latents": ("latents", "audio"),
-        "video_masks": ("mask", "video"),
-        "audio_masks": ("mask", "audio"),
-    }
-)
-"""The kind and modality that folders hold by convention. The content of any other folder is that of most of its samples."""
-
 TARGETS = {"video": "latents", "audio": "audio_latents"}
-CONDITIONS = {"mask": "mask", "latents": "reference"}
-"""The condition, by kind of folder, that reads such a folder in addition to the latents of its modality; its role has the same name."""
+CONDITIONS = {"mask": "mask", "latents": "reference", "pictures": "keyframes"}
+"""For each kind of folder, the condition that reads such a folder in addition to the latents of its modality. The condition's role has the
+condition's name.
+"""
 
 
 @attrs.frozen(eq=False)
@@ -54,10 +46,10 @@ class StrategyData:
     Attributes:
         root: the data root.
         strategy: the strategy whose sources are read.
-        placed: a function that changes the place of problems to one that the user knows: from a key of the strategy to
-            its place in the run file, or to the folder that it names.
+        placed: a function that moves a problem from a key of the strategy to a place that the user knows: a key of the run file, or the
+            folder that the strategy's key names.
         only: the names of samples to look at; None for all.
-        unread: the folders that are there too, but that the strategy cannot use.
+        unread: the existing folders that the strategy cannot use.
     """
 
     root: Path
@@ -72,12 +64,16 @@ class StrategyData:
         return self.strategy.sources()
 
     def manifest(self) -> tuple[Manifest, tuple[Problem, ...]]:
-        """Return the samples that there are, and everything that is wrong with them as far as their manifests tell. Nothing is written."""
+        """Return the existing samples, and everything that is wrong with them according to manifests. Nothing is written."""
         manifest, problems = survey_manifest(self.root, self.sources, only=self.only, remember=False)
         return manifest, tuple(map(self.placed, problems))
 
+    def streams(self, manifest: Manifest) -> str:
+        """Say how many samples have which modalities; "" if all have those that the strategy reads."""
+        return streams_in(manifest)
+
     def refusals(self, manifest: Manifest) -> tuple[Problem, ...]:
-        """Find why the strategy and its conditions refuse samples."""
+        """Return the problems for which the strategy and its conditions refuse samples."""
         try:
             self.strategy.check(manifest)
         except LtxError as error:
@@ -89,7 +85,9 @@ class StrategyData:
         return find_sample(self.root, folder, name)
 
     def seconds(self, entry: Entry) -> float | None:
-        """Return the time in seconds at which the last cell of stored latents ends; None if it is not known, or they are not latents."""
+        """Return the time in seconds at which the last cell of stored latents ends; None if the time is unknown or the entry is not of
+        latents.
+        """
         modality = MODALITY_OF_LATENTS.get(len(entry.shape), "") if entry.kind == "latents" else ""
         rate = 1.0 if modality == "audio" else entry.rate
         return _end(modality, entry.shape, rate) if modality and rate is not None else None
@@ -98,16 +96,16 @@ class StrategyData:
         """Read a stored mask.
 
         Raises:
-            DataError: it cannot be read, or is not a mask.
+            DataError: the file cannot be read, or is not a mask.
         """
         return read_mask(self.path(folder, name))
 
     def damaged(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
-        """Find files whose bytes are not those that were written.
+        """Yield problems for files whose bytes are no longer those that were written.
 
         Args:
             files: the entries of the files, by folder and name, with checksums.
-            step: a function that is called after each of them.
+            step: a function that is called after each file.
         """
         known = [(self.path(folder, name), entry) for (folder, name), entry in files.items()]
         for problem in in_order(lambda each: damage(*each), known, READERS):
@@ -115,35 +113,41 @@ class StrategyData:
             step()
 
     def wrong(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
-        """Find files in which a value, the shape or the bytes are not what their manifest says; every value is read.
+        """Yield problems for files in which a value, the shape or the bytes differ from the manifest. Every value is read.
 
         Args:
             files: the entries of the files, by folder and name.
-            step: a function that is called after each of them.
+            step: a function that is called after each file.
         """
         for (folder, name), entry in files.items():
             yield from _wrong(self.path(folder, name), entry)
             step()
 
 
-def whole_set(root: Path, folders: Collection[str] | None = None, only: Collection[str] | None = None) -> StrategyData:
-    """Read a folder of encoded samples as a run that reads all of its folders would.
+def whole_set(
+    root: Path | str, folders: Collection[str] | None = None, only: Collection[str] | None = None, *, trains_without: bool = False
+) -> StrategyData:
+    """Read an encoded set as a run that uses all its folders would.
 
     Args:
-        root: the folder that `ltx preprocess` wrote to, or the dataset's folder that it wrote next to.
+        root: the folder that `ltx preprocess` wrote to, or the dataset's folder with `.precomputed` in it.
         folders: the folders to look at; None for all.
         only: the names of samples to look at; None for all.
+        trains_without: whether samples may lack video or audio.
 
     Raises:
-        DataError: there are no latents in it.
+        DataError: there is no such folder, or it has no latents.
     """
-    named, root = root, encoded_root(root, TARGETS.values())
-    held = {name: what for name, what in _held(root).items() if folders is None or name in folders}
+    named = Path(root)
+    if not named.is_dir():
+        raise DataError("there is no such folder", where=str(named), remedy="Name the folder that `ltx preprocess` wrote to.")
+    root = encoded_root(named, TARGETS.values())
     registry = load()
+    held = {name: what for name, what in _held(root, registry).items() if folders is None or name in folders}
     tables: dict[str, ModalityTable] = {}
     unread = [name for name, (kind, _) in held.items() if kind == "text" and name != TEXT_FOLDER]
     for modality in MODALITIES:
-        mine = {name: kind for name, (kind, of) in held.items() if of == modality}
+        mine = {name: kind for name, (kind, of) in held.items() if of == modality and kind != "values"}
         target = _target(modality, mine)
         others = {name: kind for name, kind in mine.items() if name != target}
         if target is None:
@@ -154,11 +158,12 @@ def whole_set(root: Path, folders: Collection[str] | None = None, only: Collecti
             condition = CONDITIONS[kind]
             uses.append(ConditionUse(condition, registry.get("condition", condition).value(), sources={condition: name}))
         tables[modality] = ModalityTable(is_generated=True, latents_dir=target, conditions=uses)
+    _add_values(tables, [(name, of) for name, (kind, of) in held.items() if kind == "values"], registry)
     if not tables:
         remedy = "Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, images or sounds."
-        raise DataError("there are no latents in this folder, and no media", where=str(named), remedy=remedy)
+        raise DataError("this folder holds neither latents nor media", where=str(named), remedy=remedy)
     modalities: dict[str, Modality] = {"video": VideoModality(), "audio": AudioModality()}
-    strategy = FlexibleStrategy(tables, Setting(modalities, Uniform()))
+    strategy = FlexibleStrategy(tables, Setting(modalities, Uniform(), trains_without=trains_without))
     return StrategyData(root, strategy, _at_folders(root, strategy.sources()), only, tuple(sorted(unread)))
 
 
@@ -175,15 +180,15 @@ def _wrong(path: Path, entry: Entry) -> Iterator[Problem]:
         yield from error.problems
         return
     if entry.finite and not held.finite:
-        yield Problem("holds NaN or infinite values, but its manifest says that it does not", str(path), redo(path))
+        yield Problem("holds NaN or infinite values, but the manifest says otherwise", str(path), redo(path))
     elif held.shape != entry.shape:
-        yield Problem(f"has the shape {list(held.shape)}, but its manifest says {list(entry.shape)}", str(path), redo(path))
+        yield Problem(f"has the shape {list(held.shape)}, but the manifest says {list(entry.shape)}", str(path), redo(path))
     elif entry.checksum and entry.checksum != held.checksum:
         yield Problem(DAMAGED, str(path), redo(path))
 
 
 def _at_folders(root: Path, sources: Mapping[str, Source]) -> Callable[[Problem], Problem]:
-    """Return a function that gives problems of a set without a run file the place of the folder that a key of the strategy names."""
+    """For sets without a run file, return a function that moves a problem from a key of the strategy to the folder that the key names."""
     places: dict[str, str] = {}
     for source in sources.values():
         if source.where:
@@ -197,18 +202,47 @@ def _at_folders(root: Path, sources: Mapping[str, Source]) -> Callable[[Problem]
 
 
 def _target(modality: str, folders: Mapping[str, str]) -> str | None:
-    """Find the folder of the modality's own latents: the conventional one, else the first that is not named as a reference."""
+    """Find the folder of a modality's own latents: the conventional folder, or else the first that is not named as a reference."""
     latents = [name for name, kind in folders.items() if kind == "latents"]
     if TARGETS[modality] in latents:
         return TARGETS[modality]
     return next((name for name in latents if not name.startswith("reference")), None)
 
 
-def _held(root: Path) -> dict[str, tuple[str, str]]:
+@attrs.frozen
+class _Reading:
+    """A condition that reads values and gives nothing, so that the values are checked like those of any other condition."""
+
+    modalities = frozenset(MODALITIES)
+
+    roles: tuple[Role, ...]
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state
+
+
+def _add_values(tables: Mapping[str, ModalityTable], folders: Collection[tuple[str, str]], registry: Registry) -> None:
+    """Have each folder of values read with the modality that it goes with; folders of columns that are not installed go with any
+    modality.
+    """
+    shapes = {folder_of(name, column.value): getattr(column.value, "shape", None) for name, column in registry.of_kind("column").items()}
+    for name, modality in folders:
+        table = tables.get(modality) or next(iter(tables.values()), None)
+        if table is not None:
+            role = Role("values", source_key="values_dir", kind="values", shape=shapes.get(name))
+            table.conditions.append(ConditionUse("values", _Reading((role,)), sources={"values": name}))
+
+
+def _held(root: Path, registry: Registry) -> dict[str, tuple[str, str]]:
+    """Return the kind and modality of each folder: those of its conventional name, else those of most of its samples."""
+    known = {TEXT_FOLDER: ("text", ""), **{folder: ("latents", modality) for modality, folder in TARGETS.items()}}
+    known |= {
+        folder_of(name, column.value): (column.value.kind, column.value.modality) for name, column in registry.of_kind("column").items()
+    }
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = {}
     for name in names:
-        held = HOLDS.get(name) or _most(root / name)
+        held = known.get(name) or _most(root / name)
         if held is not None:
             found[name] = held
     return found

@@ -1,1 +1,1 @@
-"""Engines: how a model is run and updated, in one process or in many."""
+"""Engines, which run and update a model in one process or in many."""

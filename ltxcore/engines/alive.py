@@ -1,10 +1,8 @@
-"""Detection of processes that hang: every process writes heartbeats to their shared store, and every process watches
-those of the others.
+"""The detection of processes that hang. Every process writes heartbeats to a shared store, and watches the heartbeats of the others.
 
-A process that is stopped, or whose machine is gone, sends no more heartbeats. One whose main thread hangs (on a file
-that a network disk does not deliver, or on a lock) still has a thread that reports this. The cause is reported once,
-and then every process exits immediately: its main thread may be inside a collective, waiting for the process that
-hangs, where no exception reaches it.
+A process that is stopped, or that loses its machine, sends no more heartbeats. If a main thread hangs, on a lock or on a file that a
+network disk does not deliver, another thread of the process still reports this. The cause is reported once, and then every process exits
+immediately. No exception could end it, since its main thread may be inside a collective, waiting for the process that hangs.
 """
 
 from __future__ import annotations
@@ -16,23 +14,23 @@ from collections.abc import Mapping
 import attrs
 
 LONGER = 6
-"""The factor by which the patience is extended for a process that loads, encodes or saves without using its processor:
-a network disk may be slow.
+"""The factor by which the patience is extended for a process that loads, encodes or saves without using its processor, since a network disk
+may be slow.
 """
 
 TOLD = 2
-"""The exit status of a process whose error another process reports: the same status as for any user error."""
+"""The exit status of a process when another process reports the error; it is the same as for any user error."""
 
 
 @attrs.define
 class Progress:
-    """What this process's main thread is doing now.
+    """The present work of this process's main thread.
 
     Attributes:
         what: the work in words, such as "step 12".
         is_long: whether the work may take long without a sign of progress.
-        moves: the number of parts of steps done; all processes do the same parts, so one that is behind holds up the rest.
-        at: when it last made progress, in seconds of the monotonic clock.
+        moves: the number of finished parts of steps. All processes do the same parts, so a process that is behind holds up the others.
+        at: the time of the last progress, in seconds of the monotonic clock.
         news: an event that is set when the others should be told at once.
     """
 
@@ -43,14 +41,14 @@ class Progress:
     news: threading.Event = attrs.field(factory=threading.Event)
 
     def says(self, what: str, *, is_long: bool = False) -> None:
-        """Begin other work, or the next part of the same work."""
+        """Note that new work begins, or the next part of the same work."""
         self.what, self.is_long = what, is_long
         self.at = time.monotonic()
-        if is_long:  # steps may be too quick to report every one
+        if is_long:  # steps may be too quick to report each of them
             self.news.set()
 
     def moved(self) -> None:
-        """Count one more part of a step, as every process does."""
+        """Count one more finished part of a step, as every process does."""
         self.moves += 1
         self.at = time.monotonic()
 
@@ -61,14 +59,14 @@ class Beat:
 
     Attributes:
         what: what the process is doing.
-        is_long: whether that may take long without a sign of progress.
-        moves: the number of parts of steps done.
-        idle: the seconds since it last made progress.
-        waits: whether it waits for other processes.
-        where: its current place in the program.
+        is_long: whether this may take long without a sign of progress.
+        moves: the number of finished parts of steps.
+        idle: the seconds since the last progress.
+        waits: whether the process is waiting for other processes.
+        where: the process's current place in the program.
         pid: the process number on `host`.
-        host: the name of its machine.
-        is_over: whether it has finished its part of the run.
+        host: the name of the process's machine.
+        is_over: whether the process has finished its part of the run.
     """
 
     what: str
@@ -91,10 +89,10 @@ class Hang:
 
 
 def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> Hang | None:
-    """Find the processes that hold up the run; return None if there are none.
+    """Find the processes that hold up the run; None if there are none.
 
     Args:
-        beats: for each process, its last heartbeat and how many seconds ago that came; None before the first one.
+        beats: the last heartbeat of each process, None before the first, and how many seconds ago it came.
         patience: the seconds after which a process counts as hanging.
     """
     there = {rank: (beat, age) for rank, (beat, age) in beats.items() if beat is None or not beat.is_over}
@@ -120,7 +118,7 @@ def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> 
 
 
 def spelled(seconds: float) -> str:
-    """Spell out a duration: in seconds, or in minutes from two minutes on."""
+    """Return a duration in words: in seconds if it is below two minutes, otherwise in minutes."""
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 

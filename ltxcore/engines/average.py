@@ -1,7 +1,7 @@
 """The exponential moving average (EMA) of the trained weights.
 
-Each process averages the part of each weight that it holds, in float32. To be measured, generated with or saved, the
-average changes places with the weights and back again, so that neither needs another copy.
+Each process averages the part of each weight that it holds, in float32. To measure, generate or save with the average, it is exchanged with
+the weights and later exchanged back, so that no further copy is needed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 
 def share_kept(step: int, decay: float, every: int) -> float:
-    """Return the share of itself that the average keeps when it is updated after optimizer step `step`, counted from 1; 1 if
-    it is not updated then.
+    """Return the share of its previous value that the average keeps after optimizer step `step`, counted from 1. The share is 1 if the
+    average is not updated then.
 
-    It is updated after the first step and then after every `every` steps, each time for all steps since the last
-    update.
+    The average is updated after the first step and then after every `every` steps, each time for all steps since the last update.
 
     Source: docs/explanation/arithmetic.md#average-of-the-weights
     """
@@ -36,15 +35,16 @@ def share_kept(step: int, decay: float, every: int) -> float:
 
 @attrs.define(eq=False)
 class WeightAverage:
-    """The average of weights.
+    """The moving average of a run's weights.
 
     Attributes:
         weights: the weights, or this process's parts of them, by name; float32 or bfloat16.
-        decay: the share of itself that the average keeps in an optimizer step, once it is warmed up.
+        decay: the share of its previous value that the average keeps in an optimizer step, once it is warmed up.
         every: the number of optimizer steps between updates.
-        on_cpu: whether it is in CPU memory, instead of on the device of the weights.
-        steps: the number of optimizer steps since it began.
-        tensors: the average by name, float32; while it is in the place of the weights, these hold the weights.
+        on_cpu: whether the average is in CPU memory rather than on the device of the weights.
+        steps: the number of optimizer steps since the average began.
+        tensors: the average by name, float32; while it is exchanged with the weights, these tensors hold the weights.
+        is_in_place: whether it is exchanged with all weights at present.
     """
 
     weights: Mapping[str, Tensor]
@@ -53,10 +53,11 @@ class WeightAverage:
     on_cpu: bool = False
     steps: int = attrs.field(default=0, init=False)
     tensors: Mapping[str, Tensor] = attrs.field(init=False)
+    is_in_place: bool = attrs.field(default=False, init=False)
 
     @classmethod
     def of(cls, table: EmaTable, weights: Mapping[str, Tensor]) -> WeightAverage | None:
-        """Return the average that `[ema]` asks for; None if it asks for none."""
+        """Return the average that `[ema]` asks for, if any."""
         return None if table.decay is None else cls(weights, table.decay, table.every, table.device == "cpu")
 
     def __attrs_post_init__(self) -> None:
@@ -65,14 +66,16 @@ class WeightAverage:
 
     @torch.no_grad()
     def begin(self, steps: int = 0, tensors: Mapping[str, Tensor] | None = None) -> None:
-        """Set the average to `tensors` after so many steps; None sets it to the weights as they are now."""
+        """Set the average to `tensors`, and its number of steps to `steps`. If `tensors` is None, set the average to the present
+        weights.
+        """
         self.steps = steps
         for name, tensor in self.tensors.items():
             tensor.copy_((self.weights if tensors is None else tensors)[name])
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take an optimizer step into account."""
+        """Update the average, if it is due, after an optimizer step."""
         self.steps += 1
         kept = share_kept(self.steps, self.decay, self.every)
         if kept == 1:
@@ -82,14 +85,17 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self, names: Collection[str] | None = None) -> Iterator[None]:
-        """Return a context in which the weights of these names, by default all, hold the average; at its end they hold
-        what they held before, bit for bit.
+        """Return a context in which the weights of these names, by default all, hold the average. At the end of the context, the weights
+        hold their previous values again, bit for bit.
         """
         chosen = [name for name in self.weights if names is None or name in names]
+        before = self.is_in_place
         self._exchange(chosen, brings=True)
+        self.is_in_place = before or names is None
         try:
             yield
         finally:
+            self.is_in_place = before
             self._exchange(chosen, brings=False)
 
     @torch.no_grad()
@@ -105,11 +111,10 @@ class WeightAverage:
 
 
 def exchange_rounded(weight: Tensor, average: Tensor, brings: bool) -> None:
-    """Exchange a bfloat16 weight with its float32 average, which is rounded to the nearest bfloat16 (a tie, away from 0).
+    """Exchange a bfloat16 weight with its float32 average, which is rounded to the nearest bfloat16 (ties away from 0).
 
-    The weight takes the place of the upper half of the average's bits, which is all that it needs. The lower half stays:
-    its highest bit tells whether the average was rounded up, so that `brings=False` undoes what `brings=True` did, bit for
-    bit.
+    The 16 bits of the weight replace the upper half of the average's bits. The lower half stays, and its highest bit tells whether the
+    average was rounded up, so that `brings=False` undoes `brings=True` bit for bit.
     """
     bits = average.view(torch.int32)
     upper, lower = bits >> 16, bits & 0xFFFF

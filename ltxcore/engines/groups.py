@@ -1,4 +1,4 @@
-"""The parameter groups of an optimizer: what the run file gives learning rates and weight decays of their own."""
+"""The parameter groups of an optimizer, to which the run file gives separate learning rates and weight decays."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from ltxcore.config.run_file import OptimizationTable
 
 Place = tuple[int, bool]
-"""The index of a group of the run file, -1 for what no group names, and whether it is the B matrices that are set apart."""
+"""The index of a group of the run file, -1 for parameters that no group names, and whether it is for B matrices with a separate learning
+rate.
+"""
 
 
 def parameter_groups(table: OptimizationTable, parameters: Mapping[str, Parameter]) -> list[ParameterGroup]:
-    """Return the groups of these parameters, beginning with the parameters that no group in the run file names; groups
-    without parameters are left out.
+    """Return the groups of these parameters, beginning with the parameters that no group in the run file names. Groups without parameters
+    are left out.
 
     Raises:
-        ConfigError: the B matrices are to have a learning rate of their own, and there are none.
+        ConfigError: the run file sets a learning rate for B matrices, but there are none.
     """
     found: dict[Place, dict[str, Parameter]] = {}
     for name, parameter in parameters.items():
@@ -34,7 +36,7 @@ def parameter_groups(table: OptimizationTable, parameters: Mapping[str, Paramete
         found.setdefault(place, {})[name] = parameter
     if table.lora_plus_ratio is not None and not any(of_b for _, of_b in found):
         raise ConfigError(
-            "there is no B matrix whose learning rate it could multiply", where="optimization.lora_plus_ratio", remedy="Remove the key."
+            "applies to no matrix: no adapter of this run has a matrix B", where="optimization.lora_plus_ratio", remedy="Remove the key."
         )
     return [_group(table, place, found[place]) for place in sorted(found)]
 
@@ -57,18 +59,19 @@ def _group(table: OptimizationTable, place: Place, parameters: Mapping[str, Para
 
 
 def is_b(name: str) -> bool:
-    """Return whether a parameter is the B matrix of a LoRA, which begins at 0."""
-    return f".{OF_B}." in name
+    """Return whether a parameter is the B matrix of a LoRA; B matrices are initially 0."""
+    return f".{OF_B}." in f"{name}."
 
 
 def indices_of(optimizer: Optimizer, groups: list[ParameterGroup]) -> dict[str, int]:
-    """Return the index in `param_groups` of each parameter group, by its name. An optimizer may divide a group, and put
-    several in another order; all parts of a group have one learning rate.
+    """Return the index in `param_groups` of each parameter group, by the group's name.
+
+    An optimizer may divide groups and change their order. All parts of a group have the same learning rate.
     """
     index = {id(parameter): index for index, group in enumerate(optimizer.param_groups) for parameter in group["params"]}
     return {group.name: index.get(id(next(iter(group.parameters.values()))), 0) for group in groups}
 
 
 def rates_of(optimizer: Optimizer, indices: Mapping[str, int]) -> dict[str, float]:
-    """Return the learning rate of the next step by the name of the parameter group."""
+    """Return the learning rate of each parameter group in the next step, by the group's name."""
     return {name: float(optimizer.param_groups[index]["lr"]) for name, index in indices.items()}

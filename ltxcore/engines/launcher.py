@@ -1,7 +1,7 @@
-"""Starting the processes of a run, on this machine or on several listed in a hostfile.
+"""Functions that start the processes of a run, on this machine or on the machines in a hostfile.
 
-torchrun's agent runs inside this process, so that whatever ends the run is reported once, by the process where it
-happened, and a signal reaches every process in time to save.
+torchrun's agent runs inside this process. Whatever ends the run is thus reported once, by the process where it happened, and a signal
+reaches every process in time to save.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ltxcore.files import text_in, why_unread
 from ltxcore.logs import hushed
 
 PORT = 29500
-"""The default port at which processes on several machines meet; on a single machine they use any free port."""
+"""The default port at which processes on several machines meet. On a single machine, they use any free port."""
 
 MODULE = "ltxcore"
 
 
 @attrs.frozen
 class Hosts:
-    """The machines of a run, with the index of this one; processes meet on the first machine.
+    """The machines of a run, and the index of this machine. Processes meet on the first machine.
 
     Attributes:
         names: the names of all machines.
         here: the index of this machine.
-        slots: the number of processes on each.
+        slots: the number of processes on each machine.
     """
 
     names: tuple[str, ...]
@@ -48,12 +48,12 @@ class Hosts:
 
 
 def read_hosts(path: Path, node_rank: int | None = None, processes: int | None = None) -> Hosts:
-    """Read a hostfile, which has a line `NAME slots=N` for each machine, as DeepSpeed and MPI use it.
+    """Read a hostfile in the format of DeepSpeed and MPI, which has a line `NAME slots=N` for each machine.
 
     Args:
         path: the path of the file.
-        node_rank: the index of this machine; None finds it by its names and addresses.
-        processes: the number on each machine; None takes what the file says.
+        node_rank: the index of this machine; None finds it by the machine's names and addresses.
+        processes: the number of processes on each machine; None takes it from the file.
 
     Raises:
         ConfigError: lines cannot be parsed, machines have different numbers of slots, or this machine is not listed.
@@ -80,22 +80,22 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
             if not found
             else f"gives machines different numbers of slots: {', '.join(map(str, sorted(found.values())))}"
         )
-        raise ConfigError(what, where=str(path), remedy="Write a line `NAME slots=N` for each, with the same N in all lines.")
+        raise ConfigError(what, where=str(path), remedy="Write a line `NAME slots=N` for each machine, with the same N in all lines.")
     names = tuple(found)
     return Hosts(names, _here(names, path) if node_rank is None else node_rank, slots.pop())
 
 
 def _here(names: Sequence[str], path: Path) -> int:
-    """Find out which of these machines this one is."""
+    """Find the index of this machine in the hostfile."""
     own = {socket.gethostname(), socket.getfqdn(), "localhost"}
     mine = own | {address for name in own for address in _addresses(name)}
     for number, name in enumerate(names):
         if name in mine or _addresses(name) & mine:
             return number
     raise ConfigError(
-        f"this machine, {socket.gethostname()}, is none of {', '.join(names)}",
+        f"this machine, {socket.gethostname()}, is not among {', '.join(names)}",
         where=str(path),
-        remedy="Say which one it is with --node-rank.",
+        remedy="Give the number of this machine's line, counted from 0, with --node-rank.",
     )
 
 
@@ -111,9 +111,9 @@ class Ended:
     """The end of a launch.
 
     Attributes:
-        status: the exit status of the first process that ended with one other than 0; 128 plus the signal's number if a signal
-            ended it.
-        told: what none of the processes could report itself; "" if there is nothing.
+        status: the exit status of the first process that ended with a status other than 0; 128 plus the signal's number if a signal ended
+            it.
+        told: what the processes could not report themselves; "" if there is nothing.
     """
 
     status: int
@@ -129,7 +129,7 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
     Args:
         command: the arguments of `ltx`.
         processes: the number of processes on this machine.
-        hosts: all machines, on each of which this function is called; None for this machine alone.
+        hosts: all machines of the run, if it has several; this function must be called on each of them. None for this machine alone.
         port: the port where processes on several machines meet.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -156,7 +156,9 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
 
 @attrs.define
 class Passed:
-    """Passes signals on to the started processes: the first one unchanged, and later ones as SIGKILL, which ends even stopped processes."""
+    """A signal handler that passes the first signal on to the started processes, and later ones as SIGKILL, which ends even stopped
+    processes.
+    """
 
     first: int = 0
     at: float = 0.0
@@ -184,17 +186,17 @@ HINTS = {
     "SIGSEGV": ", by a fault in compiled code",
     "SIGABRT": ", by a fault in compiled code, which printed the reason above",
 }
-"""For each signal, the usual reason why it ends a process."""
+"""The usual reason why a process is ended by each signal."""
 
 INTERRUPTED = 130
-"""The exit status of a process that was asked to stop and has reported that."""
+"""The exit status of a process that was asked to stop and has reported this."""
 
 TRACEBACK = 1
 """The exit status of a process that ended with a traceback."""
 
 
 def ended(rank: int, code: int, passed: Passed) -> Ended:
-    """Describe the end of a launch in which process `rank` ended first; a negative exit code is that of a signal."""
+    """Describe the end of a launch in which process `rank` ended first. A negative exit code stands for a signal."""
     if passed.is_killed:
         return Ended(128 + passed.first, "Ended at once, without saving.")
     if code >= 0:
@@ -211,7 +213,7 @@ def ended(rank: int, code: int, passed: Passed) -> Ended:
 
 
 def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path | None, port: int | None) -> None:
-    """Replace this process by the `deepspeed` launcher, which reaches other machines by ssh."""
+    """Replace this process with the `deepspeed` launcher, which reaches other machines by ssh."""
     place = [] if processes is None else [f"--num_gpus={processes}"]
     if hostfile is not None:
         place.append(f"--hostfile={hostfile}")
@@ -220,7 +222,7 @@ def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path
 
 
 def free_port() -> int:
-    """Return a port that nothing is listening on now."""
+    """Return a port on which nothing is listening now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

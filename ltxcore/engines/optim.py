@@ -1,12 +1,11 @@
 """The optimizer of a run.
 
-Besides the state of each parameter, an optimizer may keep values in its parameter groups, such as a step size that it
-estimates; these are saved and restored too.
+Besides the state of each parameter, an optimizer may keep values in its parameter groups, such as an estimated step size; these values are
+saved and restored too.
 
 While nothing is trained, the optimizer's state can be moved to host memory, which makes room on the device.
 
-Whether gradients are finite is asked of the device once for all of them: each such question waits for the device, and a
-model has thousands of tensors.
+Gradients are checked for finite values all at once: each check waits for the device, and a model has thousands of tensors.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch.optim import Optimizer
 
 from ltxcore.devices import is_gpu
 from ltxcore.engines.groups import all_groups, parameter_groups
-from ltxcore.errors import ConfigError, PluginError, listed
+from ltxcore.errors import ConfigError, PluginError, listed, reason_of
 from ltxcore.protocols import ParameterGroup
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
 
 
 def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) -> Optimizer:
-    """Return the optimizer that `[optimization]` asks for, over `parameters`, ready to train.
+    """Return the optimizer that `[optimization]` asks for, over `parameters` and ready to train.
 
     Raises:
-        ConfigError: a package that it needs is not installed, or it does not accept its parameters.
-        PluginError: what the plugin returns is not an optimizer.
+        ConfigError: a package that the optimizer needs is not installed, or the optimizer does not accept its parameters.
+        PluginError: the plugin does not return an optimizer.
     """
     return _built(table, parameter_groups(table, parameters))
 
@@ -50,7 +49,7 @@ def _built(table: OptimizationTable, groups: Sequence[ParameterGroup]) -> Optimi
         raise ConfigError(
             f'the optimizer "{table.optimizer_type}" needs a package that cannot be imported: {error}',
             where="optimization.optimizer_type",
-            remedy="Install it, or use another.",
+            remedy="Install the package, or use another optimizer.",
         ) from error
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise ConfigError(
@@ -67,24 +66,25 @@ def _built(table: OptimizationTable, groups: Sequence[ParameterGroup]) -> Optimi
 
 
 def try_optimizer(table: OptimizationTable, averages: bool = False) -> None:
-    """Refuse, before a run, optimizer parameters and groups that the optimizer does not accept. If the run file has
-    none, nothing is tried, since that would import the optimizer.
+    """Refuse, before a run, parameters and groups that the optimizer does not accept.
+
+    If the run file has none, nothing is tried, since trying imports the optimizer.
 
     Args:
         table: `[optimization]`.
-        averages: whether the run keeps a moving average of the weights, which an optimizer that averages them itself does not
-            go with.
+        averages: whether the run keeps a moving average of the weights; if it does, optimizers that average the weights themselves are
+            refused.
 
     Raises:
-        ConfigError: as `optimizer_of`, or the optimizer averages the weights itself.
+        ConfigError: as in `optimizer_of`, or the optimizer averages the weights itself.
     """
     try:
         is_default = table.optimizer == type(table.optimizer)()
     except TypeError:  # some types have no default
         is_default = False
-    of_package = ":" in table.optimizer_type  # of one that knows nothing of ltx
+    of_package = ":" in table.optimizer_type  # such an optimizer comes from a package that knows nothing of ltx
     groups = list(all_groups(table))
-    shares = getattr(table.optimizer, "shares_learning_rate", False)  # groups that it does not take are refused by that
+    shares = getattr(table.optimizer, "shares_learning_rate", False)  # unsuitable groups are refused for this reason elsewhere
     steps = of_package or (len(groups) > 1 and not shares)
     lacks = any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {}))
     if lacks or (is_default and not steps and not averages):
@@ -96,7 +96,7 @@ def try_optimizer(table: OptimizationTable, averages: bool = False) -> None:
         raise ConfigError(
             f'the optimizer "{table.optimizer_type}" averages the weights itself',
             where="ema.decay",
-            remedy="Remove it, or use another optimizer.",
+            remedy="Remove the key, or use another optimizer.",
         )
     if not steps:
         return
@@ -106,10 +106,10 @@ def try_optimizer(table: OptimizationTable, averages: bool = False) -> None:
         made.step()
     except Exception as error:
         raise ConfigError(
-            f'the optimizer "{table.optimizer_type}" cannot take a step{_with_rates(groups)}: {type(error).__name__}: {error}',
+            f'the optimizer "{table.optimizer_type}" cannot take a step{_with_rates(groups)}: {reason_of(error)}',
             where="optimization.optimizer_type",
             remedy="Name one whose step() needs no closure and takes dense gradients"
-            + (", or leave out what gives modules learning rates of their own." if len(groups) > 1 else "."),
+            + (", or remove the separate learning rates of modules." if len(groups) > 1 else "."),
         ) from error
 
 
@@ -119,14 +119,16 @@ def _with_rates(groups: Sequence[ParameterGroup]) -> str:
 
 
 def has_modes(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer trains on other weights than those to keep; its `train()` and `eval()` switch between them."""
+    """Return whether an optimizer trains on weights that differ from those to keep, and switches between them with `train()` and `eval()`."""
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
 
 
 @contextmanager
 def weights_to_keep(optimizer: Optimizer, parameters: Iterable[Parameter]) -> Iterator[None]:
-    """Return a context in which the parameters hold the weights to keep; at its end they get back the weights to train
-    on, bit for bit, which switching back and forth would not give.
+    """Return a context in which the parameters hold the weights to keep.
+
+    At the end of the context, the parameters again hold the weights to train on, bit for bit, which switching back and forth would not
+    achieve.
     """
     if not has_modes(optimizer):
         yield
@@ -144,7 +146,7 @@ def weights_to_keep(optimizer: Optimizer, parameters: Iterable[Parameter]) -> It
 
 
 GROUP = "group/"
-"""The prefix of the keys of tensors in parameter groups in a saved state; the group's number and the tensor's name follow."""
+"""The prefix of keys for tensors from parameter groups in a saved state; the group's number and the tensor's name follow."""
 
 _OF_THE_SCHEDULE = {"params", "lr", "initial_lr"}
 
@@ -153,7 +155,7 @@ Built = list[dict[str, Any]]
 
 
 def built(optimizer: Optimizer) -> Built:
-    """Return the values of a new optimizer's groups, for `moved` to compare with."""
+    """Return the values of a new optimizer's groups, for comparison in `moved`."""
     return [
         {name: value for name, value in group.items() if name not in _OF_THE_SCHEDULE and _is_plain(value)}
         for group in optimizer.param_groups
@@ -161,11 +163,10 @@ def built(optimizer: Optimizer) -> Built:
 
 
 def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Return all group values that differ from those `before` the first step: tensors by key, and plain values for
-    JSON.
+    """Return the group values that differ from `before`, the values before the first step, as tensors by key and as plain values for JSON.
 
-    The optimizer's settings from the run file are left out, so that a run can resume with other settings; so are
-    learning rates, which the schedule sets.
+    The optimizer's settings from the run file are left out, so that a run can resume with other settings. Learning rates are left out too,
+    since the schedule sets them.
     """
     tensors: dict[str, Tensor] = {}
     values: list[dict[str, Any]] = []
@@ -184,7 +185,7 @@ def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[
 def put_back(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: list[dict[str, Any]]) -> None:
     """Put what `moved` returned into the groups of a newly built optimizer."""
     numbers = range(len(optimizer.param_groups))
-    if len(values) != len(numbers):  # of a run file with other groups: what the first found out is right for all
+    if len(values) != len(numbers):  # the run file had other groups; the values of the first group suit all
         values = [values[0] for _ in numbers] if values else []
         first = {key: tensor for key, tensor in tensors.items() if key.startswith(f"{GROUP}0/")}
         tensors = {key.replace(f"{GROUP}0/", f"{GROUP}{number}/"): tensor for number in numbers for key, tensor in first.items()}
@@ -206,16 +207,16 @@ def _is_plain(value: Any) -> bool:
 
 
 Place = tuple[dict[Any, Any], str]
-"""The location of a state tensor: the parameter's state, and the tensor's name in it."""
+"""The place of a state tensor: a parameter's state, and the tensor's name in it."""
 
 
 @contextmanager
 def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
-    """Return a context in which the tensors of an optimizer's state are in host memory; at its end they return to where
-    they were, bit for bit.
+    """Return a context in which the tensors of an optimizer's state are in host memory. At the end of the context, the tensors return to
+    where they were, bit for bit.
 
-    A tensor that several parameters share, such as the tables of an 8-bit optimizer, moves once and is still shared
-    afterwards. Tensors that are on the CPU already stay as they are.
+    A tensor that several parameters share, such as the tables of an 8-bit optimizer, moves once and is still shared afterwards. Tensors
+    that are already on the CPU stay there.
     """
     moved: list[tuple[list[Place], torch.device]] = []
     try:
@@ -231,15 +232,16 @@ def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
 
 
 def in_host_memory(tensor: Tensor) -> Tensor:
-    """Return a copy on the CPU; it is pinned if it comes from a GPU, since copying to and from pageable memory takes
-    several times as long.
+    """Return a copy of a tensor on the CPU.
+
+    The copy of a tensor on a GPU is pinned, since copying to and from pageable memory takes several times as long.
     """
     host = torch.empty_like(tensor, device="cpu", pin_memory=is_gpu(tensor.device))
     return host.copy_(tensor)
 
 
 def _shared(optimizer: Optimizer) -> list[list[Place]]:
-    """Find every place where each tensor of the state is used. Only places are kept: keeping a tensor would keep its memory."""
+    """Find all places where each tensor of the state is used. Only places are returned, since keeping a tensor would keep its memory."""
     found: dict[int, list[Place]] = {}
     for state in optimizer.state.values():
         for kind, value in state.items():
@@ -260,8 +262,8 @@ def _put(places: list[Place], tensor: Tensor) -> None:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the tensors with NaN or infinite values, in order. Tensors are examined one by one only if
-    any of them has such values.
+    """Return the names of the tensors with NaN or infinite values, in order. Tensors are checked one by one only if any of them has such
+    values.
     """
     some = [tensor for tensor in tensors.values() if tensor.numel()]
     if not some or bool(torch.isfinite(get_total_norm(some, math.inf))):

@@ -1,8 +1,8 @@
-"""The processes of a run: which one this is, and how they wait for one another and end together without a process
-group.
+"""The processes of a run, which find their place, wait for one another and end together without a process group.
 
-A launcher (torchrun, `deepspeed`, `ltx launch`) says in the environment who each process is. Until the process group exists, they meet at the launcher's
-key-value store, where waiting has no time limit: encoding a dataset may take hours, and collectives give up after minutes.
+A launcher (torchrun, `deepspeed`, `ltx launch`) sets each process's number in its environment. Until the process group exists, processes
+meet at the launcher's key-value store. Waiting at the store has no time limit, since encoding a dataset may take hours, while collectives
+give up after minutes.
 """
 
 from __future__ import annotations
@@ -29,37 +29,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL = 0.05
-"""The seconds between checks of the store; signals are noticed at the same interval."""
+"""The seconds between checks of the store; signals are noticed at the same intervals."""
 
 GRACE = 2.0
-"""The seconds for which a process that lost another waits to hear why that one ended, and for signs of life from the rest."""
+"""The seconds that a process waits, after it has lost another, for the reason why that process ended, and for signs of life from the
+rest.
+"""
 
 PATIENCE = 600.0
-"""The seconds that a process waits for another before the patience of the run file applies, and after the run."""
+"""The seconds that a process waits for another before the run file's patience applies, and after the run."""
 
 LOG_OF_TORCH = "TORCH_CPP_LOG_LEVEL"
-"""The environment variable for the lowest level at which torch's C++ code writes log lines (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
+"""The environment variable for the lowest level of log lines that torch's C++ code writes (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
 
 OURS = "LTX_LAUNCH"
-"""The environment variable by which `ltx launch` tells a process that it started it, and that it reports killed processes itself."""
+"""The environment variable by which `ltx launch` tells the processes that it started them, and that it reports killed processes itself."""
 
 
 @attrs.frozen
 class Place:
-    """The number of this process: `rank` of `world_size`, and `local_rank` on its machine, counted from 0."""
+    """The number of this process: `rank` of `world_size`, and `local_rank` on its machine, both counted from 0."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
 
     def is_told_of(self, rank: int) -> bool:
-        """Return whether `ltx launch` reports the end of a process, which it does for those that it started on this machine."""
+        """Return whether `ltx launch` reports the end of a process, as it does for the processes that it started on this machine."""
         first = self.rank - self.local_rank
         return OURS in os.environ and first <= rank < first + int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
 
     @classmethod
     def of_environment(cls) -> Place:
-        """Read the place from RANK, WORLD_SIZE and LOCAL_RANK as launchers set them; without them the process is alone.
+        """Read the place from RANK, WORLD_SIZE and LOCAL_RANK, which launchers set; without these variables, the process is alone.
 
         Raises:
             ConfigError: the variables are not numbers, or the rank is not below the world size.
@@ -68,17 +70,17 @@ class Place:
         local = os.environ.get("LOCAL_RANK", "0")
         if not (rank.isdecimal() and size.isdecimal() and local.isdecimal() and int(rank) < int(size)):
             raise ConfigError(
-                f"RANK={rank} and WORLD_SIZE={size} do not describe a process of a run",
+                f"RANK={rank}, WORLD_SIZE={size} and LOCAL_RANK={local} do not describe a process of a run",
                 where="environment",
-                remedy="Let a launcher set them, such as torchrun, or unset both.",
+                remedy="Let a launcher such as torchrun set all three, or unset them.",
             )
         return cls(int(rank), int(size), int(local))
 
 
 def quiet_torch() -> None:
-    """Limit torch's C++ log to fatal errors, unless the user has set its level or asked for the logs of libraries.
+    """Limit torch's C++ log to fatal errors, unless the user has set the level or asked for the logs of libraries.
 
-    The processes of a run report by themselves what ends them. torch reads the level once, when it is imported.
+    The processes of a run themselves report what ends them. torch reads the level only once, when it is imported.
     """
     if not is_verbose():
         os.environ.setdefault(LOG_OF_TORCH, "FATAL")
@@ -86,7 +88,7 @@ def quiet_torch() -> None:
 
 @attrs.define(eq=False)
 class Processes:
-    """This process as a member of the processes of a run.
+    """This process as a member of the run's processes.
 
     Attributes:
         place: the number of this process.
@@ -102,7 +104,7 @@ class Processes:
 
     @classmethod
     def meet(cls, place: Place | None = None) -> Processes:
-        """Connect the processes of this launch, each of which calls this.
+        """Connect the processes of this launch; every process must call this.
 
         Raises:
             ProcessError: the processes do not find each other.
@@ -123,7 +125,7 @@ class Processes:
                 f"process {place.rank} cannot reach the other {place.world_size - 1} at {at}: {_first_line(error)}",
                 remedy="Start all of them, with the same MASTER_ADDR and MASTER_PORT, or let `ltx launch` or torchrun do it.",
             ) from error
-        # A launch may run several run files one after the other; each gets its own keys.
+        # A launch may run several run files one after the other; each gets separate keys.
         number = store.add(f"ltx/runs/{place.rank}", 1)
         return cls(place, PrefixStore(f"ltx/{number}", store))
 
@@ -136,8 +138,9 @@ class Processes:
         return self.place.world_size
 
     def exchange(self, value: Any) -> list[Any]:
-        """Return the values of all processes, in order of rank; they may be anything that JSON can hold. All processes
-        call this, and wait for the last one, however long it takes.
+        """Return the values of all processes, in order of rank.
+
+        All processes must call this, and wait for the last one, however long it takes. A value may be anything that JSON can hold.
         """
         if self.store is None:
             return [value]
@@ -146,7 +149,7 @@ class Processes:
         return [json.loads(self._wait(f"{self._meetings}/{rank}", rank)) for rank in range(self.world_size)]
 
     def leave(self) -> None:
-        """Wait for the other processes at the end: if a run was stopped, launchers mistake the first process to leave for a failure."""
+        """Wait for the other processes at the end, since launchers mistake the first process to leave a stopped run for a failure."""
         try:
             self.exchange(None)
         except BaseException as error:
@@ -154,12 +157,12 @@ class Processes:
                 raise
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do `work` on every process. If it fails on one, it fails on all, and only the first process that failed
-        reports the error.
+        """Do `work` on every process. If it fails on any process, it fails on all, and only the first process that failed reports the
+        error.
 
         Raises:
-            LtxError: what `work` raised, on the first process where it did.
-            SystemExit: on the others.
+            LtxError: the error that `work` raised, on the first process that failed.
+            SystemExit: `work` failed, on all other processes.
         """
         error: LtxError | None = None
         try:
@@ -174,8 +177,8 @@ class Processes:
         raise SystemExit(TOLD)
 
     def first_then_others(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process and then on the others, which find on disk what the first one wrote; it fails
-        as `together` does.
+        """Do `work` on the first process and then on the others, which find on disk what the first one wrote. Failures are handled as in
+        `together`.
         """
         if self.rank == 0:
             value = self.together(work)
@@ -185,19 +188,19 @@ class Processes:
 
     @contextmanager
     def ending(self, goes_on: Callable[[], str] = lambda: "", patience: float = PATIENCE) -> Iterator[None]:
-        """Return a context in which an error that ends the run is reported by exactly one process: by this one, unless
-        this one failed only because it lost contact with another, which reports the error itself.
+        """Return a context in which an error that ends the run is reported by exactly one process.
 
-        Meanwhile each process watches whether the others make progress, and ends together with them if one hangs
-        (`engines.watch`).
+        This process reports its error, unless it failed only because it lost contact with another process, which reports the error itself.
+
+        Meanwhile each process watches whether the others make progress, and all end together if one hangs (`engines.watch`).
 
         Args:
-            goes_on: returns what to tell the user to do if a process was lost.
+            goes_on: a function that returns what to tell the user to do if a process was lost.
             patience: the seconds without a sign of life or progress after which a process counts as hanging; 0 for no limit.
 
         Raises:
-            ProcessError: another process ended without a report; raised on one of those that remain.
-            SystemExit: on the others, and if the process that ended has reported why.
+            ProcessError: another process ended without a report; one of the remaining processes raises this.
+            SystemExit: the process that ended has reported the reason, or another remaining process reports it.
         """
         self._watch = Watch(self.rank, self.world_size, self.store, self.progress, patience, goes_on)
         self._watch.start()
@@ -215,7 +218,7 @@ class Processes:
             self._watch = None
 
     def _left_behind(self, goes_on: Callable[[], str], error: BaseException) -> BaseException:
-        """Return the error to raise after a collective failed or the store vanished because another process is gone."""
+        """Return the error to raise when a collective has failed or the store has vanished because another process is gone."""
         self._say(f"left/{self.rank}")
         with undisturbed():
             time.sleep(GRACE)
@@ -225,7 +228,7 @@ class Processes:
             lost = [rank for rank in range(self.world_size) if not self._is_said(f"left/{rank}")]
             if lost and all(self.place.is_told_of(rank) for rank in lost):
                 return SystemExit(TOLD)
-        except RuntimeError:  # the store is gone with the process that held it: of two processes, the other one
+        except RuntimeError:  # the store is gone with the process that held it; with two processes, this is the other one
             lost = [1 - self.rank] if self.world_size == 2 and not is_loss_of_store(error) else []
         who = f"process {', '.join(map(str, lost))}" if lost else "a process"
         return ProcessError(
@@ -233,10 +236,10 @@ class Processes:
         )
 
     def _wait(self, key: str, rank: int) -> bytes:
-        """Wait for the value of another process, and return it.
+        """Return the value of another process, after waiting for it.
 
         Raises:
-            ProcessError: the value does not come in time, and nothing watches over this run.
+            ProcessError: the value does not come in time, and no watch is running.
         """
         assert self.store is not None
         return wait_at_store(self.store, key, f"process {rank} of {self.world_size}", None if self._watch is not None else PATIENCE)
@@ -251,13 +254,13 @@ class Processes:
 
 
 def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None) -> bytes:
-    """Wait for a value in the store, and return it.
+    """Return a value from the store, after waiting for it.
 
     Args:
         store: the store through which the processes meet.
         key: the key of the value.
         whom: the process that sets the value, in words.
-        limit: the seconds to wait; None for as long as it takes.
+        limit: the seconds to wait; None for no limit.
 
     Raises:
         ProcessError: the value did not come within the limit.
@@ -274,7 +277,7 @@ def disconnect(limit: float = 10.0) -> None:
     """Leave the process group, if there is one; NCCL requires every process to do so before it ends.
 
     Args:
-        limit: the seconds to wait: if another process is gone, leaving may never finish.
+        limit: the seconds to wait, since leaving may never finish if another process is gone.
     """
     from torch import distributed
 
@@ -286,7 +289,7 @@ def disconnect(limit: float = 10.0) -> None:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Return whether an error means that a process at the other end of a collective or of the store is gone."""
+    """Return whether an error means that another process in a collective, or the process that holds the store, is gone."""
     from torch.distributed import DistError
 
     text = str(error)
@@ -294,7 +297,7 @@ def is_loss(error: BaseException) -> bool:
 
 
 def is_loss_of_store(error: BaseException) -> bool:
-    """Return whether an error means that the store is gone, along with the process or launcher that held it."""
+    """Return whether an error means that the store is gone with the process or launcher that held it."""
     from torch.distributed import DistNetworkError, DistStoreError
 
     return isinstance(error, DistNetworkError | DistStoreError)

@@ -1,4 +1,4 @@
-"""The process group: started once, quietly and without compiling anything, and used for messages between processes."""
+"""The process group for messages between processes. It is started once, quietly and without compiling anything."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ltxcore.logs import adopt, unwarned
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this limit is for
-when not even a thread can watch.
+"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this limit is for the case that not even
+a thread can watch.
 """
 
 WRITING = timedelta(days=7)
 """The time that processes wait for the first one, which may be writing a large checkpoint or generating clips."""
 
 NCCL = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "3"}
-"""The settings for NCCL, unless the environment has others. A process that NCCL finds abandoned ends without cleaning
-up, since cleaning up could wait for the lost process.
+"""The default settings for NCCL, which the environment can override. A process that NCCL finds abandoned ends without cleaning up, since
+cleaning up could wait for the lost process.
 """
 
 
@@ -39,7 +39,7 @@ def deepspeed() -> Any:
     """Import DeepSpeed without its remarks, and keep it from compiling anything for a CPU."""
     if not gpus():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # In every collective it calls torch by names that torch has since changed.
+    # Every collective calls torch under names that torch has changed since.
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
     with unwarned():
         import deepspeed
@@ -58,7 +58,7 @@ class Group:
     Attributes:
         rank: the rank of this process.
         world_size: the number of processes.
-        talk: the group for messages other than gradients and weights; it is on the CPU, so that it waits for no GPU.
+        talk: the group for messages other than gradients and weights; it is on the CPU, so that messages do not wait for a GPU.
         progress: the current work of this process, for the others to see.
     """
 
@@ -69,16 +69,16 @@ class Group:
 
     @classmethod
     def start(cls, processes: Processes, device: torch.device) -> Group:
-        """Connect, or reuse the existing connection, as in a launch of several runs."""
+        """Connect the processes, or reuse the existing connection, as in a launch of several runs."""
         place = processes.place
-        # DeepSpeed takes the GPU of this number; where a process sees only its own GPU, that number is not its local rank.
+        # DeepSpeed takes the GPU of this number, which is not the local rank where a process sees only its own GPU.
         os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
         if not dist.is_initialized():
             store = processes.store or HashStore()
             backend = "nccl" if is_gpu(device) else "gloo"
             for name, value in NCCL.items():
                 os.environ.setdefault(name, value)
-            take_gpu(device)  # before NCCL starts, which would otherwise guess the GPU
+            take_gpu(device)  # this comes before NCCL starts, which would otherwise guess the GPU
             dist.init_process_group(
                 backend,
                 store=PrefixStore("group", store),
@@ -97,18 +97,18 @@ class Group:
         return found
 
     def same(self, code: int) -> bool:
-        """Return whether all processes have the same number; this takes one small message."""
+        """Return whether all processes have the same number, using a single small message."""
         extremes = torch.tensor([code, -code], dtype=torch.int64)
         dist.all_reduce(extremes, op=dist.ReduceOp.MAX, group=self.talk)
         return bool(extremes[0] == -extremes[1])
 
     def first(self, work: Callable[[], T], help_with: Callable[[str], object]) -> T:
-        """Return on every process the result of `work` on the first one; meanwhile the others join in whatever it
-        requests with `ask`.
+        """Do `work` on the first process, and return its result on every process. Meanwhile the others join in whatever `work` requests
+        with `ask`.
 
         Raises:
-            LtxError: what `work` raised, on the first process.
-            SystemExit: on the others; the first process reports the error.
+            LtxError: the error that `work` raised, on the first process, which reports it.
+            SystemExit: `work` failed, on all other processes.
         """
         if self.rank == 0:
             return self._lead(work)
@@ -123,18 +123,18 @@ class Group:
                 raise SystemExit(TOLD)
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have met.
+        """End the run with an error that all processes have encountered.
 
         Raises:
-            LtxError: `error`, on the first process, which reports it.
-            SystemExit: on the others.
+            LtxError: `error` is raised on the first process, which reports it.
+            SystemExit: this is raised on all other processes.
         """
         if self.rank == 0:
             raise error
         raise SystemExit(TOLD)
 
     def ask(self, what: str) -> None:
-        """Have the other processes join in this work; called only within the `work` of `first`."""
+        """Have the other processes join in this work. This must be called only within the `work` of `first`."""
         self._say("ask", what)
 
     def _lead(self, work: Callable[[], T]) -> T:

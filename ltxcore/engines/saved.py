@@ -1,4 +1,4 @@
-"""Checks that a saved state belongs to the run that resumes from it."""
+"""Checks that a saved state belongs to the run which resumes from it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ltxcore.errors import CheckpointError, listed
 T = TypeVar("T")
 
 PARAMETER = "parameter/"
-"""The prefix of keys of weights in a saved state; those of the optimizer's state begin with torch's names."""
+"""The prefix of the keys of weights in a saved state. The keys of the optimizer's state begin with torch's names."""
 
 AVERAGE = "weight_average/"
-"""The prefix of keys of the weights' moving average in a saved state."""
+"""The prefix of the keys of the weights' moving average in a saved state."""
 
 AVERAGED_STEPS = "averaged_steps"
-"""The value of a saved state that counts the optimizer steps since the average began."""
+"""The key, in a saved state, of the number of optimizer steps since the average began."""
 
 
 def average_in(tensors: Mapping[str, T]) -> dict[str, T] | None:
-    """Return the saved average by parameter; None if a state has none."""
+    """Return the saved average by parameter; None if the state has none."""
     return {key.removeprefix(AVERAGE): value for key, value in tensors.items() if key.startswith(AVERAGE)} or None
 
 
@@ -39,5 +39,5 @@ def check_saved(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, .
     if wrong:
         raise CheckpointError(
             f"the saved parameters are not those of this run: {listed(wrong)}",
-            remedy="Resume with the run file that it was saved with.",
+            remedy="Resume with the run file that the checkpoint was saved with.",
         )

@@ -1,4 +1,4 @@
-"""The learning-rate schedules of a run: warm-up before any of them, and groups with learning rates of their own."""
+"""The learning-rate schedules of a run: they may begin after a warm-up, and may scale groups with separate learning rates."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 ROUNDING = 1e-12
-"""How far below 0 rounding may put a learning rate that should be 0."""
+"""The largest amount below 0 to which rounding may put a learning rate that should be 0."""
 
 TRIED = 500
-"""The number of steps that a schedule is tried for before a run; trying all steps of a long run would take seconds."""
+"""The number of steps for which a schedule is tried before a run; trying all steps of a long run would take seconds."""
 
 
 def schedule_of(table: OptimizationTable, optimizer: Optimizer) -> LRScheduler:
-    """Return the learning-rate schedule that `[optimization]` asks for, after its warm-up.
+    """Return the learning-rate schedule that `[optimization]` asks for, including its warm-up.
 
-    It is stepped once per optimizer step, whatever the accumulation and the number of processes.
+    The schedule is stepped once per optimizer step, whatever the accumulation and the number of processes.
 
     Raises:
         ConfigError: the schedule does not accept its parameters.
@@ -45,8 +45,10 @@ def schedule_of(table: OptimizationTable, optimizer: Optimizer) -> LRScheduler:
 
 
 class InProportion(LRScheduler):
-    """A schedule of groups with learning rates of their own: each is multiplied by what the schedule makes of one learning
-    rate, so that a parameter such as the learning rate at the end has the same share in all of them.
+    """A schedule for groups with different learning rates, which multiplies all of them by the same factor.
+
+    The factor is what another schedule makes of a single learning rate, relative to its peak. A final learning rate, for example, is thus
+    the same share of the peak in all groups.
     """
 
     def __init__(self, inner: LRScheduler, optimizer: Optimizer, peak: float) -> None:
@@ -61,7 +63,7 @@ class InProportion(LRScheduler):
             group["lr"] = peak * factor
 
     def step(self, epoch: int | None = None) -> None:
-        """Go on to the next step."""
+        """Advance to the next step."""
         with _without_steps():
             self.inner.step()
         self._follow()
@@ -82,7 +84,7 @@ class InProportion(LRScheduler):
 
 
 class WarmedUp(LRScheduler):
-    """A schedule that begins after `warmup` steps, over which the learning rate grows to the schedule's first value."""
+    """A schedule that begins after `warmup` steps, during which the learning rate grows to the schedule's first value."""
 
     def __init__(self, inner: LRScheduler, warmup: int) -> None:
         self.inner, self.warmup, self.optimizer = inner, warmup, inner.optimizer
@@ -95,7 +97,7 @@ class WarmedUp(LRScheduler):
             group["lr"] = peak * min(1.0, (self.last_epoch + 1) / (self.warmup + 1))
 
     def step(self, epoch: int | None = None) -> None:
-        """Go on to the next step."""
+        """Advance to the next step."""
         self.last_epoch += 1
         if self.last_epoch > self.warmup:
             self.inner.step()
@@ -111,13 +113,13 @@ class WarmedUp(LRScheduler):
         return {"last_epoch": self.last_epoch, "inner": self.inner.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned; this also restores the learning rates of the groups."""
+        """Continue from what `state_dict` returned, and restore the groups' learning rates."""
         self.last_epoch = state_dict["last_epoch"]
         self.inner.load_state_dict(state_dict["inner"])
 
 
 class _Rates(Optimizer):
-    """An optimizer that only holds learning rates for a schedule to set and updates nothing: a real optimizer takes a second to import."""
+    """An optimizer that only holds learning rates for a schedule to set, and updates nothing. Importing a real optimizer takes a second."""
 
     def __init__(self, learning_rate: float) -> None:
         self.defaults = {"lr": learning_rate}
@@ -129,16 +131,15 @@ class _Rates(Optimizer):
 
 
 def try_schedule(table: OptimizationTable) -> None:
-    """Refuse a schedule whose learning rate is not a number, or is below 0, near the beginning or at the end of a run.
-    Nothing is trained.
+    """Refuse a schedule if its learning rate is not a number, or is below 0, near the beginning or at the end of a run. Nothing is trained.
 
     Raises:
-        ConfigError: as `schedule_of`, or the learning rate is wrong; the error names the step.
+        ConfigError: as in `schedule_of`, or the learning rate is wrong; the error names the step.
     """
     steps = table.steps - table.warmup
     made = schedule_of(attrs.evolve(table, steps=steps, warmup_steps=0), _Rates(table.learning_rate))
     _check_rates(made, table, range(1, min(steps, TRIED) + 1))
-    if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the other learning rates already show what they are in the first steps
+    if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # schedules without a closed form show their faults in the first steps
         made.last_epoch = steps
         _check(table, steps, made._get_closed_form_lr)
 
@@ -168,20 +169,20 @@ def _refused(table: OptimizationTable, why: str) -> ConfigError:
     return ConfigError(
         f'the schedule "{table.scheduler_type}" does not take these parameters: {why}',
         where="optimization.scheduler_params",
-        remedy=f"See `ltx plugins show {table.scheduler_type}`; the run has {table.steps} steps.",
+        remedy=f"See `ltx plugins show {table.scheduler_type}`; the run has {table.steps} step{'s' * (table.steps != 1)}.",
     )
 
 
 def advance(scheduler: LRScheduler, steps: int) -> None:
-    """Advance a schedule by so many optimizer steps, one step at a time."""
-    with _without_steps():  # an earlier process made them
+    """Advance a schedule by `steps` optimizer steps, one at a time."""
+    with _without_steps():  # an earlier process made these optimizer steps
         for _ in range(steps):
             scheduler.step()
 
 
 @contextmanager
 def _without_steps() -> Iterator[None]:
-    """Return a context in which torch does not warn that a schedule steps without its optimizer."""
+    """Return a context in which torch does not warn about schedules that step without their optimizer."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         yield

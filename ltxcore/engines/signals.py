@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: which ones repeat a request, and a context that ignores them.
+"""Functions for signals that ask a process to end: they receive the request, recognize its repetitions, and ignore it for a while.
 
 A run that is asked to stop finishes and saves the current step first.
 """
@@ -15,21 +15,21 @@ from types import FrameType
 import attrs
 
 SAME = 5.0
-"""The seconds within which a SIGTERM counts as a repeat of the last request: a scheduler such as SLURM sends it to
-every process, and so does the launcher. DeepSpeed's sends it even after an interrupt from a terminal, which has already
-reached every process.
+"""The seconds within which a SIGTERM counts as a repetition of the last request. A scheduler such as SLURM sends SIGTERM to every process,
+and so does the launcher. DeepSpeed's launcher sends it even after an interrupt from a terminal, which has already reached every process.
 """
 
 
 def is_same_request(number: int, seconds: float) -> bool:
-    """Return whether a signal repeats the request that another signal made so many seconds ago; an interrupt never does."""
+    """Return whether a signal repeats the request that another signal made `seconds` ago. An interrupt is never a repetition."""
     return number != signal.SIGINT and seconds < SAME
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Return a context that ignores SIGTERM, which a launcher sends as soon as one process is gone: the others must
-    still report why they end before they do.
+    """Return a context that ignores SIGTERM.
+
+    A launcher sends this signal as soon as one process is gone, but the other processes still have to report why they end.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
@@ -46,15 +46,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @attrs.define
 class Stop:
-    """The request to stop; `signal` is its number, or 0 without one."""
+    """The request to stop, with the number of its signal; 0 as long as there is no request."""
 
     signal: int = 0
 
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a request. A second signal takes effect at once, as it would outside this context;
-    SIGTERMs that come within moments of each other count as one.
+    """Turn SIGINT and SIGTERM into a request to stop.
+
+    A second signal takes effect at once, as it would outside this context. SIGTERMs that come shortly after one another count as a single
+    signal.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals

@@ -1,4 +1,4 @@
-"""The engine of one process: torch autocast, accumulation, clipping and the optimizer."""
+"""The engine of a single process, with torch autocast, accumulation, clipping and the optimizer."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AUTOCAST: Mapping[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16}
-"""The dtype of matrix products by `mixed_precision_mode`; None for the dtype of the weights."""
+"""The dtype of matrix products for each `mixed_precision_mode`; None for the dtype of the weights."""
 
 
 @attrs.define(eq=False)
 class SingleEngine:
-    """Trains `parameters` of `backbone` in this process.
+    """An engine that trains `parameters` of `backbone` in this process.
 
     Attributes:
         backbone: the model, called with video and audio.
@@ -55,14 +55,14 @@ class SingleEngine:
         optimizer: the optimizer over `parameters`.
         scheduler: the learning-rate schedule, stepped once per optimizer step.
         accumulation: the number of micro-batches per optimizer step.
-        max_grad_norm: the norm to which gradients are scaled down; 0 for never.
-        autocast: the dtype of matrix products; None for that of the weights.
+        max_grad_norm: the norm to which larger gradients are scaled down; 0 for no limit.
+        autocast: the dtype of matrix products; None for the dtype of the weights.
         device: the device of the model.
-        makes_room: whether the optimizer's state goes to host memory while nothing is trained.
-        updates: makes updates tensor by tensor, for weights in bfloat16; None if the optimizer updates all of them at once.
-        in_backward: makes updates within the backward pass; None if `step` makes them.
+        makes_room: whether the optimizer's state is moved to host memory while nothing is trained.
+        updates: the updates of single tensors, for weights in bfloat16; None if the optimizer updates all tensors at once.
+        in_backward: the updates within the backward pass; None if `step` makes the updates.
         average: the moving average of the weights; None if the run keeps none.
-        indices: the index in `param_groups` of each parameter group, by its name.
+        indices: the index in `param_groups` of each parameter group, by name.
     """
 
     backbone: Backbone
@@ -93,21 +93,19 @@ class SingleEngine:
 
     @property
     def learning_rates(self) -> Mapping[str, float]:
-        """The learning rates of the next step by the name of the parameter group."""
+        """The learning rate of each parameter group in the next step, by the group's name."""
         return rates_of(self.optimizer, self.indices)
 
     def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
-        """Return velocities by modality, `[B, T + R, D]` float32; `options` are those of the backbone."""
+        """Return velocities for each modality, `[B, T + R, D]` float32; `options` are passed to the backbone."""
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             predicted = self.backbone(inputs.get("video"), inputs.get("audio"), **options)
         return {name: velocity.float() for name, velocity in predicted.items()}
 
     def backward(self, loss: Tensor, last: bool = True) -> None:
-        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches; with several
-        losses, those of one of them.
+        """Add the gradients of a micro-batch, or of one of its losses, so that a step's gradients are the mean over its micro-batches.
 
-        If weights are updated in the backward pass, there is none for a loss that is not finite, so that it updates
-        nothing.
+        If weights are updated in the backward pass, this pass is skipped for a loss that is not finite, so that it updates nothing.
         """
         if self.in_backward is None or bool(torch.isfinite(loss.detach())):
             (loss / self.accumulation).backward()
@@ -116,8 +114,7 @@ class SingleEngine:
         """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
 
         A parameter that no loss of this step reached gets a gradient of zero, as with several processes, so that weight
-        decay and momentum still apply. If the norm is not finite, nothing was updated, and the gradients are kept for
-        inspection.
+        decay and momentum still apply. If the norm is not finite, nothing is updated, and the gradients are kept for inspection.
         """
         if self.in_backward is not None:
             found = self.in_backward.norm()
@@ -165,12 +162,12 @@ class SingleEngine:
             module.train(training)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Return a context in which the trained weights hold their moving average, if the run keeps one."""
-        return nullcontext() if self.average is None else self.average.in_place()
+        """Return a context in which the trained weights hold their moving average, if the run keeps one; it may be nested."""
+        return nullcontext() if self.average is None or self.average.is_in_place else self.average.in_place()
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Return a context at whose end all gradients that were added in it are dropped."""
+        """Return a context that drops, at its end, all gradients that were added in it."""
         try:
             with self.in_backward.off() if self.in_backward is not None else nullcontext():
                 yield
@@ -179,13 +176,13 @@ class SingleEngine:
                 parameter.grad = None
 
     def making_room(self) -> AbstractContextManager[None]:
-        """Return a context in which the optimizer's state is in host memory, if the run asks for it. Gradients take no
-        memory after a step.
+        """Return a context in which the optimizer's state is in host memory, if the run asks for this. Gradients take no memory after a
+        step.
         """
         return state_in_host_memory(self.optimizer) if self.makes_room else nullcontext()
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all processes, in order of rank: here the one value."""
+        """Return the values of all processes in order of rank; here, this is only `value`."""
         return [value]
 
     def first(self, work: Callable[[], T]) -> T:
@@ -193,11 +190,11 @@ class SingleEngine:
         return work()
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have met."""
+        """End the run with an error that all processes have encountered."""
         raise error
 
     def whole(self, key: str) -> Tensor:
-        """Return a tensor of the state by its key; `parameter/NAME` also works for parameters that are not trained."""
+        """Return a tensor of the state by key; `parameter/NAME` also works for parameters that are not trained."""
         kind, _, name = key.partition("/")
         if self.average is not None and f"{kind}/" == AVERAGE:
             return self.average.tensors[name]
@@ -206,10 +203,10 @@ class SingleEngine:
         return found
 
     def bad_gradient(self) -> str:
-        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not
-        finite; "" if all gradients are.
+        """If the norm is not finite, return the name of the last parameter, in the model's order, whose gradient is not finite; "" if all
+        gradients are finite.
 
-        Gradients flow backwards, so the cause lies after the last parameter with a bad gradient.
+        Gradients flow backwards, so the cause is after this parameter.
         """
         if self.in_backward is not None:
             return self.in_backward.bad
@@ -217,8 +214,7 @@ class SingleEngine:
         return next(reversed(not_finite(gradients)), "")
 
     def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
-        go into JSON.
+        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values for JSON.
 
         Args:
             moments: whether to include the optimizer's moments.
@@ -229,7 +225,7 @@ class SingleEngine:
             for name, parameter in self.parameters.items():
                 for kind, value in self.optimizer.state[parameter].items():
                     if isinstance(value, torch.Tensor):
-                        # Parameters may share a table; in a file each has a copy of its own.
+                        # Parameters may share a table; in a file each has a separate copy.
                         tensors[f"{kind}/{name}"] = value.clone() if kind.startswith("qmap") else value
                     else:
                         numbers[f"{kind}/{name}"] = value
@@ -248,12 +244,12 @@ class SingleEngine:
 
         Args:
             tensors: the tensors by key.
-            values: the values for JSON; if they have "steps" in place of "scheduler", the run's own schedule continues after so
-                many steps, whatever the saved one was. What the optimizer has found out by itself ("numbers" and "groups") is
-                restored in either case.
+            values: the values for JSON. If they have "steps" in place of "scheduler", the run's own schedule continues after this number of
+                steps, whatever the saved schedule was. What the optimizer found out by itself ("numbers" and "groups") is restored in
+                either case.
 
         Raises:
-            CheckpointError: the parameters are not those of this run.
+            CheckpointError: the saved parameters differ from this run's.
         """
         check_saved(tensors, {name: tuple(parameter.shape) for name, parameter in self.parameters.items()})
         with torch.no_grad():
@@ -262,7 +258,7 @@ class SingleEngine:
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
             if not key.startswith((PARAMETER, AVERAGE, GROUP)):
-                # AdamW counts its steps in a tensor on the CPU or, if it is fused, on the parameter's device.
+                # AdamW counts steps in a tensor, which is on the CPU or, if AdamW is fused, on the parameter's device.
                 self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
         for key, number in values.get("numbers", {}).items():
             kind, _, name = key.partition("/")
@@ -298,9 +294,8 @@ def single_engine(
         table: `[optimization]`.
         precision: a key of `AUTOCAST`.
         device: the device of the model.
-        makes_room: whether the optimizer's state goes to host memory while nothing is trained.
-        rounding_seed: the seed of the random bits by which trained bfloat16 weights are rounded stochastically; None if there are
-            no such weights.
+        makes_room: whether the optimizer's state is moved to host memory while nothing is trained.
+        rounding_seed: the seed of the random bits for stochastic rounding of trained bfloat16 weights; None if there are no such weights.
         in_backward: whether each parameter is updated in the backward pass.
         ema: `[ema]`; None for no average.
 

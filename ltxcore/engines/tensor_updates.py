@@ -1,6 +1,6 @@
-"""Updates of one tensor at a time: weights in bfloat16 with stochastic rounding, and updates within the backward pass.
+"""Updates of one tensor at a time, for weights in bfloat16 with stochastic rounding, and within the backward pass.
 
-Full fine-tuning of a large model on one GPU has no room for float32 weights, nor for the gradients of all tensors at once.
+In full fine-tuning of a large model, one GPU has no room for float32 weights, or for the gradients of all tensors at once.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 
 
 def round_stochastically(value: Tensor, draws: Generator) -> Tensor:
-    """Round float32 to one of the two neighbouring bfloat16 numbers: up with a probability equal to the relative
-    distance from the lower one.
+    """Round float32 numbers to a neighboring bfloat16 number. The probability of rounding up equals the relative distance from the lower
+    neighbor.
 
-    With rounding to nearest, every update smaller than half the distance to the next number (1/512 of the weight) is
-    lost; with stochastic rounding, updates are exact on average. Numbers that bfloat16 can represent, infinity
-    included, stay as they are.
+    With rounding to nearest, every update smaller than half the distance to the next number (1/512 of the weight) is lost; with stochastic
+    rounding, updates are exact on average. Numbers that bfloat16 can represent, including infinity, stay unchanged.
 
     Args:
-        value: float32, of any shape.
-        draws: a generator on the same device, which gives 16 random bits for each number.
+        value: the numbers, float32 of any shape.
+        draws: a generator on the same device, for 16 random bits per number.
 
     Source: docs/explanation/arithmetic.md#stochastic-rounding
     """
@@ -42,15 +41,14 @@ def round_stochastically(value: Tensor, draws: Generator) -> Tensor:
 
 @attrs.define(eq=False)
 class TensorUpdates:
-    """Updates parameters one at a time, with the same state and keys as an optimizer over all of them.
+    """An updater of one parameter at a time, with the same state and keys as an optimizer over all parameters.
 
-    A bfloat16 parameter and the parts of its state that have its shape are float32 during the update, and are rounded
-    stochastically afterwards. The random bits depend on the seed, the step and the tensor alone, so that a resumed run
-    draws the same.
+    A bfloat16 parameter, and the parts of its state that have the same shape, are float32 during the update, and are rounded stochastically
+    afterwards. The random bits depend only on the seed, the step and the tensor, so that a resumed run draws the same bits.
 
     Attributes:
         parameters: the trained parameters, by name.
-        optimizer: an optimizer over all of them that looks at no other tensor while it updates one.
+        optimizer: an optimizer over all these parameters, which uses no other tensor while it updates one.
         seed: the run's seed.
     """
 
@@ -72,8 +70,8 @@ class TensorUpdates:
         parameter.grad = None
 
     def _update_alone(self, parameter: Parameter, held: Parameter) -> None:
-        """Make an optimizer step for one parameter, with `held` in its place: stepping with all of them would go
-        through thousands each time.
+        """Make an optimizer step for one parameter, for which `held` stands in. A step with all parameters would go through thousands each
+        time.
         """
         groups = self.optimizer.param_groups
         self.optimizer.param_groups = [{**groups[self._groups[parameter]], "params": [held]}]
@@ -86,7 +84,7 @@ class TensorUpdates:
         held = Parameter(parameter.detach().float())
         held.grad = None if parameter.grad is None else parameter.grad.float()
         state: dict[str, Any] = self.optimizer.state.pop(parameter, {})
-        if state:  # an optimizer takes an empty state for that of a parameter it has already updated
+        if state:  # an optimizer would take an empty state to mean that the parameter was updated before
             widened = {kind: value.float() for kind, value in state.items() if _is_rounded(value, held, torch.bfloat16)}
             self.optimizer.state[held] = state | widened
         self._update_alone(parameter, held)
@@ -104,19 +102,18 @@ class TensorUpdates:
 
 
 def _is_rounded(value: Any, parameter: Parameter, dtype: torch.dtype) -> bool:
-    """Return whether a part of an optimizer's state has one number for each number of the parameter; a count of steps never has."""
+    """Return whether a part of an optimizer's state has one number for each number of the parameter, unlike a count of steps."""
     return isinstance(value, torch.Tensor) and value.dtype == dtype and value.ndim > 0 and value.shape == parameter.shape
 
 
 @attrs.define(eq=False)
 class BackwardUpdates:
-    """Updates each parameter during the backward pass, as soon as its gradient is complete, so that no two gradients
-    exist at once.
+    """An updater of each parameter during the backward pass, as soon as the gradient is complete, so that no two gradients exist at once.
 
     Attributes:
         updates: the updates of single tensors.
-        max_grad_norm: the norm to which the gradient of each tensor is scaled down; 0 for never.
-        step: returns the number of optimizer steps done.
+        max_grad_norm: the norm to which a larger gradient of a tensor is scaled down; 0 for no limit.
+        step: a function that returns the number of finished optimizer steps.
     """
 
     updates: TensorUpdates
@@ -153,11 +150,11 @@ class BackwardUpdates:
 
     @property
     def bad(self) -> str:
-        """The first parameter in the backward pass whose gradient was not finite; "" if all gradients were finite."""
+        """The name of the first parameter in the backward pass with a gradient that was not finite; "" if all gradients were finite."""
         return next(iter(self._bad), "")
 
     def norm(self) -> float:
-        """Return the norm of the step's gradients before clipping; infinity if one was not finite.
+        """Return the norm of the step's gradients before clipping; infinity if any gradient was not finite.
 
         A parameter that no loss of the step reached gets a gradient of zero, so that weight decay and momentum still
         apply.

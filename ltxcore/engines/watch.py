@@ -1,5 +1,5 @@
-"""The two threads, besides the training thread, that write this process's heartbeats and watch those of the others, by
-the rules of `engines.alive`.
+"""The two threads beside the training thread: they write this process's heartbeats, and watch the heartbeats of the other processes by the
+rules of `engines.alive`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,25 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 BEAT = 10.0
-"""The seconds between heartbeats; fewer if the patience is short, more if there are many processes."""
+"""The usual seconds between heartbeats; there are fewer if the patience is short, and more if there are many processes."""
 
 BUSY = 0.05
-"""The share of a processor above which a process that loads, encodes or saves counts as moving."""
+"""The processor usage above which a process that loads, encodes or saves counts as making progress, as a share of one processor."""
 
 SEEN_LAST = 10.0
-"""The seconds that the last message may take to be written before the process ends without it, since the terminal may hang too."""
+"""The seconds allowed for writing the last message; the process then ends without it, since the terminal may hang too."""
+
+
+LOST = (RuntimeError, ValueError, MemoryError, TypeError)
+"""The errors of a store whose process is gone. A connection that ends in the middle of a call raises torch's DistNetworkError or
+DistStoreError, which are RuntimeErrors. Bytes that are no answer raise a ValueError or MemoryError in torch, where they are taken for the
+length of a value, or a ValueError or TypeError here, where they are taken for a heartbeat.
+"""
 
 
 @attrs.define(eq=False)
 class Watch:
-    """Writes this process's heartbeats, and watches those of the others and the launcher.
+    """A watch that writes this process's heartbeats, and watches the other processes' heartbeats and the launcher.
 
     Attributes:
         rank: the rank of this process.
@@ -50,8 +57,8 @@ class Watch:
         store: the store through which the processes meet; None if there is only one process.
         progress: the progress of this process.
         patience: the seconds without a sign of life or progress after which a process counts as hanging; 0 for no limit.
-        goes_on: returns what to tell the user to do then.
-        launchers: the parent processes whose end also ends this one: process numbers with their start times; empty if no launcher
+        goes_on: a function that returns what to tell the user to do when a process hangs.
+        launchers: the start times, by process number, of the parent processes whose end also ends this process; empty if no launcher
             started it.
     """
 
@@ -99,22 +106,23 @@ class Watch:
     def _beat(self, store: Store, main: int) -> None:
         while not self._over.is_set():
             self.progress.news.clear()
+            beat = self.now(main)
             try:
-                self._say(store, self.now(main))
+                self._say(store, beat)
                 self._hear(store)
-            except RuntimeError:  # the connection is gone, or the store's process is, which others notice
-                with suppress(RuntimeError):
+            except LOST:  # the connection is gone, or the store's process is gone, which other code notices
+                with suppress(*LOST):
                     store = own_connection(store)
             self.progress.news.wait(self.period)
-        with suppress(RuntimeError):
+        with suppress(*LOST):
             self._say(store, Beat(what=self.progress.what, is_over=True))
 
     def _say(self, store: Store, beat: Beat) -> None:
-        """Write a heartbeat. Each differs from the one before, if only in how long this process has been idle."""
+        """Write a heartbeat. Heartbeats always differ from each other, at least in the time that this process has been idle."""
         store.set(f"beat/{self.rank}", json.dumps(attrs.asdict(beat)))
 
     def now(self, main: int) -> Beat:
-        """Describe what this process is doing; `main` is the number of its main thread."""
+        """Describe what this process is doing. `main` is the number of its main thread."""
         now, used = time.monotonic(), time.process_time()
         if self.progress.is_long and used - self._busy[1] > BUSY * (now - self._busy[0]):
             self.progress.at = now
@@ -144,7 +152,7 @@ class Watch:
         self._reached = time.monotonic()
 
     def _look(self) -> None:
-        """Check, until the run is over, that the launcher is there and that no process hangs."""
+        """Until the run is over, check that the launcher is alive and that no process hangs."""
         pause = min(1.0, self.period)
         looked = time.monotonic()
         while not self._over.wait(pause):
@@ -153,7 +161,7 @@ class Watch:
                 self._orphaned()
                 return  # in most cases the store is gone with it
             if now - looked > 5 * pause + self.period:
-                # This process itself was stopped or starved and has not heard the others, so their time counts from now.
+                # This process was stopped or starved and could not hear the others, so their time counts from now.
                 self._seen = {rank: (text, beat, now) for rank, (text, beat, _) in self._seen.items()}
                 self._reached = now
             looked = now
@@ -164,10 +172,10 @@ class Watch:
 
     def _judged(self, now: float) -> Hang | None:
         if now - self._reached <= self.patience:
-            # Judge by the time of the store's last answer: while it does not answer, every process seems silent.
+            # The store's last answer is the time to judge by: while the store does not answer, every process seems silent.
             return verdict({rank: (beat, self._reached - at) for rank, (_, beat, at) in self._seen.items()}, self.patience)
         if now - self.progress.at <= self.patience * (LONGER if self.progress.is_long else 1):
-            return None  # the store does not answer, but this process makes progress, so the others do too
+            return None  # the store does not answer, but since this process makes progress, the others do too
         holder = "the launcher" if "TORCHELASTIC_RUN_ID" in os.environ else "process 0"
         return Hang(
             () if holder == "the launcher" or self.rank == 0 else (0,),
@@ -182,7 +190,7 @@ class Watch:
     # ---- ending
 
     def _end(self, hang: Hang) -> None:
-        """Report the hang, unless another process does, and end."""
+        """Report the hang, unless another process does, and end this process."""
         teller = threading.Thread(target=self._tell, args=(hang,), daemon=True)
         teller.start()
         teller.join(SEEN_LAST)
@@ -197,18 +205,18 @@ class Watch:
             if store.add("telling", 1) > 1:
                 store.wait(["hangs"])  # a launcher ends all processes as soon as one has ended
                 return
-        except RuntimeError:
+        except LOST:
             store = None  # the store is gone, so each process reports the hang
         what = f"{hang.what}. So this run ends"
         _write(f"{Problem(what)}\n")
         _write(f"    {self.goes_on()} If nothing hangs but everything is slow, set a longer engine.patience (minutes).\n")
         if store is not None:
-            with suppress(RuntimeError):
+            with suppress(*LOST):
                 store.set("hangs", json.dumps(hang.ranks))
 
     def _leave(self, hung: Iterable[int]) -> None:
-        """End this process at once, without any cleanup by its main thread. Hanging processes on this machine are
-        woken, so that stopped ones can end too.
+        """End this process at once, without any cleanup by its main thread. Hanging processes on this machine are continued, so that
+        stopped processes can end too.
         """
         for beat in (self._seen[rank][1] for rank in hung):
             if beat is not None and beat.host == socket.gethostname() and beat.pid not in (0, os.getpid()):
@@ -218,23 +226,23 @@ class Watch:
 
 
 def own_connection(store: Store) -> Store:
-    """Open another connection to the same store; on a shared one, a call that waits for its answer would block all others."""
+    """Open another connection to the same store. On a shared connection, a call that waits for its answer would block all other calls."""
     cloned: Store = store.clone()  # type: ignore[attr-defined]
     return cloned
 
 
 def _write(text: str) -> None:
-    """Write to stderr directly, bypassing its buffer, whose lock a hanging thread may hold."""
+    """Write to stderr directly, not through its buffer, since a hanging thread may hold the buffer's lock."""
     with suppress(OSError):
         os.write(2, text.encode(errors="backslashreplace"))
 
 
 RUNNERS = frozenset({"deepspeed", "deepspeed.pt", "ds", "deepspeed.launcher.runner"})
-"""The programs that start DeepSpeed's processes. They start a launcher on each machine, which keeps running when they are gone."""
+"""The programs that start DeepSpeed on all machines. The launcher that they start on each machine keeps running when they are gone."""
 
 
 def launchers() -> dict[int, str]:
-    """Return the launchers among the parent processes, which normally outlive what they start: process numbers with their start times."""
+    """Return the start times, by process number, of the launchers among the parent processes, which normally outlive what they start."""
     if not SHARED & os.environ.keys():
         return {}
     import psutil  # type: ignore[import-untyped, unused-ignore]
@@ -248,17 +256,17 @@ def launchers() -> dict[int, str]:
 
 
 WAITING = (f"torch{os.sep}distributed{os.sep}", f"deepspeed{os.sep}comm{os.sep}")
-"""Parts of the paths of source files; a thread with a frame in such a file is waiting for other processes."""
+"""The parts of source paths that identify the frames which wait for other processes."""
 
 
 def is_waiting(frame: FrameType) -> bool:
-    """Return whether a thread is waiting for other processes: in a collective, or at the store."""
+    """Return whether a thread is waiting for other processes, in a collective or at the store."""
     code = frame.f_code
     return any(part in code.co_filename for part in WAITING) or code.co_name == "wait_at_store"
 
 
 def place_of(frame: FrameType | None) -> str:
-    """Return the innermost place of a thread outside the standard library, as FUNCTION (FILE:LINE)."""
+    """Return a thread's innermost place outside the standard library, as FUNCTION (FILE:LINE)."""
     if frame is None:
         return ""
     standard = (sysconfig.get_path("stdlib"), "<")

@@ -1,8 +1,7 @@
-"""The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and
-schedule.
+"""The engine for several processes. It calls DeepSpeed's ZeRO, stages 1 to 3, directly, with the run's own optimizer and schedule.
 
-Weights are float32, or bf16 with float32 masters. Every process must run the same modules in the same order, or ZeRO
-would wait forever; each forward begins with a small message that checks this.
+Weights are float32, or bf16 with float32 masters. Every process must run the same modules in the same order, since ZeRO would otherwise
+wait forever; each forward begins with a small message that checks this.
 """
 
 from __future__ import annotations
@@ -40,19 +39,18 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class ZeroEngine:
-    """Trains `parameters` of `backbone` together with other processes, all of which call the same methods in the same
-    order.
+    """An engine that trains `parameters` of `backbone` in several processes, which all call the same methods in the same order.
 
     Attributes:
-        backbone: called with video and audio; its transformer is DeepSpeed's module.
+        backbone: the model, called with video and audio; its transformer is DeepSpeed's module.
         parameters: the trained parameters, by name.
-        divided: the divided parameters, with access to their parts and whole values.
+        divided: the divided parameters, with access to parts and whole values.
         scheduler: the learning-rate schedule, stepped once per optimizer step.
         group: the processes.
         device: the device of this process.
         accumulation: the number of micro-batches per optimizer step on each process.
-        indices: the index in `param_groups` of each parameter group, by its name.
-        average: the moving average of the weights, of which each process holds its part; None if the run keeps none.
+        indices: the index in `param_groups` of each parameter group, by name.
+        average: this process's part of the weights' moving average; None if the run keeps none.
     """
 
     backbone: LTXBackbone
@@ -81,16 +79,16 @@ class ZeroEngine:
 
     @property
     def learning_rates(self) -> Mapping[str, float]:
-        """The learning rates of the next step by the name of the parameter group."""
+        """The learning rate of each parameter group in the next step, by the group's name."""
         return rates_of(self.scheduler.optimizer, self.indices)
 
     # ---- training
 
     def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
-        """Return velocities by modality, `[B, T + R, D]` float32; `options` are those of the backbone.
+        """Return the velocities for each modality, `[B, T + R, D]` float32; `options` are passed to the backbone.
 
         Raises:
-            ProcessError: the processes call it with different modalities or options.
+            ProcessError: the processes call this with different modalities or options.
         """
         number = self.scheduler.last_epoch
         self.group.progress.says(f"step {number + 1}" if torch.is_grad_enabled() else f"evaluating after step {number}")
@@ -100,8 +98,8 @@ class ZeroEngine:
             return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
 
     def backward(self, loss: Tensor, last: bool = True) -> None:
-        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches on all
-        processes; `last` is false for all of its losses but the last.
+        """Add the gradients of a micro-batch's loss, so that a step's gradients are the mean over its micro-batches on all processes.
+        `last` is false for all losses of a micro-batch but the last.
         """
         self.group.progress.moved()
         engine = self.divided.engine
@@ -111,9 +109,9 @@ class ZeroEngine:
         self._taken += last
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
+        """Clip the gradients, update the weights, advance the learning rate and clear the gradients; return the norm before clipping.
 
-        If the norm is not finite, nothing was updated, and `bad_gradient` says where it came from.
+        If the norm is not finite, nothing is updated, and `bad_gradient` names the parameter at fault.
         """
         self._taken = 0
         self.group.progress.moved()
@@ -133,8 +131,8 @@ class ZeroEngine:
         return norm
 
     def bad_gradient(self) -> str:
-        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not
-        finite; "" if no single one is to blame.
+        """After a norm that is not finite, return the name of the last parameter, in the model's order, whose gradient is not finite; "" if
+        this is not known.
         """
         return self._bad
 
@@ -155,10 +153,11 @@ class ZeroEngine:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Return a context in which the trained weights hold their moving average, if the run keeps one. An error within
-        it ends the run, so that nothing is put back then: the other processes would not take part.
+        """Return a context in which the trained weights hold their moving average, if the run keeps one; it may be nested.
+
+        An error within the context ends the run without putting the weights back, since the other processes would not take part.
         """
-        if self.average is None:
+        if self.average is None or self.average.is_in_place:
             yield
             return
         with self.average.in_place():
@@ -168,7 +167,7 @@ class ZeroEngine:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Return a context at whose end all gradients that were added in it are dropped."""
+        """Return a context that drops, at its end, all gradients that were added in it."""
         with self.divided.forgetting_gradients():
             try:
                 yield
@@ -176,7 +175,7 @@ class ZeroEngine:
                 self._taken = 0
 
     def making_room(self) -> AbstractContextManager[None]:
-        """Return a context that moves nothing: under ZeRO, `engine.offload` decides what is in host memory for the whole run."""
+        """Return a context that does nothing. Under ZeRO, `engine.offload` decides what is in host memory during the whole run."""
         return nullcontext()
 
     # ---- processes
@@ -186,37 +185,36 @@ class ZeroEngine:
         return self.group.gather(value)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process; every process returns its result.
+        """Do `work` on the first process, and return its result on every process.
 
         Raises:
-            LtxError: what `work` raised, on the first process; the others end.
+            LtxError: the error that `work` raised, on the first process; the other processes end.
         """
         return self.group.first(work, self._whole)
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have met; the first one reports it.
+        """End the run with an error that all processes have encountered. The first process reports it.
 
         Raises:
-            LtxError: `error`, on the first process.
-            SystemExit: on the others.
+            LtxError: `error` is raised on the first process.
+            SystemExit: this is raised on all other processes.
         """
         self.group.refuse(error)
 
     # ---- state
 
     def whole(self, key: str) -> Tensor:
-        """Return a whole tensor of the state by its key, on the CPU; called within `first`. `parameter/NAME` also works
-        for parameters that are not trained.
+        """Return a whole tensor of the state by key, on the CPU. This must be called within `first`. `parameter/NAME` also works for
+        parameters that are not trained.
         """
         self.group.progress.says(f"saving after step {self.scheduler.last_epoch}", is_long=True)
         self.group.ask(key)
         return self._whole(key)
 
     def state(self, moments: bool = True) -> tuple[dict[str, Stored | Tensor], dict[str, Any]]:
-        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
-        go into JSON.
+        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values for JSON.
 
-        Each tensor is assembled only when it is needed, so that no process holds all of them. Called within `first`.
+        This must be called within `first`. Each tensor is assembled only when it is needed, so that no process holds all tensors.
 
         Args:
             moments: whether to include the optimizer's moments.
@@ -238,16 +236,15 @@ class ZeroEngine:
         return tensors | of_groups, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Resume from what `state` of this or another engine returned. Without moments, the optimizer's moments start
-        at zero.
+        """Resume from what `state` returned in this engine or in another one. Without moments, the optimizer's moments start at zero.
 
         Args:
             tensors: the tensors by key.
-            values: the values for JSON; if they have "steps" in place of "scheduler", the run's own schedule continues after so
-                many steps, whatever the saved one was.
+            values: the values for JSON. If they have "steps" in place of "scheduler", the run's own schedule continues after this number of
+                steps, whatever the saved schedule was.
 
         Raises:
-            CheckpointError: the parameters are not those of this run.
+            CheckpointError: the saved parameters differ from this run's.
         """
         check_saved(tensors, {name: whole_shape(parameter) for name, parameter in self.parameters.items()})
         first = next(iter(self.parameters))
@@ -290,7 +287,7 @@ class ZeroEngine:
         return whole_shape(self.parameters[key.partition("/")[2]])
 
     def _last_bad(self, gradients: Mapping[str, Tensor]) -> str:
-        """Return the name of the last parameter in the model whose gradient is not finite on any process."""
+        """Return the name of the last parameter, in the model's order, whose gradient is not finite on some process."""
         bad = {name for names in self.gather(not_finite(gradients)) for name in names}
         return next((name for name in reversed(list(self.parameters)) if name in bad), "")
 
@@ -307,7 +304,7 @@ class ZeroEngine:
 
 
 def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
-    """Describe what a forward runs; equal descriptions mean that the same modules run."""
+    """Describe what a forward runs. If two descriptions are equal, the same modules run."""
     streams = " and ".join(f"{'generates' if given.is_generated else 'reads'} {name}" for name, given in sorted(inputs.items()))
     gradients = "" if torch.is_grad_enabled() else " without gradients"
     told = "".join(
@@ -317,7 +314,7 @@ def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """Spell a value so that the text is the same on every process: the order of a set, and of a mapping made from one,
+    """Return a text for a value. The text is the same on every process, even if the order of a set, or of a mapping made from a set,
     differs between processes.
     """
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Building the ZeRO engine: dividing the weights, making an optimizer over them, and wrapping both with DeepSpeed."""
+"""Functions that build the ZeRO engine: they divide the weights, make an optimizer for them, and wrap both with DeepSpeed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def settled(run: RunFile, world_size: int, backbone: LTXBackbone) -> Config:
-    """Return the configuration of DeepSpeed for a run, after all checks that can be made here.
+    """Return the configuration of DeepSpeed for a run, after all checks that are possible beforehand.
 
     Raises:
-        ConfigError: it contradicts the run file, DeepSpeed does not accept it, or it needs something that cannot be compiled
-            here.
+        ConfigError: the configuration contradicts the run file, DeepSpeed does not accept it, or it needs something that cannot be
+            compiled here.
     """
     config = resolve(Wanted.of(run, world_size), run.engine.deepspeed_config, width=_width(backbone))
     _check_compiled(config)
@@ -50,8 +50,8 @@ def zero_engine(
     processes: Processes,
     device: torch.device,
 ) -> ZeroEngine:
-    """Make an engine over all processes, each of which calls this. The backbone may be on the CPU: its weights go to
-    their devices.
+    """Make an engine across all processes; every process must call this. The backbone may be on the CPU; its weights are moved to their
+    devices.
 
     Args:
         backbone: the model, with adapters in a LoRA run.
@@ -65,7 +65,7 @@ def zero_engine(
     transformer = backbone.transformer
     group = Group.start(processes, device)
     dtype = torch.bfloat16 if wanted.precision == "bf16" else torch.float32
-    # No copies are needed: these are pages of the base's file, or a small LoRA, and the transformer gets new tensors.
+    # No copies are needed: the weights are pages of the base's file, or a small LoRA, and the transformer gets new tensors.
     first = {
         name: parameter.data for name, parameter in parameters.items() if wanted.precision == "bf16" and parameter.dtype == torch.float32
     }
@@ -77,7 +77,7 @@ def zero_engine(
             transformer.to(dtype)
         optimizer = _optimizer(config, run, parameters)
         scheduler = schedule_of(run.optimization, optimizer)
-        indices = indices_of(optimizer, parameter_groups(run.optimized, parameters))  # before DeepSpeed takes the parameters for its own
+        indices = indices_of(optimizer, parameter_groups(run.optimized, parameters))  # before DeepSpeed takes over the parameters
         with unwarned():
             engine, *_ = deepspeed().initialize(
                 model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
@@ -95,27 +95,27 @@ def _width(backbone: LTXBackbone) -> int:
 
 
 def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]) -> Optimizer:
-    """Return the run's optimizer, or DeepSpeed's AdamW for host memory if the configuration asks for that.
+    """Return the run's optimizer, or DeepSpeed's AdamW for host memory if the configuration asks for it.
 
     Raises:
-        ConfigError: as `optimizer_of`, or the configuration asks for DeepSpeed's AdamW and the run's optimizer is not AdamW.
+        ConfigError: as in `optimizer_of`, or the configuration asks for DeepSpeed's AdamW and the run's optimizer is not AdamW.
     """
     own = optimizer_of(run.optimized, parameters)
     if not config["zero_force_ds_cpu_optimizer"]:
         return own
     if type(own) is not torch.optim.AdamW:
         what = f'zero_force_ds_cpu_optimizer requires AdamW, but optimization.optimizer_type is "{run.optimization.optimizer_type}"'
-        raise ConfigError(what, where=str(run.engine.deepspeed_config), remedy="Set it to false.")
+        raise ConfigError(what, where=str(run.engine.deepspeed_config), remedy="Set zero_force_ds_cpu_optimizer to false.")
     groups = [{name: group[name] for name in ("params", "lr", "betas", "eps", "weight_decay")} for group in own.param_groups]
     optimizer: Optimizer = deepspeed().ops.adam.DeepSpeedCPUAdam(groups, adamw_mode=True)
     return optimizer
 
 
 def _accepted(config: Config, user: Path | None) -> None:
-    """Refuse what DeepSpeed refuses, and quote its reasons.
+    """Refuse a configuration that DeepSpeed refuses, and quote DeepSpeed's reasons.
 
     Raises:
-        ConfigError: for every key at fault.
+        ConfigError: keys are at fault; the error names all of them.
     """
     deepspeed()
     from deepspeed.runtime.zero.config import get_zero_config
@@ -127,7 +127,7 @@ def _accepted(config: Config, user: Path | None) -> None:
     except ValidationError as error:
         found = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
         raise ConfigError.of(
-            Problem(f"DeepSpeed does not accept zero_optimization{'.' if key else ''}{key}: {said}", where, "Fix or remove it.")
+            Problem(f"DeepSpeed does not accept zero_optimization{'.' if key else ''}{key}: {said}", where, "Fix or remove the value.")
             for key, said in found
         ) from error
     except (ValueError, TypeError, AssertionError) as error:
@@ -135,14 +135,12 @@ def _accepted(config: Config, user: Path | None) -> None:
 
 
 def compiled(config: Config) -> list[str]:
-    """Return what DeepSpeed compiles on first use, which takes minutes, in words."""
+    """Return in words what DeepSpeed compiles on first use, which takes minutes."""
     return [what for what, *_ in _compiled(config)]
 
 
 def _compiled(config: Config) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what is compiled on first use, DeepSpeed's builder for it, the key that asks for it, and the value of that
-    key that avoids it.
-    """
+    """Yield what is compiled on first use, DeepSpeed's builder for it, the key that asks for it, and the key's value that avoids it."""
     zero: Any = config["zero_optimization"]
     if config["zero_force_ds_cpu_optimizer"]:
         yield "DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer", "false"
@@ -151,7 +149,7 @@ def _compiled(config: Config) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _check_compiled(config: Config) -> None:
-    """Refuse, before anything is started, a configuration that needs compiling where that is not possible.
+    """Refuse, before anything is started, a configuration that needs compiling where this is not possible.
 
     Raises:
         ConfigError: the compiler, ninja, or the headers of libaio are missing.
@@ -162,6 +160,6 @@ def _check_compiled(config: Config) -> None:
             missing = ["the headers of libaio" if builder == "AsyncIOBuilder" else "what its compilation needs"]
         if missing:
             raise ConfigError(
-                f"{what} ({key}) is compiled on first use, but here {' and '.join(missing)} cannot be found",
-                remedy=f"Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or write {without} there.",
+                f"{what} ({key}) is compiled on first use, but this machine lacks {' and '.join(missing)}",
+                remedy=f"Install what is missing (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or set {key} to {without}.",
             )

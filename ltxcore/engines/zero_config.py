@@ -1,7 +1,7 @@
-"""The configuration of DeepSpeed: what the run file says, and what the user's `ds_config.json` adds to it.
+"""The configuration of DeepSpeed, which is made from the run file and from what the user's `ds_config.json` adds to it.
 
-DeepSpeed itself refuses "auto", or silently takes it to mean its default, and it ignores unknown keys. So everything is
-filled in and checked here first.
+DeepSpeed itself refuses "auto", or silently takes it to mean its default, and it ignores unknown keys. Therefore everything is filled in
+and checked here first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Config = dict[str, Any]
 AUTO = "auto"
 
 FORGOTTEN_PRINTS = 1_000_000_000
-"""The number of steps between DeepSpeed's own progress lines: larger than any run, since a run reports its own progress."""
+"""The number of steps between DeepSpeed's progress lines. It is larger than any run, since a run reports its own progress."""
 
 PASSED_ON = frozenset(
     {
@@ -34,7 +34,7 @@ PASSED_ON = frozenset(
         "wall_clock_breakdown", "wandb", "zero_force_ds_cpu_optimizer", "zero_optimization",
     }
 )  # fmt: skip
-"""The keys that concern DeepSpeed alone, and are passed on unchanged."""
+"""The keys that concern only DeepSpeed, and are passed on unchanged."""
 
 DECIDED = frozenset(
     {
@@ -42,7 +42,7 @@ DECIDED = frozenset(
         "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer",
     }
 )  # fmt: skip
-"""The keys that the run file decides; a DeepSpeed configuration may repeat the same value, or say "auto"."""
+"""The keys that the run file decides. A DeepSpeed configuration may repeat the same value, or say "auto"."""
 
 REFUSED: Mapping[str, str] = {
     "activation_checkpointing": "It has no effect here. Use optimization.enable_gradient_checkpointing in the run file.",
@@ -58,12 +58,14 @@ class Wanted:
     """The values of a run file that also appear in DeepSpeed's configuration.
 
     Attributes:
-        batch_size: the number of samples in a micro-batch.
+        batch_size: the number of samples in a micro-batch; 1 if micro-batches are filled with tokens, since DeepSpeed needs a number and
+            does nothing with it.
+        is_by_tokens: whether micro-batches are filled with tokens.
         accumulation: the number of micro-batches per optimizer step on each process.
         world_size: the number of processes; None if it is not known yet.
         max_grad_norm: the norm that gradients are clipped to; 0 for no clipping.
         precision: `mixed_precision_mode`, "no" or "bf16".
-        stage: `engine.stage`; None leaves it to the DeepSpeed configuration, or else 3.
+        stage: `engine.stage`; None means the stage in the DeepSpeed configuration, or else 3.
         offload: `engine.offload`.
         learning_rate: the peak learning rate.
         optimizer: `optimizer_type`.
@@ -86,15 +88,16 @@ class Wanted:
     weight_decay: float
     schedule: str
     averages: bool = False
+    is_by_tokens: bool = False
 
     @classmethod
     def of(cls, run: RunFile, world_size: int | None) -> Wanted:
-        """Take the values from a run file for a number of processes; None means that neither this number nor the global
-        batch is known yet.
+        """Take the values from a run file for a number of processes. None means that neither this number nor the global batch size is known
+        yet.
         """
         table = run.optimization
         return cls(
-            batch_size=table.batch_size,
+            batch_size=table.batch_size or 1,
             accumulation=table.gradient_accumulation_steps,
             world_size=world_size,
             max_grad_norm=table.max_grad_norm,
@@ -107,6 +110,7 @@ class Wanted:
             weight_decay=table.weight_decay,
             schedule=table.scheduler_type,
             averages=run.ema.decay is not None,
+            is_by_tokens=table.tokens_per_batch is not None,
         )
 
 
@@ -114,13 +118,13 @@ def read(path: Path) -> Config:
     """Read a `ds_config.json`.
 
     Raises:
-        ConfigError: it is not a JSON object, or has a key twice.
+        ConfigError: the file is not a JSON object, or has a key twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> Config:
         twice = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
         if twice:
-            raise ConfigError(f'says "{twice[0]}" more than once', where=str(path), remedy="Keep one of them.")
+            raise ConfigError(f'sets "{twice[0]}" more than once', where=str(path), remedy="Keep one of the values.")
         return dict(pairs)
 
     try:
@@ -129,7 +133,7 @@ def read(path: Path) -> Config:
         raise ConfigError(why_unread(error), where=str(path), remedy="Name a DeepSpeed configuration.") from error
     except RecursionError as error:
         raise ConfigError(
-            "is not a DeepSpeed configuration: its values are nested too deeply", where=str(path), remedy="Fix the file."
+            "is not a DeepSpeed configuration: the values are nested too deeply", where=str(path), remedy="Fix the file."
         ) from error
     except ValueError as error:
         raise ConfigError(f"is not JSON: {error}", where=str(path), remedy="Fix the file.") from error
@@ -142,13 +146,13 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     """Return the whole configuration, for `deepspeed.initialize`.
 
     Args:
-        wanted: what the run file says.
-        user: a `ds_config.json`, in which "auto" is filled in.
+        wanted: the values from the run file.
+        user: the path of a `ds_config.json`, in which "auto" is filled in.
         width: the model's width, from which buffer sizes are derived.
 
     Raises:
-        ConfigError: for every key that contradicts the run file, that the engine does not support, or that DeepSpeed would
-            ignore.
+        ConfigError: keys contradict the run file, are not supported by the engine, or would be ignored by DeepSpeed; the error names all of
+            them.
     """
     config: Config = {} if user is None else read(user)
     where = "" if user is None else str(user)
@@ -158,7 +162,7 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
         found = _get(config, path)
         if found not in (None, AUTO) and not _equal(found, value):
             what = f"{'.'.join(path)} is {json.dumps(found)}, but {said}"
-            problems.append(Problem(what, where, 'Make them equal, or write "auto" in the DeepSpeed configuration.'))
+            problems.append(Problem(what, where, 'Make the two values equal, or write "auto" in the DeepSpeed configuration.'))
         _set(config, path, value)
     problems.extend(_other_optimizer(config, wanted, where))
     _fill_sizes(config, width)
@@ -171,7 +175,7 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
         config.pop("train_batch_size", None)
     left = [".".join(path) for path, value in _leaves(config) if value == AUTO and path != ("data_types", "keep_in_fp32_modules")]
     problems.extend(
-        Problem(f'{key} is "auto", but nothing in the run file provides a value for it', where, "Write a value, or remove it.")
+        Problem(f'{key} is "auto", but nothing in the run file provides a value for it', where, "Write a value, or remove the key.")
         for key in left
     )
     if problems:
@@ -182,10 +186,10 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
 
 
 def stage_of(engine: EngineTable) -> int:
-    """Return the stage of a run: that of the run file, else that of the DeepSpeed configuration if it can be read, else 3."""
+    """Return the stage of a run from the run file, or else from the DeepSpeed configuration if it can be read, or else 3."""
     config: Config = {}
     if engine.stage is None and engine.deepspeed_config is not None:
-        with suppress(ConfigError):  # `resolve` reports this
+        with suppress(ConfigError):  # `resolve` reports this error
             config = read(engine.deepspeed_config)
     return _stage(config, engine.stage)
 
@@ -209,15 +213,18 @@ def _unknown(config: Config, where: str) -> Iterator[Problem]:
 
 
 def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str]]:
-    """Return, for each decided key, its path and value, and the run-file setting that decides it."""
+    """Return the path and value of each decided key, and the run-file setting that decides it."""
     whole = []
+    each = f"optimization.batch_size is {wanted.batch_size}"
+    if wanted.is_by_tokens:
+        each = "it must be 1 where optimization.tokens_per_batch fills micro-batches"
     if wanted.world_size is not None:
         product = wanted.batch_size * wanted.accumulation * wanted.world_size
         said = f"batch size x accumulation x processes is {wanted.batch_size} x {wanted.accumulation} x {wanted.world_size} = {product}"
         whole = [(("train_batch_size",), product, said)]
     mode = f'acceleration.mixed_precision_mode is "{wanted.precision}"'
     return [
-        (("train_micro_batch_size_per_gpu",), wanted.batch_size, f"optimization.batch_size is {wanted.batch_size}"),
+        (("train_micro_batch_size_per_gpu",), wanted.batch_size, each),
         (("gradient_accumulation_steps",), wanted.accumulation, f"optimization.gradient_accumulation_steps is {wanted.accumulation}"),
         *whole,
         (("gradient_clipping",), wanted.max_grad_norm, f"optimization.max_grad_norm is {wanted.max_grad_norm}"),
@@ -229,15 +236,13 @@ def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str
 
 
 def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Problem]:
-    """Remove the sections about the optimizer and schedule, and yield a problem for everything in them that contradicts
-    the run file and is not "auto".
-    """
+    """Remove the sections about the optimizer and schedule, and yield a problem for everything in them that contradicts the run file."""
     optimizer, scheduler = config.pop("optimizer", None), config.pop("scheduler", None)
     if isinstance(optimizer, dict):
         kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})
         if str(kind).lower() not in (AUTO, wanted.optimizer, *(["adam"] if wanted.optimizer == "adamw" else [])):
             what = f'optimizer.type is "{kind}", but optimization.optimizer_type is "{wanted.optimizer}"'
-            yield Problem(what, where, "Make them agree, or remove optimizer.")
+            yield Problem(what, where, "Make the two agree, or remove optimizer.")
         own = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, **wanted.optimizer_params}
         keys = {
             **{name: f"optimization.optimizer_params.{name}" for name in wanted.optimizer_params},
@@ -247,7 +252,9 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
         for name, value in params.items():
             if name in own and value != AUTO and not _equal(value, own[name]):
                 said = f"{keys[name]} is {json.dumps(own[name])}"
-                yield Problem(f"optimizer.params.{name} is {json.dumps(value)}, but {said}", where, 'Make them equal, or write "auto".')
+                yield Problem(
+                    f"optimizer.params.{name} is {json.dumps(value)}, but {said}", where, 'Make the two values equal, or write "auto".'
+                )
             elif name not in {*own, "torch_adam", "adam_w_mode"}:
                 yield Problem(f"optimizer.params.{name} is not used", where, "Remove it.")
     if isinstance(scheduler, dict):
@@ -257,7 +264,7 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
 
 
 def _fill_sizes(config: Config, width: int) -> None:
-    """Fill in the sizes, in elements, that configurations for other programs derive from the model's width."""
+    """Fill in the sizes, in elements, that are "auto" in the configuration and follow from the model's width."""
     zero = config["zero_optimization"]
     sizes = {
         "reduce_bucket_size": width * width,
@@ -269,11 +276,11 @@ def _fill_sizes(config: Config, width: int) -> None:
             zero[key] = value
     for key in ("stage3_gather_16bit_weights_on_model_save", "overlap_comm", "allgather_bucket_size"):
         if zero.get(key) == AUTO:
-            del zero[key]  # DeepSpeed chooses
+            del zero[key]  # DeepSpeed chooses the value
 
 
 def _offload(config: Config, wanted: Wanted, problems: list[Problem], where: str) -> None:
-    """Apply `engine.offload`; the user's configuration may add to it, but not contradict it."""
+    """Apply `engine.offload`. The user's configuration may add to it, but not contradict it."""
     zero = config["zero_optimization"]
     parts = {"none": (), "optimizer": ("offload_optimizer",), "all": ("offload_optimizer", "offload_param")}[wanted.offload]
     if "offload_param" in parts and zero["stage"] < 3:
@@ -285,7 +292,7 @@ def _offload(config: Config, wanted: Wanted, problems: list[Problem], where: str
             zero[part] = {**(zero.get(part) or {}), "device": "cpu"}
         elif device == "none":
             what = f'zero_optimization.{part}.device is "none", but engine.offload is "{wanted.offload}"'
-            problems.append(Problem(what, where, "Make them agree, or remove one."))
+            problems.append(Problem(what, where, "Make the two agree, or remove one."))
 
 
 def _equal(found: Any, value: Any) -> bool:

@@ -1,7 +1,7 @@
-"""The state of a ZeRO engine by parameter: whole tensors assembled from the parts that the processes hold, and divided
-again.
+"""The state of a ZeRO engine by parameter. Whole tensors are assembled from the parts that the processes hold, and are divided again when a
+run resumes.
 
-So a saved run does not depend on how it was divided, and any number of processes can resume it.
+Thus a saved run does not depend on how it was divided, and any number of processes can resume it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from ltxcore.errors import LtxError
 
 @attrs.define(eq=False)
 class ReplacedLinear:
-    """DeepSpeed's replacement of `torch.nn.functional.linear` for ZeRO stage 3, which keeps no gathered weight until
-    the backward pass; it is installed only where it belongs.
+    """DeepSpeed's replacement for `torch.nn.functional.linear` under ZeRO stage 3. It keeps no gathered weight until the backward pass, and
+    is installed only where it is needed.
 
-    DeepSpeed itself leaves the replacement in place for good. Codecs, text encoders and the next run in this process
-    would then compute with it too, and its results differ from torch's in the last bit.
+    DeepSpeed itself never removes the replacement. Codecs, text encoders and the next run in this process would then use it too, and its
+    results differ from torch's in the last bit.
     """
 
     _function: Callable[..., Tensor] = attrs.field(factory=lambda: torch.nn.functional.linear)
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Return a context in which DeepSpeed may install its replacement; at the end it is kept here, and torch's own is put back."""
+        """Return a context in which DeepSpeed may install its replacement. At the end, the replacement is kept in this object, and torch's
+        function is put back.
+        """
         plain = torch.nn.functional.linear
         try:
             yield
@@ -40,7 +42,7 @@ class ReplacedLinear:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Return a context in which the kept replacement is installed."""
+        """Return a context in which the replacement is installed."""
         plain = torch.nn.functional.linear
         torch.nn.functional.linear = self._function
         try:
@@ -51,13 +53,13 @@ class ReplacedLinear:
 
 @attrs.frozen(eq=False)
 class Divided:
-    """The parameters of a DeepSpeed engine; all processes call every method with the same arguments.
+    """The parameters of a DeepSpeed engine. All processes must call every method with the same arguments.
 
     Attributes:
         engine: DeepSpeed's engine.
         trained: the parameters that the optimizer updates, by name.
         all: all parameters of the model, by name.
-        linear: the replacement of `torch.nn.functional.linear` that the model computes with.
+        linear: the replacement for `torch.nn.functional.linear` that the model computes with.
     """
 
     engine: Any
@@ -72,7 +74,7 @@ class Divided:
 
     @property
     def flats(self) -> list[Tensor]:
-        """This process's part of the float32 weights, in as many tensors as DeepSpeed updates at a time."""
+        """This process's part of the float32 weights, as the tensors that DeepSpeed updates one at a time."""
         for name in ("fp32_partitioned_groups_flat", "single_partition_of_fp32_groups", "fp32_groups_flat_partition"):
             if hasattr(self.optimizer, name):
                 return list(getattr(self.optimizer, name))
@@ -80,7 +82,7 @@ class Divided:
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """This process's part of each trained weight, float32, as views of `flats`; without weights of which it holds none."""
+        """This process's part of each trained weight, float32, as views of `flats`. Weights of which it holds no part are left out."""
         if not self.is_stage_3:
             return {name: each._hp_mapping.hp_fragment.detach() for name, each in self.trained.items() if each._hp_mapping is not None}  # type: ignore[attr-defined]
         places = {name: self.optimizer.grad_position[self.optimizer.get_param_id(each)] for name, each in self.trained.items()}
@@ -88,7 +90,7 @@ class Divided:
 
     @torch.no_grad()
     def show_parts(self) -> None:
-        """Give the model the values of the float32 weights, after something other than an optimizer step changed them."""
+        """Copy the values of the float32 weights to the model, after something other than an optimizer step changed them."""
         optimizer = self.optimizer
         if not self.is_stage_3:
             optimizer.update_lp_params()
@@ -100,20 +102,23 @@ class Divided:
 
     @property
     def moments(self) -> list[str]:
-        """The names of the tensors that torch's optimizer keeps for every number; empty before its first step, which creates them."""
+        """The names of the tensors in which torch's optimizer keeps one value for every value of a weight; empty before its first step,
+        which creates them.
+        """
         flat = self.flats[0]
         return [kind for kind, value in self._state(flat).items() if _is_moment(value, flat)]
 
     @property
     def counts(self) -> dict[str, Any]:
-        """The rest of the optimizer's state, which is the same for all parameters: the number of steps done."""
+        """The rest of the optimizer's state, which is the same for all parameters, such as the number of finished steps."""
         flat = self.flats[0]
         return {kind: value for kind, value in self._state(flat).items() if not _is_moment(value, flat)}
 
     @torch.no_grad()
     def whole(self, kind: str, name: str) -> Tensor:
-        """Return a whole tensor of a parameter: its float32 value if it is trained, else its weight; or one of its
-        moments; or its number of steps.
+        """Return a whole tensor of a parameter.
+
+        According to `kind`, this is the weight (in float32 if it is trained), a moment, or the number of steps.
         """
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
@@ -145,18 +150,18 @@ class Divided:
 
     @torch.no_grad()
     def put_part(self, name: str, value: Tensor) -> None:
-        """Set this process's part of a whole float32 weight, without giving it to the model."""
+        """Set this process's part of a whole float32 weight, without copying it to the model."""
         self._put_part(self.trained[name], value.to(device=self.engine.device, dtype=torch.float32), None)
 
     def start_moments(self, moments: Iterable[str], counts: Mapping[str, Any]) -> None:
-        """Create the moments that `put` fills, as torch's optimizer would in its first step, and set the saved counts of steps."""
+        """Create the moments that `put` fills, as torch's optimizer does in its first step, and set the saved counts of steps."""
         for flat in self.flats:
             state = self.optimizer.optimizer.state[flat]
             for kind, count in counts.items():
-                # A fused optimizer of torch counts on the weights' device.
+                # A fused optimizer of torch counts steps on the weights' device.
                 state[kind] = count.to(device=flat.device, dtype=torch.float32, copy=True) if isinstance(count, Tensor) else count
             for kind in moments:
-                if kind not in state:  # DeepSpeed keeps references to existing ones
+                if kind not in state:  # DeepSpeed keeps references to existing tensors
                     state[kind] = torch.zeros_like(flat)
         if hasattr(self.optimizer, "_lazy_init_hp_params_optimizer_state"):
             self.optimizer._lazy_init_hp_params_optimizer_state()
@@ -164,8 +169,8 @@ class Divided:
     # ---- gradients
 
     def early_gradients(self) -> dict[str, Tensor]:
-        """Return this process's parts of a step's gradients before DeepSpeed steps, for the stages in which it then
-        clears gradients that are not finite.
+        """Return this process's parts of a step's gradients before DeepSpeed steps, under the stages in which a step clears gradients that
+        are not finite.
         """
         if self.is_stage_3:
             return {}
@@ -177,8 +182,8 @@ class Divided:
         return found
 
     def late_gradients(self) -> dict[str, Tensor]:
-        """Return this process's parts of a step's gradients under stage 3, where they are still there after DeepSpeed
-        has refused to step.
+        """Return this process's parts of a step's gradients under stage 3, in which gradients still exist after DeepSpeed has refused to
+        step.
         """
         if not self.is_stage_3:
             return {}
@@ -188,22 +193,23 @@ class Divided:
 
     @torch.no_grad()
     def clear_gradients(self) -> None:
-        """Clear the gradients after a step: otherwise DeepSpeed would reuse them for a parameter that gets none in the next step."""
+        """Clear the gradients after a step. DeepSpeed would otherwise reuse them for parameters without a gradient in the next step."""
         if not self.is_stage_3:
             return
         self.optimizer.grad_partitions_flat_buffer.zero_()
         for flat in self.flats:
-            if flat.grad is not None:  # with the optimizer in CPU memory
+            if flat.grad is not None:  # this is so if the optimizer is in CPU memory
                 flat.grad.zero_()
 
     @contextmanager
     def forgetting_gradients(self) -> Iterator[None]:
-        """Return a context, for use between steps, whose backward passes leave nothing behind. Gradients are cleared as
-        DeepSpeed does when it refuses to step. A real step would be counted, and in bf16 under stages 1 and 2 it would
-        be made even if no gradient is finite.
+        """Return a context, for use between steps, in which backward passes leave nothing behind.
+
+        Gradients are cleared as DeepSpeed clears them when it refuses to step. DeepSpeed's own step cannot be called for this: it would be
+        counted, and in bf16 under stages 1 and 2 it would be taken even if no gradient were finite.
 
         Raises:
-            LtxError: gradients go to NVMe, for which this has not been tested.
+            LtxError: gradients are written to NVMe, for which this has not been tested.
         """
         offloads = (self.engine.zero_offload_optimizer(), self.engine.zero_offload_param())
         if any(each is not None and each.device == "nvme" for each in offloads):
@@ -219,7 +225,7 @@ class Divided:
             if offloads[0] is not None:
                 optimizer.reset_cpu_buffers()
             for flat in self.flats:
-                if flat.grad is not None:  # with the optimizer in CPU memory
+                if flat.grad is not None:  # this is so if the optimizer is in CPU memory
                     flat.grad.zero_()
             self.clear_gradients()
             if passes is not None:
@@ -227,14 +233,15 @@ class Divided:
 
     @property
     def is_stage_3(self) -> bool:
-        """Return whether the weights are divided too, as in stage 3."""
+        """Whether the weights are divided too, as in stage 3."""
         return bool(self.engine.zero_optimization_partition_weights())
 
     # ---- parts
 
     def _link(self, parameter: Any, kind: str) -> None:
-        """Let DeepSpeed find the state of every parameter group under stages 1 and 2: it looks once, when only the first
-        group has made a step and the others have no state yet.
+        """Let DeepSpeed find the state of every parameter group under stages 1 and 2.
+
+        DeepSpeed itself looks only once, when only the first group has made a step and the other groups have no state yet.
         """
         mapping = getattr(parameter, "_hp_mapping", None)
         if mapping is not None and kind not in (mapping.optim_fragment or ()):
@@ -267,8 +274,8 @@ class Divided:
 
 
 def part_of(parameter: Any, value: Tensor) -> Tensor:
-    """Return this process's part of a whole tensor under stage 3; the last part is padded with zeros if the tensor
-    cannot be divided evenly.
+    """Return this process's part of a whole tensor under stage 3. The last part is padded with zeros if the tensor cannot be divided
+    evenly.
     """
     import deepspeed
 
@@ -281,10 +288,9 @@ def part_of(parameter: Any, value: Tensor) -> Tensor:
 
 
 def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -> None:
-    """Divide the weights among the processes block by block, so that none ever holds more than one whole block.
+    """Divide the weights among the processes block by block, so that no process ever holds more than one whole block.
 
-    Each process gets a copy in `dtype`: the original weights may be pages of a file, and DeepSpeed writes to what it
-    divides.
+    Each process gets a copy in `dtype`, since the original weights may be pages of a file, and DeepSpeed writes to what it divides.
     """
     import deepspeed
 
@@ -296,12 +302,12 @@ def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -
 
 
 def whole_shape(parameter: Any) -> tuple[int, ...]:
-    """Return the shape of a whole parameter, whether it is divided or not."""
+    """Return the shape of a whole parameter, whether or not it is divided."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _gathered(parameters: Iterable[Parameter], modified: bool = False) -> Any:
-    """Return a context in which the parameters are whole; if it may modify them, its changes on the first process are kept."""
+    """Return a context in which the parameters are whole. With `modified`, changes on the first process are kept."""
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modified else None)

@@ -1,1 +1,1 @@
-"""Flow matching: sigmas, noise, velocity, loss, and the random numbers that they need."""
+"""Flow matching: sigmas, noise, velocity and loss, and the random numbers for them."""

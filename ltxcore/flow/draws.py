@@ -1,7 +1,6 @@
-"""Random numbers that are counted, not streamed: each depends on its purpose alone, never on what was drawn before it.
+"""Random numbers that depend only on their purpose, never on what was drawn before.
 
-So a resumed run, or a run on another number of processes, draws the same numbers, and no generator state has to be
-saved.
+Thus a resumed run, or a run on a different number of processes, draws the same numbers, and no generator state has to be saved.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def generator(seed: int, *key: str | int) -> Generator:
     """
     import torch
 
-    # repr keeps ("a", "bc") apart from ("ab", "c"), and 1 apart from "1".
+    # repr distinguishes ("a", "bc") from ("ab", "c"), and 1 from "1".
     digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
@@ -37,12 +36,14 @@ class CountedDraws:
         epoch: the pass over the data.
         names: the names of the samples, in order.
         batch_id: the micro-batch's id, which does not depend on the process that gets these samples.
+        passes: for each sample, the pass over its set; empty if that is the epoch.
     """
 
     seed: int
     epoch: int
     names: tuple[str, ...]
     batch_id: str
+    passes: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -52,19 +53,21 @@ class CountedDraws:
         """Draw standard normal numbers, `[B, *shape]` float32, independently for each sample."""
         import torch
 
-        return torch.stack([torch.randn(tuple(shape), generator=self._of(key, name)) for name in self.names])
+        return torch.stack([torch.randn(tuple(shape), generator=each) for each in self._of(key)])
 
     def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
         """Draw uniform numbers in [0, 1), `[B, *shape]` float32, independently for each sample."""
         import torch
 
-        return torch.stack([torch.rand(tuple(shape), generator=self._of(key, name)) for name in self.names])
+        return torch.stack([torch.rand(tuple(shape), generator=each) for each in self._of(key)])
 
     def shared_uniform(self, key: str) -> float:
-        """Draw one uniform number in [0, 1) for the whole micro-batch."""
+        """Draw a single uniform number in [0, 1) for the whole micro-batch."""
         import torch
 
         return float(torch.rand((), generator=generator(self.seed, "batch", key, self.epoch, self.batch_id)))
 
-    def _of(self, key: str, name: str) -> Generator:
-        return generator(self.seed, "sample", key, self.epoch, name)
+    def _of(self, key: str) -> list[Generator]:
+        """Return a generator for each sample."""
+        passes = self.passes or (self.epoch,) * self.size
+        return [generator(self.seed, "sample", key, number, name) for number, name in zip(passes, self.names, strict=True)]

@@ -1,4 +1,4 @@
-"""The training loss of one modality, and that of all modalities together."""
+"""The training loss of a modality, and the loss of all modalities together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SMALLEST = 1e-12
-"""The smallest sum of weights that an average is divided by, so that a sample in which no token has a weight has loss 0."""
+"""The smallest sum of weights that an average is divided by, so that a sample without weights has loss 0."""
 
 
 Error = Literal["mse", "huber", "l1"]
-"""The measures of how far a prediction is off."""
+"""The measures of a prediction's error."""
 
 
 def masked_loss(
@@ -24,17 +24,17 @@ def masked_loss(
     Args:
         predicted: the predicted velocity, `[B, T, D]`.
         target: the true velocity, `[B, T, D]`.
-        loss_mask: tokens that count, `[B, T]` bool. A sample without any has loss 0.
-        error: "mse", the squared difference; "l1", its absolute value; or "huber", which is squared up to `delta` and grows linearly
-            beyond it.
-        delta: where "huber" becomes linear.
+        loss_mask: a mask of the tokens that count, `[B, T]` bool. A sample without such tokens has loss 0.
+        error: "mse", the squared difference; "l1", the absolute difference; or "huber", which is quadratic up to `delta` and grows
+            linearly beyond it.
+        delta: the difference above which "huber" is linear.
         weights: the weight of every token in the average, `[B, T]`; None for equal weights.
 
     Source: docs/explanation/arithmetic.md#loss-of-a-sample, #errors-other-than-the-square
     """
     counted = loss_mask.to(predicted.device)
     difference = predicted.float() - target.to(predicted.device).float()
-    # Masked, not multiplied: a token that does not count must not make the loss NaN.
+    # Tokens are masked, not multiplied by 0, so that a token that does not count cannot make the loss NaN.
     each = _measured(difference, error, delta).mean(dim=-1).masked_fill(~counted, 0.0)
     if weights is None:
         return each.sum(dim=1) / counted.sum(dim=1).clamp_min(1)
@@ -52,7 +52,7 @@ def _measured(difference: Tensor, error: Error, delta: float) -> Tensor:
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """Add the losses of the modalities, `[B]` each, and average them over the batch to a scalar.
+    """Add the modalities' losses, each `[B]`, and average the sum over the batch to a scalar.
 
     Source: docs/explanation/arithmetic.md#loss-of-a-micro-batch
     """

@@ -1,8 +1,9 @@
-"""Sigma samplers, which choose the noise level of each training sample; and noising, which gives each token its own level."""
+"""Sigma samplers, which draw the noise level of each training sample, and noising, which gives each token its level."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -12,14 +13,17 @@ from ltxcore.hookspecs import hookimpl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ltxcore.protocols import Draws
+    from ltxcore.protocols import Draws, ModelInput
 
 T = TypeVar("T", float, "Tensor")
 
 LOW, HIGH = -2.5758, 3.0902
-"""The 0.5 % and 99.9 % quantiles of the standard normal, which are stretched to 0 and 1. Exactly these decimals are
-used, not more precise values.
+"""The 0.5 % and 99.9 % quantiles of the standard normal distribution, which are stretched to 0 and 1. Exactly these decimals are used, not
+more precise values.
 """
+
+BEHIND = "noise_behind"
+"""The name of the draw for the noise of appended tokens, which follows the name of the modality."""
 
 
 def _at_least_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
@@ -44,9 +48,10 @@ def _check_range(low: float, high: float) -> None:
 
 @attrs.frozen
 class ShiftedLogitNormal:
-    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; a share of the draws is uniform instead.
+    """A logit-normal distribution, shifted towards noise for long sequences and stretched to reach 0 and 1. A share of the draws is uniform
+    instead.
 
-    With a range narrower than 0 to 1, sigmas are distributed as if those outside the range were drawn again.
+    With a range narrower than 0 to 1, sigmas are distributed as if every sigma outside the range were drawn again.
     """
 
     std: float = attrs.field(
@@ -57,7 +62,9 @@ class ShiftedLogitNormal:
     shift: float | None = attrs.field(
         default=None,
         validator=attrs.validators.optional(_above_zero),
-        metadata={"help": "fixed shift: 1 is none, larger ones mean more noise; left out, it grows with the number of tokens"},
+        metadata={
+            "help": "fixed shift: 1 means no shift, larger values mean more noise; by default the shift grows with the number of tokens"
+        },
     )
     min_value: float = attrs.field(default=0.0, validator=_in_unit, metadata={"help": "smallest sigma to train on"})
     max_value: float = attrs.field(default=1.0, validator=_in_unit, metadata={"help": "largest sigma to train on"})
@@ -82,8 +89,9 @@ class ShiftedLogitNormal:
         return torch.where(draws.uniform(f"{key}.mix") < self.uniform_prob, uniform, y).float()
 
     def _within(self, mu: float, z: Tensor) -> Tensor:
-        """Map normal draws, in order, to values whose sigmas lie in the range: by their quantiles, so that no draw is
-        discarded.
+        """Map normal draws to values whose sigmas are in the range, without changing their order.
+
+        Draws are mapped by their quantiles, so that none is discarded.
 
         Source: docs/explanation/arithmetic.md#range-of-the-noise-levels
         """
@@ -99,7 +107,7 @@ class ShiftedLogitNormal:
 
 @attrs.frozen
 class Uniform:
-    """Sigmas distributed uniformly between two bounds, or shifted towards noise or away from it."""
+    """A uniform distribution of sigmas between two bounds. It can be shifted towards noise or away from it."""
 
     min_value: float = attrs.field(default=0.0, validator=_in_unit, metadata={"help": "smallest sigma"})
     max_value: float = attrs.field(default=1.0, validator=_in_unit, metadata={"help": "largest sigma"})
@@ -107,7 +115,7 @@ class Uniform:
         default=1.0,
         validator=_above_zero,
         metadata={
-            "help": "1 draws all sigmas equally often; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise"
+            "help": "1 draws all sigmas equally often; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger values of s mean more noise"
         },
     )
 
@@ -124,8 +132,7 @@ class Uniform:
 
 
 def _shifted(sigma: T, by: float) -> T:
-    """Multiply the odds of sigmas, sigma / (1 - sigma), by a factor; a factor of 1 leaves them unchanged to the last
-    bit.
+    """Multiply the odds of sigmas, sigma / (1 - sigma), by a factor. A factor of 1 leaves sigmas unchanged to the last bit.
 
     Source: docs/explanation/arithmetic.md#shift-of-a-noise-level
     """
@@ -133,7 +140,7 @@ def _shifted(sigma: T, by: float) -> T:
 
 
 def shift(tokens: int) -> float:
-    """Return the center of the logit-normal for a sequence of `tokens` target tokens; it is not clamped.
+    """Return the center of the logit-normal distribution for a sequence of `tokens` target tokens, without clamping.
 
     Source: docs/explanation/arithmetic.md#centre-of-the-noise-levels
     """
@@ -141,14 +148,14 @@ def shift(tokens: int) -> float:
 
 
 def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
-    """Return `sigmoid(mu + std*z)`, stretched so that z = LOW gives 0 and z = HIGH gives 1; float64 in and out.
+    """Return `sigmoid(mu + std*z)` for float64 z, stretched so that z = LOW gives 0 and z = HIGH gives 1.
 
-    Differences of sigmoids cancel once mu is large: in float32 from about 20,000 tokens, and from about 52,000 there is nothing left but 0 / 0. With
-    `sigmoid(p) - sigmoid(q) = sinh((p - q) / 2) / (2 cosh(p / 2) cosh(q / 2))` nothing cancels.
+    Differences of sigmoids lose digits if mu is large. In float32, this begins at about 20,000 tokens; from about 52,000 tokens on, only 0
+    / 0 is left. With `sigmoid(p) - sigmoid(q) = sinh((p - q) / 2) / (2 cosh(p / 2) cosh(q / 2))`, no digits are lost.
 
     Source: docs/explanation/arithmetic.md#stable-form-of-the-shifted-logit-normal
     """
-    if std == 0.0:  # the whole range is one point, and z says nothing
+    if std == 0.0:  # the whole range is a single point, and z has no effect
         return z.new_full(z.shape, LOW / (LOW - HIGH))
     low, high = LOW * std, HIGH * std
     ratio = ((std * z - low) / 2).sinh() / math.sinh((high - low) / 2)
@@ -156,9 +163,9 @@ def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
 
 
 def z_of_sigma(mu: float, std: float, sigma: float) -> float:
-    """Return the z for which `stretched_sigmoid(mu, std, z)` is `sigma`, which lies above 0 and below 1.
+    """Return the z for which `stretched_sigmoid(mu, std, z)` is `sigma`; `sigma` must be above 0 and below 1.
 
-    `1 - sigmoid(p)` is linear in sigma between its values at the ends, and is kept as a logarithm, since it is tiny for large mu.
+    `1 - sigmoid(p)` is linear in sigma between its values at the ends. Its logarithm is used, since it is tiny for large mu.
     """
     at_low, at_high = _log_rest(mu + LOW * std), _log_rest(mu + HIGH * std)
     rest = at_low + math.log1p(sigma * math.expm1(at_high - at_low))
@@ -166,7 +173,7 @@ def z_of_sigma(mu: float, std: float, sigma: float) -> float:
 
 
 def _log_rest(p: float) -> float:
-    """Return `log(1 - sigmoid(p))`, without losing digits."""
+    """Return `log(1 - sigmoid(p))` without losing digits."""
     return -p - math.log1p(math.exp(-p)) if p > 0 else -math.log1p(math.exp(p))
 
 
@@ -186,11 +193,32 @@ def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     Args:
         clean: the clean tokens, `[B, T, D]`.
         noise: the noise, `[B, T, D]`.
-        timesteps: the noise level of each token, `[B, T]`, 0 clean to 1 noise.
+        timesteps: the noise level of each token, `[B, T]`, from 0 (clean) to 1 (noise).
 
     Source: docs/explanation/arithmetic.md#noise-of-a-token
     """
     return clean + timesteps.unsqueeze(-1) * (noise - clean)
+
+
+def with_noise_behind(given: ModelInput, noise: Callable[[Sequence[int]], Tensor]) -> ModelInput:
+    """Return an input in which appended tokens that are given at a level have the noise of this level.
+
+    Args:
+        given: the input, with appended tokens that are still clean.
+        noise: takes the shape `[R, D]` of the appended tokens of a sample, and returns the noise of all samples, `[B, R, D]`. It is called
+            only if there are appended tokens at a level.
+
+    Source: docs/explanation/arithmetic.md#level-of-given-tokens
+    """
+    import torch
+
+    if given.levels is None or given.clean is None:
+        return given
+    target = given.clean.shape[1]
+    levels, clean = given.levels[:, target:], given.tokens[:, target:]
+    if not bool(levels.any()):
+        return given
+    return attrs.evolve(given, tokens=torch.cat([given.tokens[:, :target], add_noise(clean, noise(clean.shape[1:]), levels)], dim=1))
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:

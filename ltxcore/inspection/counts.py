@@ -1,12 +1,13 @@
-"""Counts of tokens by their role (generated, given, partly given, appended, in the loss), and the places of tokens.
+"""The number of tokens in each role (generated, given, partly given, appended, in the loss), and the places of tokens.
 
-The place of a token follows from its position alone: the moment, and for video also the cell within the frame.
+A token's place is its moment and, for video, its cell within the frame. It follows from the token's position alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import torch
@@ -18,12 +19,12 @@ from ltxcore.protocols import ModelInput
 
 @attrs.frozen(eq=False)
 class Tokens:
-    """The tokens of one sample and modality: T of the target, then R appended ones.
+    """The tokens of one sample and modality: T tokens of the target, followed by R appended tokens.
 
     Attributes:
-        given: how much of each token is given, `[T + R]`: 0 is generated, 1 is known.
+        given: how much of each token is given, `[T + R]`, from 0 (generated) to 1 (given).
         timesteps: the noise level of each token, `[T + R]`.
-        counted: the tokens that are in the loss, `[T + R]` bool.
+        counted: whether each token counts in the loss, `[T + R]` bool.
         positions: the start and end of each token, `[P, T + R, 2]`, in seconds; for video also in pixel rows and columns.
         num_target: T, the number of tokens of the target.
         is_generated: whether the modality is generated, not frozen.
@@ -84,16 +85,19 @@ class Count:
         sample: the sample's name.
         modality: "video" or "audio".
         is_generated: whether the modality is generated, not frozen.
-        generated, given, partly: the tokens of the target that are generated, given, and given in part.
-        appended: the tokens besides the target.
-        in_loss: the tokens that count in the loss.
-        marked: the tokens that are marked as belonging to the first latent frame; None if the model takes no marker.
+        generated, given, partly: the numbers of target tokens that are generated, given, and partly given.
+        appended: the number of tokens besides the target.
+        in_loss: the number of tokens that count in the loss.
+        marked: the number of tokens that are marked as belonging to the first latent frame; None if the model takes no marker.
         sigma: the noise level of the modality.
-        timesteps: the lowest and highest noise level of a token.
+        timesteps: the lowest and the highest noise level of a token.
+        levels: the lowest and the highest noise level of a token that is given entirely, or appended; None if none of them has noise.
+        strengths: the weight with which the target and each appended medium attend to each other; empty if there are no weights.
         seconds: the start and end of the target in seconds.
         pixels: the pixel rows and columns of the target; None for audio.
-        conditions: the keys of the conditions that were applied.
+        conditions: the keys of the conditions that were applied, each with its drawn values.
         loss: the loss; None if the model was not run.
+        is_absent: whether the sample lacks the modality; the numbers are then those of its placeholder.
     """
 
     sample: str
@@ -107,14 +111,17 @@ class Count:
     marked: int | None
     sigma: float
     timesteps: tuple[float, float]
+    levels: tuple[float, float] | None
+    strengths: tuple[float, ...]
     seconds: tuple[float, float]
     pixels: tuple[int, int] | None
-    conditions: tuple[str, ...]
+    conditions: Mapping[str, Sequence[Any]]
     loss: float | None
+    is_absent: bool = False
 
 
 def counts(seen: Seen) -> Iterator[Count]:
-    """Yield a count for each sample and modality of a micro-batch."""
+    """Yield the token counts of each sample and modality in a micro-batch."""
     for index, sample in enumerate(seen.micro_batch.names):
         for modality, inputs in seen.inputs.items():
             tokens = tokens_of(inputs, index)
@@ -132,11 +139,25 @@ def counts(seen: Seen) -> Iterator[Count]:
                 marked=None if inputs.marked is None else int(inputs.marked[index].sum()),
                 sigma=tokens.sigma,
                 timesteps=(float(tokens.timesteps.min()), float(tokens.timesteps.max())),
+                levels=_levels(inputs, index),
+                strengths=() if inputs.strengths is None else tuple(inputs.strengths.tolist()),
                 seconds=(float(seconds.min()), float(seconds.max())),
                 pixels=tuple(int(axis.max()) for axis in target.positions[1:]) or None,  # type: ignore[arg-type]
-                conditions=tuple(key for key, applied in inputs.applied.items() if bool(applied[index])),
+                conditions={key: _values(inputs, key, index) for key, applied in inputs.applied.items() if bool(applied[index])},
                 loss=float(seen.losses[modality][index]) if modality in seen.losses else None,
+                is_absent=inputs.is_absent,
             )
+
+
+def _levels(inputs: ModelInput, index: int) -> tuple[float, float] | None:
+    if inputs.levels is None or inputs.denoise_mask is None or not bool(inputs.levels[index].any()):
+        return None
+    levels = inputs.levels[index][inputs.denoise_mask[index] == 0]
+    return float(levels.min()), float(levels.max())
+
+
+def _values(inputs: ModelInput, key: str, index: int) -> tuple[Any, ...]:
+    return tuple(values[index].value for name, values in inputs.drawn.items() if name.rpartition("/")[0] == key)
 
 
 Box = tuple[float, float, float, float]
@@ -161,7 +182,7 @@ class Slot:
 
 @attrs.frozen(eq=False)
 class Lane:
-    """Tokens that belong together, moment by moment: the target, or one medium that was appended."""
+    """Tokens that belong together, moment by moment: the target, or one appended medium."""
 
     slots: tuple[Slot, ...]
 
@@ -178,7 +199,7 @@ class Lane:
 
 
 def lane_of(tokens: Tokens) -> Lane:
-    """Return the lane of the tokens of one medium."""
+    """Return the lane with the tokens of one medium."""
     spans: dict[tuple[float, float], list[int]] = {}
     for index, (start, end) in enumerate(tokens.positions[0].tolist()):
         spans.setdefault((start, end), []).append(index)
@@ -195,7 +216,7 @@ def _slot(tokens: Tokens, start: float, end: float, which: torch.Tensor) -> Slot
 
 
 def appended_lanes(tokens: Tokens) -> list[Lane]:
-    """Return a lane for each medium that was appended: a new lane begins wherever time goes back, or a place occurs again."""
+    """Return a lane for each appended medium. A new lane begins wherever time goes back or a place occurs again."""
     cuts = [*_beginnings(tokens), tokens.given.shape[0]]
     return [lane_of(tokens.part(slice(start, end))) for start, end in pairwise(cuts)]
 

@@ -1,17 +1,20 @@
-"""`ltx inspect`: plan a run as `ltx run` does, and examine its first steps. Nothing is trained, and nothing is written
-to its `output_dir`.
+"""`ltx inspect`, which plans a run as `ltx run` does, and shows its first steps. Nothing is trained, and nothing is written to
+the run's `output_dir`.
 
-What the model sees is shown in tables that fit a console of 80 columns, and written as tensors to one safetensors file.
+Tables that fit a console of 80 columns show what the model sees, and a safetensors file can hold all the tensors.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import attrs
 import safetensors.torch
 import torch
 from rich import box
@@ -20,6 +23,9 @@ from rich.table import Table
 from torch import Tensor
 
 from ltxcore.config.load import LoadedRun, located
+from ltxcore.config.render import value_text
+from ltxcore.config.tables import plain
+from ltxcore.drawn import Value
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.files import write_whole
@@ -29,38 +35,49 @@ from ltxcore.inspection.seen import Seen, first_seen
 from ltxcore.logs import inform
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import MODALITIES, ModelInput
-from ltxcore.runs.first_encoding import encoded
-from ltxcore.runs.run_plan import RunPlan, draft, plan
+from ltxcore.runs.data_sets import plan_of
+from ltxcore.runs.first_encoding import encoded_data
+from ltxcore.runs.objective_datasets import objective_datasets
+from ltxcore.runs.prompts import caption_prompts
+from ltxcore.runs.run_plan import RunPlan, draft
+from ltxcore.train.caption_dropout import KEY as CAPTION_DROPOUT
 from ltxcore.train.feed import Samples
-from ltxcore.train.start_run import device_of
+from ltxcore.train.prompts import load_prompts
+from ltxcore.train.start_run import codecs_of, device_of
 from ltxcore.train.trained_model import load_model
 
 
 def inspect(
     loaded: LoadedRun, console: Console | None = None, *, steps: int = 1, dump: Path | None = None, png: Path | None = None
 ) -> list[Seen]:
-    """Show what the model sees in the first optimizer steps of a run in one process.
+    """Show what the model sees of a run's own data in the run's first optimizer steps, as they are in a single process.
 
     Args:
         loaded: the run file.
         console: the console to print to; standard output by default.
         steps: the number of steps.
-        dump: the file for all tensors and losses; for these the model is loaded as it is before the first step.
+        dump: the file for all tensors and losses. To compute them, the model is loaded in its state before the first step.
         png: the file for a picture of the first samples.
 
     Raises:
-        LtxError: for everything that is wrong with the run; what its output folder holds is not checked.
+        LtxError: the run has faults; the error names all of them. The content of the output folder is not checked.
     """
     console = console or Console()
     _check(loaded, steps, [path for path in (dump, png) if path is not None])
     try:
         planned = _planned(loaded)
         samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
+        if dump is not None:
+            samples.texts = load_prompts(
+                planned, caption_prompts(planned.config), codecs_of(planned.config, device_of(Processes())), Processes()
+            )
         seen = list(first_seen(planned, samples, steps, _backbone(planned, samples) if dump is not None else None))
     except LtxError as error:
         raise located(error, loaded) from error
     for note in planned.outline.notes:
         inform(f"the run in {planned.outline.folder.path} {note}")
+    for each in objective_datasets(planned.outline):
+        inform(f"not shown: the samples of the objective {each.label}, which are in {each.dataset or each.outline.root}")
     for title, table in tables(seen):
         console.print(f"\n{title}", style="bold", highlight=False, markup=False)
         console.print(table)
@@ -77,12 +94,12 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
     """Refuse a request that cannot be met, before any work is done.
 
     Raises:
-        ConfigError: it asks for more steps than the run has, or for a file in its output folder.
+        ConfigError: the request is for more steps than the run has, or for a file in the run's output folder.
     """
     config = loaded.config
     if steps > config.optimization.steps:
         raise ConfigError(
-            f"the run has {config.optimization.steps} steps, but {steps} were requested",
+            f"the run has {config.optimization.steps} step{'s' * (config.optimization.steps != 1)}, but {steps} were requested",
             where=loaded.where("optimization.steps"),
             remedy="Ask for fewer with --steps.",
         )
@@ -92,15 +109,13 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
 
 
 def _planned(loaded: LoadedRun) -> RunPlan:
-    """Plan the run with its data, which are encoded now if that has not been done yet."""
+    """Plan the run with its data, which are encoded now unless they are already encoded."""
     found = draft(loaded, 1, writes=False).checked()
-    data = loaded.config.data
-    root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes())
-    return plan(attrs.evolve(found, root=root), only)
+    return plan_of(found, encoded_data(found, Processes()))
 
 
 def _backbone(planned: RunPlan, samples: Samples) -> LTXBackbone:
-    """Load the model as it is before the first step."""
+    """Load the model in its state before the first step."""
     device: torch.device = device_of(Processes())
     return load_model(planned, samples, device).backbone
 
@@ -111,6 +126,8 @@ FIELDS = {
     "sigma": "sigma",
     "denoise_mask": "denoise_mask",
     "timesteps": "timesteps",
+    "levels": "levels",
+    "strengths": "strengths",
     "noisy": "tokens",
     "velocity": "velocity",
     "loss_mask": "loss_mask",
@@ -125,10 +142,14 @@ FIELDS = {
 def write_dump(path: Path, seen: Sequence[Seen], run_file: str) -> None:
     """Write all tensors of some micro-batches to a file.
 
-    The keys are `STEP/MODALITY/NAME`, with STEP as in `Seen.name` and NAME one of `FIELDS` that the modality has,
-    `predicted` `[B, T + R, D]`, or `loss` `[B]`; `STEP/applied/CONDITION` `[B]` bool; and `STEP/draws/NAME` `[B]`, or
-    `[1]` for a number drawn once for all samples. In the header, `steps` lists, as JSON, the samples of each STEP, and
-    `run_file` is the resolved run file.
+    These are the keys, with STEP as in `Seen.name`:
+
+    - `STEP/MODALITY/NAME`, where NAME is one of `FIELDS` that the modality has, `predicted` `[B, T + R, D]`, or `loss` `[B]`
+    - `STEP/applied/CONDITION`, `[B]` bool
+    - `STEP/draws/NAME`, `[B]`, or `[1]` for a number drawn once for all samples
+    - `STEP/drawn/CONDITION/FIELD`, the values of drawn fields: `[B]` for numbers, `[B, N]` for lists of N numbers
+
+    In the header, `steps` lists the samples of each STEP as JSON, and `run_file` is the resolved run file.
 
     Raises:
         DataError: the file cannot be written.
@@ -151,6 +172,10 @@ def tensors_of(seen: Seen) -> Iterator[tuple[str, Tensor]]:
             yield f"{seen.name}/{modality}/{name}", tensor
         for key, applied in inputs.applied.items():
             yield f"{seen.name}/applied/{key}", applied
+        for key, values in inputs.drawn.items():
+            # What is no number, or a list of numbers as long as the others, has no tensor.
+            with suppress(ValueError, TypeError, RuntimeError):
+                yield f"{seen.name}/drawn/{key}", torch.tensor([value.value for value in values])
     for name, found in (("predicted", seen.predicted), ("loss", seen.losses)):
         for modality, tensor in found.items():
             yield f"{seen.name}/{modality}/{name}", tensor
@@ -168,7 +193,7 @@ def _of_input(inputs: ModelInput) -> Iterator[tuple[str, Tensor]]:
 
 
 def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
-    """Yield tables with their titles: a summary of the micro-batches by modality, their conditions, and every sample."""
+    """Yield tables with their titles: a summary of the micro-batches for each modality, their conditions, and every sample."""
     by_batch = {each.name: list(counts(each)) for each in seen}
     samples = sum(len(each.micro_batch.names) for each in seen)
     title = f"What the model sees: tokens per sample, in {samples} sample{'' if samples == 1 else 's'}"
@@ -182,8 +207,11 @@ def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
 
 
 def summary_table(every: Sequence[Count]) -> Table:
-    """Return a table with a column for each modality: the number of tokens of each kind, from the least to the most in any sample."""
-    of = {name: found for name in MODALITIES if (found := [count for count in every if count.modality == name])}
+    """Return a table with a column for each modality and a row for each kind of token, with the least and the greatest number in
+    any sample.
+    """
+    present = [count for count in every if not count.is_absent]
+    of = {name: found for name in MODALITIES if (found := [count for count in present if count.modality == name])}
     table = _table()
     table.add_column("")
     for name, found in of.items():
@@ -197,25 +225,32 @@ def summary_table(every: Sequence[Count]) -> Table:
         "in the loss": [_span([count.in_loss for count in found]) for found in of.values()],
         "sigma": [_range([count.sigma for count in found]) for found in of.values()],
         "timesteps": [_range([level for count in found for level in count.timesteps]) for found in of.values()],
+        "level of given": [_range([level for count in found for level in count.levels or ()] or [0.0]) for found in of.values()],
+        "strength of appended": [_range([strength for count in found for strength in count.strengths] or [1.0]) for found in of.values()],
         "position, seconds": [_range([moment for count in found for moment in count.seconds], 2) for found in of.values()],
         "position, pixels": [_sizes(found) for found in of.values()],
     }
     if all(count.marked is None for count in every):
         del rows["marked"]
+    if all(count.levels is None for count in every):
+        del rows["level of given"]
+    if not any(count.strengths for count in every):
+        del rows["strength of appended"]
     for name, cells in rows.items():
         table.add_row(name, *cells)
     return table
 
 
-def condition_table(seen: Iterable[Seen]) -> Table | None:
-    """Return a table of how often each condition applied; None if there are no conditions."""
+def condition_table(seen: Sequence[Seen]) -> Table | None:
+    """Return a table that shows how often each condition was applied, how often each list of a choice was drawn, and how often captions
+    were dropped; None if none of these can happen.
+    """
     numbers: dict[str, list[int]] = {}
     for each in seen:
-        for inputs in each.inputs.values():
-            for key, applied in inputs.applied.items():
-                number = numbers.setdefault(key, [0, 0])
-                number[0] += int(applied.sum())
-                number[1] += int(applied.numel())
+        for key, applied in {key: applied for inputs in each.inputs.values() for key, applied in inputs.applied.items()}.items():
+            number = numbers.setdefault(key, [0, 0])
+            number[0] += int(applied.sum())
+            number[1] += int(applied.numel())
     if not numbers:
         return None
     table = _table()
@@ -223,7 +258,40 @@ def condition_table(seen: Iterable[Seen]) -> Table | None:
         table.add_column(name)
     for key, (applied_to, samples) in numbers.items():
         table.add_row(key, f"{applied_to} of {samples} samples")
+        _add_drawn(table, seen, key, applied_to)
+    for key in dict.fromkeys(of for each in seen for inputs in each.inputs.values() for of in choices_of(inputs)):
+        table.add_row(key, "")
+        _add_drawn(table, seen, key, sum(len(each.micro_batch.names) for each in seen))
     return table
+
+
+def _add_drawn(table: Table, seen: Iterable[Seen], key: str, samples: int) -> None:
+    for name, often in drawn_counts(seen, key).items():
+        table.add_row(f"  {name}", f"{often} of {samples}")
+
+
+def choices_of(inputs: ModelInput) -> list[str]:
+    """Return the keys of the choices between conditions, such as "video.choice0". Unlike a condition, a choice concerns every sample."""
+    return [of for of in (key.rpartition("/")[0] for key in inputs.drawn) if of not in inputs.applied]
+
+
+def drawn_counts(seen: Iterable[Seen], condition: str) -> dict[str, int]:
+    """Count the samples to which a condition was applied with each value of its drawn keys, or with a value in each bin; and for a choice,
+    the samples that drew each list.
+    """
+    found: dict[str, list[Value]] = {}
+    for each in seen:
+        for inputs in each.inputs.values():
+            for key, values in inputs.drawn.items():
+                of, _, field = key.rpartition("/")
+                if of == condition:
+                    applied = inputs.applied[of].tolist() if of in inputs.applied else [True] * len(values)
+                    found.setdefault(field, []).extend(itertools.compress(values, applied))
+    return {
+        f"{field} {name}": often
+        for field, values in found.items()
+        for name, often in Counter(value.label for value in sorted(values, key=_rank)).items()
+    }
 
 
 def sample_table(found: Sequence[Count]) -> Table:
@@ -239,11 +307,18 @@ def sample_table(found: Sequence[Count]) -> Table:
     for count in found:
         sample = count.sample if count.sample != before else ""
         before = count.sample
-        table.add_row(sample, count.modality, *_numbers(count, with_loss), ", ".join(map(_short, count.conditions)) or "-")
+        table.add_row(
+            sample,
+            count.modality,
+            *_numbers(count, with_loss),
+            ", ".join(_short(key, values) for key, values in count.conditions.items()) or "-",
+        )
     return table
 
 
 def _numbers(count: Count, with_loss: bool) -> list[str]:
+    if count.is_absent:
+        return ["absent", *["-"] * (6 if with_loss else 5)]
     whole = [count.generated, count.given, count.partly, count.appended, count.in_loss]
     loss = ["-" if count.loss is None else f"{count.loss:.4f}"] if with_loss else []
     return [*map(str, whole), f"{count.sigma:.3f}", *loss]
@@ -253,9 +328,25 @@ def _table(gap: int = 2) -> Table:
     return Table(box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False)
 
 
-def _short(key: str) -> str:
-    """Shorten a condition's key for a row that names its modality: `audio.cond0.mask` becomes 0."""
-    return re.sub(r"^\w+\.cond(\d+)\.\w+$", r"\1", key)
+def _short(key: str, values: Sequence[Any]) -> str:
+    """Return a short form of a key of `ModelInput.applied`, followed by the drawn values, for a row that names the modality:
+    `audio.cond0.mask` becomes 0, and `audio.choice0.list1.cond0.mask` becomes choice0.list1.0.
+    """
+    if key.endswith(CAPTION_DROPOUT):
+        return "no text"
+    return re.sub(r"^\w+\.(choice\d+\.list\d+\.)?cond(\d+)\.\w+$", r"\1\2", key) + (
+        f" ({', '.join(map(_brief, values))})" if values else ""
+    )
+
+
+def _rank(drawn: Value) -> tuple[bool, float, str]:
+    """Return the sort key of a drawn value: numbers are ordered by size, and all other values come after them, ordered as text."""
+    is_number = isinstance(drawn.value, int | float)
+    return (not is_number, drawn.value if is_number else 0.0, str(drawn.value))
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else value_text(plain(value))
 
 
 def _sizes(found: Iterable[Count]) -> str:

@@ -1,7 +1,7 @@
 """A picture of what the model sees: every token of some samples at its place in time and in the frame, colored by its
 role.
 
-The picture is drawn from top to bottom and cut off below the last line.
+The picture is drawn from top to bottom, and cut off below the last line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DRAWN = 4
 """The largest number of samples in the picture."""
 
 LANE, STRIP = 44, 8
-"""The height of a lane, and of the strip below it that shows what counts in the loss."""
+"""The height of a lane, and of the strip below the lane that shows which tokens count in the loss."""
 
 FRAME, WIDEST, GAP = 120, 260, 14
 """The largest height and the largest width of a frame, and the gap between two frames."""
@@ -40,7 +40,7 @@ WORDS = 86
 """The width of the text below a frame."""
 
 LEAST = 5
-"""The least size, in pixels, of cells that are separated by a white line."""
+"""The smallest size, in pixels, of cells that are separated by white lines."""
 
 TICKS = 9
 """The approximate number of labels on an axis."""
@@ -78,7 +78,7 @@ def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
 
 
 def picture(seen: Sequence[Seen], title: str) -> bytes:
-    """Return a PNG of the first samples: one of each micro-batch before the second of any."""
+    """Return a PNG of the first samples: the first sample of every micro-batch, then the second of every micro-batch, and so on."""
     every = [(index, each) for each in seen for index in range(len(each.micro_batch.names))]
     chosen = sorted(every, key=lambda pair: pair[0])[:DRAWN]
     canvas = Canvas.of_height(TALLEST)
@@ -114,7 +114,7 @@ def _draw_sample(canvas: Canvas, seen: Seen, index: int) -> None:
     canvas.text(end + 18, canvas.y + 20, f"step {seen.step}{part}", size=18, colour=FAINT)
     canvas.y += 60
     told = {count.modality: count for count in counts(seen) if count.sample == name}
-    lanes = {modality: _lanes(seen, modality, index) for modality in seen.inputs}
+    lanes = {modality: _lanes(seen, modality, index) for modality, given in seen.inputs.items() if not given.is_absent}
     spans = [lane.seconds for each in lanes.values() for _, lane in each]
     start, last = min(start for start, _ in spans), max(end for _, end in spans)
     time = Scale(start, last if last > start else start + 1.0, LEFT, RIGHT)
@@ -131,7 +131,7 @@ def _draw_sample(canvas: Canvas, seen: Seen, index: int) -> None:
 
 
 def _lanes(seen: Seen, modality: str, index: int) -> list[tuple[str, Lane]]:
-    """Return, with their names, the lane of the target and one for each medium that was appended to it."""
+    """Return the named lanes of the target and of each medium that was appended to it."""
     tokens = tokens_of(seen.inputs[modality], index)
     appended = appended_lanes(tokens.appended)
     names = ["appended"] if len(appended) == 1 else [f"appended {number}" for number in range(1, len(appended) + 1)]
@@ -171,7 +171,7 @@ def _draw_axis(canvas: Canvas, time: Scale) -> None:
 
 
 def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None:
-    """Draw the latent frames of a video side by side: all, or as many as fit, evenly spaced, including the first and the last."""
+    """Draw latent frames of a video side by side: all frames, or as many as fit, evenly spaced and including the first and the last."""
     if lane.size is None:
         return
     rows, columns = lane.size
@@ -194,7 +194,7 @@ def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None
 
 
 def _evenly(slots: Sequence[Slot], most: int) -> Sequence[Slot]:
-    """Return all slots, or `most` evenly spaced ones (at least two), including the first and the last."""
+    """Return all slots or, if there are more than `most` (at least two), evenly spaced slots that include the first and the last."""
     if len(slots) <= most:
         return slots
     return [slots[round(place * (len(slots) - 1) / (most - 1))] for place in range(most)]
@@ -211,7 +211,7 @@ def _colours(tokens: Tokens, appended: bool) -> list[Colour]:
 
 
 def _mixed(low: Colour, high: Colour, amount: float) -> Colour:
-    """Mix two colors: 0 is the first, 1 the second."""
+    """Mix two colors; an `amount` of 0 gives the first color, and 1 gives the second."""
     r, g, b = (round(start + amount * (end - start)) for start, end in zip(low, high, strict=True))
     return r, g, b
 
@@ -236,7 +236,7 @@ LINE: Colour = (210, 210, 210)
 WIDTH = 1600
 MARGIN = 40
 LEFT, RIGHT = MARGIN + 130, WIDTH - MARGIN
-"""The left and right ends of everything that has a scale; names stand to the left of it."""
+"""The left and right ends of everything that is drawn to scale; names are written to the left of it."""
 
 
 @functools.cache
@@ -253,7 +253,7 @@ class Canvas:
 
     Attributes:
         image: the image that is drawn on.
-        pen: the pen that draws on it.
+        pen: the pen that draws on the image.
         y: the height at which the next element begins.
     """
 
@@ -263,15 +263,15 @@ class Canvas:
 
     @classmethod
     def of_height(cls, height: int) -> Canvas:
-        """Return a canvas of at most this height."""
+        """Return an empty canvas of at most this height."""
         from PIL import Image, ImageDraw
 
         image = Image.new("RGB", (WIDTH, height), WHITE)
         return cls(image, ImageDraw.Draw(image))
 
     def text(self, x: float, y: float, said: str, *, size: int = 20, colour: Colour = INK, anchor: str = "la") -> float:
-        """Write text, and return where it ends. The anchor is one of Pillow's: "la" is left and top, "ra" right and
-        top, "ma" middle and top.
+        """Write text, and return the right end of the text. The anchor is one of Pillow's: "la" is left and top, "ra" is right
+        and top, and "ma" is middle and top.
         """
         self.pen.text((x, y), said, font=font(size), fill=colour, anchor=anchor)
         return x + float(font(size).getlength(said))
@@ -286,7 +286,7 @@ class Canvas:
         self.pen.line((left, top, right, bottom), fill=colour, width=1)
 
     def png(self) -> bytes:
-        """Return the picture as PNG, down to where it has been drawn on."""
+        """Return the drawn part of the picture as PNG."""
         file = io.BytesIO()
         self.image.crop((0, 0, WIDTH, min(self.y + MARGIN // 2, self.image.height))).save(file, "PNG", optimize=True)
         return file.getvalue()

@@ -1,4 +1,4 @@
-"""The first micro-batches of a run, exactly as the run makes them, without training."""
+"""The first micro-batches of a run, made exactly as in the run but without training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from ltxcore.engines.single import AUTOCAST
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import Draws, ModelInput
 from ltxcore.runs.run_plan import RunPlan
+from ltxcore.train.caption_dropout import CaptionDropout, with_dropped
+from ltxcore.train.dealing import draws_of
 from ltxcore.train.feed import Samples, prepared, sent
-from ltxcore.train.loop import draws_of, dropout
+from ltxcore.train.loop import dropout
+from ltxcore.train.prompts import Prompts
 
 
 @attrs.frozen(eq=False)
@@ -22,14 +25,14 @@ class Seen:
     """A micro-batch as the model sees it.
 
     Attributes:
-        step: the optimizer step that it belongs to, from 1.
+        step: the number of the optimizer step, from 1.
         part: the number of the micro-batch within its step, from 1.
         parts: the number of micro-batches in the step.
         micro_batch: the samples.
-        inputs: the model's inputs by modality.
-        draws: the single numbers that were drawn, by name: `[B]`, or `[1]` if one was drawn for the whole micro-batch.
-        predicted: the model's predictions, `[B, T + R, D]` by modality; empty if it was not run.
-        losses: the losses of every sample, `[B]` by generated modality; empty if the model was not run.
+        inputs: the model's input for each modality.
+        draws: the single numbers that were drawn, by name: `[B]`, or `[1]` if one number was drawn for the whole micro-batch.
+        predicted: the model's predictions for each modality, `[B, T + R, D]`; empty if the model was not run.
+        losses: the losses of the samples for each generated modality, `[B]`; empty if the model was not run.
     """
 
     step: int
@@ -43,13 +46,13 @@ class Seen:
 
     @property
     def name(self) -> str:
-        """The name of the micro-batch: `step_3`, or `step_3.2` for the second micro-batch of a step that has several."""
+        """The name of the micro-batch, such as `step_3`, or `step_3.2` for the second micro-batch of a step with several."""
         return f"step_{self.step}" if self.parts == 1 else f"step_{self.step}.{self.part}"
 
 
 @attrs.define(eq=False)
 class RecordedDraws:
-    """Draws that remember the single numbers that were drawn: one for each sample, or one for the micro-batch."""
+    """Draws that remember the single numbers, whether these are drawn for each sample or for the whole micro-batch."""
 
     draws: Draws
     numbers: dict[str, Tensor] = attrs.field(factory=dict)
@@ -76,13 +79,14 @@ class RecordedDraws:
 
 
 def first_seen(planned: RunPlan, samples: Samples, steps: int, backbone: LTXBackbone | None = None) -> Iterator[Seen]:
-    """Yield the micro-batches of the first optimizer steps, in the order in which a single process takes them.
+    """Yield the micro-batches of the first optimizer steps, in the order of a single process.
 
     Args:
         planned: the run.
-        samples: the samples that the run reads.
+        samples: the samples that the run reads; with a model, also the empty caption if captions are dropped.
         steps: the number of steps.
-        backbone: the model on its device, which gives losses; None leaves text features as they are stored and gives no losses.
+        backbone: the model, on its device, for predictions and losses. Without a model (None), there are no predictions or losses, and
+            stored text features stay unchanged, even those of dropped captions.
 
     Raises:
         DataError: a file does not match the manifest, or a condition cannot apply.
@@ -94,15 +98,16 @@ def first_seen(planned: RunPlan, samples: Samples, steps: int, backbone: LTXBack
 
 
 def _seen(planned: RunPlan, samples: Samples, backbone: LTXBackbone | None, empty: Seen) -> Seen:
-    strategy, seed = planned.outline.strategy, planned.config.seed
+    strategy, seed, dropped = planned.outline.strategy, planned.config.seed, planned.config.data.caption_dropout
     draws = RecordedDraws(draws_of(seed, empty.micro_batch))
-    batch = samples.load(empty.micro_batch.names, strategy.wanted(draws))
+    batch = samples.load(empty.micro_batch.names, strategy.wanted(draws), draws)
     if backbone is None:
-        inputs = strategy.prepare(batch, draws)
+        inputs = with_dropped(strategy.prepare(batch, draws), dropped, draws)
         return attrs.evolve(empty, inputs=inputs, draws=draws.numbers)
     device = next(backbone.parameters()).device
     mixed = AUTOCAST[planned.config.acceleration.mixed_precision_mode]
-    inputs = sent(prepared(strategy, backbone, batch, draws, device), device)
+    drops = CaptionDropout(dropped, Prompts(samples.texts, backbone))
+    inputs = sent(prepared(strategy, backbone, batch, draws, device, drops), device)
     with torch.no_grad(), dropout(seed, empty.micro_batch, device), torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
         predicted = {name: velocity.float() for name, velocity in backbone(inputs.get("video"), inputs.get("audio")).items()}
     losses = strategy.loss(predicted, inputs)

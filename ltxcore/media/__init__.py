@@ -1,1 +1,1 @@
-"""Reading and writing of media files: clips, pictures and audio."""
+"""Functions that read and write media files: clips, pictures and audio."""

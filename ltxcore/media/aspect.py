@@ -1,8 +1,8 @@
-"""Pixel aspect ratios: some video made for television is stored with pixels that are not square, and is stretched to
-its intended width when it is shown.
+"""Pixel aspect ratios. Some video made for television is stored with pixels that are not square, and is stretched to its intended width
+when it is shown.
 
-As in players, the height stays and the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) have square
-pixels: the density that they state is for printers.
+As in players, only the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) count as having square pixels, since the density
+that they state is meant for printers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ltxcore.media.container import is_image
 
 SQUARE = Fraction(1)
 WIDEST = 10
-"""The largest ratio of a pixel's sides that is believed; a file that states a larger one is mistaken."""
+"""The largest accepted ratio of a pixel's sides; a larger ratio in a file is taken to be a mistake."""
 
 _DRAWN = frozenset({"gif", "apng"})
 _TELL_ON_OPENING = frozenset({"hevc", "vp9"})
-"""The codecs whose stream states the aspect before its frames, or cannot state it."""
+"""The codecs whose streams state the aspect before their frames, or cannot state it."""
 
 _H264_ASPECTS = (
     "1",
@@ -38,7 +38,7 @@ _H264_ASPECTS = (
     "3/2",
     "2",
 )
-"""The aspects that H.264 numbers, from number 1 on. Source: ITU-T H.264, table E-1."""
+"""The aspects that H.264 identifies by number, starting with number 1. Source: ITU-T H.264, table E-1."""
 _H264_OTHER_ASPECT = 255
 _UNTOLD = 2
 _H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
@@ -46,15 +46,15 @@ _H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 13
 
 
 def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fraction | None:
-    """Return the width of a stored pixel divided by its height: as the container states it, else as the stream does,
-    else square.
+    """Return the width of a stored pixel divided by its height. What the container states counts, or else what the stream states; if
+    neither states anything, pixels are square.
 
     Args:
         container: the PyAV container.
         stream: its video stream.
-        decoded: whether FFmpeg has already decoded a frame, as it does when it opens a file unless told to be quick. If
-            it has not, it does not know what the stream itself states; then the parameters in the container are read
-            for H.264, and for other codecs the result is None if the container states nothing.
+        decoded: whether FFmpeg has already decoded a frame, as it does when it opens a file, unless told to be quick. Without a decoded
+            frame, FFmpeg does not know what the stream states. For H.264, the parameters in the container are then read; for other
+            codecs, the result is None if the container states nothing.
     """
     if is_image(container) or container.format.name in _DRAWN:
         return SQUARE
@@ -69,12 +69,12 @@ def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fracti
 
 
 def squared(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
-    """Return the height and width of stored pixels after they are stretched to square ones."""
+    """Return the height and width of pictures after their pixels are stretched to squares."""
     return height, max(1, round(width * aspect))
 
 
 class _Bits:
-    """A reader of numbers from bits, which takes the highest bit of a byte first."""
+    """A reader of numbers from bits; it takes the highest bit of each byte first."""
 
     def __init__(self, content: bytes) -> None:
         self._bits, self._left = int.from_bytes(content, "big"), 8 * len(content)
@@ -98,7 +98,7 @@ class _Bits:
 
 
 def _h264_aspect(parameters: bytes) -> Fraction | None:
-    """Read the aspect from the first sequence parameters of an "avcC" box; None if they state none.
+    """Read the aspect from the first sequence parameters of an "avcC" box; None if they do not state it.
 
     Source: ITU-T H.264, section E.1.1.
     """
@@ -110,8 +110,8 @@ def _h264_aspect(parameters: bytes) -> Fraction | None:
 
 
 def h264_transfer(parameters: bytes) -> int | None:
-    """Read the transfer function from the first sequence parameters of an "avcC" box, in H.273's numbers; 2 if they
-    state none, None if they cannot be read.
+    """Read the transfer function, as a number of H.273, from the first sequence parameters of an "avcC" box; 2 if they do not state it, and
+    None if they cannot be read.
 
     Source: ITU-T H.264, section E.1.1.
     """
@@ -122,18 +122,18 @@ def h264_transfer(parameters: bytes) -> int | None:
         if not _is_told_how_shown(bits):
             return _UNTOLD
         _aspect_in(bits)
-        if bits.take(1):  # whether the edges are shown
+        if bits.take(1):  # this bit tells whether overscan is stated
             bits.take(1)
         if not bits.take(1):
             return _UNTOLD
-        bits.take(4)  # the broadcast standard, and the range
+        bits.take(4)  # these are the broadcast standard and the range
         return bits.take(16) & 255 if bits.take(1) else _UNTOLD
     except ValueError:
         return None
 
 
 def _first_parameters(parameters: bytes) -> _Bits | None:
-    """Find the first sequence parameters of an "avcC" box; None if it is not such a box or has none.
+    """Find the first sequence parameters of an "avcC" box; None if the bytes are not such a box, or it has none.
 
     Source: ISO/IEC 14496-15, section 5.3.3.
     """
@@ -144,7 +144,7 @@ def _first_parameters(parameters: bytes) -> _Bits | None:
 
 
 def _is_told_how_shown(bits: _Bits) -> bool:
-    """Read sequence parameters up to the part on how pictures are shown, and return whether that part comes next.
+    """Read sequence parameters up to the part on how pictures are shown, and return whether this part follows.
 
     Source: ITU-T H.264, section 7.3.2.1.1.
     """

@@ -1,4 +1,4 @@
-"""Writing of media files that appear either complete or not at all."""
+"""Functions that write media files so that they appear either complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltxcore.errors import DataError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file like `ltxcore.files.replacing`, but with errors for media files.
+    """Replace a file as `ltxcore.files.replacing` does, but raise errors for media files.
 
     Raises:
         DataError: the folder cannot be made, or the file cannot be written.
@@ -24,5 +24,5 @@ def replacing(path: Path) -> Iterator[Path]:
         raise DataError(
             f"this file cannot be written: {error.strerror or error}",
             where=str(path),
-            remedy="Check that the folder exists, may be written to, and has space left.",
+            remedy="Check that the folder exists, is writable, and has space left.",
         ) from error

@@ -1,5 +1,5 @@
-"""The boxes of MP4 and MOV files, and of photographs in the same format: what they say about how pictures are shown,
-read without a decoder.
+"""Functions that find out, without a decoder, how pictures are shown. They read the boxes of MP4 and MOV files, and of photographs in the
+same format.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _AS_STORED = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-"""The display matrix that leaves pictures as they are."""
+"""The display matrix that leaves pictures as stored."""
 
 _MATRIX_AT = {b"mvhd": (36, 48), b"tkhd": (40, 52)}
-"""The offset of the display matrix in the boxes of the whole film and of a track, with 32-bit times and with 64-bit ones."""
+"""The offsets of the display matrix in the boxes of the whole film and of a track, with 32-bit times and with 64-bit times."""
 
 _MOST_BYTES = 1 << 26
 
 _PHOTOGRAPHS_IN_TRACKS = (b"jpeg", b"mjp", b"png ", b"tiff", b"mp4v")
-"""The codecs whose frames may state for themselves how they are shown; the last may be MPEG-4 or JPEG."""
+"""The codecs whose frames may state how they are shown; the last one may mean MPEG-4 or JPEG."""
 
 
 def shows_as_stored(path: Path) -> bool:
-    """Return whether a file says that its pictures are shown as they are stored; False if it says otherwise or is of
-    another kind, so that a frame must be decoded to know.
+    """Return whether a file states that its pictures are shown as stored.
+
+    False means that it states otherwise or is of another kind, and that a frame must be decoded to find out.
     """
     content = moov(path)
     if any(codec in content for codec in _PHOTOGRAPHS_IN_TRACKS):
@@ -32,7 +33,7 @@ def shows_as_stored(path: Path) -> bool:
 
 
 def photograph(path: Path) -> frozenset[bytes]:
-    """Return the brands of a file that holds items (AVIF, HEIC) rather than tracks; empty for all other files."""
+    """Return the brands of a file that holds items (AVIF, HEIC) rather than tracks; for other files the set is empty."""
     with path.open("rb") as file:
         start = file.read(16)
         if start[4:8] != b"ftyp" or _box(path, b"moov") is not None:
@@ -43,19 +44,21 @@ def photograph(path: Path) -> frozenset[bytes]:
 
 
 def described_colours(path: Path) -> tuple[int, int] | None:
-    """Return the primaries and the transfer function of a photograph's colors, in the numbers of H.273; None if it does not state them."""
+    """Return the primaries and the transfer function of a photograph's colors, as numbers of H.273; None if they are not stated."""
     meta = _box(path, b"meta") or b""
     at = meta.find(b"colrnclx")
     return None if at < 0 or at + 12 > len(meta) else struct.unpack_from(">2H", meta, at + 8)
 
 
 def moov(path: Path) -> bytes:
-    """Read the content of the box that describes the tracks; empty if there is none."""
+    """Read the content of the box that describes the tracks; it is empty if there is no such box."""
     return _box(path, b"moov") or b""
 
 
 def _box(path: Path, kind: bytes) -> bytes | None:
-    """Read the content of the first top-level box of a kind, empty if it is too large to be read; None if there is no such box."""
+    """Read the content of the first top-level box of a kind; None if there is no such box. The content is empty if it is too large to
+    read.
+    """
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:
@@ -74,7 +77,7 @@ def _box(path: Path, kind: bytes) -> bytes | None:
 
 
 def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Split some content into the boxes that follow each other in it: the kind of each, and its own content."""
+    """Split content into the boxes that follow each other in it, and yield the kind and the content of each box."""
     at = 0
     while at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
@@ -85,14 +88,14 @@ def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def inside(content: bytes, *kinds: bytes) -> Iterator[bytes]:
-    """Find the contents of boxes nested in each other: those of the last kind, in boxes of the kind before it, and so on."""
+    """Yield the contents of nested boxes: boxes of the last kind within boxes of the kind before it, and so on."""
     for kind, held in boxes(content):
         if kind == kinds[0]:
             yield from inside(held, *kinds[1:]) if kinds[1:] else (held,)
 
 
 def _leaves(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Find the boxes that hold a display matrix: that of the whole film and those of its tracks."""
+    """Yield the boxes that hold a display matrix, for the whole film and for its tracks."""
     for kind, held in boxes(content):
         if kind == b"trak":
             yield from _leaves(held)

@@ -1,4 +1,4 @@
-"""Opening of media files with PyAV, whose errors become ours."""
+"""Functions that open media files with PyAV, and turn its errors into ours."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _MOST_STREAMS = 16
 _NAMES_OF_STREAMS = threading.Lock()
 
 _LIBRARY = ("av/", "av\\")
-"""The beginnings of the names of PyAV's own source files in tracebacks."""
+"""The beginnings of the names that PyAV's own source files have in tracebacks."""
 
 _MOST_KINDS_OF_SIDE_DATA = 64
-"""A number larger than the number of kinds of side data in FFmpeg; PyAV has names only for the first of them."""
+"""An upper bound on the number of kinds of side data in FFmpeg; PyAV has names only for the first of these kinds."""
 
 _SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
-"""The brands of AVIF and HEIC files that hold moving pictures as well as a still one that stands for all of them."""
+"""The brands of AVIF and HEIC files that hold moving pictures and a still picture that stands for them."""
 
 
 @contextmanager
 def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
-    """Open a file as a PyAV input container. Whatever PyAV raises inside the block, decoding included, becomes a
-    DataError that names the file.
+    """Open a file as a PyAV input container. Whatever PyAV raises inside the block, including errors of decoding, becomes a DataError that
+    names the file.
 
     Args:
         path: the file.
-        quick: whether FFmpeg opens it without decoding pictures to learn more than the container itself says.
+        quick: whether FFmpeg opens the file without decoding pictures to find out more than the container states.
 
     Raises:
-        DataError: there is no such file, it is a folder, a pipe or a device, may not be read, is not a media file, is a
-            playlist or script that leads to others, is cut short, or damaged.
+        DataError: the file does not exist, is a folder, a pipe or a device, cannot be read, is not a media file, is a playlist or script
+            that leads to other files, is cut short, or is damaged.
     """
     check_whole(path)
     with ExitStack() as held:
@@ -54,12 +54,12 @@ def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a path that is not a complete media file before a library opens it, which might wait for it, follow it to
-    other files, or play only a part.
+    """Refuse a path that is not a complete media file before a library opens it.
+
+    The library might otherwise wait for the file, follow it to other files, or play only a part of it.
 
     Raises:
-        DataError: there is no such file, it is a folder, a pipe or a device, may not be read, leads to other files, or
-            is cut short.
+        DataError: the file does not exist, is a folder, a pipe or a device, cannot be read, leads to other files, or is cut short.
     """
     where, why = str(path), why_unreadable(path)
     if why == "is not there":
@@ -67,7 +67,7 @@ def check_whole(path: Path) -> None:
             "there is no such file", where=where, remedy="Check the path; paths in a dataset are relative to the dataset's own folder."
         )
     if why == "is a folder, not a file":
-        raise DataError("this is a folder, not a medium", where=where, remedy="Name a file in it.")
+        raise DataError("this is a folder, not a media file", where=where, remedy="Name a file in the folder.")
     if why.startswith("is"):
         raise DataError(f"this {why}", where=where, remedy="Name a file.")
     if why:
@@ -78,13 +78,15 @@ def check_whole(path: Path) -> None:
         short = is_cut_short(path)
     if found is not None:
         what, remedy = found
-        raise DataError(f"this is {what}, which is not itself a medium", where=where, remedy=remedy)
+        raise DataError(f"this is {what}, not a media file", where=where, remedy=remedy)
     if short:
-        raise DataError("this file is cut short: it ends earlier than its header says", where=where, remedy="Copy or download it again.")
+        raise DataError(
+            "this file is cut short: it ends earlier than its header says", where=where, remedy="Copy or download the file again."
+        )
 
 
 def _open(file: Any, quick: bool) -> Any:
-    """Open a file, or an absolute path; in a relative path, FFmpeg would take the part before a colon for a protocol."""
+    """Open a file object or an absolute path. In a relative path, FFmpeg would take the part before a colon for a protocol."""
     import av
 
     told = {"metadata_errors": "replace", "container_options": options()}
@@ -100,12 +102,11 @@ def _open(file: Any, quick: bool) -> Any:
 
 @contextmanager
 def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Turn errors of PyAV and FFmpeg inside the block into a DataError that names the file; errors of our own code are
-    left alone.
+    """Turn errors of PyAV and FFmpeg inside the block into a DataError that names the file. Errors of our own code stay as they are.
 
     Args:
         path: the file.
-        opening: whether it is not known yet whether the file is a media file.
+        opening: whether the file might still turn out not to be a media file.
     """
     import av
 
@@ -127,7 +128,7 @@ def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
 
 
 def _is_pyavs(error: BaseException) -> bool:
-    """Return whether PyAV, or code that it called, raised an error: whether PyAV comes after our own code in the traceback."""
+    """Return whether PyAV, or code that it called, raised an error, that is, whether PyAV comes after our own code in the traceback."""
     trace, last = error.__traceback__, False
     while trace is not None:
         code = trace.tb_frame.f_code.co_filename
@@ -143,18 +144,20 @@ def _not_media(where: str) -> DataError:
     return DataError(
         "this is not a clip, a sound or an image that can be read",
         where=where,
-        remedy="Play it to see whether it is intact, and convert it to MP4, WAV or PNG.",
+        remedy="Play the file to see whether it is intact, and convert it to MP4, WAV or PNG.",
     )
 
 
 def unreadable(path: Path, reason: str) -> DataError:
     """Make the error for a file whose bytes the system cannot read."""
-    return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and its disk.")
+    return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check the permissions of the file, and the disk.")
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """Make the error for a file that opens but does not decode to its end."""
-    return DataError(f"this file is damaged: {reason}", where=str(path), remedy="Copy or download it again, or encode it again.")
+    """Make the error for a file that opens but cannot be decoded to its end."""
+    return DataError(
+        f"this file is damaged: {reason}", where=str(path), remedy="Copy or download the file again, or encode the file again."
+    )
 
 
 def empty(path: Path) -> DataError:
@@ -166,8 +169,8 @@ def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """Read the packets of a stream, in the order of the file.
 
     Raises:
-        DataError: a packet is incomplete, which FFmpeg itself ignores. The last packet of audio that does not state its
-            length may be incomplete.
+        DataError: a packet is incomplete, which FFmpeg itself ignores. Only the last packet of audio without a stated length may be
+            incomplete.
     """
     with blaming(path):
         for packet in container.demux(stream):
@@ -180,7 +183,7 @@ def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """Decode the frames of a stream, in order of presentation.
 
     Raises:
-        DataError: they do not decode, or a packet is incomplete.
+        DataError: the frames do not decode, or a packet is incomplete.
     """
     for packet in packets_of(path, container, stream):
         with blaming(path):
@@ -189,7 +192,7 @@ def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def video_stream(container: Any) -> Any | None:
-    """Return the first video stream that can be decoded, not counting the cover picture of an audio file; None if there is none."""
+    """Return the first video stream that can be decoded; None if there is none. The cover picture of an audio file does not count."""
     streams = [stream for stream in _pictures(container) if stream.codec_context is not None]
     if container.metadata.get("major_brand") in _SEQUENCES:
         return max(streams, key=lambda stream: stream.frames, default=None)
@@ -197,15 +200,13 @@ def video_stream(container: Any) -> Any | None:
 
 
 def is_animation(container: Any) -> bool:
-    """Return whether a file is an animated AVIF or HEIC in which a still picture, which stands for all, comes first as
-    a stream of its own.
-    """
+    """Return whether a file is an animated AVIF or HEIC that begins with a still picture as a separate stream."""
     streams = [stream for stream in _pictures(container) if stream.codec_context is not None]
     return bool(streams) and video_stream(container) is not streams[0]
 
 
 def audio_stream(container: Any) -> Any | None:
-    """Return the first audio stream that can be decoded; None if there is none."""
+    """Return the first audio stream that can be decoded; None if no stream can."""
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
@@ -216,22 +217,23 @@ def _pictures(container: Any) -> list[Any]:
 
 
 def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]) -> DataError | None:
-    """Make the error for a file whose pictures, or whose audio, are in a codec that this FFmpeg cannot decode; None if
-    there are none, or they can be decoded.
+    """Make the error for a file whose pictures (or audio, according to `kind`) are in a codec that this FFmpeg cannot decode; None if the
+    file has no such stream, or one that can be decoded.
     """
     streams = _pictures(container) if kind == "pictures" else list(container.streams.audio)
     if not streams or any(stream.codec_context is not None for stream in streams):
         return None
     return DataError(
-        f"the codec {_codec(container, streams[0])} of its {kind} is not supported by this FFmpeg",
+        f"the installed FFmpeg does not support the codec {_codec(container, streams[0])} of the {kind}",
         where=str(path),
-        remedy="Convert it to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av",
+        remedy="Convert the file to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av",
     )
 
 
 def _codec(container: Any, stream: Any) -> str:
-    """Return the name of a stream's codec, or its four-letter code in the file. For a codec without a decoder PyAV
-    knows neither, but FFmpeg's description of the file has them.
+    """Return the name of a stream's codec, or the codec's four-letter code in the file.
+
+    Both the name and the code are taken from FFmpeg's description of the file, since PyAV knows neither for a codec without a decoder.
     """
     import av.logging
 
@@ -249,12 +251,12 @@ def _codec(container: Any, stream: Any) -> str:
 
 
 def is_mp4(container: Any) -> bool:
-    """Return whether a file is MP4 or MOV, whose streams state when they start before anything is decoded."""
+    """Return whether a file is MP4 or MOV, in which streams state their start before anything is decoded."""
     return "mp4" in container.format.name.split(",")
 
 
 def counts_its_frames(container: Any) -> bool:
-    """Return whether the container's own tables state the length, size and rate of the video, as those of MP4 and MOV do."""
+    """Return whether the container's tables state the length, size and rate of the video, as in MP4 and MOV."""
     stream = video_stream(container)
     return is_mp4(container) and stream is not None and stream.frames > 0 and bool(stream.average_rate)
 
@@ -266,15 +268,16 @@ def is_image(container: Any) -> bool:
 
 
 def start_seconds(stream: Any) -> Fraction:
-    """Return the start of a stream, in seconds on the container's clock."""
+    """Return the time when a stream starts, in seconds on the container's clock."""
     if stream.start_time is None or stream.time_base is None:
         return Fraction(0)
     return Fraction(stream.start_time) * Fraction(stream.time_base)
 
 
 def side_data(frame: Any) -> Any:
-    """Return the side data of a decoded frame that PyAV has names for. If it lacks a name for any of them,
-    `frame.side_data` itself raises and returns nothing.
+    """Return the kinds of a decoded frame's side data that PyAV has names for.
+
+    If PyAV lacks a name for any kind, `frame.side_data` itself raises an error.
     """
     try:
         return frame.side_data
@@ -283,7 +286,7 @@ def side_data(frame: Any) -> Any:
 
 
 def _known_alone(frame: Any) -> Any:
-    """Copy a frame without the kinds of side data that PyAV has no name for and FFmpeg knows by number."""
+    """Copy a frame without the kinds of side data that FFmpeg has numbers for but PyAV has no names for."""
     from av.filter import Graph
     from av.sidedata.sidedata import Type
 

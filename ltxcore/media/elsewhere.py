@@ -1,9 +1,10 @@
-"""Files that are not media but lead to other files. A row names one media file; any others that were read with it would
-be neither hashed nor moved with the dataset.
+"""Functions that recognize files which are not media but lead to other files.
 
-FFmpeg follows playlists and scripts whatever their file is called. Here they are recognized by their first words, so
-that they are refused by name; whatever is not recognized is kept from FFmpeg by `options`, which allow it no format
-that opens another file, and no protocol but that of files.
+A row names one media file. Any other files that were read with it would be neither hashed nor moved with the dataset.
+
+FFmpeg follows playlists and scripts whatever their file names are. This module recognizes them by their first words, so that they can be
+refused with an explanation. Files that are not recognized are stopped by `options`, which allow FFmpeg no format that opens another file,
+and no protocol but that of local files.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import functools
 import re
 
 HEAD = 1 << 13
-"""The number of bytes from the beginning of a file that `lead` looks at."""
+"""The number of bytes at the beginning of a file that `lead` looks at."""
 
 _FOLLOWING = frozenset(
     {"concat", "dash", "hls", "image2pipe", "imf", "mlv", "rtp", "rtsp", "sap", "sbg", "sdp", "vobsub", "webm_dash_manifest"}
 )
-"""The demuxers that open or listen to whatever their file names, or that synthesize audio from a script."""
+"""The demuxers that open or listen to whatever a file names, or that synthesize audio from a script."""
 
 _DEVICES = frozenset({"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "video4linux2,v4l2", "x11grab"})
 _TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})
@@ -50,11 +51,12 @@ _STANDING_FOR_IT = (
 
 
 def lead(head: bytes) -> tuple[str, str] | None:
-    """Recognize, by its first bytes, a file that is not a media file but leads to one or stands for one, and return
-    what it is and what to do about it; None for any other file.
+    """Recognize, by its first bytes, a file that leads to a media file or stands for one.
+
+    The result is what the file is, and what to do about it; None for any other file.
 
     Args:
-        head: the first `HEAD` bytes, or all.
+        head: the first `HEAD` bytes of the file, or all of a smaller one.
     """
     for mark, coding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"), (b"", "latin-1")):
         if head.startswith(mark):
@@ -68,10 +70,10 @@ def lead(head: bytes) -> tuple[str, str] | None:
 
 @functools.cache
 def options() -> dict[str, str]:
-    """Return the options with which FFmpeg opens a file: the formats and protocols that it may use, and that a name
-    never stands for several files.
+    """Return options for opening a file, which limit FFmpeg's formats and protocols, and which say that a name never stands for several
+    files.
 
-    Formats are allowed by name, since FFmpeg cannot forbid any; all that it has are allowed except those above.
+    Since FFmpeg cannot forbid formats, all its formats except those listed above are allowed by name.
     """
     import av
 

@@ -1,9 +1,11 @@
-"""Conversion of HDR pictures (HLG and PQ) to BT.709: the light that a display of 1000 cd/m2 would show, with its
-highlights compressed into the range of BT.709, in the colors of BT.709.
+"""The conversion of HDR pictures (HLG and PQ) to BT.709.
 
-The formulas are functions in float64; `Bt709` holds them as tables, and applies these to the numbers of a frame in
-float32. What a table could not hold exactly enough is computed: a color at the edge of BT.709 has a channel near 0,
-where a hundred-thousandth of the light is a level of the result.
+The result is the light that a display of 1000 cd/m2 would show, with highlights compressed into the range of BT.709, in the colors of
+BT.709.
+
+The formulas are functions in float64. `Bt709` stores their values in tables, and applies these to the numbers of a frame in float32. It
+computes what a table could not hold exactly enough: a color at the edge of BT.709 has a channel near 0, where a hundred-thousandth of the
+light makes a difference of one level in the result.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ Primaries = Literal["BT.2020", "P3", "BT.709"]
 Matrix = Literal["BT.2020", "BT.709", "BT.601", "RGB"]
 
 WHITE = 203.0
-"""The luminance that becomes 1.0 in BT.709, in cd/m2: HDR reference white. Source: Report ITU-R BT.2408-7, table 1."""
+"""The luminance of HDR reference white in cd/m2, which becomes 1.0 in BT.709. Source: Report ITU-R BT.2408-7, table 1."""
 
 PEAK = 1000.0
-"""The peak luminance, in cd/m2, of the display that HLG is shown on, and of the one that pictures are assumed to have
-been made on if they do not say.
+"""The peak luminance, in cd/m2, of the display that HLG is shown on. It is also assumed for the display that pictures were made on, if they
+do not state the peak of that display.
 """
 
 _PQ_PEAK = 10_000.0
@@ -43,7 +45,9 @@ _CHROMATICITIES: Mapping[Primaries, tuple[tuple[float, float], ...]] = MappingPr
         "BT.709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     }
 )
-"""The x and y of red, green and blue, all with the white D65. Source: Recommendations ITU-R BT.2020-2, BT.709-6, SMPTE EG 432-1."""
+"""The chromaticities x and y of red, green and blue, all with the white D65. Source: Recommendations ITU-R BT.2020-2, BT.709-6, SMPTE EG
+432-1.
+"""
 
 _LUMA: Mapping[Matrix, tuple[float, float]] = MappingProxyType(
     {"BT.2020": (0.2627, 0.0593), "BT.709": (0.2126, 0.0722), "BT.601": (0.299, 0.114)}
@@ -51,21 +55,20 @@ _LUMA: Mapping[Matrix, tuple[float, float]] = MappingProxyType(
 """The shares of red and blue in luma. Source: Recommendations ITU-R BT.2100-2, table 6; BT.709-6, item 3.2; BT.601-7, item 2.5.1."""
 
 _STEPS = 4096
-"""The steps of the table of light, which is interpolated linearly between its entries; the light is off by 1e-6 at most."""
+"""The number of steps in the table of light. Light is interpolated linearly between entries, and is off by at most 1e-6."""
 
 _FINE = 65_535
-"""The last index of the tables by square roots, whose entries are not interpolated; light is looked up there in units
-of 1 / 65,535 squared.
+"""The last index of the tables that are indexed by square roots, in units of 1 / 65,535, and are not interpolated.
 """
 
 _STRIP = 32_768
-"""The number of pixels to work on at a time, so that they stay in the processor's cache."""
+"""The number of pixels that are processed at a time, so that they stay in the processor's cache."""
 
 _NO_COLOUR = 32_768.0
-"""The value of a color difference of 0 in 16 bits."""
+"""The number that stands for a color difference of 0 in 16 bits."""
 
 _TINY = 1e-12
-"""A light too small to matter, used in place of 0, since a processor takes ten times as long for the root of 0."""
+"""A light too small to matter. It replaces 0, since a processor takes ten times as long for the root of 0."""
 
 
 @attrs.frozen
@@ -73,11 +76,10 @@ class Signal:
     """The meaning of the numbers of an HDR picture.
 
     Attributes:
-        transfer: the transfer function by which they encode light.
+        transfer: the transfer function by which the numbers encode light.
         primaries: the colors of red, green and blue.
-        matrix: the matrix by which colors are written as luma and two color differences; "RGB" if they are written
-            directly.
-        full_range: whether all numbers are used, 0 to 2^n - 1, rather than studio range.
+        matrix: the matrix by which colors are stored as luma and two color differences; "RGB" if they are stored directly.
+        full_range: whether the numbers use the full range, 0 to 2^n - 1, rather than studio range.
         peak: the peak luminance of the display that the picture was made on, in cd/m2.
     """
 
@@ -89,7 +91,7 @@ class Signal:
 
 
 def hlg_scene_light(signal: Tensor) -> Tensor:
-    """Convert an HLG signal, 0 to 1, of any shape, to scene light, 0 to 1.
+    """Convert an HLG signal of any shape, 0 to 1, to scene light, 0 to 1.
 
     Source: Recommendation ITU-R BT.2100-2, table 5, "inverse OETF".
     """
@@ -97,7 +99,7 @@ def hlg_scene_light(signal: Tensor) -> Tensor:
 
 
 def pq_light(signal: Tensor) -> Tensor:
-    """Convert a PQ signal, 0 to 1, of any shape, to displayed light in cd/m2.
+    """Convert a PQ signal of any shape, 0 to 1, to displayed light in cd/m2.
 
     Source: Recommendation ITU-R BT.2100-2, table 4, "EOTF".
     """
@@ -106,7 +108,7 @@ def pq_light(signal: Tensor) -> Tensor:
 
 
 def pq_signal(light: Tensor) -> Tensor:
-    """Convert displayed light in cd/m2, of any shape, to a PQ signal, 0 to 1.
+    """Convert displayed light of any shape, in cd/m2, to a PQ signal, 0 to 1.
 
     Source: Recommendation ITU-R BT.2100-2, table 4, "OETF" of displayed light.
     """
@@ -115,8 +117,7 @@ def pq_signal(light: Tensor) -> Tensor:
 
 
 def pressed(light: Tensor, peak: float) -> Tensor:
-    """Compress light in cd/m2, of any shape, made on a display of `peak`, to one of `WHITE`: unchanged up to a knee,
-    compressed above it.
+    """Compress light of any shape, in cd/m2, from a display of `peak` to a display of `WHITE`. Light below the knee of the curve stays unchanged.
 
     Source: Report ITU-R BT.2390-11, section 5.4.1, with both blacks 0.
     """
@@ -132,8 +133,8 @@ def pressed(light: Tensor, peak: float) -> Tensor:
 
 
 def to_xyz(primaries: Primaries) -> Tensor:
-    """Compute the matrix from linear red, green and blue to X, Y and Z, `[3, 3]` float64; its second row is their
-    shares in luminance.
+    """Compute the matrix from linear red, green and blue to X, Y and Z, `[3, 3]` float64. Its second row holds the colors' shares of the
+    luminance.
 
     Source: SMPTE RP 177, as Recommendation ITU-R BT.2087-0 uses it.
     """
@@ -143,7 +144,7 @@ def to_xyz(primaries: Primaries) -> Tensor:
 
 
 def to_bt709(primaries: Primaries) -> Tensor:
-    """Compute the matrix from linear red, green and blue of some primaries to those of BT.709, `[3, 3]` float64.
+    """Compute the matrix from linear red, green and blue of `primaries` to those of BT.709, `[3, 3]` float64.
 
     Source: Recommendation ITU-R BT.2087-0, the inverse of its matrix M2, with all its digits.
     """
@@ -151,7 +152,7 @@ def to_bt709(primaries: Primaries) -> Tensor:
 
 
 def bt1886_signal(light: Tensor) -> Tensor:
-    """Return the signal, 0 to 1, that shows light of 0 to 1, of any shape.
+    """Return the signal, 0 to 1, for light of any shape, 0 to 1.
 
     Source: Recommendation ITU-R BT.1886-0, annex 1, the inverse of its EOTF with black 0: gamma 2.4.
     """
@@ -159,10 +160,10 @@ def bt1886_signal(light: Tensor) -> Tensor:
 
 
 class Bt709:
-    """A converter of HDR pictures of one kind to BT.709."""
+    """A converter to BT.709 for HDR pictures with the same `Signal`."""
 
     def __init__(self, signal: Signal) -> None:
-        """Make the tables, which takes some milliseconds."""
+        """Make the tables for a signal; this takes some milliseconds."""
         self._signal = signal
         # The table counts light as a share of the brightest possible: 1 is `top` cd/m2.
         self._top = PEAK if signal.transfer == "HLG" else _PQ_PEAK
@@ -171,11 +172,12 @@ class Bt709:
         self._light = light.to(torch.float32)
         self._slope = torch.cat([light.diff(), torch.zeros(1, dtype=torch.float64)]).to(torch.float32)
         self._luminance = [float(share) for share in to_xyz(signal.primaries)[1]]
-        # By the square root of the brightest channel, each entry for the middle of its range: the factor for the light.
+        # This table has factors for the light, indexed by the square root of the brightest channel; entries are for the middle of their
+        # range.
         middle = ((torch.arange(_FINE + 1, dtype=torch.float64) + 0.5) / _FINE).clamp_max(1).square()
         peak = PEAK if signal.transfer == "HLG" else signal.peak
         gain = pressed(middle * self._top, peak) / (middle * WHITE)
-        # By the square root of the light: the level of the result.
+        # This table has levels of the result, indexed by the square root of the light.
         self._level = (255 * bt1886_signal(middle)).round().to(torch.uint8)
         if signal.primaries == "BT.709":
             self._to_bt709 = None
@@ -188,9 +190,8 @@ class Bt709:
         """Convert a picture to `[H, W, 3]` uint8.
 
         Args:
-            planes: luma and two color differences (blue, red), or red, green and blue; each `[H, W]` uint16, shifted up
-                to 16 bits.
-            bits: the bits that they had before they were shifted; 0 to 2^bits - 1 is the full range.
+            planes: luma and two color differences (blue, red), or red, green and blue; each `[H, W]` uint16, shifted up to 16 bits.
+            bits: the number of bits before shifting; the full range is 0 to 2^bits - 1.
         """
         height, width = planes[0].shape
         result = torch.empty(height, width, 3, dtype=torch.uint8)
@@ -208,7 +209,7 @@ class Bt709:
         return result
 
     def _decode(self, room: _Room, bits: int) -> None:
-        """Turn the 16-bit numbers in `room.first` into red, green and blue in steps of the table of light, in
+        """Turn the 16-bit numbers in `room.first` into red, green and blue, as steps in the table of light, and write these to
         `room.second`.
 
         Source: Recommendation ITU-R BT.2100-2, tables 6 and 9.
@@ -229,7 +230,7 @@ class Bt709:
         signal.clamp_(0, _STEPS)
 
     def _convert(self, room: _Room) -> None:
-        """Turn the signal in `room.second` into levels of BT.709, in `room.levels`."""
+        """Turn the signal in `room.second` into levels of BT.709, and write these to `room.levels`."""
         at, light, index = room.second, room.first, room.index
         index.copy_(at)
         torch.index_select(self._slope, 0, index.view(-1), out=light.view(-1))
@@ -252,15 +253,17 @@ class Bt709:
 
     @staticmethod
     def _looked_up(table: Tensor, light: Tensor, index: Tensor, result: Tensor) -> Tensor:
-        """Look up light `[N]`, in which 1 is represented by `_FINE` squared, in a table by square roots. The light is overwritten."""
+        """Look up light `[N]`, in which `_FINE` squared stands for 1, in a table that is indexed by square roots. The light is
+        overwritten.
+        """
         index.copy_(light.clamp_(_TINY, _FINE**2).sqrt_())
         return torch.index_select(table, 0, index, out=result)
 
 
 @attrs.frozen(eq=False)
 class _Room:
-    """Memory for the pixels that are worked on: each tensor is `[3, N]`, except `one`, which is `[N]`. Allocating it
-    anew would take as long as the work.
+    """Memory for the pixels that are being processed. Each tensor is `[3, N]`, except `one`, which is `[N]`. Allocating new memory each
+    time would take as long as the work.
     """
 
     first: Tensor
@@ -271,13 +274,13 @@ class _Room:
 
     @classmethod
     def for_pixels(cls, count: int) -> _Room:
-        """Allocate memory for so many pixels."""
+        """Allocate memory for `count` pixels."""
         first, second = torch.empty(2, 3, count, dtype=torch.float32)
         one = torch.empty(count, dtype=torch.float32)
         return cls(first, second, torch.empty(3, count, dtype=torch.int32), torch.empty(3, count, dtype=torch.uint8), one)
 
     def of(self, count: int) -> _Room:
-        """Return a part of the memory, for fewer pixels."""
+        """Return a part of the memory for `count` pixels."""
         if count == len(self.one):
             return self
         first, second, index, levels = (
@@ -287,5 +290,5 @@ class _Room:
 
 
 def _weighted(light: Tensor, weights: list[float], result: Tensor) -> Tensor:
-    """Write a weighted sum of the rows of `[3, N]` to `result`."""
+    """Write the weighted sum of the rows of light `[3, N]` to `result`, and return it."""
     return torch.mul(light[0], weights[0], out=result).add_(light[1], alpha=weights[1]).add_(light[2], alpha=weights[2])

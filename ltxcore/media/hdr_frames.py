@@ -1,6 +1,6 @@
-"""HDR frames as FFmpeg decodes them: what their tags say, and their conversion to pixels.
+"""HDR frames as FFmpeg decodes them, the meaning of their tags, and their conversion to pixels.
 
-The numbers of tags are those of ITU-T H.273, which all containers and codecs share.
+Tags are numbers of ITU-T H.273, which all containers and codecs share.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ _UNREAD: Mapping[int, str] = MappingProxyType(
     }
     | {14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 )
-"""The color matrices that neither FFmpeg's conversion nor this one can read."""
+"""The color matrices that neither FFmpeg's conversion nor ours can read."""
 
 _UNTOLD = frozenset({0, 2})
 _FULL_RANGE = 2
 
 _TELLING = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores", "mpeg2video", "apv"})
-"""The codecs whose frames may state color tags that their container does not."""
+"""The codecs whose frames may state color tags that the container lacks."""
 
 _MASTERING = struct.Struct("=22i")
-"""The layout of mastering metadata: three primaries and the white (x and y each), the darkest and the brightest light,
-as fractions; then whether the colors and the lights are stated.
+"""The layout of mastering metadata: as fractions, x and y of three primaries and the white, then the darkest and the brightest light; then
+whether the colors and the lights are stated.
 """
 
 _BRIGHTNESS = (50.0, 10_000.0)
-"""The plausible peak brightness of a display that HDR pictures are made on, in cd/m2; a value outside it is not believed."""
+"""The plausible range of the peak brightness of displays that HDR pictures are made on, in cd/m2; other values are ignored."""
 
 _PLANES = re.compile(r"(gbra?p|gray|yuvj)(4\d\dp)?(\d*)(le)?")
 
 
 @attrs.frozen
 class Tags:
-    """The color tags of pictures, in H.273's numbers, of which 2 and 0 state nothing.
+    """The color tags of pictures, as numbers of H.273, in which 2 and 0 state nothing.
 
     Attributes:
-        transfer, primaries, matrix: the transfer characteristics, the colors of red, green and blue, and the matrix.
-        range: the range in FFmpeg's numbers: 1 for studio range, 2 for full range, 0 if not stated.
+        transfer, primaries, matrix: the transfer function, the colors of red, green and blue, and the color matrix.
+        range: the range as FFmpeg's number: 1 for studio range, 2 for full range, 0 if it is not stated.
     """
 
     transfer: int = 2
@@ -73,7 +73,7 @@ class Tags:
         return cls(int(told.color_trc), int(told.color_primaries), int(told.colorspace), int(told.color_range))
 
     def beside(self, others: Tags) -> Tags:
-        """Return these tags, completed with those of `others` where they state nothing."""
+        """Return these tags, with each tag that states nothing taken from `others`."""
         return Tags(
             others.transfer if self.transfer in _UNTOLD else self.transfer,
             others.primaries if self.primaries in _UNTOLD else self.primaries,
@@ -88,21 +88,21 @@ class Tags:
 
 
 def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
-    """Return the meaning of the numbers of an HDR frame of the file `where`; None if the frame is not HDR. Tags that
-    the frame lacks are taken from its stream.
+    """Return the meaning of the numbers of an HDR frame in the file `where`; None if the frame is not HDR. Tags that the frame lacks are
+    taken from its stream.
 
-    A tag that no HDR picture has is not believed: primaries that are neither BT.2020's nor P3's are taken for BT.709's,
-    and an implausible peak for 1000 cd/m2.
+    Tags that no HDR picture has are replaced: primaries other than those of BT.2020 and P3 become those of BT.709, and an implausible peak
+    becomes 1000 cd/m2.
 
     Raises:
-        DataError: its colors are written in a way that cannot be read, HDR or not.
+        DataError: the frame, HDR or not, stores its colors in a way that cannot be read.
     """
     tags = Tags.of(frame).beside(stream)
     if tags.matrix in _UNREAD and not _is_rgb(frame):
         raise DataError(
             f"the colours of this file are encoded as {_UNREAD[tags.matrix]}, which is not supported",
             where=where,
-            remedy="Encode it again with the colour matrix of BT.2020 (bt2020nc) or BT.709.",
+            remedy="Encode the file again with the colour matrix of BT.2020 (bt2020nc) or BT.709.",
         )
     if not tags.is_hdr:
         return None
@@ -124,8 +124,7 @@ def _is_full(frame: Any, tags: Tags) -> bool:
 
 
 def _peak(frame: Any) -> float:
-    """Return the peak luminance of the display that a frame was made on, else that of the frame's own content, else
-    `PEAK`; in cd/m2.
+    """Return the peak luminance, in cd/m2, of the display that a frame was made on, or else of the frame's content, or else `PEAK`.
 
     Source: Recommendations ITU-T H.265 D.3.28 and D.3.35, which are SMPTE ST 2086 and CTA-861.3.
     """
@@ -141,18 +140,18 @@ def _peak(frame: Any) -> float:
 
 
 def is_hdr(path: Path, stream: Any) -> bool:
-    """Return whether a file's pictures are HDR. Its first frame is decoded only if the tags of its stream do not settle it."""
+    """Return whether a file's pictures are HDR. The first frame is decoded only if the tags of the stream do not settle the question."""
     tags = Tags.of(stream.codec_context)
     if stream.codec_context.name not in _TELLING or not (tags.is_hdr or tags.transfer in _UNTOLD):
         return tags.is_hdr
     if stream.codec_context.name == "h264" and tags.transfer in _UNTOLD:
-        told = h264_transfer(stream.codec_context.extradata or b"")  # decoding a frame takes twenty times as long
+        told = h264_transfer(stream.codec_context.extradata or b"")  # decoding a frame would take twenty times as long
         if told is not None:
             return Tags(transfer=told).is_hdr
     try:
         frame = _first_frame(path)
     except DataError:
-        return tags.is_hdr  # the reader of the pictures reports what is wrong with them
+        return tags.is_hdr  # the problem is reported when the pictures are read
     return (tags if frame is None else Tags.of(frame).beside(tags)).is_hdr
 
 
@@ -161,7 +160,7 @@ def _first_frame(path: Path) -> Any | None:
         stream: Any = video_stream(container)
         stream.thread_type, stream.thread_count = "NONE", 1
         for packet in container.demux(stream):
-            # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
+            # If told that nothing follows, the decoder returns the frame at once, rather than wait for frames that may be shown before it.
             for frame in packet.decode() or stream.decode(None):
                 return frame
             stream.codec_context.flush_buffers()
@@ -170,7 +169,7 @@ def _first_frame(path: Path) -> Any | None:
 
 @attrs.define(eq=False)
 class HdrPictures:
-    """A converter of the HDR frames of one stream to pixels of BT.709. The tables for a kind of signal are made once."""
+    """A converter of a stream's HDR frames to pixels of BT.709; it makes the tables for each `Signal` only once."""
 
     _resizer: Any = attrs.field(init=False)
     _made: dict[Signal, Bt709] = attrs.field(factory=dict, init=False)
@@ -181,13 +180,14 @@ class HdrPictures:
         self._resizer = VideoReformatter()
 
     def pixels(self, frame: Any, size: tuple[int, int], signal: Signal) -> Tensor:
-        """Convert a decoded frame to `[*size, 3]` uint8. It is resized first, in its stored form, like pictures of
-        BT.709: bicubic, and antialiased if made smaller.
+        """Convert a decoded frame to `[*size, 3]` uint8.
+
+        The frame is first resized in its stored form, like pictures of BT.709: bicubic, and antialiased if it becomes smaller.
 
         Args:
             frame: a frame of PyAV.
             size: the height and width of the result, in pixels.
-            signal: the meaning of its numbers.
+            signal: the meaning of the frame's numbers.
         """
         convert = self._made.get(signal) or self._made.setdefault(signal, Bt709(signal))
         carrier = _carried(frame)
@@ -198,8 +198,8 @@ class HdrPictures:
     def _planes(self, frame: Any, size: tuple[int, int]) -> list[Tensor]:
         """Return the three planes of a frame, each `[*size]` uint16, shifted up to 16 bits.
 
-        FFmpeg is told the same range for source and result, since it shifts numbers of studio range, but in places
-        stretches those of full range to 65535.
+        FFmpeg is told that both the source and the result have studio range, since it shifts numbers of studio range, but sometimes
+        stretches numbers of full range to 65535.
         """
         from av.video.reformatter import ColorRange, Interpolation
 
@@ -209,8 +209,9 @@ class HdrPictures:
 
 
 def _carried(frame: Any) -> Any:
-    """Return a frame whose planes FFmpeg resizes without changing them otherwise: planes of red, green and blue, and of
-    gray, are passed as luma and color differences.
+    """Return a frame whose planes FFmpeg resizes but does not otherwise change.
+
+    Planes of red, green and blue, and of gray, are passed as luma and color differences.
     """
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
@@ -219,7 +220,7 @@ def _carried(frame: Any) -> Any:
     by_planes = None
     if _is_rgb(frame) and not name.startswith("gbr"):
         by_planes = "gbrp16le" if wide else "gbrp"
-    elif name.startswith("ya"):  # gray with alpha
+    elif name.startswith("ya"):  # "ya" is gray with alpha
         by_planes = "gray16le" if wide else "gray"
     elif name.endswith("be"):
         by_planes = f"{name[:-2]}le"
@@ -240,5 +241,5 @@ def _carried(frame: Any) -> Any:
 
 
 def _rows(plane: Any, kind: torch.dtype) -> Tensor:
-    """Return a plane's rows, each of which may end in padding, as a view of the frame that keeps it alive."""
+    """Return a plane's rows, including any padding at their ends, as a view that keeps the frame alive."""
     return torch.frombuffer(plane, dtype=kind).unflatten(0, (-1, plane.line_size // kind.itemsize))[: plane.height]

@@ -1,5 +1,5 @@
-"""Pictures that Pillow reads and FFmpeg does not, or only in part: AVIF and HEIC photographs, of which FFmpeg sees one
-tile of many, and animated WebP.
+"""Pictures that Pillow can read and FFmpeg cannot, or only in part: animated WebP, and AVIF and HEIC photographs, of which FFmpeg sees only
+one of many tiles.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"
 _MILLISECOND = Fraction(1, 1000)
 _WEBP_IS_ANIMATED = 0x02
 _WEBP_LASTS_AT = 12
-"""The offset in a WebP frame's chunk of the three bytes that state how long it is shown."""
+"""The offset, in the chunk of a WebP frame, of the three bytes that state how long the frame is shown."""
 
 
 @attrs.frozen(eq=False)
 class Photo:
-    """A photograph, or several pictures that are shown one after the other.
+    """A photograph, or pictures that are shown one after the other.
 
     Attributes:
         path: the file.
         height, width: the size of the frames, in pixels.
-        is_upright: whether the frames are turned as they are to be shown; those of AVIF and HEIC are, those of an
-            animated WebP are not.
-        lasts: the milliseconds that each picture is shown; empty for a single picture, which has no duration.
-        is_transparent: whether pixels may be other than opaque.
+        is_upright: whether the decoded frames are turned as they should be shown; those of AVIF and HEIC are, and those of animated WebP
+            are not.
+        lasts: the number of milliseconds for which each picture is shown; empty for a single picture, which has no duration.
+        is_transparent: whether pixels may be transparent.
         image: a function that opens the file with Pillow.
     """
 
@@ -63,7 +63,7 @@ class Photo:
 
     @property
     def rate(self) -> Fraction | None:
-        """The average pictures per second; None for a single picture.
+        """The average number of pictures per second; None for a single picture.
 
         Raises:
             DataError: the pictures have no duration.
@@ -74,34 +74,34 @@ class Photo:
             raise DataError(
                 "this clip does not say how many frames per second it has",
                 where=str(self.path),
-                remedy="Encode it again at a constant rate.",
+                remedy="Encode the clip again at a constant frame rate.",
             )
         return self.count / (sum(self.lasts) * _MILLISECOND)
 
     @property
     def times(self) -> Times | None:
-        """The times at which the pictures are shown; None for a single one."""
+        """The times at which the pictures are shown; None for a single picture."""
         return Times(tuple(accumulate(self.lasts[:-1], initial=0)), sum(self.lasts), _MILLISECOND) if self.lasts else None
 
     @property
     def seconds(self) -> list[float]:
-        """The time at which each picture is shown, in seconds; empty for a single one."""
+        """The time at which each picture is shown, in seconds; an empty list for a single picture."""
         return [] if self.times is None else [float(at * _MILLISECOND) for at in self.times.starts]
 
     @property
     def corrections(self) -> tuple[str, ...]:
-        """The changes to its pictures that may be chosen otherwise, by their names in `encode.outdated.CORRECTIONS`.
-        Version 0.1.0 did not read such files.
+        """The corrections that apply to the pictures and that an option can change, by their names in `encode.outdated.CORRECTIONS`.
+        Version 0.1.0 could not read such files.
         """
         colours = described_colours(self.path) if self.is_image else None
         is_hdr = colours is not None and Tags(transfer=colours[1]).is_hdr
         return tuple(name for name, applies in (("alpha", self.is_transparent), ("hdr", is_hdr)) if applies)
 
     def frames(self) -> Iterator[Any]:
-        """Decode the pictures as PyAV frames, RGB with or without alpha, with their times.
+        """Decode the pictures to PyAV frames with times, in RGB with or without alpha.
 
         Raises:
-            DataError: they do not decode.
+            DataError: the pictures do not decode.
         """
         import av
         import numpy as np
@@ -119,7 +119,7 @@ class Photo:
                 yield frame
 
     def _images(self, file: BinaryIO) -> Iterator[Any]:
-        """Decode the pictures as Pillow images."""
+        """Decode the pictures to Pillow images."""
         from PIL import ImageOps
 
         with _pillows(self.path):
@@ -133,11 +133,10 @@ class Photo:
 
 
 def photo_of(path: Path) -> Photo | None:
-    """Return the photograph in a file that only Pillow can read; None for any other file, or one that cannot be read at
-    all.
+    """Return the photograph in a file that only Pillow can read; None for any other file, and for a file that cannot be read at all.
 
     Raises:
-        DataError: it is such a photograph, and is cut short or damaged.
+        DataError: the file is such a photograph, but is cut short or damaged.
     """
     if why_unreadable(path):
         return None
@@ -170,7 +169,7 @@ def _heic(file: BinaryIO) -> Any:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
-        raise DataError("HEIC photographs are read by pillow-heif, which is not installed", remedy="pip install pillow-heif") from error
+        raise DataError("reading HEIC photographs needs pillow-heif, which is not installed", remedy="pip install pillow-heif") from error
     return HeifImageFile(file)  # type: ignore[no-untyped-call]
 
 
@@ -181,7 +180,7 @@ def _webp(file: BinaryIO) -> Any:
 
 
 def _webp_lasts(path: Path) -> tuple[int, ...]:
-    """Read, from the chunks of an animated WebP, the milliseconds that each of its pictures is shown."""
+    """Read, from the chunks of an animated WebP, for how many milliseconds each picture is shown."""
     lasts = []
     with path.open("rb") as file:
         file.seek(12)
@@ -196,7 +195,7 @@ def _webp_lasts(path: Path) -> tuple[int, ...]:
 
 @contextmanager
 def _pillows(path: Path) -> Iterator[None]:
-    """Turn errors of Pillow and its codecs inside the block, which runs nothing else, into a DataError that names the file."""
+    """Turn errors of Pillow and its codecs inside the block into a DataError that names the file. The block must run nothing else."""
     try:
         yield
     except DataError as error:

@@ -1,8 +1,7 @@
-"""The interface to media files: it describes them, reads clips and audio from them, and writes them.
+"""The interface to media files: functions that describe them, read clips and audio from them, and write them.
 
-All files that PyAV (FFmpeg) reads can be read, with any container, codec, sample rate and number of channels; so can
-AVIF, HEIC and animated WebP. MP4 (H.264 and AAC), WAV (16 bits), PNG and JPEG are written. Reading the same file twice
-gives the same numbers.
+All files that PyAV (FFmpeg) supports can be read, with any container, codec, sample rate and number of channels; so can AVIF, HEIC and
+animated WebP. MP4 (H.264 and AAC), WAV (16 bits), PNG and JPEG can be written. Reading the same file twice gives the same numbers.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_s
 
 
 def probe(path: Path) -> MediaInfo:
-    """Describe a media file. Its packets are read only if the container does not say which frames are shown and when,
-    and no more than the first frames are decoded.
+    """Describe a media file. Its packets are read only if the container does not state which frames are shown and when, and at most the
+    first frames are decoded.
 
     Raises:
-        DataError: as `read_clip`, or the file has neither video nor audio.
+        DataError: as in `read_clip`, or the file has neither video nor audio.
     """
     photo = photo_of(path)
     if photo is not None:
@@ -83,9 +82,9 @@ def _described(path: Path, container: Any, *, decoded: bool) -> MediaInfo:
     if pictures is None and sound is None:
         raise DataError("this file has neither video nor audio", where=str(path), remedy="Name a clip, a sound or an image.")
     if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
-        raise damaged(path, "its frames have no size")
+        raise damaged(path, "the frames have no size")
     if sound is not None and not (sound.rate and sound.codec_context.channels):
-        raise damaged(path, "its audio has no rate or no channels")
+        raise damaged(path, "the audio has no sampling rate or no channels")
     info = MediaInfo(
         path=path,
         frames=None,
@@ -137,19 +136,20 @@ def _with_pictures(info: MediaInfo, container: Any, pictures: Any, decoded: bool
 def _first_frame(path: Path, container: Any, stream: Any) -> Any:
     frame = next(frames_of(path, container, stream), None)
     if frame is None:
-        raise damaged(path, "its image cannot be decoded")
+        raise damaged(path, "the image cannot be decoded")
     return frame
 
 
-def frame_seconds(path: Path, max_frames: int) -> list[float]:
-    """Return the time at which each of the first frames of a clip is shown, in seconds, in order. They are read from
-    its packets, none of which is decoded.
+def frame_seconds(path: Path | str, max_frames: int) -> list[float]:
+    """Return the times in seconds at which the first frames of a clip are shown, in order. The times are read from packets, without
+    decoding.
 
-    The list is empty if the file has no pictures, or does not say when they are shown.
+    The list is empty if the file has no pictures, or does not state when they are shown.
 
     Raises:
-        DataError: as `probe`.
+        DataError: as in `probe`.
     """
+    path = Path(path)
     photo = photo_of(path)
     if photo is not None:
         return photo.seconds[:max_frames]
@@ -160,6 +160,6 @@ def frame_seconds(path: Path, max_frames: int) -> list[float]:
 
 
 def _sound_duration(container: Any, stream: Any) -> float | None:
-    if stream.duration and stream.time_base is not None:  # some containers state 0 if they do not know it
+    if stream.duration and stream.time_base is not None:  # some containers state 0 if they do not know the duration
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1_000_000

@@ -1,9 +1,8 @@
-"""The places of audio frames in time, counted from the first picture that is shown. Time stamps decide, as far as they
-can be believed.
+"""The positions of audio frames in time, counted from the first picture that is shown. They follow time stamps, as far as these are
+plausible.
 
-A time stamp is a multiple of its container's tick, which in some containers is longer than a sample: a millisecond in
-Matroska and FLV. So stamps wobble around the true time although the audio goes on without a break, and only what cannot
-be such a wobble is a hole or an overlap.
+A time stamp is a multiple of the container's tick, which may be longer than a sample, such as a millisecond in Matroska and FLV. The stamps
+of audio without a break therefore wobble around the true times, and only a larger difference counts as a hole or an overlap.
 """
 
 from __future__ import annotations
@@ -22,25 +21,27 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import audio_stream, blaming, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
 
 _EARLY = 32
-"""The number of video packets among which the one shown first must be, since no codec reorders so many."""
+"""The number of first video packets that must include the one shown first, since no codec reorders that many."""
 
 WOBBLE_SECONDS, WOBBLE_TICKS = Fraction(1, 1000), 3
-"""The largest error of time stamps, in seconds or in ticks of the container, in audio without a break: recorders stamp
-with a clock that is not that of the samples, and Matroska's laces round twice.
+"""The largest error of time stamps in audio without a break, in seconds or in ticks of the container. Recorders do not take stamps from the
+clock of the samples, and Matroska's laces are rounded twice.
 """
 
 SETTLED_SECONDS = Fraction(1, 4)
-"""The seconds that a step within that error must last to count as a step; a wobble reverts sooner."""
+"""The seconds that a step within the largest error must last to count as a step; a wobble reverts sooner."""
 
 BACK_SECONDS, AHEAD_SECONDS = 10, 3600
-"""The seconds beyond which a step of the clock means that the clock was reset, as in recordings that were joined byte
-by byte, rather than that audio overlaps or is missing.
+"""The seconds, backwards and ahead, beyond which a step in the stamps means that the clock was reset, as in recordings that were joined
+byte by byte, and not that audio overlaps or is missing.
 """
 
 
 @attrs.frozen(eq=False)
 class Stamped:
-    """A decoded audio frame: how many samples it has, and the sample at which its time stamp says it starts; None if it has no stamp."""
+    """A decoded audio frame, its number of samples, and the sample at which it starts according to its time stamp (None if it has no
+    stamp).
+    """
 
     frame: Any
     length: int
@@ -49,13 +50,13 @@ class Stamped:
 
 @attrs.frozen(eq=False)
 class Placed:
-    """An audio frame in its place.
+    """A decoded audio frame with its position in time.
 
     Attributes:
         frame: the decoded frame.
-        start: the position of its first sample, in samples; below 0 if it comes before the pictures do.
-        length: the number of its samples.
-        is_moved: whether it starts somewhere other than where the frame before ends.
+        start: the position of the frame's first sample, in samples; below 0 if it comes before the first picture.
+        length: the frame's number of samples.
+        is_moved: whether the frame does not start where the previous frame ends.
     """
 
     frame: Any
@@ -65,7 +66,7 @@ class Placed:
 
 
 class _Ahead:
-    """An iterator over frames that allows looking at some before their turn. No frame is decoded before it is asked for."""
+    """An iterator over frames that allows looking ahead. No frame is decoded before it is needed."""
 
     def __init__(self, frames: Iterator[Stamped]) -> None:
         self._frames, self._seen = frames, deque[Stamped]()
@@ -78,7 +79,7 @@ class _Ahead:
             yield frame
 
     def next(self, samples: Fraction) -> Iterator[Stamped]:
-        """Look ahead at the frames that follow, up to this many samples."""
+        """Look ahead at the following frames, up to this number of samples."""
         yield from self._seen
         known = sum(frame.length for frame in self._seen)
         while known < samples and (frame := next(self._frames, None)) is not None:
@@ -88,8 +89,10 @@ class _Ahead:
 
 
 def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Placed]:
-    """Put frames where their stamps say. A frame starts at the end of the one before if its stamp differs from that by
-    no more than stamps may be wrong, so that rounding neither tears audio apart nor adds up.
+    """Position frames according to their stamps.
+
+    A frame starts where the previous frame ends, unless its stamp differs from this place by more than the largest error of stamps.
+    Rounding thus neither tears audio apart nor adds up.
 
     Args:
         frames: the frames, in order.
@@ -101,9 +104,9 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
     if first is None:
         return
     slack, wobble = max(Fraction(1), tick), max(WOBBLE_SECONDS * rate, WOBBLE_TICKS * tick)
-    # The exact start of the samples since the last move, and their number; and what is added to stamps since the clock was reset.
+    # These are the exact start and the number of the samples since the last move, and what is added to stamps since the clock was reset.
     base, count, set_anew = first.stated or Fraction(0), first.length, Fraction(0)
-    if base > AHEAD_SECONDS * rate:  # a clock other than that of the pictures, which must not turn into an hour of silence
+    if base > AHEAD_SECONDS * rate:  # the pictures have another clock, which must not cause an hour of silence
         base, set_anew = Fraction(0), -base
     yield Placed(first.frame, round(base), first.length, is_moved=False)
     before, off_before = first, Fraction(0)
@@ -121,8 +124,8 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
 
 
 def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slack: Fraction) -> bool:
-    """Return whether the stamps of the frames that follow are all off to the same side as `off`; the first of these
-    frames would continue at the sample `expected`.
+    """Return whether the stamps of the following frames are all off to the same side as `off`. The first of these frames is expected at the
+    sample `expected`.
     """
     for each in following:
         if each.stated is not None:
@@ -134,8 +137,10 @@ def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slac
 
 
 def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction) -> Fraction:
-    """Make the length of a hole as exact as possible: if stamps are coarser than samples and the hole may be a whole
-    number of frames, as after lost packets, it is rounded to one.
+    """Return the most exact length of a hole.
+
+    If stamps are coarser than samples and the hole may be a whole number of frames, as after lost packets, its length is rounded to whole
+    frames.
     """
     count = round(off / before.length) if before.length else 0
     if tick > 1 and count >= 1 and each.length == before.length and abs(off - count * before.length) <= tick:
@@ -144,11 +149,11 @@ def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction)
 
 
 def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -> Iterator[Placed]:
-    """Decode the frames of an audio stream into their places, counted from `origin` in seconds of the container's
-    clock, or from where the audio starts if it is None.
+    """Decode the frames of an audio stream and position them, counted from `origin` in seconds on the container's clock, or from the start
+    of the audio if `origin` is None.
 
     Raises:
-        DataError: they do not decode, or change their rate or channels.
+        DataError: the frames do not decode, or the rate or channels change.
     """
     frames = frames_of(path, container, stream)
     first = next(frames, None)
@@ -160,7 +165,7 @@ def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -
         begin, count = origin, 0
         for frame in chain([first], frames):
             if int(frame.sample_rate) != rate or int(frame.layout.nb_channels) != channels:
-                raise damaged(path, "its audio changes its rate or channels part of the way through")
+                raise damaged(path, "the sampling rate or the number of channels of the audio changes partway through")
             seconds = _seconds(frame)
             if begin is None and seconds is not None:
                 begin = seconds - Fraction(count, rate)
@@ -176,21 +181,19 @@ def _seconds(frame: Any) -> Fraction | None:
 
 
 def first_shown(path: Path, container: Any) -> Fraction | None:
-    """Return the time at which the first shown picture of a file appears, in seconds on the file's clock; None if it
-    has no pictures.
+    """Return the time at which the first shown picture of a file appears, in seconds on the file's clock; None if there are no pictures.
 
-    The time is that of the stream's start, unless the stream starts in the middle of a group of pictures, which cannot
-    be decoded from there.
+    This is the start of the stream, unless the stream starts in the middle of a group of pictures, which cannot be decoded from there.
 
     Args:
         path: the file.
-        container: the file, open; it is not read from.
+        container: the opened file; nothing is read from it.
     """
     pictures = video_stream(container)
     if pictures is None:
         return None
     if container.format.name == "avi":
-        # The container has no time stamps for pictures. FFmpeg guesses them, wrongly where frames are reordered.
+        # The container has no time stamps for pictures. FFmpeg guesses stamps, which are wrong where frames are reordered.
         return start_seconds(pictures)
     with suppress(DataError), opened(path, quick=is_mp4(container)) as again:
         stream = video_stream(again)
@@ -210,8 +213,8 @@ def _first_of(container: Any, stream: Any) -> Fraction | None:
 
 
 def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
-    """Return when the first of the early video packets is shown, if it can be decoded alone and comes before the
-    others; None if that takes decoding to know.
+    """Return when the first of the early video packets is shown, if it can be decoded alone and is shown before the others; None if the
+    time can only be found by decoding.
     """
     times = [packet.pts for packet in early if packet.size and packet.pts is not None]
     if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
@@ -220,7 +223,7 @@ def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
 
 
 def _alone(container: Any, *streams: Any) -> Iterator[Any]:
-    """Read the packets of some streams; those of others are not even read if the container knows where they lie."""
+    """Read the packets of `streams`. Packets of other streams are skipped unread if the container knows where they are."""
     from av.stream import Discard
 
     for other in container.streams:
@@ -230,25 +233,25 @@ def _alone(container: Any, *streams: Any) -> Iterator[Any]:
 
 
 _WITHOUT_CLOCK = frozenset({"wav", "w64", "aiff"})
-"""The containers that hold nothing but samples, one after the other."""
+"""The containers that hold only samples, one after the other, without time stamps."""
 
 IN_TIME = "sound_in_time"
-"""The correction of audio that 0.1.0 placed wrongly, at least in part: it put each frame after the one before, the
-first one by its time stamp, and the pictures at the start of their stream.
+"""The correction of audio that 0.1.0 positioned wrongly, at least in part. It took the start of the video stream as the first picture,
+positioned the first frame by its time stamp, and put each later frame right after the one before.
 """
 
 
 def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
     """Find the corrections that apply to the audio of a file, by their names in `encode.outdated.CORRECTIONS`.
 
-    If packets follow each other evenly, as in almost every file, they are enough to tell; otherwise the audio is
-    decoded, up to the first difference. Damage is left to be reported when the file is read.
+    If packets follow each other evenly, as in almost every file, packets suffice to decide. Otherwise the audio is decoded up to the first
+    difference. Damage is not reported here, but when the file is read.
 
     Args:
         path: the file.
-        container: the file, open.
-        is_unread: whether it was opened `quick` and nothing else reads from it, before or after, so that it need not be
-            opened again.
+        container: the opened file.
+        is_unread: whether the file was opened `quick` and nothing else reads from it, before or after, so that it need not be opened
+            again.
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
         return ()
@@ -269,9 +272,7 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
-    """Read the packets of an audio stream, and collect in `early` the first packets of the video; no more video packets
-    than those are read.
-    """
+    """Read the packets of an audio stream, and collect the first packets of the video in `early`. No further video packets are read."""
     from av.stream import Discard
 
     for packet in _alone(container, stream, *([] if pictures is None else [pictures])):
@@ -284,20 +285,21 @@ def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) 
 
 
 def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
-    """Return whether each packet starts where the one before ends, if all have as many samples as the codec's frames;
-    also False if that is not known.
+    """Return whether each packet starts where the previous one ends, given that every packet has the codec's number of samples per frame.
+
+    False may also mean that this cannot be known.
     """
     samples, rate = getattr(stream.codec_context, "frame_size", 0), getattr(stream.codec_context, "sample_rate", 0)
     if not samples or not rate:
         return False
     tick = Fraction(stream.time_base) * rate
-    # In whole numbers, since an hour of audio needs many of them.
+    # Whole numbers are fast, and an hour of audio has many packets.
     ticks, parts, slack = tick.numerator, tick.denominator, max(tick.numerator, tick.denominator)
     first, count, is_over = None, 0, False
     for packet in packets:
         if not packet.size or (packet.is_discard and first is None):
             continue
-        # Less than a frame is trimmed: that makes no difference at the end, nor at the beginning if stamps are as exact as samples.
+        # Less than a frame is trimmed, which does not matter at the end, nor at the beginning if stamps are as exact as samples.
         is_trimmed = packet.is_discard or packet.has_sidedata("skip_samples")
         if packet.pts is None or is_over or (first is None and is_trimmed and tick > 1):
             return False
@@ -309,8 +311,8 @@ def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
 
 
 def _is_elsewhere(frames: Iterator[Placed], origin: Fraction | None, told: Fraction | None) -> bool:
-    """Return whether frames lie elsewhere than where 0.1.0 put them: one after the other, starting where it took them
-    to start if the pictures start at `told`.
+    """Return whether any frame is positioned differently than in version 0.1.0, which put frames one after the other, starting at the first
+    frame's time stamp relative to `told`.
     """
     at = None
     for each in frames:

@@ -1,4 +1,4 @@
-"""Reading of audio from files, and writing of audio to them."""
+"""Functions that read audio from files, and write audio to files."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "fl
 
 @attrs.frozen
 class Gap:
-    """A place where audio is not continuous: a hole, which is silence, or an overlap, whose later part is left out.
+    """A place where audio is not continuous. Silence fills a hole; where parts overlap, the later one is left out.
 
     Attributes:
-        at: its place, in seconds from the first sample.
-        seconds: its length; negative for an overlap.
+        at: the place, in seconds from the first sample.
+        seconds: the length of the hole; negative for an overlap.
     """
 
     at: float
@@ -42,26 +42,30 @@ class Gap:
 
 
 def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
-    """Read the first audio stream of a file at its own rate and with all its channels, each part where its time stamp
-    says.
+    """Read the first audio stream of a file at its own rate and with all channels, positioned by its time stamps.
 
-    Sample 0 is where the first picture that the file shows starts (the audio's own start, if it has no pictures): a
-    track that starts later begins with silence, one that starts earlier is cut. A hole in it is silence; if two parts
-    overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
+    Sample 0 is where the first shown picture of the file starts, or where the audio starts if there are no pictures. A track that starts
+    later begins with silence, and a track that starts earlier is cut. Holes become silence; where two parts overlap, the first one counts.
+    Nothing is decoded beyond `max_duration` seconds.
 
     Raises:
-        DataError: there is no such file, it is not a media file, has no audio, is cut short or damaged.
+        DataError: the file does not exist, is not a media file, has no audio, or is cut short or damaged.
     """
     return read_with_gaps(path, max_duration=max_duration)[0]
 
 
-def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[Sound, tuple[Gap, ...]]:
-    """Read audio like `read_sound`, together with its holes and overlaps in order.
+def read_with_gaps(path: Path | str, *, max_duration: float | None = None, skip: int = 0) -> tuple[Sound, tuple[Gap, ...]]:
+    """Read audio as `read_sound` does, and return it with its holes and overlaps in order.
+
+    Args:
+        path: the file.
+        max_duration: the seconds of the file to read, counted from its beginning; None for all.
+        skip: the whole seconds at the beginning that are decoded, but not returned. If the audio ends within them, no samples are returned.
 
     Raises:
-        DataError: as `read_sound`.
+        DataError: as in `read_sound`.
     """
-    gaps: list[Gap] = []
+    path, gaps = Path(path), list[Gap]()
     with opened(path) as container:
         stream = audio_stream(container)
         if (unheard := unknown_codec(path, container, "sound")) is not None:
@@ -70,37 +74,40 @@ def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[So
             raise DataError(
                 "this file has no audio", where=str(path), remedy="Name a file with audio, or leave out the audio of this sample."
             )
-        sound = _decode(_parts(path, container, stream, gaps), int(stream.rate or 1), max_duration)
-    if not sound.samples.shape[1]:
-        raise DataError("this file has no audio: its audio track is empty", where=str(path), remedy="Record or encode it again.")
+        sound = _decode(_parts(path, container, stream, gaps), int(stream.rate or 1), max_duration, skip)
+    if not sound.samples.shape[1] and not skip:
+        raise DataError("this file has no audio: its audio track is empty", where=str(path), remedy="Record or encode the file again.")
     return sound, tuple(gaps)
 
 
-def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> Sound:
-    """Join pieces of audio into one of no more than `max_duration` seconds."""
+def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None, skip: int = 0) -> Sound:
+    """Join pieces of audio to at most `max_duration` seconds, without the first `skip` seconds."""
     taken: list[Tensor] = []
     wanted, length = -1, 0
     for part in parts:
         if not taken:
             rate = part.rate
             wanted = -1 if max_duration is None else int(max_duration * rate)
-        taken.append(part.samples)
+            taken.append(part.samples[:, :0])
+        before = max(0, skip * rate - length)
+        if before < part.samples.shape[1]:
+            taken.append(part.samples[:, before:])
         length += part.samples.shape[1]
         if 0 <= wanted <= length:
             break
     if not taken:
         return Sound(torch.zeros(1, 0), rate)
     samples = torch.cat(taken, dim=1)
-    return Sound(samples if wanted < 0 else samples[:, :wanted], rate)
+    return Sound(samples if wanted < 0 else samples[:, : max(0, wanted - skip * rate)], rate)
 
 
 @contextmanager
 def hearing(path: Path) -> Iterator[Iterator[Sound]]:
-    """Open the first audio stream of a file, and yield it piece by piece, in its place as `read_sound` reads it;
-    without audio, nothing is yielded.
+    """Open the first audio stream of a file, and yield an iterator over its pieces, positioned as by `read_sound`. Without audio, there are
+    no pieces.
 
     Raises:
-        DataError: there is no such file, or it is not a media file; raised from the pieces if they do not decode.
+        DataError: the file does not exist, or is not a media file; if pieces do not decode, the iterator over them raises this error.
     """
     with opened(path) as container:
         stream = audio_stream(container)
@@ -110,15 +117,15 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
 
 
 def _parts(path: Path, container: Any, stream: Any, gaps: list[Gap]) -> Iterator[Sound]:
-    """Decode pieces of audio that follow each other without a break, silence among them. Holes and overlaps are added
-    to `gaps` as they are met.
+    """Decode pieces of audio, with silence for holes, so that the pieces follow each other without a break. Holes and overlaps are added to
+    `gaps`.
     """
     at = 0
     for each in in_place(path, container, stream, first_shown(path, container)):
         samples, rate = samples_of(each.frame), int(each.frame.sample_rate)
         if each.is_moved and each.start != at and max(each.start, at) > 0:
             gaps.append(Gap(at / rate, (each.start - at) / rate))
-        while at < each.start:  # a second at a time, so that no more of a long silence is made than is used
+        while at < each.start:  # Silence is made a second at a time, so that no more of it is made than is used.
             yield Sound(samples.new_zeros(samples.shape[0], min(each.start - at, rate)), rate)
             at += min(each.start - at, rate)
         if each.start + each.length > at:
@@ -140,12 +147,10 @@ def samples_of(frame: Any) -> Tensor:
 
 
 def write_sound(path: Path, sound: Sound) -> None:
-    """Write audio as WAV, 16 bits per sample; values outside [-1, 1] are clipped. The file appears either complete or
-    not at all.
+    """Write audio as WAV with 16 bits per sample, and clip values outside [-1, 1]. The file appears either complete or not at all.
 
     Raises:
-        DataError: the extension is not .wav, there are no samples, samples are not numbers, or the file cannot be
-            written.
+        DataError: the extension is not .wav, there are no samples, samples are not finite, or the file cannot be written.
     """
     if path.suffix.lower() != ".wav":
         raise DataError(f'a sound cannot be written as "{path.suffix}"', where=str(path), remedy="Use .wav.")
@@ -163,20 +168,19 @@ def add_sound(container: Any, sound: Sound, path: Path) -> Any:
     """Add an AAC track for `sound` to an output container.
 
     Raises:
-        DataError: AAC does not support the rate or the number of channels, there are no samples, or samples are not
-            numbers.
+        DataError: AAC does not support the rate or the number of channels, there are no samples, or samples are not finite.
     """
     _check(sound, path)
     channels = int(sound.samples.shape[0])
     if sound.rate not in AAC_RATES:
         raise DataError(
-            f"a sound of {sound.rate} samples per second cannot be written as AAC",
+            f"a sound with {sound.rate} samples per second cannot be written as AAC",
             where=str(path),
             remedy=f"AAC supports {', '.join(map(str, AAC_RATES))} samples per second.",
         )
     if channels not in AAC_LAYOUTS:
         raise DataError(
-            f"a sound of {channels} channels cannot be written as AAC", where=str(path), remedy="Write 1, 2, 6 (5.1) or 8 (7.1) channels."
+            f"a sound with {channels} channels cannot be written as AAC", where=str(path), remedy="Write 1, 2, 6 (5.1) or 8 (7.1) channels."
         )
     track = container.add_stream("aac", rate=sound.rate, layout=AAC_LAYOUTS[channels])
     track.bit_rate = _AAC_BITS_PER_SAMPLE * sound.rate * channels
@@ -191,7 +195,7 @@ def _check(sound: Sound, path: Path) -> None:
 
 
 def encode_sound(container: Any, track: Any, sound: Sound) -> None:
-    """Write all samples of `sound` to the track that `add_sound` made."""
+    """Write all samples of `sound` to a track that `add_sound` made."""
     import av
 
     values = sound.samples.to(torch.float32).contiguous().numpy()

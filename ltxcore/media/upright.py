@@ -1,6 +1,4 @@
-"""Turning pictures to the way that their metadata say they are shown: by the display matrix of a clip, or the EXIF
-orientation of a photograph.
-"""
+"""Functions that turn pictures upright according to their metadata: the display matrix of a clip, or the EXIF orientation of a photograph."""
 
 from __future__ import annotations
 
@@ -29,18 +27,18 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 @attrs.frozen
 class Turn:
-    """A turn from stored to shown pixels: rows and columns exchanged or not, then mirrored across, then mirrored down."""
+    """A turn from stored to shown pixels. Rows and columns may be exchanged; the picture may then be mirrored across, and then down."""
 
     exchanged: bool = False
     across: bool = False
     down: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Convert the height and width of stored pixels to those that are shown, or the other way round."""
+        """Convert the height and width of stored pictures to the height and width as shown, or the other way round."""
         return (width, height) if self.exchanged else (height, width)
 
     def applied(self, frames: Tensor) -> Tensor:
-        """Turn frames `[F, H, W, 3]` to how they are shown; H and W swap on a quarter turn."""
+        """Turn stored frames `[F, H, W, 3]` into frames as shown; a quarter turn swaps H and W."""
         frames = frames.transpose(1, 2) if self.exchanged else frames
         mirrored = [axis for axis, is_mirrored in ((2, self.across), (1, self.down)) if is_mirrored]
         return (frames.flip(mirrored) if mirrored else frames).contiguous()
@@ -60,11 +58,11 @@ _BY_ORIENTATION = {
 
 
 def shown_size(path: Path) -> tuple[int, int] | None:
-    """Return the height and width of a file's pictures as they are shown, in pixels; None if it has no pictures. No
-    more than the first frame is decoded.
+    """Return the height and width of a file's pictures as shown, in pixels; None if there are no pictures. At most the first frame is
+    decoded.
 
     Raises:
-        DataError: as `read_clip`.
+        DataError: as in `read_clip`.
     """
     found = first_look(path)
     return None if found is None else found.size
@@ -72,11 +70,11 @@ def shown_size(path: Path) -> tuple[int, int] | None:
 
 @attrs.frozen
 class FirstLook:
-    """The facts about the pictures of a file that its first frame tells.
+    """The facts about a file's pictures that are known from its first frame.
 
     Attributes:
-        size: the height and width of the pictures as they are shown, in pixels.
-        is_turned_anew: whether version 0.1.0 turned them differently.
+        size: the height and width of the pictures as shown, in pixels.
+        is_turned_anew: whether version 0.1.0 turned the pictures differently.
     """
 
     size: tuple[int, int]
@@ -84,10 +82,10 @@ class FirstLook:
 
 
 def first_look(path: Path) -> FirstLook | None:
-    """Find what the first frame of a file tells, decoding at most that one; None if the file has no pictures.
+    """Find the facts that are known from the first frame of a file; None if it has no pictures. At most this frame is decoded.
 
     Raises:
-        DataError: as `read_clip`.
+        DataError: as in `read_clip`.
     """
     photo = photo_of(path)
     if photo is not None and photo.is_upright:
@@ -105,7 +103,7 @@ def first_look(path: Path) -> FirstLook | None:
 
 @contextmanager
 def _first_frames(path: Path) -> Iterator[tuple[Iterator[Any], Fraction] | None]:
-    """Yield the first frames of a file, and the aspect of their pixels; None if it has no pictures."""
+    """Yield the first frames of a file, and the aspect of their pixels; None if there are no pictures."""
     photo = photo_of(path)
     if photo is not None:
         yield photo.frames(), SQUARE
@@ -118,25 +116,25 @@ def _first_frames(path: Path) -> Iterator[tuple[Iterator[Any], Fraction] | None]
         if stream is None or frames:
             yield (iter(frames), pixel_aspect(container, stream) or SQUARE) if frames else None
             return
-    with opened(path) as container:  # its first packet does not stand alone
+    with opened(path) as container:  # the first packet cannot be decoded alone
         stream = video_stream(container)
         yield frames_of(path, container, stream), pixel_aspect(container, stream) or SQUARE
 
 
 def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
-    """Decode the frames of a stream's first packet; empty if it does not stand alone."""
+    """Decode the frames of a stream's first packet. The list is empty if this packet cannot be decoded alone."""
     stream.thread_type, stream.thread_count = "NONE", 1
     packet = next(iter(container.demux(stream)))
-    # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
+    # If told that nothing follows, the decoder returns the frame at once, rather than wait for frames that may be shown before it.
     return [*packet.decode()] or [*stream.decode(None)]
 
 
 def turn_of(frame: Any, path: Path) -> Turn:
-    """Return how the first decoded frame of a file is to be turned: as Pillow says for photographs that it can read,
-    and by the display matrix for all other files.
+    """Return how the first decoded frame of a file is to be turned. Pillow decides for photographs that it can read, and the display matrix
+    for all other files.
 
     Raises:
-        DataError: it is turned by an angle that is not a multiple of 90 degrees.
+        DataError: the frame is turned by an angle that is not a multiple of 90 degrees.
     """
     orientation = orientation_of(path)
     if orientation is not None:
@@ -146,9 +144,10 @@ def turn_of(frame: Any, path: Path) -> Turn:
 
 
 def is_turned_anew(frame: Any, path: Path) -> bool:
-    """Return whether the first decoded frame of a file is turned differently than by version 0.1.0, which took the
-    orientation of photographs only from the EXIF data of a JPEG, and missed a display matrix next to data that PyAV has
-    no name for.
+    """Return whether the first decoded frame of a file is turned differently than in version 0.1.0.
+
+    That version read the orientation only from the EXIF data of JPEG files, and missed a display matrix next to data that PyAV has no name
+    for.
     """
     try:
         matrix = frame.side_data.get(_MATRIX)
@@ -165,11 +164,13 @@ def _display_matrix(frame: Any) -> bytes | None:
 
 
 def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
-    """Return the turn that a display matrix stands for: nine 32-bit numbers `a b u c d v x y w`, by which a stored
-    pixel (x, y) is shown at `(a x + c y, b x + d y)`, up to a shift.
+    """Return the turn that a display matrix stands for.
+
+    The matrix has nine 32-bit numbers `a b u c d v x y w`, by which a stored pixel (x, y) is shown at `(a x + c y, b x + d y)`, up to a
+    shift.
 
     Raises:
-        DataError: it is not a whole number of quarter turns, with or without mirroring.
+        DataError: the matrix is not a whole number of quarter turns, with or without mirroring.
     """
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])
     if a and d and not b and not c:
@@ -177,22 +178,22 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
     if b and c and not a and not d:
         return Turn(True, c < 0, b < 0)
     raise DataError(
-        "this clip is to be shown rotated by an angle that is not a multiple of 90 degrees",
+        "this clip must be rotated for display by an angle that is not a multiple of 90 degrees",
         where=str(path),
-        remedy="Encode it again, upright.",
+        remedy="Encode the clip again, upright.",
     )
 
 
 def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
-    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file as Pillow finds it in its EXIF data or else its
-    XMP; 1, upright, if it states none.
+    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file, as Pillow finds it in EXIF or else in XMP; 1 (upright) if none is
+    stated.
 
     Args:
         path: the file.
-        only_jpeg: whether nothing counts but the EXIF data of a JPEG.
+        only_jpeg: whether only the EXIF data of a JPEG counts.
 
     Returns:
-        The orientation; None for a file of another kind, and for one that Pillow cannot read though FFmpeg can.
+        The orientation; None for other kinds of files, and for a file that FFmpeg can read but Pillow cannot.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -210,9 +211,9 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
 
 
 def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
-    """Read EXIF data with Pillow, completed from XMP if they state no orientation; None for a file of another kind.
+    """Read EXIF data with Pillow, with the orientation from XMP if EXIF has none; None for other kinds of files.
 
-    Its classes are called by name, since `Image.open` would warn about large pictures, although none is decoded here.
+    Pillow's classes for each format are used directly, since `Image.open` would warn about large pictures, although none is decoded here.
     """
     from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
@@ -227,7 +228,7 @@ def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
         tells_later = _png_tells_after_its_pixels(file)
         file.seek(0)
         image = PngImagePlugin.PngImageFile(file)
-        return image.getexif() if tells_later else Image.Image.getexif(image)  # the former decodes the pixels to find what follows them
+        return image.getexif() if tells_later else Image.Image.getexif(image)  # the first form decodes pixels to find what follows them
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return WebPImagePlugin.WebPImageFile(file).getexif()
     return TiffImagePlugin.TiffImageFile(file).getexif() if start[:4] in _TIFF else None

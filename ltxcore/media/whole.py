@@ -1,7 +1,7 @@
-"""Detection of media files that were cut short, from what the container says about its own length, without decoding.
+"""Functions that detect media files that were cut short. They compare a file with the length that its container states, and decode nothing.
 
-FFmpeg plays as much as there is of a file that was cut short and reports nothing, so a half-copied recording would be
-trained on as a shorter one.
+FFmpeg plays what there is of a file that was cut short, and reports nothing. A half-copied recording would be trained on as if it were a
+shorter one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _ENDLESS = ((0, 0), (0x7FFFF000, 0x80000100), (0xFFFFFF00, 0xFFFFFFFF), (1 << 62, 1 << 64))
-"""The ranges of sizes in a header, each from and to, that mean that a recorder did not yet know how long the recording
-would be, or could not go back to say so.
+"""The ranges of sizes in a header, both ends included, which mean that a recorder did not know the length of the recording yet, or could
+not go back to write it.
 """
 
 _WAVES = (b"RIFF", b"RF64", b"BW64")
@@ -24,11 +24,13 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def is_cut_short(path: Path) -> bool:
-    """Return whether a WAV or AVI, MP4, MOV, AVIF or HEIC, Ogg, Matroska or WebM, or JPEG file ends earlier than its
-    own structure says; False for every other format, such as MP3 and MPEG-TS, which do not state their length.
+    """Return whether a file ends earlier than its own structure says.
+
+    This is known for WAV, AVI, MP4, MOV, AVIF, HEIC, Ogg, Matroska, WebM and JPEG. The result is False for all other formats, such as MP3
+    and MPEG-TS, which do not state their length.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -47,11 +49,13 @@ def is_cut_short(path: Path) -> bool:
 
 
 def says_no_length(path: Path) -> bool:
-    """Return whether a WAV or CAF file does not state how long its audio is, because it was written to a pipe or by a
-    recorder that was stopped: it goes on to the end of the file, and whether it is all there cannot be known.
+    """Return whether a WAV or CAF file does not state the length of its audio, because it was written to a pipe or by a recorder that was
+    stopped.
+
+    The audio then goes on to the end of the file, and whether it is complete cannot be known.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -61,14 +65,13 @@ def says_no_length(path: Path) -> bool:
 
 
 def as_readable(path: Path) -> FileIO | None:
-    """Open a file for FFmpeg to read in place of a long WAV (RF64) whose 64-bit sizes state nothing, which FFmpeg takes
-    for empty; None for all other files.
+    """Open a file that FFmpeg can read in place of a long WAV (RF64) without stated 64-bit sizes, which FFmpeg takes for empty; None for
+    all other files.
 
-    Without the name RF64 the 32-bit size counts, and if it states nothing either, the audio goes on to the end of the
-    file.
+    Without the name RF64, the 32-bit size counts; if it states nothing either, the audio goes on to the end of the file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -78,7 +81,7 @@ def as_readable(path: Path) -> FileIO | None:
 
 
 class _AsShort(FileIO):
-    """A file whose first four bytes read as RIFF."""
+    """A file whose first four bytes are read as RIFF."""
 
     def read(self, size: int | None = -1) -> bytes:
         at = self.tell()
@@ -91,9 +94,10 @@ def _is_endless(size: int | None) -> bool:
 
 
 def _riff_is_short(file: BinaryIO, start: bytes, size: int) -> bool:
-    """Return whether a RIFF file is cut short. The size in the header counts what follows its first 8 bytes; an odd
-    last chunk may lack its padding byte. If it states nothing, the size of a WAV's samples may; in RF64 a chunk of
-    64-bit sizes states both.
+    """Return whether a RIFF file is cut short.
+
+    The size in the header counts what follows the first 8 bytes; an odd last chunk may lack its padding byte. If this size is not stated,
+    the size of a WAV's samples may be. In RF64, a chunk of 64-bit sizes states both.
     """
     declared = int.from_bytes(start[4:8], "little")
     if start[:4] == b"RIFF" and not _is_endless(declared):
@@ -105,14 +109,14 @@ def _riff_is_short(file: BinaryIO, start: bytes, size: int) -> bool:
 
 
 def _wave_size(file: BinaryIO) -> int | None:
-    """Read how many bytes of samples a WAV says it has, and leave the file where they start; None if it has no samples."""
+    """Read how many bytes of samples a WAV states, and leave the file at the first sample; None if it has no samples."""
     short, long = _wave_sizes(file)
     return long if short == 0xFFFFFFFF and long is not None else short
 
 
 def _wave_sizes(file: BinaryIO) -> tuple[int | None, int | None]:
-    """Read the number of bytes of samples, as `_wave_size` does, both as the 32-bit and as the 64-bit field state it;
-    None for a field that states nothing.
+    """Read the number of bytes of samples, as `_wave_size` does, from the 32-bit field and from the 64-bit field; None for a field that is
+    missing.
     """
     file.seek(12)
     long = None
@@ -129,7 +133,9 @@ def _wave_sizes(file: BinaryIO) -> tuple[int | None, int | None]:
 
 
 def _caf_is_endless(file: BinaryIO) -> bool:
-    """Return whether a CAF file states no length. It has chunks of 64-bit sizes; that of the samples is -1 if it is not known."""
+    """Return whether a CAF file states no length. A CAF file has chunks with 64-bit sizes; the size of the samples is -1 if it is
+    unknown.
+    """
     file.seek(8)
     for _ in range(_MOST_CHUNKS):
         header = file.read(12)
@@ -141,9 +147,10 @@ def _caf_is_endless(file: BinaryIO) -> bool:
 
 
 def _boxes_are_short(file: BinaryIO, size: int) -> bool:
-    """Return whether an ISO base media file is cut short. It is a chain of boxes, each led by its size; a size of 1
-    means that a 64-bit size follows, and 0 that the box goes on to the end of the file. One box describes the tracks,
-    or, in AVIF and HEIC photographs, the items.
+    """Return whether an ISO base media file is cut short.
+
+    Such a file is a sequence of boxes that begin with their size. A size of 1 means that a 64-bit size follows, and 0 that the box goes on
+    to the end of the file. One box describes the tracks, or the items in AVIF and HEIC photographs.
     """
     at = 0
     kinds = set()
@@ -158,21 +165,22 @@ def _boxes_are_short(file: BinaryIO, size: int) -> bool:
             at = size
             break
         if length < 8:
-            return False  # not a chain of boxes after all; let the demuxer speak
+            return False  # these are not boxes after all; the demuxer reports what is wrong
         at += length
     return at > size or not kinds & {b"moov", b"meta"}
 
 
 def _ogg_is_short(file: BinaryIO, size: int) -> bool:
-    """Return whether an Ogg file is cut short. It is a chain of pages, each with a table of its segments' lengths; a
-    file that was cut ends inside a page.
+    """Return whether an Ogg file is cut short.
+
+    Such a file is a sequence of pages, each with a table of its segments' lengths; a file that was cut ends inside a page.
     """
     at = 0
     while at < size:
         file.seek(at)
         header = file.read(_OGG_HEADER)
         if header[:4] != b"OggS"[: len(header)]:
-            return False  # something else follows, tags of another program for example
+            return False  # something else follows, such as tags of another program
         if len(header) < _OGG_HEADER:
             return True
         table = file.read(header[26])
@@ -181,8 +189,9 @@ def _ogg_is_short(file: BinaryIO, size: int) -> bool:
 
 
 def _matroska_is_short(file: BinaryIO, size: int) -> bool:
-    """Return whether a Matroska file is cut short. It is a header element, then a segment that holds all the rest; a
-    live recording does not state how long that is.
+    """Return whether a Matroska file is cut short.
+
+    A header element is followed by a segment that holds everything else; a live recording does not state the segment's length.
     """
     file.seek(len(_EBML))
     length = _ebml_size(file)
@@ -196,8 +205,10 @@ def _matroska_is_short(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """Read a number of as many bytes, 1 to 8, as one more than the leading zero bits of its first byte; None if it is
-    all ones, which means unknown, or is missing.
+    """Read a number of variable length.
+
+    The number has one more byte than its first byte has leading zero bits. The result is None if the number is missing, or all ones, which
+    means unknown.
     """
     first = file.read(1)
     if not first or not first[0]:
@@ -208,8 +219,8 @@ def _ebml_size(file: BinaryIO) -> int | None:
 
 
 def _jpeg_is_short(file: BinaryIO) -> bool:
-    """Return whether a JPEG is cut short. An end marker follows the last scan; a thumbnail has its own, but its scan
-    comes before the picture's.
+    """Return whether a JPEG is cut short. An end marker follows the picture's last scan; a thumbnail has its own end marker, but comes
+    earlier.
     """
     file.seek(0)
     content = file.read()

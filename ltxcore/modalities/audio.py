@@ -1,4 +1,4 @@
-"""The audio modality: one token per latent step, made of the step's channels and frequency bins."""
+"""The audio modality, which has one token per latent step, made of the step's channels and frequency bins."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class AudioModality:
 
     Attributes:
         mel_frames: the number of mel frames that a latent step covers; the first step covers only one.
-        bins: M, the frequency bins of a latent.
-        mel_rate: the mel frames per second: 16,000 samples a second, 160 a frame.
+        bins: M, the number of frequency bins of a latent.
+        mel_rate: the mel frames per second; a mel frame has 160 samples, and there are 16,000 samples per second.
     """
 
     mel_frames: int = 4
@@ -50,8 +50,7 @@ class AudioModality:
         return tokens.unflatten(2, (-1, self.bins)).transpose(1, 2)
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Return the start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` only tells the number
-        of samples B.
+        """Return the start and end of every step in seconds, `[B, 1, T, 2]` float32. Only the length B of `rate` `[B]` is used.
 
         Source: docs/explanation/arithmetic.md#positions-of-a-sound
         """

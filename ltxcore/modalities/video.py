@@ -1,4 +1,4 @@
-"""The video modality: one token per latent cell, ordered by frame, then row, then column."""
+"""The video modality, which has one token per latent cell, ordered by frame, then row, then column."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_RATE = 24.0
-"""The frames per second of stored video that does not give its own rate."""
+"""The frames per second of stored video without a stated rate."""
 
 
 @attrs.frozen
 class VideoModality:
     """The video modality, with latents `[B, C, F, H, W]` and tokens `[B, F*H*W, C]`.
 
-    `scale` is how many pixel frames, rows and columns a latent cell covers; the first latent frame covers only one
-    pixel frame.
+    A latent cell covers `scale` pixel frames, rows and columns, except that the first latent frame covers only one pixel frame.
     """
 
     scale: tuple[int, int, int] = (8, 32, 32)
@@ -29,7 +28,7 @@ class VideoModality:
 
     @property
     def default_rate(self) -> float:
-        """The frames per second of stored latents that do not give their own rate."""
+        """The frames per second of stored latents without a stated rate."""
         return DEFAULT_RATE
 
     def grid(self, latents: Tensor) -> Grid:
@@ -53,7 +52,7 @@ class VideoModality:
         return tokens.transpose(1, 2).unflatten(2, (grid.frames, grid.height, grid.width))
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Return the start and end of every cell in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
+        """Return the start and end of every cell, in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
 
         Args:
             grid: the grid of the T cells.

@@ -1,4 +1,4 @@
-"""Attention and normalization of a block, with the names of diffusers' modules and a forward of our own."""
+"""The attention and normalization of a block, with the names of diffusers' modules and our own forward."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ltxcore.models.elementwise import Rotary, rms_norm, rotated
+from ltxcore.models.grouped_attention import Groups, attention_in_groups
 
 
 class Norm(nn.Module):
-    """An RMS norm, with a weight or without. With one it computes in the weight's dtype, whatever the input's dtype is: under
-    autocast the input may be bf16 and the weight float32, for which PyTorch has no fast kernel.
+    """An RMS norm with or without a weight.
+
+    If there is a weight, the norm is computed in the weight's dtype, whatever the input's dtype. Under autocast the input may be bf16 and
+    the weight float32, and PyTorch has no fast kernel for this combination.
     """
 
     weight: Parameter | None
 
     def __init__(self, norm: Any) -> None:
-        """`norm` is PyTorch's or diffusers' module, whose weight moves here."""
+        """Take the weight from `norm`, a module of PyTorch or diffusers."""
         super().__init__()
         self.eps: float = norm.eps
         self.register_parameter("weight", norm.weight)
@@ -32,13 +35,13 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention with normalized and rotated queries and keys and, since LTX-2.3, a gate for each head.
+    """An attention module with normalized and rotated queries and keys and, since LTX-2.3, with a gate for each head.
 
     Source: docs/explanation/arithmetic.md#attention
     """
 
     def __init__(self, attention: Any) -> None:
-        """`attention` is diffusers' module, whose children move here."""
+        """Take the submodules from `attention`, a module of diffusers."""
         super().__init__()
         self.heads: int = attention.heads
         for name, child in attention.named_children():
@@ -52,16 +55,19 @@ class Attention(nn.Module):
         rotary: Rotary | None = None,
         source_rotary: Rotary | None = None,
         passes: bool = False,
+        groups: Groups | None = None,
     ) -> Tensor:
-        """Attend from the tokens `hidden` to those of `source`, or to themselves.
+        """Attend from the tokens `hidden` to the tokens `source`, or to `hidden` itself.
 
         Args:
-            hidden: the tokens that ask, `[B, T, C]`.
-            source: the tokens that answer, `[B, S, E]`; None for `hidden`.
+            hidden: the tokens that queries are made of, `[B, T, C]`.
+            source: the tokens that keys and values are made of, `[B, S, E]`; None for `hidden`.
             bias: the bias of the scores, `[B, T or 1, S]`.
             rotary: the rotary angles of `hidden`; None for no rotation.
-            source_rotary: those of `source`; None for `rotary`.
+            source_rotary: the rotary angles of `source`; None for `rotary`.
             passes: whether values are passed through without attention.
+            groups: the groups of tokens that attend to each other with weights, for attention of `hidden` to itself without a bias; None if
+                all tokens attend to each other alike.
         """
         part: Any = self.__getattr__
         source = hidden if source is None else source
@@ -74,7 +80,11 @@ class Attention(nn.Module):
                 query, key = rotated(query, rotary), rotated(key, rotary if source_rotary is None else source_rotary)
             query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value))
             mask = None if bias is None else bias.unsqueeze(1)
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
+            if groups is None:
+                attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            else:
+                attended = attention_in_groups(query, key, value, groups)
+            attended = attended.transpose(1, 2)
         if "to_gate_logits" in self._modules:
             attended = attended * (2.0 * part("to_gate_logits")(hidden).sigmoid()).unsqueeze(-1)
         out: Tensor = part("to_out")[0](attended.flatten(2))
@@ -82,7 +92,7 @@ class Attention(nn.Module):
 
 
 def ours(module: nn.Module) -> nn.Module:
-    """Return the module that takes the place of one of diffusers', with its parameters and their names."""
+    """Return the module that replaces a module of diffusers, with the same parameters under the same names."""
     kind = _OURS.get(type(module).__name__)
     return module if kind is None else kind(module)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.blueprint import Blueprint
+from ltxcore.models.grouped_attention import Groups
 from ltxcore.models.parameter_names import PREFIX
 from ltxcore.models.transformer import StreamInput, TimestepRule, Transformer
 from ltxcore.models.transformer_block import BlockSwitches
@@ -18,19 +19,19 @@ from ltxcore.protocols import ModelInput, Text
 
 @attrs.frozen
 class ModelInfo:
-    """Facts about a base model that are known without reading its weights.
+    """The facts about a base model that are known without reading its weights.
 
     Attributes:
-        name: the model's name for people: "tiny", or the file's name.
+        name: the model's name for messages: "tiny", or the file's name.
         generation: "2.0", "2.3" or "2.5"; "tiny".
         fingerprint: a hash that changes whenever the weights do.
         num_layers: the number of blocks of the transformer.
         video_scale: the pixel frames, rows and columns that a cell of a video latent covers.
         audio_scale: the mel frames that a step of an audio latent covers.
-        text_fingerprint: the fingerprint of the text encoder it was trained with; "" if the file does not give it.
+        text_fingerprint: the fingerprint of the text encoder that the model was trained with; "" if the file does not give it.
         has_connectors: whether text features pass through connectors before the transformer.
-        takes_marker: whether it can be told which video tokens hold a single pixel frame (`ModelInput.marked`).
-        marks: whether generation gives it the marker; false if the file says that it was trained without.
+        takes_marker: whether the model accepts marks on the video tokens that hold a single pixel frame (`ModelInput.marked`).
+        marks: whether these tokens are marked in generation; false if the file says that the model was trained without marks.
         seed: the seed of fresh weights; None if the weights come from a file.
     """
 
@@ -52,7 +53,7 @@ class Perturbation:
     """The parts of the model that a guidance pass leaves out. Source: docs/explanation/arithmetic.md#guidance
 
     Attributes:
-        pass_self_attention: the blocks, by modality, in which self-attention passes its values through.
+        pass_self_attention: for each modality, the blocks in which self-attention passes its values through.
         audio_to_video: whether video tokens attend to audio tokens.
         video_to_audio: whether audio tokens attend to video tokens.
     """
@@ -66,26 +67,27 @@ class Perturbation:
         """Return a perturbation in which neither modality attends to the other."""
         return cls(audio_to_video=False, video_to_audio=False)
 
-    def switches(self, num_layers: int) -> tuple[BlockSwitches, ...]:
+    def switches(self, num_layers: int, *, apart: bool = False) -> tuple[BlockSwitches, ...]:
         """Return this perturbation as the switches of each block, for a model of `num_layers` blocks."""
         nowhere: frozenset[int] = frozenset()
         video, audio = (self.pass_self_attention.get(name, nowhere) for name in ("video", "audio"))
-        return tuple(BlockSwitches(i in video, i in audio, self.audio_to_video, self.video_to_audio) for i in range(num_layers))
+        return tuple(BlockSwitches(i in video, i in audio, self.audio_to_video, self.video_to_audio, apart) for i in range(num_layers))
 
 
 class LTXBackbone(nn.Module):
     """The denoising model, with the streams that were loaded.
 
-    It has no parameters of its own: all are in `transformer`, and `ModelInput` objects go no deeper than this class.
-    Wherever parameters are named, as LoRA targets or as unreached ones, the names are those of
-    `backbone.named_parameters()`.
+    All parameters are in `transformer`, and `ModelInput` objects are passed no deeper than this class. Wherever parameters are named, as
+    LoRA targets or as unreached parameters, the names are as in `backbone.named_parameters()`.
 
     Attributes:
         transformer: the transformer, with the streams and their weights.
-        modalities: the modalities that it has weights for.
-        info: the base model.
+        modalities: the modalities that the backbone has weights for.
+        info: the facts about the base model.
         blueprint: the shapes of the whole model, of which the backbone may hold only a part.
         fingerprint: the base model's fingerprint.
+        copy_of_base: predicts like the base, with a frozen copy of its weights; None if there is no copy. It is not a module, so the
+            weights of the copy are not parameters of this model.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class LTXBackbone(nn.Module):
         self.info = info
         self.blueprint = blueprint
         self.connectors = connectors
+        self.copy_of_base: Callable[..., dict[str, Tensor]] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -115,7 +118,7 @@ class LTXBackbone(nn.Module):
 
     @property
     def timestep_rule(self) -> TimestepRule:
-        """The rule for which noise level modulates the attention between the modalities."""
+        """The rule that decides which noise levels modulate the attention between the modalities."""
         return self.transformer.rule
 
     def width(self, modality: str) -> int:
@@ -131,17 +134,17 @@ class LTXBackbone(nn.Module):
         attention_masks: Mapping[str, Tensor] | None = None,
         runner: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
-        """Return the velocity of every token by modality, `[B, T + R, D]` float32.
+        """Return, for each modality, the velocity of every token, `[B, T + R, D]` float32.
 
         Args:
             video: the video tokens; None if the run has no video.
             audio: the audio tokens; None if the run has no audio.
             perturbation: the parts of the model that this pass leaves out.
-            attention_masks: the weight with which token i attends to token j, by modality, `[B, T + R, T + R]` in [0, 1].
-            runner: the engine that runs the streams, called like the transformer that it wraps; None runs the transformer itself.
+            attention_masks: for each modality, the weight with which token i attends to token j, `[B, T + R, T + R]` in [0, 1].
+            runner: the engine that runs the transformer, and is called like the transformer; None runs the transformer directly.
 
         Raises:
-            ConfigError: an input for a modality that the backbone has no weights for.
+            ConfigError: there is an input for a modality that the backbone has no weights for, or an attention mask beside strengths.
         """
         given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
         absent = [name for name in given if name not in self.modalities]
@@ -152,8 +155,15 @@ class LTXBackbone(nn.Module):
                 remedy="Load the backbone with the modalities that the run needs.",
             )
         masks = attention_masks or {}
+        weighted = [name for name, stream in given.items() if stream.strengths is not None and name in masks]
+        if weighted:
+            raise ConfigError(
+                f"the {weighted[0]} has an attention mask, and appended tokens with a strength",
+                remedy="Write the strengths into the mask, or pass no mask.",
+            )
         streams = {name: _stream(stream, masks.get(name)) for name, stream in given.items()}
-        switches = None if perturbation is None else perturbation.switches(self.info.num_layers)
+        apart = any(stream.is_absent for stream in given.values())
+        switches = (perturbation or Perturbation()).switches(self.info.num_layers, apart=apart) if perturbation or apart else None
         velocities = (runner or self.transformer)(streams.get("video"), streams.get("audio"), switches)
         return {name: v.float() for name, v in zip(("video", "audio"), velocities, strict=True) if v is not None}
 
@@ -161,12 +171,12 @@ class LTXBackbone(nn.Module):
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
         """Turn stored text features into the context that the blocks attend to.
 
-        Without connectors, the features are used as they are, with the mask that says which positions are words; so are
-        features that passed through the model's connectors before they were stored.
+        Without connectors, the features are used unchanged, with the mask that says which positions are words. The same holds for features
+        that passed through the model's connectors before they were stored.
 
         Args:
-            text: the features of the modalities asked for.
-            modalities: the modalities asked for; None means all modalities of the backbone.
+            text: the text features, for at least these modalities.
+            modalities: the modalities that need context; None means all modalities of the backbone.
 
         Raises:
             ConfigError: the checkpoint has connectors, but none were given to this backbone.
@@ -178,7 +188,7 @@ class LTXBackbone(nn.Module):
         if self.info.has_connectors:
             raise ConfigError(
                 f'the base model "{self.info.name}" passes text through connectors, which this backbone does not have',
-                remedy="Load it with `load_backbone`, which reads them.",
+                remedy="Load the backbone with `load_backbone`, which reads the connectors.",
             )
         return text
 
@@ -195,4 +205,5 @@ def _stream(given: ModelInput, attention_mask: Tensor | None) -> StreamInput:
         attention_mask,
         given.marked,
         None if shared is None else shared.row_of,
+        None if given.strengths is None else Groups(given.groups, given.strengths),
     )

@@ -1,12 +1,11 @@
-"""Base models known from their configuration alone, taken from a checkpoint's header or from the name of a released
-model, without their weights.
-"""
+"""Base models without their weights, known only from the configuration in a checkpoint's header or from a released model's name."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,38 +18,12 @@ from ltxcore.models.build import build
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
 from ltxcore.models.load_base import describe
+from ltxcore.models.released import RELEASED
 from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments, generation_of, takes_marker
 
 LAYERS = 48
-"""The number of blocks of a model whose configuration does not give it."""
-
-_COMMON: Config = {
-    "num_layers": 48,
-    "rope_type": "split",
-    "frequencies_precision": "float64",
-    "av_ca_timestep_scale_multiplier": 1000,
-    "connector_num_attention_heads": 30,
-    "connector_attention_head_dim": 128,
-    "connector_num_layers": 2,
-}
-_GATED: Config = {
-    **_COMMON,
-    "apply_gated_attention": True,
-    "cross_attention_adaln": True,
-    "caption_proj_before_connector": True,
-    "connector_num_attention_heads": 32,
-    "connector_num_layers": 8,
-    "audio_connector_attention_head_dim": 64,
-    "connector_apply_gated_attention": True,
-}
-
-RELEASED: Mapping[str, Config] = {
-    "ltx-2-19b": _COMMON,
-    "ltx-2.3-22b": _GATED,
-    "ltx-2.5-22b": {**_GATED, "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
-}
-"""The configurations of released models, in official names; an absent key has the default of the original implementation."""
+"""The number of blocks of a model if its configuration does not give it."""
 
 
 @attrs.frozen(eq=False)
@@ -58,9 +31,9 @@ class Base:
     """A base model without its weights.
 
     Attributes:
-        info: the facts about it that its header gives.
+        info: the facts that the model's header gives.
         transformer: the transformer's configuration, in official names.
-        checkpoint: its file or folder; None if it has none or is on another machine.
+        checkpoint: the model's file or folder; None if there is none, or it is on another machine.
     """
 
     info: ModelInfo
@@ -73,25 +46,27 @@ class Base:
         return int(self.transformer.get("num_layers", LAYERS))
 
     def sketch(self, modalities: frozenset[str], num_layers: int | None = None) -> LTXBackbone:
-        """Build the backbone on the meta device, with names and shapes but no values, and with `num_layers` blocks if that is given."""
+        """Build the backbone on the meta device, with names and shapes but no values. `num_layers` limits the number of blocks, if it is
+        given.
+        """
         layers = self.num_layers if num_layers is None else num_layers
         return build({**self.transformer, "num_layers": layers}, attrs.evolve(self.info, num_layers=layers), modalities)
 
     def described(self, modalities: frozenset[str]) -> Description:
-        """Describe the backbone with the streams of some modalities, without building it.
+        """Describe the backbone with the streams of these modalities, without building it.
 
         Raises:
-            CheckpointError: it has settings that the model does not support.
+            CheckpointError: the configuration has settings that are not supported.
         """
         return Description(self.info, modalities, blueprint_of_config(self.transformer, self.info.name))
 
     def check_tensors(self) -> None:
-        """Check the names, shapes and dtypes of the checkpoint's tensors against the configuration, as loading does,
-        without reading any tensor.
+        """Check the names, shapes and dtypes of the checkpoint's tensors against the configuration, as when loading, but without reading
+        any tensor.
 
         Raises:
-            CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that
-                is not supported.
+            CheckpointError: tensors are missing, unexpected, of another shape, or stored in an unsupported format; the error names all of
+                them.
         """
         if self.checkpoint is not None:
             check_tensors(self.checkpoint, self.shapes)
@@ -103,7 +78,7 @@ class Base:
 
     @property
     def context_widths(self) -> dict[str, int]:
-        """The width of a token of the text that the blocks attend to, by modality.
+        """The width of the text tokens that the blocks attend to, for each modality.
 
         Source: docs/explanation/model-files.md#folders
         """
@@ -114,11 +89,11 @@ class Base:
 
     @property
     def token_widths(self) -> dict[str, int]:
-        """The width of a token of the latents, by modality."""
+        """The width of a token of the latents, for each modality."""
         return {"video": self._arguments["in_channels"], "audio": self._arguments["audio_in_channels"]}
 
     def connector_numbers(self, modalities: Collection[str]) -> int:
-        """Return the number of parameters in the text connectors of some modalities; 0 for a model without connectors."""
+        """Return the number of parameters in the text connectors of these modalities; 0 for a model without connectors."""
         if not self.info.has_connectors:
             return 0
         modules = [build_connector(connector_arguments(self.transformer, name, self.info.name)) for name in sorted(modalities)]
@@ -129,8 +104,8 @@ class Base:
         return diffusers_arguments(self.transformer, self.info.name)
 
 
-def base_of(model_path: str) -> Base:
-    """Return the base model that a `model_path` names; only its header is read.
+def base_of(model_path: str, connectors_path: Path | None = None) -> Base:
+    """Return the base model that a `model_path` names, with the connectors of a separate file if one is named; only headers are read.
 
     Raises:
         ConfigError: the path is neither a file nor a folder.
@@ -138,8 +113,8 @@ def base_of(model_path: str) -> Base:
     """
     if model_path == UNTRAINED:
         return Base(describe(model_path), TINY)
-    checkpoint = open_checkpoint(model_path)
-    return Base(describe(model_path), checkpoint.transformer, checkpoint)
+    checkpoint = open_checkpoint(model_path, connectors_path)
+    return Base(describe(model_path, connectors_path), checkpoint.transformer, checkpoint)
 
 
 def released(name: str) -> Base:

@@ -1,5 +1,5 @@
-"""The names and shapes of a transformer's parameters, computed from its configuration without building the model, whose
-classes take seconds to import.
+"""Functions that compute the names and shapes of a transformer's parameters from its configuration. The model is not built, since importing
+its classes takes seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FLAGS = (
 )
 _ONLY = {"activation_fn": "gelu-approximate", "norm_elementwise_affine": False}
 _SINUSOIDS = 256
-"""The number of sinusoids that a noise level is embedded as."""
+"""The number of sinusoids that represent a noise level."""
 
 
 @attrs.frozen
@@ -62,8 +62,8 @@ class Description:
     """The description of a backbone that has not been built.
 
     Attributes:
-        info: the facts about its base model.
-        modalities: the modalities whose streams it holds.
+        info: the facts about the base model.
+        modalities: the modalities whose streams the backbone would hold.
         blueprint: the names and shapes of the whole model.
     """
 
@@ -80,7 +80,7 @@ def blueprint_of_config(official: Config, where: str) -> Blueprint:
         where: the place of the configuration, for messages.
 
     Raises:
-        CheckpointError: it has settings that the model does not support.
+        CheckpointError: the configuration has settings that are not supported.
     """
     return _blueprint(json.dumps(official, sort_keys=True), where)
 
@@ -100,9 +100,7 @@ def _blueprint(official: str, where: str) -> Blueprint:
 
 
 def _is_usual(given: Mapping[str, Any]) -> bool:
-    """Return whether all settings are of the kinds that this module can compute; for others the model itself is built,
-    which refuses invalid ones.
-    """
+    """Return whether this module supports all these settings. For other settings, the model itself is built, which refuses invalid ones."""
     return (
         all(type(given[key]) is int and given[key] > 0 for key in _SIZES)
         and all(type(given[key]) is bool for key in _FLAGS)
@@ -136,7 +134,7 @@ def _widths(given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _tables(given: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    """Yield the parameters that belong to the model itself."""
+    """Yield the parameters that belong to the model itself, not to a layer."""
     widths = _widths(given)
     if given["use_keyframes_abs_pos_embedding"]:
         yield "keyframes_abs_pos_embedding", (1, widths[""])
@@ -171,7 +169,7 @@ def _layers(given: Mapping[str, Any]) -> Iterator[_Layer]:
 
 
 def _modulation(name: str, width: int, numbers: int) -> Iterator[_Layer]:
-    """Yield the layers of an AdaLN module, which embeds a noise level as `numbers` vectors that scale, shift and gate."""
+    """Yield the layers of an AdaLN module, which turns a noise level into `numbers` vectors that scale, shift and gate."""
     yield _Layer(f"{name}.emb.timestep_embedder.linear_1", (width, _SINUSOIDS))
     yield _Layer(f"{name}.emb.timestep_embedder.linear_2", (width, width))
     yield _Layer(f"{name}.linear", (numbers * width, width))
@@ -199,7 +197,7 @@ def _block(name: str, given: Mapping[str, Any], video: int, audio: int) -> Itera
 
 
 def _attention(name: str, given: Mapping[str, Any], queries: int, keys: int, inner: int, heads: int) -> Iterator[_Layer]:
-    """Yield the layers of an attention of width `inner`, from tokens of width `queries` to tokens of width `keys`."""
+    """Yield the layers of an attention module of width `inner`, from tokens of width `queries` to tokens of width `keys`."""
     yield _Layer(f"{name}.norm_q", (inner,))
     yield _Layer(f"{name}.norm_k", (inner,))
     yield _Layer(f"{name}.to_q", (inner, queries), given["attention_bias"])

@@ -1,4 +1,6 @@
-"""Building a backbone from a configuration: without memory at first, cut down to what the run needs, and then filled with weights."""
+"""Functions that build a backbone from a configuration. The backbone is built without memory, reduced to what the run needs, and then
+filled with weights.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def meta_model(official: Config, where: str) -> Any:
     """Build diffusers' model of this configuration on the meta device, with names and shapes but no memory.
 
     Raises:
-        CheckpointError: it has settings that the model does not support.
+        CheckpointError: the configuration has settings that are not supported.
     """
     with uncollected():
         from diffusers import LTX2VideoTransformer3DModel
@@ -36,7 +38,7 @@ def meta_model(official: Config, where: str) -> Any:
     with building("a transformer", where), torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Initializing zero-element tensors is a no-op"
-        )  # a width of 0 does not fit the file's tensors, which is reported
+        )  # a width of 0 does not fit the file's tensors, which is reported later
         return LTX2VideoTransformer3DModel(**arguments)
 
 
@@ -49,12 +51,11 @@ def blueprint_of(model: nn.Module) -> Blueprint:
 
 
 def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule: TimestepRule = "split") -> LTXBackbone:
-    """Build a backbone on the meta device with the streams of `modalities`, and the attention between them if there are
-    two.
+    """Build a backbone on the meta device with the streams of `modalities` and, if there are two, the attention between them.
 
     Raises:
-        ConfigError: the modalities do not exist, or there are none.
-        CheckpointError: it has settings that the model does not support.
+        ConfigError: there are no modalities, or unknown ones.
+        CheckpointError: the configuration has settings that are not supported.
     """
     if not modalities or not modalities <= set(MODALITIES):
         raise ConfigError(f"a model cannot be loaded for the modalities {sorted(modalities)}", remedy='Use "video", "audio" or both.')
@@ -69,18 +70,24 @@ def fill(
     dtype: torch.dtype | None,
     quantizer: QuantizerType | None = None,
     offloaded: int = 0,
+    kept: Callable[[str], tuple[Tensor, Tensor] | None] = lambda name: None,
 ) -> None:
-    """Give every parameter the values that `tensor` returns for its name (in diffusers' names), on the device where
-    they are, in `dtype`; None keeps the dtype of the values.
+    """Give every parameter the values that `tensor` returns for its name (in diffusers' names). The values stay on their device, and are
+    converted to `dtype` unless it is None.
 
-    The blocks' matrices are stored by `quantizer`, if there is one, and those of the first `offloaded` blocks are moved to host
-    memory. This is done for each matrix before the next is read, so that the unquantized weights are never all in
-    memory at once.
+    The blocks' matrices are stored by `quantizer`, if there is one, and the matrices of the first `offloaded` blocks are moved to host
+    memory. This is done for each matrix before the next is read, so that the unquantized weights are never all in memory at once. A matrix
+    for which `kept` returns 8-bit numbers and the factors of their rows goes to the quantizer in that form.
     """
     transformer = backbone.transformer
     for path, module in list(transformer.named_modules()):
+        weight = f"{path}.weight"
+        is_stored_smaller = quantizer is not None and isinstance(module, nn.Linear) and is_quantizable(weight)
+        eight = kept(weight) if is_stored_smaller else None
         for own, empty in list(module.named_parameters(recurse=False)):
             name = f"{path}.{own}" if path else own
+            if eight is not None and name == weight:
+                continue
             values = tensor(name)
             values = values if dtype is None else values.to(dtype)
             if values.shape != empty.shape:
@@ -89,8 +96,8 @@ def fill(
         if not isinstance(module, nn.Linear):
             continue
         layer: nn.Linear = module
-        if quantizer is not None and is_quantizable(f"{path}.weight"):
-            layer = quantized(module, quantizer, path)
+        if quantizer is not None and is_stored_smaller:
+            layer = quantized(module, quantizer, path, eight)
             parent, _, child = path.rpartition(".")
             setattr(transformer.get_submodule(parent), child, layer)
         if block_of(path) in range(offloaded):

@@ -1,9 +1,9 @@
-"""Base models on disk: the file or folder that holds the transformer, its names for the tensors, and the check that no
-tensor is missing.
+"""Functions that find the file or folder of a base model's transformer, read the names of the tensors in it, and check that no tensor is
+missing.
 
-There are two layouts. One is a safetensors file with the names of the original implementation and the configuration in
-its metadata; it holds the transformer alone, or together with codecs and connectors. The other is a diffusers folder,
-with diffusers' names, a `config.json`, and one or more files.
+There are two layouts. The first is a safetensors file with the names of the original implementation and with the configuration in its
+metadata; it holds the transformer alone, or also codecs and connectors. The second is a diffusers folder with diffusers' names, a
+`config.json`, and one or more files.
 
 Source: docs/explanation/model-files.md#layouts, #names-of-the-transformers-tensors
 """
@@ -15,11 +15,14 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.errors import CheckpointError, ConfigError, Problem, listed
+from ltxcore.errors import CheckpointError, ConfigError, Problem, listed, many
 from ltxcore.files import is_file, is_folder
 from ltxcore.headers import Slots, read_json
+from ltxcore.model_config import object_of
+from ltxcore.model_folder import transformer_in
 from ltxcore.models import TINY_BASE
-from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_diffusers, to_original
+from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, prefix_of, to_diffusers, to_original
+from ltxcore.models.released import config_of_shapes
 from ltxcore.models.transformer_settings import (
     Config,
     checkpoint_config,
@@ -31,9 +34,8 @@ from ltxcore.models.transformer_settings import (
 from ltxcore.safetensors_files import dtype_of, read_header
 
 TRANSFORMER, WHOLE_TRANSFORMER = "transformer", "transformer_full"
-"""The folders of a transformer in a diffusers model. In releases that have both, `transformer` is distilled: it
-generates in few steps, an ability that training would undo. `transformer_full` is the model that it was distilled from,
-and the one to train.
+"""The folders of a transformer in a diffusers model. In releases that have both, `transformer` is distilled: it generates in few steps, but
+would lose this ability in training. `transformer_full`, from which it was distilled, is the model to train.
 """
 
 CONNECTORS = "connectors"
@@ -51,9 +53,10 @@ class Checkpoint:
     Attributes:
         header: the header of the file, or of the transformer's folder.
         prefix: the prefix of the transformer's names; "" in a folder.
-        config: the whole configuration, in official names: the section "transformer", and those of the codecs if there are any.
+        config: the whole configuration, in official names: the section "transformer", and the codecs' sections if there are any.
         stored: the names of the transformer's tensors in the file, by their original names without prefix.
-        has_connectors: whether there are text connectors with it.
+        has_connectors: whether the checkpoint has text connectors.
+        apart: the header of the separate file with the text connectors; None if there is no such file.
     """
 
     header: Slots
@@ -61,6 +64,7 @@ class Checkpoint:
     config: Config
     stored: Mapping[str, str]
     has_connectors: bool
+    apart: Slots | None = None
 
     @property
     def where(self) -> str:
@@ -83,35 +87,45 @@ class Checkpoint:
         return metadata.get("generation") or generation_of(self.transformer, metadata.get("model_version", ""))
 
 
-def open_checkpoint(model_path: str) -> Checkpoint:
+def open_checkpoint(model_path: str, connectors_path: Path | None = None) -> Checkpoint:
     """Read the header of a base model's file or folder, and find the transformer in it.
+
+    Args:
+        model_path: "tiny", or the file or folder.
+        connectors_path: the separate file of the text connectors; None if the model's own are used.
 
     Raises:
         ConfigError: the path is neither a file nor a folder, or is a folder with more than one model to choose from.
         CheckpointError: the file is incomplete, holds no transformer, or holds unknown tensors.
     """
     path = located(model_path)
-    return _open_folder(path) if path.is_dir() else _open_file(path)
+    if path.is_dir():
+        if connectors_path is not None:
+            remedy = "Remove connectors_path."
+            raise ConfigError("a folder in the layout of diffusers has its own text connectors", where=str(connectors_path), remedy=remedy)
+        return _open_folder(path)
+    return _open_file(path, None if connectors_path is None else _connectors_apart(connectors_path))
 
 
 def located(model_path: str) -> Path:
     """Return the file, or the folder of the transformer, that a `model_path` names.
 
     Raises:
-        ConfigError: it names nothing, or a folder whose only transformer is the distilled one.
+        ConfigError: there is nothing at this path, or a folder with only a distilled transformer or with several transformers.
         CheckpointError: the folder has no transformer.
     """
     if model_path == "tiny":
         return TINY_BASE
     path = Path(model_path)
     if not is_file(path) and not is_folder(path):
-        raise ConfigError("model_path does not name a file", where=model_path, remedy='Check the path, or use "tiny".')
+        raise ConfigError("model_path names neither a file nor a folder", where=model_path, remedy='Check the path, or use "tiny".')
+    path = transformer_in(path)
     return _transformer_folder(path) if path.is_dir() else path
 
 
 def _transformer_folder(path: Path) -> Path:
-    """Return the folder to train from: `transformer_full` if there is one, else `transformer`, or the folder itself if
-    it is a transformer's own.
+    """Return the folder to train from: `transformer_full` if it exists, or else `transformer`, or else the folder itself if it holds only a
+    transformer.
     """
     if (path / "config.json").is_file():
         return path
@@ -120,9 +134,9 @@ def _transformer_folder(path: Path) -> Path:
     found = path / TRANSFORMER
     if not found.is_dir():
         raise CheckpointError(
-            f'this folder has neither a folder "{TRANSFORMER}" nor a config.json',
+            f'this folder has neither a folder "{TRANSFORMER}" nor a config.json, nor a file of a transformer',
             where=str(path),
-            remedy="Name a safetensors file in the official layout, or a complete folder in the layout of diffusers.",
+            remedy="Name a safetensors file in the official layout, a folder with one, or a complete folder in the layout of diffusers.",
         )
     if generation_of(official_config(read_json(found / "config.json"), str(found / "config.json"))) == _ONLY_DISTILLED:
         raise ConfigError(
@@ -133,23 +147,53 @@ def _transformer_folder(path: Path) -> Path:
     return found
 
 
-def _open_file(path: Path) -> Checkpoint:
+def _open_file(path: Path, apart: Slots | None) -> Checkpoint:
     header = read_header(path)
-    prefix = next((p for p in CHECKPOINT_PREFIXES if any(name.startswith(p) for name in header.slots)), None)
+    prefix = prefix_of(header.slots)
     if prefix is None:
         raise CheckpointError(
-            f'it holds no transformer: no tensor\'s name begins with "{CHECKPOINT_PREFIXES[0]}"',
+            f'this file holds no transformer: no tensor\'s name begins with "{CHECKPOINT_PREFIXES[0]}"',
             where=str(path),
             remedy="Name the checkpoint of the transformer, in the official layout.",
         )
     foreign = [name for name in header.slots if not name.startswith((prefix, *_OTHER_PARTS))]
     if foreign:
-        raise CheckpointError(f"it holds tensors that do not belong to any known model: {listed(foreign)}", where=str(path))
-    names = [name.removeprefix(prefix) for name in header.slots if name.startswith(prefix)]
+        raise CheckpointError(f"this file holds tensors that do not belong to any known model: {listed(foreign)}", where=str(path))
+    names = [name.removeprefix(prefix) for name in header.slots if name.startswith(prefix) and not name.startswith(_OTHER_PARTS)]
     own = {name: prefix + name for name in names if not name.startswith(_CONNECTOR_NAMES)}
-    transformer_config(header.metadata, str(path))  # this reports what is wrong with the file
-    config = checkpoint_config(header.metadata, str(path))
-    return Checkpoint(header, prefix, config, own, has_connectors=len(own) < len(names))
+    has_connectors = len(own) < len(names) or apart is not None
+    return Checkpoint(header, prefix, _config(header, prefix, apart), own, has_connectors, apart)
+
+
+def _config(header: Slots, prefix: str, apart: Slots | None) -> Config:
+    """Return the configuration of a file; if it has none, that which follows from the shapes of the transformer and the connectors."""
+    where = str(header.where)
+    told = checkpoint_config(header.metadata, where) if "config" in header.metadata else {}
+    if "transformer" in told:
+        transformer_config(header.metadata, where)  # this reports what is wrong with the section
+        return told
+    if apart is not None and isinstance(beside := object_of(apart.metadata.get("config")).get("transformer"), dict) and beside:
+        return {**told, "transformer": beside}
+    shapes = {name.removeprefix(prefix): slot.shape for name, slot in header.slots.items() if name.startswith(prefix)}
+    if apart is not None:
+        there = connectors_prefix(apart)
+        shapes |= {name.removeprefix(there): slot.shape for name, slot in apart.slots.items()}
+    return {**told, "transformer": config_of_shapes(shapes, where)}
+
+
+def connectors_prefix(header: Slots) -> str:
+    """Return the prefix of the names of text connectors in a file, which precedes their own names."""
+    prefixes = (*CHECKPOINT_PREFIXES, "")
+    return next((p for p in prefixes if any(name.startswith(tuple(p + own for own in _CONNECTOR_NAMES)) for name in header.slots)), "")
+
+
+def _connectors_apart(path: Path) -> Slots:
+    header = read_header(path)
+    if not any(own in name for name in header.slots for own in _CONNECTOR_NAMES):
+        raise CheckpointError(
+            "this file holds no text connectors", where=str(path), remedy="Set connectors_path under [model] to the file that holds them."
+        )
+    return header
 
 
 def _open_folder(path: Path) -> Checkpoint:
@@ -161,11 +205,11 @@ def _open_folder(path: Path) -> Checkpoint:
 
 
 def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a checkpoint whose transformer does not have exactly the parameters of its configuration (`shapes`, in
-    diffusers' names).
+    """Refuse a checkpoint unless its transformer has exactly the parameters that follow from its configuration: those in `shapes`, by
+    diffusers' names.
 
     Raises:
-        CheckpointError: for all tensors that are missing, unexpected or of another shape; if they are those of another
+        CheckpointError: tensors are missing, unexpected or of another shape; the error names all of them. If they belong to another
             generation, the error says so first.
     """
     expected = {to_original(name): shape for name, shape in shapes.items()}
@@ -176,16 +220,20 @@ def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
     wrong = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
     problems = _other_generation(checkpoint, expected, found) if missing and unexpected else []
     if missing:
-        problems.append(Problem(f"{len(missing)} tensors are missing: {listed(_spelled(checkpoint, missing))}", checkpoint.where))
+        problems.append(
+            Problem(f"{many(len(missing), 'tensor is', 'tensors are')} missing: {listed(_spelled(checkpoint, missing))}", checkpoint.where)
+        )
     if unexpected:
         shown = listed(_spelled(checkpoint, unexpected))
-        problems.append(Problem(f"{len(unexpected)} tensors are not part of the model: {shown}", checkpoint.where))
+        problems.append(Problem(f"{many(len(unexpected), 'tensor is', 'tensors are')} not part of the model: {shown}", checkpoint.where))
     if wrong:
         shapes_shown = (f"{name} is {list(found[name])}, but should be {list(expected[name])}" for name in wrong)
-        problems.append(Problem(f"{len(wrong)} tensors have the wrong shape: {listed(shapes_shown)}", checkpoint.where))
+        problems.append(
+            Problem(f"{many(len(wrong), 'tensor has', 'tensors have')} the wrong shape: {listed(shapes_shown)}", checkpoint.where)
+        )
     packed = [f"{name} ({dtypes[stored]})" for name, stored in sorted(checkpoint.stored.items()) if not dtypes[stored].is_floating_point]
     if packed:
-        what = f"{len(packed)} tensors are packed, which is not supported: {listed(packed)}"
+        what = f"{many(len(packed), 'tensor is', 'tensors are')} packed, which is not supported: {listed(packed)}"
         problems.append(Problem(what, checkpoint.where, "Use the bf16 file, and quantization under [acceleration]."))
     if problems:
         raise CheckpointError.of(problems)
@@ -200,5 +248,5 @@ def _other_generation(checkpoint: Checkpoint, expected: Mapping[str, object], fo
     says, has = generation_of_tensors(expected.keys()), generation_of_tensors(found.keys())
     if says == has:
         return []
-    what = f"its tensors are those of LTX-{has}, but its configuration says LTX-{says}"
+    what = f"the tensors are those of LTX-{has}, but the configuration says LTX-{says}"
     return [Problem(what, checkpoint.where, "Download the file again, with the configuration that belongs to it.")]

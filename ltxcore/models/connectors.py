@@ -1,7 +1,7 @@
-"""Connectors, which some checkpoints have: small transformers between stored text features and the blocks.
+"""The connectors that some checkpoints have: small transformers between stored text features and the blocks.
 
-They are frozen and are not among the backbone's parameters. Learned registers take the place of padding, so that the
-result has no padding.
+Connectors are frozen and do not count as parameters of the backbone. They put learned registers in the place of padding, so that the result
+has no padding.
 
 Source: docs/explanation/arithmetic.md#text-connectors
 """
@@ -18,21 +18,20 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError, DataError, Problem, listed
 from ltxcore.headers import Slots, read_folder, read_json, tensors_fingerprint
-from ltxcore.models.checkpoint_files import CONNECTORS, Checkpoint
+from ltxcore.models.checkpoint_files import CONNECTORS, Checkpoint, connectors_prefix
 from ltxcore.models.transformer_settings import Config
 from ltxcore.protocols import MODALITIES, Text
 from ltxcore.safetensors_files import open_tensors, read_header
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
-"""The prefix of a connector's names in a checkpoint, after the transformer's own prefix."""
+"""The prefix of a connector's names in a checkpoint; it follows the transformer's prefix."""
 
 _FOLDER_PREFIXES = {"video": "video_connector.", "audio": "audio_connector."}
 """The prefix of a connector's names in a diffusers folder."""
 
 _PADDING = -10_000.0
 _MATRIX = 4096
-"""The least number of values of a matrix that cannot be all zeros after training; if a matrix of that size is, the file
-was not downloaded completely.
+"""A matrix of zeros with at least this many values means that the file was not downloaded completely, since training cannot produce it.
 """
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "connector_ff_bias": (True,),
@@ -46,24 +45,24 @@ _NORMS = {"norm_q": "q_norm", "norm_k": "k_norm"}
 
 @attrs.frozen(eq=False)
 class Connectors:
-    """The connectors that turn text features into the context of each modality, on the features' device, in the
-    connectors' dtype, without gradients.
+    """The connectors that turn text features into the context of each modality.
+
+    They compute on the features' device, in their own dtype and without gradients.
 
     Attributes:
         modules: diffusers' connectors, by modality.
-        shared: whether both modalities read the same features (as in LTX-2), so that those of either will do.
+        shared: whether both modalities read the same features (as in LTX-2), so that either modality's features suffice.
     """
 
     modules: Mapping[str, Any]
     shared: bool = False
 
     def __call__(self, text: Text, modalities: Collection[str] = MODALITIES) -> Text:
-        """Turn features `[B, L, E]`, left-padded to a multiple of the number of registers, into the context `[B, L, E]`
-        of `modalities` and a mask of ones.
+        """Turn features `[B, L, E]` into the context `[B, L, E]` of `modalities` and a mask of ones. The features must be padded on the
+        left to a multiple of the number of registers.
 
         Raises:
-            DataError: the features have the wrong width or length, or are missing for a modality: they were made for another
-                model.
+            DataError: the features have the wrong width or length, or a modality has none, because they were made for another model.
         """
         context = {name: self._one(name, text) for name in self.modules if name in modalities}
         return Text(context, torch.ones_like(text.mask), is_connected=True, is_whole=True)
@@ -76,15 +75,15 @@ class Connectors:
             features = next(iter(text.features.values()), None)
         count, width = module.learnable_registers.shape
         if features is None or features.shape[-1] != width:
-            found = "there are none" if features is None else f"these have {features.shape[-1]}"
+            found = "there are none" if features is None else f"these features have {features.shape[-1]}"
             raise DataError(
-                f"the text features of this model have {width} values per token for {name}, but {found}",
-                remedy="They were made for another model: run `ltx preprocess` again with this one.",
+                f"the text features of this model must have {width} values per token for {name}, but {found}",
+                remedy="The text features were made for another model: run `ltx preprocess` again with this model.",
             )
         if features.shape[1] % count:
             raise DataError(
-                f"text features are padded to {features.shape[1]} positions, which is not a multiple of the {count} registers of this model",
-                remedy="They were made for another model: run `ltx preprocess` again with this one.",
+                f"text features are padded to {features.shape[1]} positions, which is not a multiple of {count}, the number of registers of this model",
+                remedy="The text features were made for another model: run `ltx preprocess` again with this model.",
             )
         weight = next(module.parameters())
         if weight.device != features.device:
@@ -95,11 +94,10 @@ class Connectors:
 
 
 def connector_arguments(official: Config, modality: str, where: str) -> dict[str, Any]:
-    """Return all arguments of diffusers' connector for a transformer's configuration in official names, so that none is
-    left to a default of diffusers.
+    """Return all arguments of diffusers' connector for a transformer's configuration in official names, including those with defaults.
 
     Raises:
-        CheckpointError: for all settings that the connector does not support.
+        CheckpointError: settings are not supported; the error names all of them.
     """
     problems = [
         Problem(f"the connectors' setting {key} = {official[key]} is not known", where)
@@ -148,23 +146,29 @@ def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: to
     """Load the connectors of a checkpoint that has them, for the modalities of a run.
 
     Raises:
-        CheckpointError: as `load_connectors`.
+        CheckpointError: as in `load_connectors`.
     """
     if checkpoint.is_folder:
         return load_connectors_folder(checkpoint.header.where.parent / CONNECTORS, modalities, dtype)
-    return load_connectors(checkpoint.header, checkpoint.prefix, checkpoint.transformer, modalities, dtype)
+    header, prefix = _place(checkpoint)
+    return load_connectors(header, prefix, checkpoint.transformer, modalities, dtype)
+
+
+def _place(checkpoint: Checkpoint) -> tuple[Slots, str]:
+    """Return the file that holds a checkpoint's connectors, and the prefix of their names in it."""
+    return (checkpoint.header, checkpoint.prefix) if checkpoint.apart is None else (checkpoint.apart, connectors_prefix(checkpoint.apart))
 
 
 def connectors_fingerprint(checkpoint: Checkpoint) -> str:
     """Return a fingerprint of the weights of all connectors in a checkpoint; "" if it has none.
 
     Raises:
-        CheckpointError: they cannot be read.
+        CheckpointError: the weights cannot be read.
     """
     if not checkpoint.has_connectors:
         return ""
-    header = read_folder(checkpoint.header.where.parent / CONNECTORS) if checkpoint.is_folder else checkpoint.header
-    prefixes = _FOLDER_PREFIXES if checkpoint.is_folder else {name: checkpoint.prefix + prefix for name, prefix in PREFIXES.items()}
+    header, before = (read_folder(checkpoint.header.where.parent / CONNECTORS), "") if checkpoint.is_folder else _place(checkpoint)
+    prefixes = _FOLDER_PREFIXES if checkpoint.is_folder else {name: before + prefix for name, prefix in PREFIXES.items()}
     slots = {
         f"{modality}.{to_original(name.removeprefix(prefix))}": slot
         for modality, prefix in prefixes.items()
@@ -178,8 +182,8 @@ def load_connectors(header: Slots, prefix: str, official: Config, modalities: Co
     """Load the connectors of a checkpoint file, for the modalities of a run.
 
     Args:
-        header: the header of the checkpoint, or of the file of its transformer.
-        prefix: the prefix of the transformer's names in it.
+        header: the header of the checkpoint, or of the separate file of the connectors.
+        prefix: the prefix that precedes the connectors' own names in that file.
         official: the transformer's configuration.
         modalities: "video", "audio" or both.
         dtype: the dtype of all weights.
@@ -197,7 +201,7 @@ def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: tor
     """Load the connectors of a model in the diffusers layout from its folder `connectors`, for the modalities of a run.
 
     Raises:
-        CheckpointError: as `load_connectors`.
+        CheckpointError: as in `load_connectors`.
     """
     told = read_json(folder / "config.json")
     modules = {name: build_connector(_folder_arguments(told, name, str(folder))) for name in MODALITIES if name in modalities}
@@ -218,7 +222,7 @@ def _folder_arguments(told: Mapping[str, Any], modality: str, where: str) -> dic
     }
     missing = sorted(name for name in names.values() if name not in told)
     if missing:
-        raise CheckpointError(f"its config.json lacks {listed(missing)}", where=where, remedy="Download the complete folder again.")
+        raise CheckpointError(f"config.json lacks {listed(missing)}", where=where, remedy="Download the complete folder again.")
     return {key: told[name] for key, name in names.items()}
 
 
@@ -236,13 +240,13 @@ def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapp
 def _fill(
     modules: Mapping[str, Any], header: Slots, prefixes: Mapping[str, str], stored_as: Callable[[str], str], dtype: torch.dtype
 ) -> None:
-    """Give the modules their weights: all of them, or none if any is wrong.
+    """Fill the modules with their weights, or with none if any is wrong.
 
     Args:
         modules: the connectors by modality, on the meta device.
         header: the header of the file or folder.
-        prefixes: the prefix of each modality's names there.
-        stored_as: returns the name of a parameter there, without prefix.
+        prefixes: the prefix of each modality's names in the file or folder.
+        stored_as: a function that returns the name of a parameter in the file or folder, without prefix.
         dtype: the dtype of all weights.
     """
     where = str(header.where)
@@ -262,16 +266,16 @@ def _fill(
 
 
 def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse values that training cannot produce: NaN, infinity, or a whole matrix of zeros."""
+    """Refuse values that training cannot produce: NaN, infinity, or an all-zero matrix."""
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise CheckpointError(
-            f"the connectors have NaN or infinite values in {listed(broken)}", where=where, remedy="Download or copy it again."
+            f"the connectors have NaN or infinite values in {listed(broken)}", where=where, remedy="Download or copy the file again."
         )
     hollow = [name for name, tensor in tensors.items() if tensor.ndim == 2 and tensor.numel() >= _MATRIX and not bool(tensor.any())]
     if hollow:
         raise CheckpointError(
-            f"the connectors have nothing but zeros in {listed(hollow)}: the file was not downloaded completely",
+            f"the connectors contain only zeros in {listed(hollow)}: the file was not downloaded completely",
             where=where,
             remedy="Download it again.",
         )

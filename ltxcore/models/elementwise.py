@@ -1,7 +1,7 @@
-"""The operations of a block between its matrix products, written to move few bytes and to keep few for the backward pass.
+"""The operations of a block between its matrix products, written to move few bytes, and to keep few bytes for the backward pass.
 
-Each is a function over tensors of any floating dtype. Those with a backward of their own keep their inputs instead of
-what lies between, and are traced by `torch.compile` like any other operation.
+Each operation is a function of tensors of any floating dtype. Operations with their own backward keep their inputs rather than intermediate
+results, and `torch.compile` traces them like any other operation.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Rotary = tuple[Tensor, Tensor]
-"""Cosines and sines by pair of channels: `[B, T, H, C // 2H]` where the halves of a head form the pairs, `[B, T, C // 2]`
-where neighbours do."""
+"""The cosines and sines for pairs of channels: `[B, T, H, C // 2H]` if channels are paired across the halves of a head, `[B, T, C // 2]` if
+neighboring channels are paired.
+"""
 
 
 class Rows(NamedTuple):
-    """What tokens are scaled, shifted or gated by.
+    """Rows of values that scale, shift or gate tokens.
 
     Attributes:
-        values: one row for all tokens or one for each, `[B, 1 or T, C]`; or K rows for those of which a `row_of`, `[B, T]`, says, counted
-            over the whole batch, which one a token takes.
-        own: what is still to be added to each, `[C]`; None for nothing. Where there is a row for each token, the sum is not kept.
+        values: one row for all tokens, or one for each token, `[B, 1 or T, C]`; or K rows per sample, in which case a separate `row_of`,
+            `[B, T]`, says which row each token takes, counted over the whole batch.
+        own: values to add to every row, `[C]`; None for none. They are added only on use, so that the sum is not kept in memory.
     """
 
     values: Tensor
@@ -34,8 +35,8 @@ class Rows(NamedTuple):
 def rms_norm(x: Tensor, eps: float, weight: Tensor | None = None) -> Tensor:
     """Divide `x` by its root mean square over the last dimension; the result has the dtype of `x`.
 
-    Nothing is kept but `x` and one number a row: a GPU has a kernel that does so, and the CPU, which has none, gets the same
-    from us. Autocast would turn `x` into float32 first; the kernel computes in float32 anyway.
+    Only `x` and one number per row are kept for the backward pass. GPUs have a kernel for this; for the CPU, we have our own. Autocast is
+    off, since it would turn `x` into float32 first, although the kernel computes in float32 anyway.
 
     Source: docs/explanation/arithmetic.md#modulation
     """
@@ -82,7 +83,7 @@ def rotated(x: Tensor, rotary: Rotary) -> Tensor:
 
 
 def has_autocast(device: str) -> bool:
-    """Return whether matrix products on a kind of device are computed in another dtype than their inputs'."""
+    """Return whether autocast is on for a kind of device. If it is, the dtype of matrix products can differ from that of their inputs."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
@@ -91,7 +92,7 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
 
 
 class _RmsNorm(torch.autograd.Function):
-    """RMS norm in few passes over the memory of a CPU."""
+    """An RMS norm that takes few passes over the memory of a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -116,7 +117,9 @@ class _RmsNorm(torch.autograd.Function):
 
 
 class _ProductAdded(torch.autograd.Function):
-    """`x * (factor + constant) + offset`, where factor and offset are rows, or the offset is tokens: what tokens take is not kept."""
+    """The function `x * (factor + constant) + offset`. The factor is in rows, and the offset in rows or tokens; rows expanded to tokens are
+    not kept.
+    """
 
     @staticmethod
     def forward(
@@ -147,26 +150,26 @@ class _ProductAdded(torch.autograd.Function):
 
 
 def _taken(rows: Tensor, own: Tensor | None, row_of: Tensor | None, tokens: Tensor, constant: float = 0.0) -> Tensor:
-    """Return what each of the tokens takes, `[B, T, C]`."""
+    """Return the values that each token takes, `[B, T, C]`, or `[B, 1, C]` if all tokens take the same values."""
     rows = rows if own is None else rows + own
     rows = rows + constant if constant else rows
     return rows if row_of is None or rows.shape[1] == tokens.shape[1] else F.embedding(row_of, rows.flatten(0, 1))
 
 
 def _shares(tokens: Tensor, row_of: Tensor | None, shape: torch.Size, of_own: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of rows of a shape, and of what is added to each of them, from those of the tokens."""
+    """Compute, from the gradients of the tokens, those of the rows and of what is added to every row."""
     rows = tokens if row_of is None or shape[1] == tokens.shape[1] else _gathered(tokens, row_of, shape)
     return rows, rows.sum((0, 1)) if of_own else None
 
 
 def _gathered(tokens: Tensor, row_of: Tensor, shape: torch.Size) -> Tensor:
-    """Sum the tokens of each row. This is a matrix product, since adding to rows in place has no fixed order on a GPU."""
+    """Sum the tokens that take each row. This is done by a matrix product, since adding to rows in place has no fixed order on a GPU."""
     members = F.one_hot(row_of.flatten(), shape[0] * shape[1]).to(tokens.dtype)
     return (members.mT @ tokens.flatten(0, 1)).view(shape)
 
 
 class _Rotated(torch.autograd.Function):
-    """The rotation of pairs, whose backward is the rotation the other way round."""
+    """The rotation of pairs; its backward is the opposite rotation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -180,7 +183,7 @@ class _Rotated(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cosines: Tensor, sines: Tensor, direction: float) -> Tensor:
-    """Multiply the pairs, taken as complex numbers, by `cosines + i * direction * sines`."""
+    """Multiply pairs of channels, as complex numbers, by `cosines + i * direction * sines`."""
     by_head = cosines.ndim == 4
     pairs = x.unflatten(-1, (cosines.shape[2], 2, -1) if by_head else (-1, 2))
     among = -2 if by_head else -1

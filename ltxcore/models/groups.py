@@ -1,4 +1,4 @@
-"""The modules of the groups in `[lora]` and `[optimization]`: the first group that names a module has it."""
+"""The groups in `[lora]` and `[optimization]`, and the modules that they name; a module belongs to the first group that names it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
 from ltxcore.models.parameter_names import block_of, stream_of, to_original, within_block
 
 SHOWN = 12
-"""The number of modules to name that a group could have named."""
+"""The most modules that a message lists as possible targets of a group."""
 
 
 def names(pattern: str, path: str) -> bool:
-    """Return whether parts of a path, from dot to dot, are those of a pattern, in which `*` and `?` stand for text within a part.
+    """Return whether consecutive parts of a path, divided by dots, match a pattern, in which `*` and `?` stand for text within a part.
 
-    Paths may use the names of checkpoints or those of diffusers.
+    The pattern may use the names of checkpoints or of diffusers.
     """
     search = _compiled(pattern).search
     return search(path) is not None or search(to_original(path)) is not None
@@ -45,11 +45,11 @@ def group_of(groups: Sequence[Group], path: str) -> int | None:
 
 
 def settings_of(paths: Iterable[str], default: AdapterSettings, groups: Sequence[LoraGroup]) -> dict[str, AdapterSettings]:
-    """Return the settings of the adapter of each module.
+    """Return the settings of each module's adapter.
 
     Args:
         paths: the modules that are adapted, as paths in the transformer.
-        default: the settings of what no group names.
+        default: the settings for modules that no group names.
         groups: the groups of `[lora]`.
     """
     own = [_settings(default, group) for group in groups]
@@ -65,24 +65,24 @@ def _settings(default: AdapterSettings, group: LoraGroup) -> AdapterSettings:
 
 
 def check_groups(groups: Sequence[Group], paths: Sequence[str], where: str, blocks: int) -> None:
-    """Refuse groups that name nothing that is trained, or only what earlier groups have.
+    """Refuse groups that name nothing that is trained, or only what earlier groups name.
 
     Args:
         groups: the groups.
-        paths: what is trained, as paths in the transformer of modules or parameters.
+        paths: the modules or parameters that are trained, as paths in the transformer.
         where: the key of the groups.
         blocks: the number of blocks of the model.
 
     Raises:
-        ConfigError: for all groups at fault.
+        ConfigError: groups are at fault; the error names all of them.
     """
     problems = [problem for index, group in enumerate(groups) for problem in _problems(group, paths, f"{where}.{index}", blocks)]
     wrong = {problem.where.removeprefix(f"{where}.").partition(".")[0] for problem in problems}
     taken = {group_of(groups, path) for path in paths}
     for index, name in enumerate(names_of(groups)):
         if index not in taken and str(index) not in wrong:
-            what = f'all that the group "{name}" names is in groups before it, and the first group that names a module has it'
-            problems.append(Problem(what, f"{where}.{index}", "Put it before them, or remove it."))
+            what = f'earlier groups name everything that the group "{name}" names, and a module belongs to the first group that names it'
+            problems.append(Problem(what, f"{where}.{index}", "Move this group before them, or remove it."))
     if problems:
         raise ConfigError.of(problems)
 
@@ -98,7 +98,11 @@ def _problems(group: Group, paths: Sequence[str], where: str, blocks: int) -> It
         before += 1
         yield Problem(f"the model has {blocks} blocks, 0 to {blocks - 1}", f"{where}.blocks", "Name others.")
     if not before and not any(has(group, path) for path in paths):
-        yield Problem("its modules, blocks and modality together name nothing that is trained", where, _choices(paths, group.modules or ()))
+        yield Problem(
+            "the modules, blocks and modality of this group together name nothing that is trained",
+            where,
+            _choices(paths, group.modules or ()),
+        )
 
 
 def _hint(pattern: str, paths: Sequence[str]) -> str:
@@ -113,7 +117,9 @@ def _hint(pattern: str, paths: Sequence[str]) -> str:
 
 
 def _choices(paths: Sequence[str], patterns: Sequence[str] = ()) -> str:
-    """Name what would match: all that is trained, or what patterns alone name, with its blocks and modality."""
+    """Return a sentence that lists the modules that are trained or, if there are `patterns`, only those that match, each with its blocks
+    and its modality.
+    """
     if not patterns:
         return f"These are trained: {listed(sorted({within_block(path) for path in paths}), SHOWN)}."
     kinds: dict[tuple[str, str], list[int]] = {}
@@ -129,6 +135,6 @@ def _choices(paths: Sequence[str], patterns: Sequence[str] = ()) -> str:
 
 
 def ranks_told(settings: Mapping[str, AdapterSettings]) -> str:
-    """Say which ranks adapters have."""
+    """Return the range of the adapters' ranks in words."""
     ranks = sorted({each.rank for each in settings.values()})
     return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"

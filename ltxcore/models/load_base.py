@@ -1,10 +1,14 @@
-"""Base models: the facts about a checkpoint, and a backbone with only those of its weights that a run needs.
+"""Functions that describe a base model, and load a backbone with only the weights that a run needs.
 
-A `model_path` is "tiny" (the base in this package), "tiny-untrained" (fresh weights from a seed), a safetensors file in
+A `model_path` is "tiny" (the base in this package), "tiny-untrained" (the same model with fresh weights from a seed), a safetensors file in
 the original layout, or a folder in the diffusers layout.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 import torch
@@ -12,9 +16,11 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import fingerprint
+from ltxcore.modality_tables import MARKER
 from ltxcore.model_config import building
 from ltxcore.models import UNTRAINED
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.blueprint import blueprint_of_config
 from ltxcore.models.build import build, fill
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import connectors_of
@@ -24,7 +30,6 @@ from ltxcore.models.transformer import TimestepRule
 from ltxcore.models.transformer_settings import takes_marker, video_scale_of
 from ltxcore.quantizers import QuantizerType
 from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors
-from ltxcore.strategy import MARKER
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """The dtypes of exported weights, by the value of `checkpoints.precision`."""
@@ -32,21 +37,21 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 CPU = torch.device("cpu")
 
 _MATRIX = 64
-"""The least number of rows and columns of a matrix that cannot be all zeros after training; if a matrix of that size
-is, the file was not downloaded completely.
+"""A matrix of zeros with at least this many rows and columns means that the file was not downloaded completely, since training cannot
+produce it.
 """
 
 
-def describe(model_path: str) -> ModelInfo:
+def describe(model_path: str, connectors_path: Path | None = None) -> ModelInfo:
     """Describe a base model without reading its weights.
 
     Raises:
-        ConfigError: a path that is neither file nor folder.
-        CheckpointError: a file or folder that is not a checkpoint of this model.
+        ConfigError: the path is neither a file nor a folder.
+        CheckpointError: the file or folder is not a checkpoint of this model.
     """
     if model_path == UNTRAINED:
         return ModelInfo(UNTRAINED, "tiny", UNTRAINED, num_layers=TINY["num_layers"])
-    return _describe(open_checkpoint(model_path), model_path)
+    return _describe(open_checkpoint(model_path, connectors_path), model_path)
 
 
 def load_backbone(
@@ -62,8 +67,9 @@ def load_backbone(
     device: torch.device = CPU,
     offloaded: int = 0,
     with_connectors: bool = True,
+    connectors_path: Path | None = None,
 ) -> LTXBackbone:
-    """Load a backbone with the weights of `modalities` in `dtype`, reading each weight directly into its final place.
+    """Load a backbone with the weights of `modalities` in `dtype`. Each weight is read directly into its final place.
 
     Args:
         model_path: "tiny", "tiny-untrained", a file, or a folder.
@@ -71,37 +77,63 @@ def load_backbone(
         dtype: the dtype of all weights.
         gradient_checkpointing: whether the blocks' activations are recomputed in the backward pass instead of being kept.
         seed: the seed of the weights of "tiny-untrained".
-        rule: the rule for which noise level modulates the attention between the modalities.
-        quantizer: stores the blocks' matrices, each as soon as it is read; None for no quantization.
-        as_stored: whether the transformer's weights keep the dtype of the file and are its mapped pages, which processes share:
-            an engine that divides them converts each part later. 8-bit numbers cannot be computed with and are converted to
-            `dtype` anyway.
-        device: the device where it will compute. On the CPU, weights are mapped pages of the file until something changes them.
-        offloaded: the number of blocks, counted from the first, whose matrices stay in host memory: each goes there once it is
-            read and quantized. These blocks compute only after `offload.place`.
-        with_connectors: whether to read the text connectors; they are not needed if all text has already passed through them.
+        rule: the rule that decides which noise levels modulate the attention between the modalities.
+        quantizer: the quantizer that stores each matrix of the blocks as soon as it is read; None for no quantization.
+        as_stored: whether the transformer's weights keep the file's dtype and are mapped pages of the file, which processes share. An
+            engine that divides the weights converts each part later. 8-bit numbers are converted to `dtype` in any case, since torch
+            cannot compute with them.
+        device: the device where the backbone will compute. On the CPU, weights are mapped pages of the file until something changes them.
+        offloaded: the number of blocks, counting from the first, whose matrices are in host memory. A matrix is moved there once it is read
+            and quantized. These blocks can compute only after `offload.place`.
+        with_connectors: whether to read the text connectors, which are not needed if all text has already passed through them.
+        connectors_path: the separate file of the text connectors; None if the model's own are used.
 
     Raises:
-        ConfigError: the path is neither a file nor a folder, there is no modality, or the library that quantizes is not
-            installed.
-        CheckpointError: the file is incomplete, its configuration is missing or unknown, or its tensors do not match its
-            configuration; the error names all that are missing, unexpected or of another shape.
+        ConfigError: the path is neither a file nor a folder, there is no modality, or the quantizer's library is not installed.
+        CheckpointError: the file is incomplete, its configuration is missing or unknown, or tensors are missing, unexpected or of another
+            shape; the error names all such tensors.
     """
     if model_path == UNTRAINED:
         backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
         own = None if as_stored else dtype
         fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed).to(device), own, quantizer, offloaded)
     else:
-        checkpoint = open_checkpoint(model_path)
+        checkpoint = open_checkpoint(model_path, connectors_path)
         backbone = build(checkpoint.transformer, _describe(checkpoint, model_path), modalities, rule=rule)
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header) as file:
             own = None if as_stored else dtype
-            fill(backbone, lambda name: _read(file, checkpoint, name, device, dtype), own, quantizer, offloaded)
+            keeps = getattr(quantizer, "keeps", "")
+            fill(
+                backbone,
+                lambda name: _read(file, checkpoint, name, device, dtype),
+                own,
+                quantizer,
+                offloaded,
+                lambda name: _eight_bits(file, checkpoint, name, device, keeps),
+            )
         if with_connectors and checkpoint.has_connectors:
             backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
     return backbone
+
+
+@contextmanager
+def base_weights(model_path: str) -> Iterator[Callable[[str], Tensor]]:
+    """Yield a function that reads one parameter of a base model, by its diffusers name, in float32.
+
+    Raises:
+        ConfigError: the path is neither a file nor a folder.
+        CheckpointError: the file or folder is not a checkpoint of this model; or, raised by the function, a parameter cannot be read.
+    """
+    if model_path == UNTRAINED:
+        shapes = blueprint_of_config(TINY, UNTRAINED).shapes
+        yield lambda name: fresh_tensor(name, shapes, 0).float()
+        return
+    checkpoint = open_checkpoint(model_path)
+    check_tensors(checkpoint, blueprint_of_config(checkpoint.transformer, checkpoint.where).shapes)
+    with open_tensors(checkpoint.header) as file:
+        yield lambda name: _read(file, checkpoint, name, CPU, torch.float32).float()
 
 
 def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
@@ -123,20 +155,43 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
 
 
 def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Read a tensor, by its diffusers name, to a device, in one pass over a large file. It keeps its dtype, except that
-    8-bit numbers, which cannot be computed with, are returned in `dtype`.
+    """Read a tensor, by its diffusers name, to a device, in one pass over a large file.
+
+    The tensor keeps its dtype, except that 8-bit numbers, which torch cannot compute with, become `dtype`.
 
     Raises:
-        CheckpointError: it has values that training cannot produce: not finite, or a whole matrix of zeros.
+        CheckpointError: the tensor has values that training cannot produce: they are not finite, or a matrix is all zeros.
     """
     stored = checkpoint.stored[to_original(name)]
     tensor = file.get_tensor(stored).to(device)
     if dtype_of(checkpoint.header.slots[stored]).itemsize == 1:
         tensor = tensor.to(dtype)
+    return _checked(tensor, stored, checkpoint)
+
+
+def _eight_bits(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device, keeps: str) -> tuple[Tensor, Tensor] | None:
+    """Return a matrix as a file stores it, in 8-bit numbers `[out, in]` of the dtype that a quantizer keeps, and the factors of its rows
+    `[out, 1]` in float32; None if it is stored in another form.
+
+    Raises:
+        CheckpointError: as in `_read`.
+    """
+    stored = checkpoint.stored[to_original(name)]
+    if str(dtype_of(checkpoint.header.slots[stored])) != f"torch.{keeps}":
+        return None
+    weight, scale = file.stored(stored)
+    rows = (torch.ones(1) if scale is None else scale).float().reshape(-1, 1).expand(weight.shape[0], 1).contiguous()
+    weight, rows = weight.to(device), rows.to(device)
+    _checked(weight.float() * rows, stored, checkpoint)
+    return weight, rows
+
+
+def _checked(tensor: Tensor, stored: str, checkpoint: Checkpoint) -> Tensor:
+    """Return a tensor, unless it has values that training cannot produce."""
     if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")
+        raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy the file again.")
     if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(tensor.any()):
         raise CheckpointError(
-            f"{stored} is nothing but zeros: the file was not downloaded completely", where=checkpoint.where, remedy="Download it again."
+            f"{stored} contains only zeros: the file was not downloaded completely", where=checkpoint.where, remedy="Download it again."
         )
     return tensor

@@ -1,4 +1,4 @@
-"""LoRA on a backbone, as adapters that peft adds."""
+"""Functions that add a run's adapters to a backbone, and fill them from a file that the run starts from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 import attrs
 from torch.nn import Parameter
 
-from ltxcore.adapters import AdapterSettings
+from ltxcore.adapters import AdapterSettings, AdapterType
 from ltxcore.config.groups import LoraGroup
 from ltxcore.errors import ConfigError
-from ltxcore.models.adapters import adapter_parameters, adapters, create_adapters
+from ltxcore.models.adapter_types import LORA, Adapter, adapter_of
+from ltxcore.models.adapters import adapters, create_adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.groups import settings_of
 from ltxcore.models.lora_load import fill_adapters, read_fitting
@@ -23,13 +24,13 @@ __all__ = ["AddedLora", "add_lora", "lora_parameters", "save_lora"]
 
 @attrs.frozen
 class AddedLora:
-    """The modules that got an adapter, and those that a target names but that no loss of this run can reach, as sorted
-    paths in the transformer.
+    """The modules that were given an adapter, and the target modules that no loss of this run can reach, as sorted paths in the
+    transformer.
 
     Attributes:
         targets: the modules that are adapted and trained.
-        unreachable: the modules that no loss reaches. They get no adapter or, if the file that the run starts from adapts them,
-            keep that file's adapter untrained.
+        unreachable: the target modules that no loss reaches. They get no adapter, unless the file that the run starts from adapts them;
+            such an adapter stays untrained.
     """
 
     targets: tuple[str, ...]
@@ -45,51 +46,53 @@ def add_lora(
     target_modules: Sequence[str] | Auto,
     reachable: Collection[str] | None = None,
     modalities: frozenset[str] | None = None,
+    type: str = LORA,
+    adapter: AdapterType | None = None,
     seed: int = 0,
-    rslora: bool = False,
-    dora: bool = False,
     groups: Sequence[LoraGroup] = (),
     start: Path | None = None,
 ) -> AddedLora:
-    """Freeze the base and add float32 adapters, which at first change nothing, or only what the LoRA of a file changes.
+    """Freeze the base and add float32 adapters, which at first change nothing or, with a file `start`, make the change that is in this
+    file.
 
     Args:
         backbone: the backbone, without adapters.
         rank: the rank of each adapter.
-        alpha: scales an adapter by alpha / rank.
+        alpha: the factor alpha / rank scales each adapter.
         dropout: the probability with which values of an adapter's input are dropped in training.
-        target_modules: the targets, each of which names the modules whose path ends with it; "auto" means the modules suggested
-            by the modalities.
-        reachable: the names of the parameters that a loss of this run reaches (`backbone.named_parameters()` without what
-            `reach.unreached_parameters` found); other modules get no adapter. None means that all are reached.
-        modalities: the run's modalities, if the backbone has more than the run trains; None means those of the backbone.
-        seed: the seed of the adapters' first weights.
-        rslora: whether alpha is divided by the root of the rank.
-        dora: whether the lengths of rows are learned separately from their directions.
-        groups: the targets with settings of their own.
-        start: a LoRA file to start from. Its modules that no loss reaches stay unchanged, in the model and in what is saved.
+        target_modules: the targets; each names the modules whose paths end with it. "auto" means the modules that suit the modalities.
+        reachable: the names of the parameters that a loss of this run reaches (`backbone.named_parameters()` without the result of
+            `reach.unreached_parameters`); other modules get no adapter. None means that all are reached.
+        modalities: the run's modalities, if the backbone has more than the run trains; None means the backbone's modalities.
+        type: the name of the adapters' type.
+        adapter: an object of this type, which holds the values of its keys; None means the defaults of all keys.
+        seed: the seed of the adapters' initial weights.
+        groups: the groups of targets with separate settings.
+        start: a file of adapters to start from. The adapters of modules that no loss reaches stay unchanged, in the model and in saved
+            files.
 
     Raises:
-        ConfigError: a target names nothing, or only modules that the run does not have; no loss reaches any target; or the
-            backbone has adapters already.
+        ConfigError: a target names no module, or only modules that the run does not have; no loss reaches any target; or the backbone
+            already has adapters.
         CheckpointError: the file to start from does not fit the base or the targets.
     """
     if adapters(backbone):
-        raise ConfigError("the backbone has adapters already", remedy="Load it again to add others.")
+        raise ConfigError("the backbone has adapters already", remedy="Load the backbone again to add other adapters.")
     targets = resolve_targets(backbone, target_modules, reachable, modalities)
-    held = read_fitting(backbone, start) if start is not None else None
-    kept = [name for name in targets.unreachable if held is not None and name in held.pairs]
+    kind = adapter_of(type) if adapter is None else Adapter(type, adapter)
+    held = read_fitting(backbone, start, kind) if start is not None else None
+    kept = [name for name in targets.unreachable if held is not None and name in held.modules]
     settings = settings_of([*targets.adapted, *kept], AdapterSettings(rank, alpha, dropout), groups)
-    create_adapters(backbone, settings, seed=seed, rslora=rslora, dora=dora)
+    create_adapters(backbone, settings, kind, seed=seed)
     if held is not None:
         fill_adapters(backbone, held, str(start))
     for name in kept:
-        for parameter in adapter_parameters(adapters(backbone)[name]):
+        for parameter in adapters(backbone)[name].tensors.values():
             parameter.requires_grad_(False)
     return AddedLora(targets.adapted, targets.unreachable)
 
 
 def lora_parameters(backbone: LTXBackbone) -> dict[str, Parameter]:
     """Return the adapters' parameters by their names in `backbone.named_parameters()`."""
-    own = {parameter for layer in adapters(backbone).values() for parameter in adapter_parameters(layer)}
+    own = {parameter for layer in adapters(backbone).values() for parameter in layer.tensors.values()}
     return {name: parameter for name, parameter in backbone.named_parameters() if parameter in own}

@@ -1,8 +1,9 @@
-"""The adapters in a LoRA file, in any layout that `lora_names` knows."""
+"""Functions that read the adapters in a file, in any layout that `lora_names` knows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,161 +11,167 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.errors import CheckpointError, Problem, listed
+from ltxcore.adapters import AdapterShape
+from ltxcore.errors import CheckpointError, listed, many
+from ltxcore.headers import Slots
 from ltxcore.model_config import AGAIN, json_object
-from ltxcore.models.lora_names import ALPHA, MAGNITUDE, OF_DIFFUSERS, PREFIX_OF_DIFFUSERS, SCALE_OF_OTHERS, A, B, parsed
+from ltxcore.models.adapter_types import Adapter, Types
+from ltxcore.models.lora_header import lora_header
+from ltxcore.models.lora_names import OF_DIFFUSERS, PREFIX_OF_DIFFUSERS
 from ltxcore.models.parameter_names import to_original
 from ltxcore.safetensors_files import open_tensors, read_header
 
-Pairs = dict[str, tuple[Tensor, Tensor]]
+Tensors = Mapping[str, Tensor]
+
+PATTERN = "alpha_pattern"
+"""The setting with the alphas of single modules, by regular expressions for their paths."""
+
+_READ = re.compile(r"(?:[\w.^$*+-]|\\[.d]|\[(?:\w+|\d-\d)\])+")
+"""The regular expressions that are matched: those without groups, which could take forever."""
+
+_REPEATS = 2
+"""The most repetitions in a regular expression, for the same reason."""
 
 
 @attrs.frozen(eq=False)
 class LoraFile:
-    """The change that a LoRA file makes to a model.
+    """The change that a file of adapters makes to a model.
 
     Attributes:
-        pairs: A `[rank, inputs]` and B `[outputs, rank]` of every module (in diffusers' names), float32; if the file has an
-            alpha, it is folded into B.
-        magnitudes: the length of each row of every matrix that a DoRA adapts, `[outputs]`, float32; empty for a plain LoRA.
+        kind: the type of the adapters.
+        modules: the float32 tensors of every module (in diffusers' names), with any alpha folded in.
         metadata: the file's metadata.
     """
 
-    pairs: Pairs
-    magnitudes: Mapping[str, Tensor]
+    kind: Adapter
+    modules: Mapping[str, Tensors]
     metadata: Mapping[str, str]
 
+    def shape(self, module: str) -> AdapterShape:
+        """Return the rank, inputs and outputs of a module's adapter."""
+        found = self.kind.adapter.measure(shapes_of(self.modules[module]))
+        if found is None:
+            raise CheckpointError(f"the tensors of {to_original(module)} do not fit each other")
+        return found
 
-def read_lora(path: Path, where: str) -> LoraFile:
-    """Read a LoRA file.
+
+def biases_in(found: LoraFile) -> dict[str, Tensor]:
+    """Return what a file adds to the biases of modules, by module."""
+    of = getattr(found.kind.adapter, "bias", lambda tensors: None)
+    return {name: added for name, tensors in found.modules.items() if (added := of(tensors)) is not None}
+
+
+def refuse_biases(found: LoraFile, where: str) -> None:
+    """Refuse a file that changes biases, for a use in which only matrices can change.
 
     Raises:
-        CheckpointError: for all unknown names, and all modules whose tensors are incomplete or do not fit each other.
+        CheckpointError: the file changes biases; the error names the modules.
+    """
+    biases = biases_in(found)
+    if biases:
+        what = f"{many(len(biases), 'module has', 'modules have')} a changed bias, which would be lost here: {listed(map(to_original, biases))}"
+        raise CheckpointError(what, where=where, remedy="Merge the file into the model, and use that model.")
+
+
+def shapes_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of tensors by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def read_lora(path: Path, where: str, types: Types | None = None) -> LoraFile:
+    """Read a file of adapters.
+
+    Args:
+        path: the file.
+        where: the file, as a message names it.
+        types: the known classes of adapters, by name; by default, those of the installed plugins.
+
+    Raises:
+        CheckpointError: as in `lora_header`, or the metadata cannot be read.
     """
     header = read_header(path)
     with open_tensors(header) as file:
-        found = _whole(file.names(), lambda name: file.get_tensor(name).float(), where)
-    said = _said_by_diffusers(header.metadata, where)
-    magnitudes = _magnitudes(found, said, where)
-    alpha = _common_alpha(said, where)
-    pairs = {module: (roles[A], roles[B] * _scale(roles, alpha)) for module, roles in sorted(found.items())}
-    return LoraFile(pairs, magnitudes, header.metadata)
+        return _read(header, lambda name: file.get_tensor(name).float(), where, types)
 
 
-def sketch_lora(path: Path, where: str) -> LoraFile:
-    """Read only the header of a LoRA file, as names and shapes of tensors on the meta device.
+def sketch_lora(path: Path, where: str, types: Types | None = None) -> LoraFile:
+    """Read only the header of a file of adapters. The tensors are on the meta device, with shapes but no values.
 
     Raises:
-        CheckpointError: as `read_lora`.
+        CheckpointError: as in `read_lora`.
     """
     header = read_header(path)
-    found = _whole(sorted(header.slots), lambda name: torch.empty(header.slots[name].shape, device="meta"), where)
-    said = _said_by_diffusers(header.metadata, where)
-    _common_alpha(said, where)
-    pairs = {module: (roles[A], roles[B]) for module, roles in sorted(found.items())}
-    return LoraFile(pairs, _magnitudes(found, said, where), header.metadata)
+    return _read(header, lambda name: torch.empty(header.slots[name].shape, device="meta"), where, types)
 
 
-def _whole(names: Iterable[str], tensor: Callable[[str], Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors of each module by their role in it."""
-    found: dict[str, dict[str, Tensor]] = {}
-    unknown = []
-    for name in names:
-        module, role = parsed(name)
-        if role:
-            found.setdefault(module, {})[role] = tensor(name)
-        else:
-            unknown.append(name)
-    problems = _problems(found, unknown, where)
-    if problems:
-        raise CheckpointError.of(problems)
-    return found
-
-
-def _magnitudes(found: Mapping[str, Mapping[str, Tensor]], said: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    magnitudes = {module: roles[MAGNITUDE].flatten() for module, roles in sorted(found.items()) if MAGNITUDE in roles}
-    if said.get("use_dora") and not magnitudes:
-        raise CheckpointError("it says that it is a DoRA, but has no magnitudes", where=where, remedy="Export it again.")
-    return magnitudes
-
-
-def read_pairs(path: Path, where: str) -> Pairs:
-    """Read A and B of every module of a plain LoRA file, in the form of `LoraFile.pairs`.
+def check_finite(found: LoraFile, where: str) -> None:
+    """Refuse adapters with values that are not finite.
 
     Raises:
-        CheckpointError: as `read_lora`; or the file is a DoRA, which is more than pairs.
+        CheckpointError: the file has such adapters; the error names all of them.
     """
-    found = read_lora(path, where)
-    if found.magnitudes:
-        raise CheckpointError(
-            "it is a DoRA: besides A and B it holds the magnitudes of the adapted rows, and the result would be different without them",
-            where=where,
-            remedy="Use the file as it is, with diffusers.",
-        )
-    return found.pairs
+    infinite = [to_original(name) for name, own in found.modules.items() if not all(bool(each.isfinite().all()) for each in own.values())]
+    if infinite:
+        what = f"{many(len(infinite), 'adapter has', 'adapters have')} values that are not finite: {listed(infinite)}"
+        raise CheckpointError(what, where=where, remedy=AGAIN)
 
 
-def _problems(found: Mapping[str, Mapping[str, Tensor]], unknown: list[str], where: str) -> list[Problem]:
-    scales = [name for name in unknown if name.endswith(SCALE_OF_OTHERS)]
-    others = [name for name in unknown if not name.endswith(SCALE_OF_OTHERS)]
-    broken = [to_original(module) for module, roles in found.items() if not _is_pair(roles)]
-    halves = [
-        to_original(module) for module, roles in found.items() if any(MAGNITUDE in r for r in found.values()) and MAGNITUDE not in roles
-    ]
-    problems = []
-    if scales:
-        what = f"it is a DoRA whose magnitudes are called dora_scale, which programs interpret differently: {listed(scales)}"
-        problems.append(Problem(what, where, f"Export it with {MAGNITUDE}, as diffusers does."))
-    if others:
-        problems.append(Problem(f"{len(others)} tensors are not part of a LoRA of this model: {listed(others)}", where))
-    if broken:
-        problems.append(Problem(f"A or B is missing, or they do not fit each other, for {listed(broken)}", where))
-    if halves:
-        problems.append(Problem(f"it is a DoRA, but magnitudes are missing for {listed(halves)}", where))
-    if not found and not unknown:
-        problems.append(Problem("it holds no tensors", where))
-    return problems
+def _read(header: Slots, tensor: Callable[[str], Tensor], where: str, types: Types | None) -> LoraFile:
+    found = lora_header(header, where, types)
+    about = _said_by_diffusers(header.metadata, where)
+    try:
+        modules = {
+            module: _of_file(found.kind, {name: tensor(full) for name, full in names.items()}, about(module))
+            for module, names in found.modules.items()
+        }
+    except CheckpointError as error:
+        raise CheckpointError.of([attrs.evolve(problem, where=where) for problem in error.problems]) from error
+    return LoraFile(found.kind, modules, header.metadata)
 
 
-def _is_pair(roles: Mapping[str, Tensor]) -> bool:
-    a, b = roles.get(A), roles.get(B)
-    if a is None or b is None or not (a.ndim == b.ndim == 2 and 0 < a.shape[0] == b.shape[1]):
-        return False
-    if ALPHA in roles and roles[ALPHA].numel() != 1:
-        return False
-    return MAGNITUDE not in roles or roles[MAGNITUDE].numel() == b.shape[0]
+def _of_file(kind: Adapter, tensors: Tensors, about: Mapping[str, Any]) -> Tensors:
+    read = getattr(kind.adapter, "from_file", None)
+    return tensors if read is None else dict(read(tensors, about))
 
 
-def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> float:
-    """Return the factor of B @ A: alpha / rank if the file has an alpha, alpha / sqrt(rank) if the file says so, 1 if it has no alpha."""
-    rank = roles[A].shape[0]
-    if ALPHA in roles:
-        return float(roles[ALPHA]) / rank
-    if common is None:
-        return 1.0
-    alpha, by_root = common
-    return float(alpha / (rank**0.5 if by_root else rank))
+def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> Callable[[str], Mapping[str, Any]]:
+    """Return a function that returns the adapter settings of a module, given the module's path, as diffusers wrote them to a file's
+    metadata.
 
-
-def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return the adapter settings that diffusers keeps in a file's metadata.
+    The settings are the same for all modules, except for alphas in `PATTERN`. As in peft, the first key that matches the whole path, or the
+    rest of the path after one of its dots, counts. The rank of a module is not read from the settings, since its tensors show it.
 
     Raises:
-        CheckpointError: they cannot be read.
+        CheckpointError: the settings cannot be read.
     """
     found = json_object(metadata.get(OF_DIFFUSERS, "{}"))
     if found is None:
-        raise CheckpointError(f"what its metadata says under {OF_DIFFUSERS} is not a JSON object", where=where, remedy=AGAIN)
-    return {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in found.items()}
+        raise CheckpointError(f"the metadata under {OF_DIFFUSERS} is not a JSON object", where=where, remedy=AGAIN)
+    about = {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in found.items()}
+    alphas = _alphas(about.pop(PATTERN, None) or {}, where)
+
+    def of_module(path: str) -> Mapping[str, Any]:
+        own = [alpha for pattern, alpha in alphas if pattern.match(path)][:1]
+        return {**about, "lora_alpha": own[0]} if own else about
+
+    return of_module
 
 
-def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | None:
-    """Return the alpha of all modules and whether it is divided by the square root of the rank; None if the metadata does not give it."""
-    if said.get("alpha_pattern"):
-        raise CheckpointError("the LoRA needs alpha_pattern, which is not supported", where=where, remedy="Export it as a plain LoRA.")
-    alpha = said.get("lora_alpha")
-    if alpha is None:
-        return None
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < 2**63:
-        raise CheckpointError(f"its metadata says lora_alpha = {str(alpha)[:30]}, which is not a valid scale", where=where, remedy=AGAIN)
-    return float(alpha), bool(said.get("use_rslora"))
+def _alphas(found: Any, where: str) -> list[tuple[re.Pattern[str], Any]]:
+    """Return the alphas of single modules, each with the pattern of their paths."""
+    if not isinstance(found, dict):
+        raise CheckpointError(f"the {PATTERN} in the metadata is not a JSON object", where=where, remedy=AGAIN)
+    alphas = []
+    for key, alpha in found.items():
+        try:
+            if not _READ.fullmatch(key) or key.count("*") + key.count("+") > _REPEATS:
+                raise CheckpointError(
+                    f"the {PATTERN} in the metadata has a key that is too complex: {key[:60]}",
+                    where=where,
+                    remedy="Export the adapters as a plain LoRA, or name the modules by their paths.",
+                )
+            alphas.append((re.compile(rf"(.*\.)?({key})$"), alpha))
+        except re.error as error:
+            what = f"the {PATTERN} in the metadata has an invalid key, {key[:60]}: {error.msg}"
+            raise CheckpointError(what, where=where, remedy=AGAIN) from error
+    return alphas

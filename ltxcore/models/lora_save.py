@@ -1,53 +1,58 @@
-"""Writing LoRA files so that every program that reads them computes what was trained.
+"""Functions that write files of adapters so that every program that reads them computes what was trained.
 
 Source: docs/explanation/model-files.md#a-lora-of-ltx, #a-dora-of-ltx
 
-A plain LoRA has the original checkpoint's names with the prefix "diffusion_model." and the suffixes `.lora_A.weight`
-and `.lora_B.weight`; alpha / rank is folded into B, since no reader applies it. ComfyUI, diffusers and ltx-pipelines
-read it.
-
-A DoRA has diffusers' names with the prefix "transformer.", and also `.lora_magnitude_vector`. diffusers reads it and
-computes what was trained. No layout makes the other programs do so: ltx-pipelines only adds B @ A, and ComfyUI divides
-its dora_scale by the length of the base's row, while training divides by that of the adapted row.
+The type of the adapters decides which tensors a file has for a module. It also decides whether modules have the original checkpoint's
+paths, with the prefix "diffusion_model.", or diffusers' paths, with the prefix "transformer.". Alpha is folded in, since not every program
+applies it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.files import replacing
-from ltxcore.models.adapters import ADAPTER, adapters, has_magnitude, magnitude_name, pair_names, pair_shapes
+from ltxcore.models.adapter_types import type_of, types_with
+from ltxcore.models.adapters import Layer, adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_file import read_lora
-from ltxcore.models.lora_names import MAGNITUDE, PREFIX_OF_DIFFUSERS
-from ltxcore.models.parameter_names import LORA_PREFIX, to_original, within_block
+from ltxcore.models.lora_names import written
+from ltxcore.models.parameter_names import to_original, within_block
 from ltxcore.safetensors_files import Stored, write_tensors
 
 
 def save_lora(
-    backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str], dtype: torch.dtype, weight: Callable[[str], Tensor] | None = None
+    backbone: LTXBackbone,
+    path: Path,
+    *,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+    weight: Callable[[str], Tensor] | None = None,
+    all_change: bool = True,
 ) -> None:
-    """Export the adapters: completely and verified, or not at all.
+    """Export the adapters completely and verified, or not at all.
 
-    After writing, the file is opened again: every name must be that of a module of the base, with the right shape, and
-    every adapter must change something. The metadata records the base, its fingerprint and generation, the rank, alpha
-    (for information only, since it is folded into B), the adapted modules and the timestep rule, besides what the
-    caller adds.
+    The written file is opened again: every name must belong to a module of the base and have the right shape, and every adapter must change
+    something. The metadata records the base with its fingerprint and generation, the rank, alpha (for information only, since it is folded
+    into B), the adapted modules and the timestep rule, and what the caller adds.
 
     Args:
         backbone: the backbone, with adapters.
         path: the file to write; an existing file is replaced only once the new one has been verified.
-        metadata: further metadata of the file: trigger word, reference factors.
+        metadata: further metadata of the file, such as the trigger word and reference factors.
         dtype: the dtype of the tensors.
-        weight: returns a whole parameter by its name in `backbone.named_parameters()`, if this process holds only a part of each;
-            None if it holds all.
+        weight: a function that returns a whole parameter by its name in `backbone.named_parameters()`, if this process holds only a part of
+            each parameter; None if it holds whole parameters.
+        all_change: whether every adapter must change something, or only one: after few steps of a run in which samples lack a modality,
+            the adapters of that modality are perhaps not trained yet.
 
     Raises:
         CheckpointError: there are no adapters, the metadata contradicts them, an adapter changes nothing or is not finite, or the
@@ -57,53 +62,77 @@ def save_lora(
     if not layers:
         raise CheckpointError("there is no LoRA to save: the backbone has no adapters", where=str(path))
     said = {"format": "pt", **metadata, **_own_metadata(backbone, metadata, path)}
+    names = {id(parameter): name for name, parameter in backbone.named_parameters()}
+    read = weight or backbone.get_parameter
     tensors: dict[str, Stored] = {}
     for name, layer in layers.items():
-        tensors |= _stored(name, layer, dtype, weight or backbone.get_parameter)
+        own = {key: names[id(tensor)] for key, tensor in layer.tensors.items()}
+        tensors |= _stored(name, layer, dtype, lambda key, own=own: read(own[key]).detach().float())  # type: ignore[misc]
     with replacing(path) as part:
         write_tensors(part, tensors, said)
-        check_lora(part, backbone.blueprint.shapes, shown=path)
+        check_lora(part, backbone.blueprint.shapes, layers, shown=path, all_change=all_change)
 
 
-def _stored(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
-    """Return the tensors to write for a module: A and B, with alpha / rank folded into B so that B @ A is the whole
-    change, and the magnitude of a DoRA.
+def _stored(module: str, layer: Layer, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
+    """Return the tensors to write for a module. They are computed when they are written."""
+    layout = getattr(layer.adapter, "layout", "original")
 
-    Source: docs/explanation/arithmetic.md#folded-alpha
-    """
-    dora, scale = has_magnitude(layer), float(layer.scaling[ADAPTER])
-    base = f"{PREFIX_OF_DIFFUSERS}{module}" if dora else f"{LORA_PREFIX}{to_original(module)}"
-    (a_name, b_name), (a_shape, b_shape) = pair_names(module), pair_shapes(layer)
-    tensors = {
-        f"{base}.lora_A.weight": Stored(dtype, a_shape, lambda: weight(a_name).detach().float()),
-        f"{base}.lora_B.weight": Stored(dtype, b_shape, lambda: weight(b_name).detach().float() * scale),
+    @lru_cache(maxsize=1)
+    def values() -> Mapping[str, Tensor]:
+        return dict(_to_file(layer)({key: weight(key) for key in layer.tensors}, layer.settings))
+
+    return {
+        written(module, ending, layout): Stored(dtype, tuple(tensor.shape), partial(lambda ending: values()[ending], ending))
+        for ending, tensor in _hollow(layer).items()
     }
-    if dora:
-        tensors[f"{base}.{MAGNITUDE}"] = Stored(dtype, b_shape[:1], lambda: weight(magnitude_name(module)).detach().float())
-    return tensors
 
 
-def check_lora(path: Path, shapes: Mapping[str, tuple[int, ...]], *, shown: Path | None = None) -> None:
-    """Refuse an exported LoRA that does not fit the base (`shapes`, in diffusers' names) or in which an adapter changes
-    nothing.
+def _hollow(layer: Layer) -> Mapping[str, Tensor]:
+    """Return the tensors that a layer's adapter has in a file, as shapes on the meta device."""
+    hollow = {key: torch.empty(shape, device="meta") for key, shape in layer.shapes().items()}
+    return _to_file(layer)(hollow, layer.settings)
 
-    In a DoRA, a change of lengths alone counts.
+
+def _to_file(layer: Layer) -> Callable[[Mapping[str, Tensor], AdapterSettings], Mapping[str, Tensor]]:
+    return getattr(layer.adapter, "to_file", None) or (lambda tensors, settings: tensors)
+
+
+def saved_type(backbone: LTXBackbone) -> str:
+    """Return the type of the adapters in the file that `save_lora` writes; this type can differ from the run's."""
+    layer = next(iter(adapters(backbone).values()))
+    names = {layer.adapter.file_names[ending] for ending in _hollow(layer)}
+    return type_of(names, layer.kind.metadata(layer.settings), types_with(layer.kind), "").type
+
+
+def check_lora(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    layers: Mapping[str, Layer],
+    *,
+    shown: Path | None = None,
+    all_change: bool = True,
+) -> None:
+    """Refuse an exported file that does not fit the base (`shapes`, in diffusers' names), or that has an adapter that changes nothing; without
+    `all_change`, only if none of its adapters changes anything.
 
     Raises:
-        CheckpointError: for every module at fault.
+        CheckpointError: modules are at fault; the error names all of them.
     """
     where = str(shown or path)
-    found = read_lora(path, where)
-    problems = []
-    for name, (a, b) in found.pairs.items():
-        out_in = shapes.get(f"{name}.weight")
-        finite = all(bool(tensor.isfinite().all()) for tensor in (a, b, *([found.magnitudes[name]] if found.magnitudes else [])))
-        if out_in != (b.shape[0], a.shape[1]):
-            problems.append(Problem(f"{to_original(name)} is {[b.shape[0], a.shape[1]]}, but in the base {shape_shown(out_in)}", where))
-        elif not finite:
+    found = read_lora(path, where, types_with(next(iter(layers.values())).kind))
+    changes = getattr(found.kind.adapter, "changes", lambda tensors: any(bool(tensor.any()) for tensor in tensors.values()))
+    problems, idle = [], []
+    for name, tensors in found.modules.items():
+        own, of = found.shape(name), shapes.get(f"{name}.weight")
+        if of is None or own.outputs not in (None, of[0]) or own.inputs not in (None, of[1]):
+            problems.append(
+                Problem(f"{to_original(name)} is {[own.outputs, own.inputs]} in the LoRA; in the base model: {shape_shown(of)}", where)
+            )
+        elif not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             problems.append(Problem(f"the adapter of {to_original(name)} has values that are not finite", where))
-        elif not found.magnitudes and not bool((a.abs().amax(dim=1) * b.abs().amax(dim=0)).any()):
-            problems.append(Problem(f"the adapter of {to_original(name)} changes nothing: its product is zero", where))
+        elif not changes(tensors):
+            idle.append(Problem(f"the adapter of {to_original(name)} has no effect: its change of the weights is zero", where))
+    problems += idle if all_change or len(idle) == len(found.modules) else []
     if problems:
         raise CheckpointError.of(problems)
 
@@ -115,23 +144,20 @@ def shape_shown(shape: tuple[int, ...] | None) -> str:
 
 def _own_metadata(backbone: LTXBackbone, given: Mapping[str, str], path: Path) -> dict[str, str]:
     layers = adapters(backbone)
-    first = max(layers.values(), key=lambda layer: int(layer.r[ADAPTER]))
-    rank, alpha = int(first.r[ADAPTER]), float(first.lora_alpha[ADAPTER])
+    first = max(layers.values(), key=lambda layer: layer.settings.rank)
+    settings = first.settings
     own = {
         "base_model": backbone.info.name,
         "base_fingerprint": backbone.fingerprint,
         "generation": backbone.info.generation,
-        "rank": str(rank),
-        "alpha": f"{alpha:g}",
+        "rank": str(settings.rank),
+        "alpha": f"{settings.rank if settings.alpha is None else settings.alpha:g}",
         "alpha_is_folded": "true",
         "target_modules": json.dumps(sorted({within_block(to_original(name)) for name in layers})),
         "timestep_rule": backbone.timestep_rule,
+        **first.kind.metadata(settings),
     }
-    if abs(float(first.scaling[ADAPTER]) - alpha / rank) > 1e-9 * alpha:
-        own["use_rslora"] = "true"
-    if has_magnitude(first):
-        own["use_dora"] = "true"
     clash = sorted(key for key in own.keys() & given.keys() if own[key] != given[key])
     if clash:
-        raise CheckpointError(f"metadata that the LoRA determines was given with other values: {listed(clash)}", where=str(path))
+        raise CheckpointError(f"metadata that the LoRA determines was given with different values: {listed(clash)}", where=str(path))
     return own

@@ -1,5 +1,5 @@
-"""Several LoRAs on one backbone, each with its own strength: their matrices are stacked, which is exact for any dtype
-of the stored weights.
+"""Functions that load several LoRAs with different strengths into a backbone. Their matrices are stacked, which is exact for any dtype of
+the base's weights.
 """
 
 from __future__ import annotations
@@ -8,97 +8,138 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-import torch
 
-from ltxcore.errors import CheckpointError, ConfigError, listed
-from ltxcore.files import is_file
+from ltxcore.config.loras import Strength, frozen_in
+from ltxcore.config.tables import plain
+from ltxcore.errors import CheckpointError, listed
+from ltxcore.files import digest
+from ltxcore.models.adapter_types import Types
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
+from ltxcore.models.blueprint import Described
+from ltxcore.models.frozen_loras import freeze_loras
+from ltxcore.models.lora_file import LoraFile, Tensors, check_finite, read_lora, refuse_biases, sketch_lora
 from ltxcore.models.lora_load import check_generation, check_modules, fill_adapters
 from ltxcore.models.parameter_names import is_needed, stream_of
-from ltxcore.safetensors_files import read_header
 
 
-@attrs.frozen
-class Strength:
-    """A LoRA file and its strength: 1 is as trained, 0 is off, and a negative strength subtracts its change."""
-
-    path: Path
-    strength: float = 1.0
-
-    @classmethod
-    def parse(cls, text: str) -> Strength:
-        """Parse `FILE` or `FILE:STRENGTH`.
-
-        Raises:
-            ConfigError: there is no such file.
-        """
-        path, colon, number = text.rpartition(":")
-        try:
-            found = cls(Path(path), float(number)) if colon and not is_file(Path(text)) else cls(Path(text))
-        except ValueError:  # the colon belongs to the name
-            found = cls(Path(text))
-        if not is_file(found.path):
-            raise ConfigError(
-                f"there is no file {found.path}", remedy="Name a LoRA file, such as lora.safetensors or lora.safetensors:0.8."
-            )
-        return found
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The file's metadata.
-
-        Raises:
-            CheckpointError: it is not a safetensors file.
-        """
-        return dict(read_header(self.path).metadata)
-
-
-def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
+def load_loras(backbone: LTXBackbone, loras: Sequence[Strength], types: Types | None = None) -> None:
     """Load LoRA files, in any layout that `read_lora` reads, into a backbone without adapters.
 
-    Modules of streams that the backbone does not hold are skipped: they would not affect its predictions.
+    Modules of streams that the backbone does not hold are skipped, since they would not affect its predictions. If a LoRA was trained on top
+    of others that are given too, with the strengths of the training, they are put under it as in the training.
 
     Args:
         backbone: the backbone, without adapters.
-        loras: the files, whose changes are added. A DoRA, whose change cannot be added, must be the only one, with strength 1.
+        loras: the files; their changes are added up. A file whose changes cannot be added, such as a DoRA, must be the only one, with
+            strength 1.
+        types: the known classes of adapters, by name; by default, those of the installed plugins.
 
     Raises:
-        CheckpointError: a file is not a LoRA of this model, has nothing left to load, or is a DoRA among others.
+        CheckpointError: a file is not a LoRA of this model, has nothing left to load, has values that are not finite, or cannot be added to
+            the others.
 
     Source: docs/explanation/arithmetic.md#several-loras
     """
     if not loras:
         return
-    found = [_needed(backbone, lora.path) for lora in loras]
+    under = _under(loras)
+    if under:
+        put_under(backbone, under, types)
+    above = [lora for lora in loras if lora not in under]
+    fill_adapters(backbone, found_for(backbone, above, types), _files(above))
+
+
+def put_under(backbone: LTXBackbone, loras: Sequence[Strength], types: Types | None = None) -> None:
+    """Put LoRAs into a backbone without adapters, and freeze them, so that other adapters can be put on top.
+
+    Raises:
+        CheckpointError: as in `load_loras`.
+    """
+    freeze_loras(backbone, found_under(backbone, loras, types), _files(loras))
+
+
+def found_under(backbone: Described, loras: Sequence[Strength], types: Types | None = None, *, sketch: bool = False) -> LoraFile:
+    """Read the sum of LoRA files as `found_for` does, for LoRAs that others are put on top of.
+
+    Raises:
+        CheckpointError: as in `load_loras`, or a file changes biases.
+    """
+    found = found_for(backbone, loras, types, sketch=sketch)
+    refuse_biases(found, _files(loras))
+    return found
+
+
+def found_for(backbone: Described, loras: Sequence[Strength], types: Types | None = None, *, sketch: bool = False) -> LoraFile:
+    """Read the sum of LoRA files, as far as this backbone has its modules.
+
+    Args:
+        backbone: the backbone, or its description.
+        loras: the files with their strengths.
+        types: the known classes of adapters, by name; by default, those of the installed plugins.
+        sketch: whether to read only headers. The tensors then have shapes but no values.
+
+    Raises:
+        CheckpointError: as in `load_loras`.
+    """
+    return summed(loras, [_needed(backbone, lora.path, types, sketch) for lora in loras])
+
+
+def _under(loras: Sequence[Strength]) -> list[Strength]:
+    """Return the LoRAs that others were trained on top of, with the same strength."""
+    said = {(each.sha256, each.strength) for lora in loras for each in frozen_in(lora)}
+    return [lora for lora in loras if said and (digest(lora.path), lora.strength) in said]
+
+
+def _files(loras: Sequence[Strength]) -> str:
+    return " + ".join(str(lora.path) for lora in loras)
+
+
+def summed(loras: Sequence[Strength], found: Sequence[LoraFile]) -> LoraFile:
+    """Return the sum of the adapters in files, each multiplied by its strength, without metadata. A single file of strength 1 is returned
+    as it is.
+
+    Args:
+        loras: the files, with their strengths.
+        found: what is in them.
+
+    Raises:
+        CheckpointError: a file cannot be added to the others, or cannot have a strength.
+
+    Source: docs/explanation/arithmetic.md#several-loras
+    """
     if len(loras) == 1 and loras[0].strength == 1:
-        fill_adapters(backbone, found[0], str(loras[0].path))
-        return
-    stacked: Pairs = {}
+        return found[0]
+    kind = found[0].kind
+    changes: dict[str, list[tuple[Tensors, float]]] = {}
     for lora, file in zip(loras, found, strict=True):
-        if file.magnitudes:
-            remedy = "Use it alone and without a strength."
-            raise CheckpointError(
-                "it is a DoRA, which cannot have a strength or be combined with other LoRAs", where=str(lora.path), remedy=remedy
-            )
-        for name, (a, b) in file.pairs.items():
-            others_a, others_b = stacked.get(name, (a[:0], b[:, :0]))
-            # B1 A1 + B2 A2 = [B1 B2] [A1; A2]
-            stacked[name] = torch.cat([others_a, a]), torch.cat([others_b, b * lora.strength], dim=1)
-    fill_adapters(backbone, LoraFile(stacked, {}, {}), " + ".join(str(lora.path) for lora in loras))
+        joins, is_same = hasattr(file.kind.adapter, "join"), file.kind.type == kind.type
+        if not joins or not is_same or plain(file.kind.adapter) != plain(kind.adapter):
+            what = f'the adapters are of the type "{file.kind.type}", which cannot have a strength or be combined with other LoRAs'
+            if joins and not is_same:
+                what = f'the adapters are of the type "{file.kind.type}", which cannot be combined with the type "{kind.type}"'
+            elif joins:
+                what = (
+                    f'the keys of the type "{kind.type}" have other values here than in {loras[0].path}, so the adapters cannot be combined'
+                )
+            raise CheckpointError(what, where=str(lora.path), remedy="Use this LoRA alone and without a strength.")
+        for name, tensors in file.modules.items():
+            changes.setdefault(name, []).append((tensors, lora.strength))
+    return LoraFile(kind, {name: kind.adapter.join(each) for name, each in changes.items()}, {})  # type: ignore[attr-defined]
 
 
-def _needed(backbone: LTXBackbone, path: Path) -> LoraFile:
-    """Read the part of a LoRA file for which this backbone has modules."""
+def _needed(backbone: Described, path: Path, types: Types | None, sketch: bool) -> LoraFile:
+    """Read from a LoRA file the modules that this backbone has."""
     check_generation(backbone, path)
-    file, known = read_lora(path, str(path)), backbone.blueprint.linears
-    kept = {name: both for name, both in file.pairs.items() if name not in known or is_needed(name, backbone.modalities)}
+    file, known = (sketch_lora if sketch else read_lora)(path, str(path), types), backbone.blueprint.linears
+    if not sketch:
+        check_finite(file, str(path))
+    kept = {name: own for name, own in file.modules.items() if name not in known or is_needed(name, backbone.modalities)}
     if not kept:
-        streams = " and ".join(sorted({stream_of(name) for name in file.pairs} - {"cross"})) or "the attention between video and audio"
+        streams = " and ".join(sorted({stream_of(name) for name in file.modules} - {"cross"})) or "the attention between video and audio"
         raise CheckpointError(
             f"the LoRA has no effect: its modules belong to {streams}, but {listed(sorted(backbone.modalities))} is generated",
             where=str(path),
-            remedy="Generate the modality that it was trained for.",
+            remedy="Generate the modality that the LoRA was trained for.",
         )
-    check_modules(backbone, kept, str(path))
-    return attrs.evolve(file, pairs=kept, magnitudes={name: length for name, length in file.magnitudes.items() if name in kept})
+    check_modules(backbone, file, kept, str(path))
+    return attrs.evolve(file, modules=kept)

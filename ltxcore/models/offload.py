@@ -1,14 +1,12 @@
-"""Block swap: frozen blocks stay in host memory, and a block's matrices are on the device only while it computes; those
-of the next block are already being copied.
+"""Block swap: frozen blocks stay in host memory, and a block's matrices are on the device only while it computes. Meanwhile, the next
+block's matrices are already being copied.
 
-A matrix is not moved: while its block runs, the layer uses a copy in its place. So autograd holds on to that copy (with
-gradient checkpointing, only until the block has its gradients), while names, checkpoints and adapters always see the
-same matrix in host memory. Biases, normalizations, tables and adapters stay on the device, since they are small or
-trained.
+A matrix is not moved; while its block runs, the layer uses a copy of it. Autograd keeps this copy (with gradient checkpointing, only until
+the block has its gradients), while names, checkpoints and adapters always see the same matrix in host memory. Biases, normalizations,
+tables and adapters stay on the device, since they are small or trained.
 
-The program queues blocks on the GPU much faster than their matrices arrive. So before it queues a block, it waits until
-the GPU has finished the block before the previous one. Then the matrices of at most `AT_ONCE` blocks take memory, and
-the GPU always has a block to work on.
+The program queues blocks on the GPU much faster than their matrices arrive. Before it queues a block, it therefore waits until the GPU has
+finished the last block but one. Thus the matrices of at most `AT_ONCE` blocks take memory, and the GPU always has a block to work on.
 """
 
 from __future__ import annotations
@@ -28,8 +26,8 @@ from ltxcore.models.transformer import is_again
 Copies = dict[nn.Linear, Parameter]
 
 AT_ONCE = 3
-"""The largest number of offloaded blocks whose matrices take device memory at once: the block that computes, the one
-before and the one after.
+"""The largest number of offloaded blocks with matrices on the device at the same time: the block that computes, the block before and the
+block after.
 """
 
 
@@ -38,9 +36,9 @@ class Offload:
     """The blocks of a backbone that stay in host memory.
 
     Attributes:
-        device: the device where they compute.
-        blocks: for each block in order, the layers whose matrices are in host memory.
-        stream: the stream that copies while another computes; None on a CPU, where a copy is made when it is needed.
+        device: the device where the blocks compute.
+        blocks: the layers with matrices in host memory, for each block in order.
+        stream: the stream that copies while another stream computes; None on a CPU, where a copy is made when it is needed.
     """
 
     device: torch.device
@@ -49,19 +47,19 @@ class Offload:
     _hosts: dict[nn.Linear, Tensor] = attrs.field(factory=dict, init=False)
     _coming: dict[int, tuple[Copies, Any]] = attrs.field(factory=dict, init=False)
     _entered: Any = attrs.field(default=None, init=False)
-    """The event at which the current block began; everything before that block is done by then."""
+    """The event that marks the beginning of the current block; everything before this block is done by then."""
 
     def attach(self, modules: Sequence[nn.Module], following: nn.Module | None = None) -> None:
         """Copy the matrices of the blocks in `modules` to the device as they run, and drop the copies afterwards.
 
         Args:
             modules: the blocks, in order.
-            following: the block after them, if there is one: when it is recomputed, the last of `modules` comes next.
+            following: the block after `modules`, if there is one; when it is recomputed, the last of `modules` comes next.
         """
         self._hosts = {layer: layer.weight for layers in self.blocks for layer in layers}
         for index, module in enumerate(modules):
             module.register_forward_pre_hook(self._entering(index))
-            # Also if the forward ends early: checkpointing recomputes a block only as far as the backward pass needs.
+            # The hook also runs if the forward ends early, since checkpointing recomputes a block only as far as the backward pass needs.
             module.register_forward_hook(self._leaving(index), always_call=True)
         if following is not None:
             following.register_forward_pre_hook(self._before_the_last)
@@ -96,8 +94,8 @@ class Offload:
             self._order(len(self.blocks) - 1)
 
     def _let_the_device_catch_up(self) -> None:
-        """Wait until the device has begun the block before this one, and so has finished everything earlier, whose
-        copies no longer take memory.
+        """Wait until the device has begun the block before this one. It has then finished all earlier blocks, and their copies no longer
+        take memory.
         """
         if self.stream is None:
             return
@@ -106,7 +104,7 @@ class Offload:
             before.synchronize()
 
     def _order(self, index: int) -> None:
-        """Begin to copy a block's matrices, unless that has already begun."""
+        """Begin to copy a block's matrices, unless this has already begun."""
         if index in self._coming:
             return
         with on_stream(self.stream):
@@ -120,12 +118,10 @@ class Offload:
 
 
 def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> None:
-    """Move a backbone to its device, but keep the matrices of its first `offloaded` blocks (of all, if it has fewer) in
-    host memory.
+    """Move a backbone to its device, but keep the matrices of its first `offloaded` blocks, or of all if there are fewer, in host memory.
 
-    The first blocks are chosen because the last ones are needed again as soon as the backward pass begins. The backbone
-    must not have adapters yet, and its matrices can no longer be trained. This saves memory only with gradient
-    checkpointing.
+    The first blocks are chosen because the last ones are needed again as soon as the backward pass begins. The backbone must not have
+    adapters yet, and its matrices cannot be trained afterwards. This saves memory only with gradient checkpointing.
     """
     modules = list(backbone.transformer.transformer_blocks)
     modules, resident = modules[:offloaded], modules[offloaded:]
@@ -138,8 +134,8 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
         layer.register_parameter("weight", None)
     backbone.to(device)
     for layer in list(hosts):
-        weight = hosts.pop(layer)  # one at a time, so that no more than one matrix is in memory twice
-        # Only a copy from pinned memory runs during the computation.
+        weight = hosts.pop(layer)  # one at a time, so that at most one matrix is in memory twice
+        # Only copies from pinned memory can run during computation.
         layer.weight = Parameter(weight.pin_memory() if is_gpu(device) else weight, requires_grad=False)
     offload = Offload(device, blocks, copying_stream(device))
     offload.attach(modules, resident[0] if resident else None)

@@ -1,9 +1,11 @@
-"""The names of parameters in original checkpoints and in diffusers, which correspond one to one by path segments; and
-the stream that a parameter or module belongs to: video, audio, or the attention between them.
+"""The names of parameters in original checkpoints and in diffusers, which correspond one to one by path segments, and the streams of
+parameters and modules.
 
-Checkpoints and LoRA files use the original names behind a prefix; the model in memory has diffusers' names. Names that
-are not in the tables are the same in both. A run with one modality holds only the weights of that stream; this module
-decides that, by name.
+Checkpoints and LoRA files use the original names behind a prefix; the model in memory has diffusers' names. Names that are not in the
+tables are the same in both.
+
+The stream of a parameter is video, audio, or the attention between them. A run with a single modality holds only the weights of that
+stream; this module decides by name which weights these are.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ _FIRST = {
     "av_ca_a2v_gate_adaln_single": "av_cross_attn_video_a2v_gate",
     "av_ca_v2a_gate_adaln_single": "av_cross_attn_audio_v2a_gate",
 }
+_UNRENAMED = frozenset({"proj_out", "audio_proj_out", "caption_projection", "audio_caption_projection"})
+"""The modules outside the blocks that have the same name in checkpoints and in diffusers."""
+
 _IN_BLOCK = {
     "scale_shift_table_a2v_ca_video": "video_a2v_cross_attn_scale_shift_table",
     "scale_shift_table_a2v_ca_audio": "audio_a2v_cross_attn_scale_shift_table",
@@ -43,6 +48,12 @@ PREFIX: dict[str, str] = {"video": "", "audio": "audio_"}
 
 _CROSS_MODULES = frozenset({"audio_to_video_norm", "audio_to_video_attn", "video_to_audio_norm", "video_to_audio_attn"})
 _CROSS_BEGINNINGS = ("av_cross_attn_", "cross_attn_", "video_a2v_cross_attn_", "audio_a2v_cross_attn_")
+
+
+def prefix_of(names: Collection[str]) -> str | None:
+    """Return the prefix of the transformer's names in a file; None if the file holds no transformer."""
+    found = next((prefix for prefix in CHECKPOINT_PREFIXES if any(name.startswith(prefix) for name in names)), None)
+    return "" if found is None and any(name.startswith("transformer_blocks.") for name in names) else found
 
 
 def _renamed(name: str, first: dict[str, str], in_block: dict[str, str], in_attention: dict[str, str]) -> str:
@@ -64,7 +75,7 @@ _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK = _inverse(_FIRST), _inverse(_IN
 
 
 def to_diffusers(original: str) -> str:
-    """Return the name in memory of a checkpoint's parameter or module, given without the checkpoint's prefix."""
+    """Return the name that a checkpoint's parameter or module has in memory. The checkpoint's name is given without prefix."""
     return _renamed(original, _FIRST, _IN_BLOCK, _IN_ATTENTION)
 
 
@@ -73,10 +84,16 @@ def to_original(name: str) -> str:
     return _renamed(name, _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK)
 
 
-def stream_of(name: str) -> Stream:
-    """Return the stream of a parameter or module, by its path in the model (in diffusers' names).
+def has_module(path: str) -> bool:
+    """Return whether a path, with original or diffusers' names, begins like the path of a linear module in the transformer."""
+    first = to_original(path).partition(".")[0]
+    return first == _BLOCKS or first in _FIRST or first in _UNRENAMED
 
-    The stream is decided by the first segment of the path or, inside `transformer_blocks.N`, by the segment after that.
+
+def stream_of(name: str) -> Stream:
+    """Return the stream of a parameter or module at this path in the model (in diffusers' names).
+
+    The first segment of the path decides this; inside `transformer_blocks.N`, the segment that follows the block's number does.
     """
     segments = name.split(".")
     part = segments[2] if segments[0] == "transformer_blocks" and len(segments) > 2 else segments[0]
@@ -86,15 +103,15 @@ def stream_of(name: str) -> Stream:
 
 
 def is_needed(name: str, modalities: Collection[str]) -> bool:
-    """Return whether a run with these modalities reads a parameter or module: one of its own streams or, with two
-    modalities, of the attention between them.
+    """Return whether a run with these modalities reads a parameter or module. It reads the streams of its modalities and, with two
+    modalities, the attention between them.
     """
     stream = stream_of(name)
     return len(modalities) > 1 if stream == "cross" else stream in modalities
 
 
 def block_of(name: str) -> int | None:
-    """Return the number of the block that contains a parameter or module; None if it is in no block."""
+    """Return the number of the block that contains a parameter or module; None if there is no such block."""
     segments = name.split(".")
     return int(segments[1]) if segments[0] == "transformer_blocks" and len(segments) > 1 else None
 

@@ -1,9 +1,9 @@
-"""Quantization of frozen weights, so that a LoRA run of a large model needs less memory.
+"""The quantization of frozen weights, which lets a LoRA run of a large model take less memory.
 
-Only the matrices of the blocks' attention and feed-forward are quantized, which make up nearly the whole model;
-normalizations, tables, gates, AdaLN and the input and output projections stay as they are. How a matrix is stored is up
-to a quantizer, a plugin of the hook `ltx_quantizers`. Unless it multiplies in low precision by itself, a matrix is
-restored to the activations' dtype when it is multiplied, and again in the backward pass, so that no copy of it is kept.
+Only the matrices of the blocks' attention and feed-forward, which make up nearly the whole model, are quantized; normalizations, tables,
+gates, AdaLN and the input and output projections are left unchanged. A quantizer, a plugin of the hook `ltx_quantizers`, decides how a
+matrix is stored. Unless the quantizer multiplies in low precision, a matrix is restored to the activations' dtype when it is multiplied,
+and again in the backward pass, so that no copy of it is kept.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ltxcore.errors import ConfigError, PluginError
 from ltxcore.quantizers import QuantizerType
 
 Restore = Callable[[Tensor, Mapping[str, Tensor], tuple[int, int], torch.dtype], Tensor]
-"""A function that returns a matrix `[out, in]`, in the given dtype, from what is stored of it and its factors."""
+"""A function that restores a matrix `[out, in]` in the given dtype from its stored form and its factors."""
 
 Multiply = Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor | None], Tensor]
-"""A function that returns the product of inputs and a stored matrix with its factors, plus a bias if there is one."""
+"""A function that multiplies inputs by a stored matrix with its factors, and adds a bias if there is one."""
 
 
 def is_quantizable(name: str) -> bool:
-    """Return whether a parameter (in diffusers' names) is a matrix that may be quantized."""
+    """Return whether a parameter (in diffusers' names) is a matrix that can be quantized."""
     parts = name.split(".")
     if parts[0] != "transformer_blocks" or parts[-1] != "weight" or len(parts) < 5:
         return False
@@ -35,20 +35,30 @@ def is_quantizable(name: str) -> bool:
     return is_attention or parts[2].removeprefix("audio_") == "ff"
 
 
-def quantized(linear: nn.Linear, quantizer: QuantizerType, path: str) -> nn.Linear:
-    """Return the layer that a quantizer makes of a linear layer, which is the module `path` of the transformer.
+def quantized(linear: nn.Linear, quantizer: QuantizerType, path: str, kept: tuple[Tensor, Tensor] | None = None) -> nn.Linear:
+    """Return the layer that a quantizer makes from a linear layer, the module `path` of the transformer.
+
+    Args:
+        linear: the layer.
+        quantizer: the quantizer.
+        path: the layer's path, for messages.
+        kept: the 8-bit numbers `[out, in]` and row factors `[out, 1]` that a checkpoint stores, if the quantizer keeps them as they are.
 
     Raises:
         ConfigError: a package that the quantizer needs is missing.
-        PluginError: the quantizer cannot store this layer, or returns something else than a layer that stores it.
+        PluginError: the quantizer cannot store this layer, or does not return a layer that stores it.
     """
     what = f"the quantizer {type(quantizer).__name__}"
     try:
-        layer: object = quantizer.store(linear)
+        layer: object = quantizer.store(linear) if kept is None else quantizer.keep(linear, *kept)  # type: ignore[attr-defined]
     except ImportError as error:
-        raise ConfigError(f"{what} needs a package that cannot be imported: {error}", remedy="Install it, or use another.") from error
+        raise ConfigError(
+            f"{what} needs a package that cannot be imported: {error}", remedy="Install the package, or use another quantizer."
+        ) from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise PluginError(f"{what} cannot store {path}: {error}", remedy="Use another, or report this to the plugin's author.") from error
+        raise PluginError(
+            f"{what} cannot store {path}: {error}", remedy="Use another quantizer, or report this to the plugin's author."
+        ) from error
     if not isinstance(layer, QuantizedLinear):
         raise PluginError(
             f"{what} stores a layer as {type(layer).__name__}, which quantized_linear() did not make",
@@ -63,14 +73,14 @@ def quantized_linear(
     """Return a frozen linear layer that stores the matrix of `linear` as `weight` and `factors`, and keeps its bias.
 
     Args:
-        linear: the layer whose place it takes.
-        weight: the stored matrix, of any shape and an integer dtype, so that nothing computes with it by mistake: view other
-            formats as integers, as in `weight.view(torch.int8)`. Block swap keeps it in CPU memory while its block waits.
-        factors: the other tensors that are stored, by name. They stay on the device, so they should be small.
-        restore: called as `restore(weight, factors, (out, in), dtype)`; returns the matrix `[out, in]` in `dtype`, computed from
-            its arguments alone.
-        multiply: called as `multiply(inputs, weight, factors, bias)` for a product in low precision, which must pass gradients to
-            the inputs; None to multiply by the restored matrix.
+        linear: the layer to replace.
+        weight: the stored matrix, of any shape and an integer dtype, so that nothing computes with it by mistake; other formats can be
+            viewed as integers, as in `weight.view(torch.int8)`. Block swap keeps it in CPU memory while its block waits.
+        factors: the other stored tensors, by name. They stay on the device, so they should be small.
+        restore: a function that is called as `restore(weight, factors, (out, in), dtype)`, and returns the matrix `[out, in]` in `dtype`
+            from these arguments alone.
+        multiply: a function that is called as `multiply(inputs, weight, factors, bias)` for a product in low precision, and that passes
+            gradients to the inputs; None to multiply by the restored matrix.
     """
     if weight.is_floating_point() or weight.is_complex():
         raise TypeError(f"a stored matrix has an integer dtype, and this one is {weight.dtype}")
@@ -85,12 +95,12 @@ def quantized_linear(
 
 
 class QuantizedLinear(nn.Linear):
-    """A frozen linear layer whose matrix is quantized.
+    """A frozen linear layer with a quantized matrix.
 
     Attributes:
-        weight: the matrix as raw bytes, so that nothing computes with it by mistake, in the shape that its quantizer chose.
+        weight: the stored matrix, in the shape that the quantizer chose, and as integers, so that nothing computes with it by mistake.
         restore: the function that restores the matrix.
-        multiply: the function that multiplies by the stored matrix; None to restore it.
+        multiply: the function that multiplies by the stored matrix; None to multiply by the restored matrix.
     """
 
     restore: Restore
@@ -98,7 +108,7 @@ class QuantizedLinear(nn.Linear):
 
     @property
     def factors(self) -> dict[str, Tensor]:
-        """What is stored besides the weight, by name."""
+        """The tensors that are stored besides the weight, by name."""
         return {name: factor for name, factor in self._buffers.items() if factor is not None}
 
     @property
@@ -127,7 +137,7 @@ class QuantizedLinear(nn.Linear):
         return product
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
-        """Move the layer, but never convert what is stored: factors in fewer bits would restore another matrix."""
+        """Move the layer, but never convert its stored tensors, since factors in fewer bits would restore a different matrix."""
         kept = self.factors
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, factor in kept.items():
@@ -138,7 +148,9 @@ class QuantizedLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """`F.linear` with a quantized weight, which is dequantized in the forward and in the backward pass and kept in neither."""
+    """The function `F.linear` with a quantized weight, which is dequantized in the forward and again in the backward pass, and never
+    kept.
+    """
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The search for parameters that no loss of a run can reach, by means of one backward pass."""
+"""The search for parameters that no loss of a run can reach, by a single backward pass."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ Seen = Callable[[str], None]
 
 
 def unreached_parameters(backbone: LTXBackbone, loss_fn: Callable[[], Tensor]) -> frozenset[str]:
-    """Return the names in `backbone.named_parameters()` of the parameters that the gradient of one loss does not reach.
+    """Return the names in `backbone.named_parameters()` of the parameters that the gradient of a loss does not reach.
 
-    A matrix counts as reached if a gradient reaches its output; the gradient of the matrix itself is not computed, so
-    it may be large, quantized, or on another device. Other gradients are dropped as soon as they are computed.
-    Afterwards the same parameters are trainable as before, with the gradients that they had. For example, in a run that
-    generates video for given audio, the last block's attention from video to audio is not reached.
+    For example, in a run that generates video for given audio, the last block's attention from video to audio is not reached.
+
+    A matrix counts as reached if a gradient reaches its output. The gradient of the matrix itself is not computed, so the matrix may be
+    large, quantized, or on another device. Other gradients are dropped as soon as they are computed. Afterwards the same parameters are
+    trainable as before, and have the same gradients.
 
     Args:
         backbone: the backbone, whose frozen parameters are examined too.
-        loss_fn: runs the backbone and gives a scalar.
+        loss_fn: a function that runs the backbone and returns a scalar.
     """
     parameters = dict(backbone.named_parameters())
     linears = {f"{path}.weight": module for path, module in backbone.named_modules() if isinstance(module, nn.Linear)}
@@ -64,7 +65,7 @@ def _of_parameter(name: str, seen: Seen) -> Callable[[Parameter], None]:
 
 def _of_output(name: str, seen: Seen) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if not output.requires_grad:  # nothing before it has a gradient; its own weight would be the first
+        if not output.requires_grad:  # nothing earlier has a gradient, and this weight would be the first to get one
             output.requires_grad_(True)
         output.register_hook(lambda gradient: seen(name))
 

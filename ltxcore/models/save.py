@@ -1,7 +1,6 @@
-"""Saving a whole model as a checkpoint in the original layout.
+"""Functions that save a whole model as a checkpoint in the original layout.
 
-The model is written as one file or, if that would exceed the given size, as parts with an index in the Hugging Face
-layout.
+The model is written as a single file or, if this would exceed the given size, as parts with an index in the Hugging Face layout.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 
 _QUANTIZED = "_quantization_metadata"
-"""The metadata key under which ComfyUI's files name their 8-bit weights; it is dropped, since a saved model has no such weights."""
+"""The metadata key under which ComfyUI's files name their 8-bit weights. It is dropped, since a saved model has no such weights."""
 
 
 def save_full(
@@ -39,12 +38,12 @@ def save_full(
     weight: Callable[[str], Tensor] | None = None,
     largest: int | None = None,
 ) -> Path:
-    """Save the backbone's weights as a checkpoint. Everything that it does not hold is copied bit for bit from the
-    base, except for 8-bit weights with a scale, which are written in `dtype`.
+    """Save the backbone's weights as a checkpoint, which is completed from the base.
 
-    The streams that were not loaded, the codecs in the same file and the metadata, including the configuration, come
-    from the base. The file appears complete or not at all, and `load_backbone` can load it again; if it was written in
-    parts, `load_backbone` takes the index.
+    What the backbone does not hold is copied bit for bit, except for 8-bit weights with a scale, which are written in `dtype`.
+
+    The base provides the streams that were not loaded, the codecs in the same file, and the metadata with the configuration. The file
+    appears complete or not at all. `load_backbone` can load it again; if it was written in parts, `load_backbone` takes the index.
 
     Args:
         backbone: the backbone, without adapters.
@@ -52,16 +51,16 @@ def save_full(
         base: the `model_path` that the backbone was loaded from.
         dtype: the dtype of the backbone's weights in the file.
         metadata: further metadata of the file, which replaces the base's metadata of the same name.
-        weight: returns a whole parameter by its name in `backbone.named_parameters()`, if this process holds only a part of each;
-            None if it holds all.
-        largest: the most bytes of tensors in a file; a larger model is written in parts, with an index. None means one file,
+        weight: a function that returns a whole parameter by its name in `backbone.named_parameters()`, if this process holds only a part of
+            each parameter; None if it holds whole parameters.
+        largest: the maximum number of bytes of tensors in a file; a larger model is written in parts, with an index. None means one file,
             whatever its size.
 
     Returns:
         The file, or the index.
 
     Raises:
-        CheckpointError: the backbone has adapters, the base is not the one it was loaded from, or the disk is full.
+        CheckpointError: the backbone has adapters or was loaded from another base, or the disk is full.
     """
     if adapters(backbone):
         raise CheckpointError("a model with adapters is saved as a LoRA, not as a whole model", where=str(path), remedy="Use save_lora.")
@@ -73,15 +72,21 @@ def save_full(
     checkpoint = open_checkpoint(base)
     _refuse_other_base(backbone, base, fingerprint(checkpoint.header.where))
     with open_tensors(checkpoint.header) as file:
-        kept, prefix, said = _of_base(checkpoint, file, dtype)
+        kept, prefix, said = rest_of_base(checkpoint, file, dtype)
         return _write(backbone, path, {**kept, **_own(backbone, prefix, dtype, weight)}, {**said, **metadata}, largest)
 
 
-def _of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
-    """Return a base's tensors in original names, the prefix of the transformer's names, and the metadata of a file that holds them."""
+def rest_of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
+    """Return a base's tensors in original names, the prefix of the transformer's names, and the metadata of a file that holds them.
+
+    Args:
+        checkpoint: the base.
+        file: the open base.
+        dtype: the dtype of the tensors that have a scale in the base.
+    """
 
     def stored(name: str) -> Stored:
-        # The scale of an 8-bit weight is not written, so the weight is written as it was read, already scaled.
+        # The scale of an 8-bit weight is not written; the weight is written as it was read, already scaled.
         slot = file.slots[name]
         return Stored(dtype if slot.scale else dtype_of(slot), slot.shape, lambda: file.get_tensor(name))
 
@@ -122,7 +127,7 @@ def _fresh(backbone: LTXBackbone, dtype: torch.dtype) -> dict[str, Stored]:
 def _refuse_other_base(backbone: LTXBackbone, base: str, found: str) -> None:
     if found != backbone.fingerprint:
         raise CheckpointError(
-            f'the model was loaded from "{backbone.info.name}", but this is another base (its fingerprint differs)',
+            f'the model was loaded from "{backbone.info.name}", but this is a different base model (its fingerprint differs)',
             where=base,
             remedy="Name the file that the run was started from.",
         )
@@ -135,22 +140,22 @@ def write_sharded(
     largest: int | None = None,
     check: Callable[[Path], object] = lambda path: None,
 ) -> Path:
-    """Write one file, or parts NAME-00001-of-00003.safetensors and so on, followed by NAME.safetensors.index.json. Each
-    file appears complete or not at all.
+    """Write a single file, or parts NAME-00001-of-00003.safetensors and so on, followed by NAME.safetensors.index.json. Each file appears
+    complete or not at all.
 
     Args:
         path: the file to write, NAME.safetensors.
         tensors: the tensors, by name.
         metadata: the metadata of the file, or of every part.
-        largest: the most bytes of tensors in a file; a larger tensor gets a file of its own. None means one file.
-        check: raises an error if something is wrong with a file, before the file takes its place, or with an index, which is then
-            removed.
+        largest: the maximum number of bytes of tensors in a file; a larger tensor gets a file of its own. None means one file.
+        check: a function that raises an error if something is wrong with a file or an index. It is called before a file is put in place,
+            and after an index is; a faulty index is removed.
 
     Returns:
         The file, or the index.
 
     Raises:
-        CheckpointError: the disk has no room for it.
+        CheckpointError: there is not enough room on the disk.
     """
     parts = divided(tensors, largest)
     if len(parts) == 1:
@@ -159,12 +164,11 @@ def write_sharded(
             check(beside)
         return path
     placed: dict[str, str] = {}
-    for number, part in enumerate(parts, 1):
-        file = path.with_name(f"{path.stem}-{number:05d}-of-{len(parts):05d}{path.suffix}")
+    *files, index = written_files(path, tensors, largest)
+    for file, part in zip(files, parts, strict=True):
         with replacing(file) as beside:
             write_tensors(beside, part, metadata)
         placed |= dict.fromkeys(part, file.name)
-    index = path.with_name(path.name + INDEX)
     said = {"metadata": {"total_size": sum(map(size_of, tensors.values()))}, "weight_map": placed}
     write_whole(index, json.dumps(said, indent=1).encode())
     try:
@@ -175,8 +179,17 @@ def write_sharded(
     return index
 
 
+def written_files(path: Path, tensors: Mapping[str, Stored], largest: int | None = None) -> list[Path]:
+    """Return the files that `write_sharded` writes: a single one, or the parts and, as the last, their index."""
+    count = len(divided(tensors, largest))
+    if count == 1:
+        return [path]
+    parts = (path.with_name(f"{path.stem}-{number:05d}-of-{count:05d}{path.suffix}") for number in range(1, count + 1))
+    return [*parts, path.with_name(path.name + INDEX)]
+
+
 def divided(tensors: Mapping[str, Stored], largest: int | None) -> list[dict[str, Stored]]:
-    """Divide tensors, in the order of their names, into as few files as possible when each is filled in turn."""
+    """Divide tensors among files in the order of their names, where each file is filled before the next one begins."""
     parts: list[dict[str, Stored]] = [{}]
     filled = 0
     for name in sorted(tensors):

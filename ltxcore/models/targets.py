@@ -1,7 +1,7 @@
-"""LoRA targets, the modules that a run's `target_modules` name.
+"""The targets in a run's `target_modules`, which name the modules that its LoRA adapts.
 
-A target names every linear module whose path equals it or ends with "." plus it, so that "attn1.to_k" does not match
-"audio_attn1.to_k". Paths may use the names of checkpoints or those of diffusers; inside the blocks they are the same.
+A target names every linear module whose path equals the target or ends with "." and the target, so "attn1.to_k" does not match
+"audio_attn1.to_k". Targets may use the names of checkpoints or of diffusers, which are the same inside the blocks.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ AUTO: Mapping[frozenset[str], tuple[str, ...]] = {
     frozenset({"video"}): _OF_ONE,
     frozenset({"audio"}): tuple(f"{PREFIX['audio']}{name}" for name in _OF_ONE),
 }
-"""The targets by the modalities of a run, frozen ones included: with two modalities, the projections of all attention,
-above all of the attention between them; with one, its attention and feed-forward.
+"""The default targets by the modalities of a run, including frozen ones. With two modalities, these are the projections of all attention,
+most importantly of the attention between the modalities; with one modality, its attention and feed-forward.
 
 Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/training-modes.md
 """
@@ -38,7 +38,7 @@ Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/
 
 @attrs.frozen
 class Targets:
-    """The modules to adapt, and those that a target names but that no loss can reach in this run, as sorted paths in the backbone."""
+    """The modules to adapt, and the target modules that no loss of this run can reach, as sorted paths in the backbone."""
 
     adapted: tuple[str, ...]
     unreachable: tuple[str, ...] = ()
@@ -59,12 +59,13 @@ def resolve_targets(
 
     Args:
         backbone: the backbone, or its description.
-        patterns: the targets in the run file; "auto" means the modules suggested by the run's modalities.
+        patterns: the targets in the run file; "auto" means the modules that suit the run's modalities.
         reachable: the names of the parameters that a loss reaches; None means all.
-        modalities: the run's modalities, if the backbone has more than the run trains; None means those of the backbone.
+        modalities: the run's modalities, if the backbone has more than the run trains; None means the backbone's modalities.
 
     Raises:
-        ConfigError: a target names nothing, or only modules that the run does not have; or no loss reaches any target.
+        ConfigError: there are no targets; a target names no module, or only modules that the run does not have; or no loss reaches any
+            target.
     """
     modalities = backbone.modalities if modalities is None else modalities
     patterns = AUTO[modalities] if isinstance(patterns, str) else patterns

@@ -1,7 +1,7 @@
-"""The tiny model, of the same class as the real one but small enough to train on a laptop's CPU.
+"""The tiny model, which is of the same class as the real model but small enough to train on a laptop's CPU.
 
-It has four layers, four heads of width 32 in both streams, text features of width 128 per modality, no projection of
-the text and no connectors.
+The tiny model has four layers, four heads of width 32 in both streams, text features of width 128 per modality, no projection of text, and
+no connectors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TINY: dict[str, Any] = {
     "caption_proj_before_connector": True,
     "norm_eps": 1e-6,
 }
-"""The tiny model's configuration, in the names of a checkpoint."""
+"""The tiny model's configuration, with the names that checkpoints use."""
 
 
 def tiny_metadata() -> dict[str, str]:
@@ -47,11 +47,12 @@ def tiny_metadata() -> dict[str, str]:
 
 
 def fresh_tensor(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Tensor:
-    """Return an untrained parameter, float32, from its name, the whole model's `shapes` and a seed; it does not depend
-    on which modalities are built.
+    """Return the untrained float32 values of the parameter `name`.
 
-    Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, with those of a stream scaled by 1 /
-    sqrt(width); normalizations start at 1 and the marker at 0, as in diffusers.
+    They depend on the name, the whole model's `shapes` and the seed, but not on which modalities are built.
+
+    As in diffusers, weights and biases are uniform within 1 / sqrt(inputs), tables are normal, and a stream's tables are scaled by 1 /
+    sqrt(width); normalizations start at 1, and the marker at 0.
 
     Source: https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_ltx2.py
     """

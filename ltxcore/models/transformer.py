@@ -1,10 +1,9 @@
 """The transformer over one or two streams, which turns tokens, noise levels and positions into velocities.
 
-Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is our own. The transformer holds
-the parameters that belong to no block, so everything that uses them happens inside its forward, while ZeRO-3 has them
-gathered.
+Modules and names are as in `diffusers.LTX2VideoTransformer3DModel`; the forward is our own. The parameters that belong to no block are used
+only inside the transformer's forward, while ZeRO-3 has them gathered.
 
-Gradient checkpointing is implemented here too, with a function that tells whether a block is being recomputed.
+This module also implements gradient checkpointing, with a function that tells whether a block is being recomputed.
 """
 
 from __future__ import annotations
@@ -18,19 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ltxcore.models.block_inputs import BlockInputs
 from ltxcore.models.elementwise import Rotary, Rows, has_autocast, scaled
+from ltxcore.models.grouped_attention import Groups
 from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
 TimestepRule = Literal["split", "cross", "own"]
-"""The noise levels that modulate the attention between the modalities; each rule gives first those of scale and shift,
-then that of the gate.
+"""The rules for the noise levels that modulate the attention between the modalities. Each rule is described by the levels for scale and
+shift, then the level for the gate.
 
-- split: a stream's own tokens; the other stream's sigma. The models are trained with this rule.
+- split: the levels of the stream's own tokens; the other stream's sigma. The models are trained with this rule.
 - cross: the other stream's sigma; the other stream's sigma. Some older LoRAs and diffusers' pipelines use it.
-- own: a stream's own tokens; its own tokens.
+- own: the levels of the stream's own tokens; the same levels.
 
-The three rules agree if both streams share one sigma and no token is given.
+The three rules agree if both streams have the same sigma and no token is given.
 """
 
 _CROSS_ROPE = {"video": "cross_attn_rope", "audio": "cross_attn_audio_rope"}
@@ -38,18 +39,20 @@ _CROSS_GATE = {"video": "av_cross_attn_video_a2v_gate", "audio": "av_cross_attn_
 
 
 class StreamInput(NamedTuple):
-    """The input of one modality, as the transformer takes it.
+    """The transformer's input for one modality.
 
     Attributes:
         tokens: the tokens, `[B, T, D]`.
         sigma: the noise level of each sample, `[B]` in [0, 1], float32.
-        levels: the noise levels that its tokens have, `[B, K]` in [0, 1], float32: one for all, each one for one token, or the distinct ones.
+        levels: the noise levels of the tokens, `[B, K]` in [0, 1], float32: one level for all tokens, one for each token, or the distinct
+            levels.
         positions: the start and end of each token, `[B, P, T, 2]`, float32.
         context: the text features, `[B, L, E]`.
-        context_mask: the mask of the text, `[B, L]`, 1 = word, 0 = padding.
+        context_mask: the mask of the text, `[B, L]`: 1 for words, 0 for padding.
         attention_mask: the weight with which token i attends to token j, `[B, T, T]` in [0, 1].
-        marked: the tokens whose latent frame holds a single pixel frame, `[B, T]` bool; only some checkpoints read it.
-        row_of: the row of each token among the `B * K` levels of the batch, `[B, T]`, if they are the distinct ones.
+        marked: a mask of the tokens in latent frames that hold a single pixel frame, `[B, T]` bool; only some checkpoints read it.
+        row_of: the index of each token's level among the `B * K` levels of the batch, `[B, T]`, if `levels` has the distinct levels.
+        groups: the groups of tokens that attend to each other with weights, which exclude an `attention_mask`; None if there are no weights.
     """
 
     tokens: Tensor
@@ -61,14 +64,14 @@ class StreamInput(NamedTuple):
     attention_mask: Tensor | None = None
     marked: Tensor | None = None
     row_of: Tensor | None = None
+    groups: Groups | None = None
 
 
 def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the bias on attention scores that weights keys by `weights` in [0, 1]: log(weight), or the dtype's lowest
-    number for a weight of 0.
+    """Return the bias on attention scores that weights keys by `weights` in [0, 1]. The bias is log(weight), or the dtype's lowest number
+    for a weight of 0.
 
-    The lowest number is used rather than minus infinity, so that a row in which nothing counts attends evenly and does
-    not become NaN.
+    With minus infinity instead of the lowest number, a row in which all weights are 0 would become NaN rather than attend evenly.
 
     Source: docs/explanation/arithmetic.md#attention-bias-of-weights
     """
@@ -76,12 +79,13 @@ def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Transformer(nn.Module):
-    """The transformer over the streams of `modalities`, with modules taken from a diffusers model, which must not be used afterwards."""
+    """The transformer over the streams of `modalities`. It takes its modules from a diffusers model, which must not be used afterwards."""
 
     def __init__(self, model: Any, modalities: Collection[str], *, rule: TimestepRule = "split") -> None:
         super().__init__()
         self.rule: TimestepRule = rule
         self.gradient_checkpointing = False
+        self.block_inputs: BlockInputs | None = None
         self.timestep_scale = float(model.config.timestep_scale_multiplier)
         self.gate_scale = model.config.cross_attn_timestep_scale_multiplier / model.config.timestep_scale_multiplier
         for name, child in model.named_children():
@@ -95,7 +99,7 @@ class Transformer(nn.Module):
     def forward(
         self, video: StreamInput | None, audio: StreamInput | None, switches: tuple[BlockSwitches, ...] | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the velocities `[B, T, D]` of each stream; `switches` has one entry per block, and None switches nothing off."""
+        """Return the velocities `[B, T, D]` of each stream. `switches` has an entry for each block; None switches nothing off."""
         given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
         hidden = {name: self._enter(stream, name) for name, stream in given.items()}
         levels = {name: self._levels(self._part(name, "time_embed"), stream.levels, name) for name, stream in given.items()}
@@ -104,7 +108,8 @@ class Transformer(nn.Module):
         for i, block in enumerate(self.transformer_blocks):
             inputs = (picture, sound, contexts.get("video"), contexts.get("audio"), BlockSwitches() if switches is None else switches[i])
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                picture, sound = computed_again(block, *inputs)
+                with nullcontext() if self.block_inputs is None else self.block_inputs.of_block():
+                    picture, sound = computed_again(block, *inputs)
             else:
                 picture, sound = block(*inputs)
         return (
@@ -116,7 +121,7 @@ class Transformer(nn.Module):
         return getattr(self, PREFIX[modality] + name)
 
     def _dtype(self, modality: str) -> torch.dtype:
-        # Tables carry no adapter, so their dtype is the base's.
+        # Tables have no adapters, so their dtype is the base's.
         dtype: torch.dtype = self._part(modality, "scale_shift_table").dtype
         return dtype
 
@@ -128,7 +133,7 @@ class Transformer(nn.Module):
         return hidden
 
     def _levels(self, embed: Any, levels: Tensor, modality: str, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Embed noise levels `[B, K]` with an AdaLN module, as modulation `[B, K, n * C]` and embedding `[B, K, C]`.
+        """Turn noise levels `[B, K]` into modulation `[B, K, n * C]` and embeddings `[B, K, C]` with an AdaLN module.
 
         Source: docs/explanation/arithmetic.md#level-as-the-model-takes-it
         """
@@ -156,11 +161,13 @@ class Transformer(nn.Module):
             cross_gate=gate,
             cross_rotary=cross_rotary,
             row_of=given.row_of,
+            groups=given.groups,
         )
 
     def _rotary(self, angles: Any, positions: Tensor, modality: str) -> Rotary:
-        """Return cosines and sines as `elementwise.rotated` takes them, computed in float32 or better and rounded once to the
-        dtype of queries and keys."""
+        """Return the cosines and sines for `elementwise.rotated`. They are computed in float32 or better, and rounded once to the dtype of
+        queries and keys.
+        """
         device = positions.device
         dtype = torch.get_autocast_dtype(device.type) if has_autocast(device.type) else self._dtype(modality)
         tables = angles(positions.float(), device)
@@ -198,7 +205,7 @@ class Transformer(nn.Module):
 
 
 _THREAD = threading.local()
-"""The state of each thread, since on a GPU the backward pass runs in a thread of its own."""
+"""The state of each thread. On a GPU the backward pass runs in a separate thread."""
 
 
 def computed_again(block: nn.Module, *inputs: Any) -> Any:

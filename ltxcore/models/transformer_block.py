@@ -1,8 +1,7 @@
 """A block of the transformer: self-attention, attention to the text, attention to the other modality, and feed-forward.
 
-The modules and their names are those of diffusers' block; the forward is our own, so that either stream may be absent
-and each may be modulated by its own noise levels. A block's inputs and outputs consist of tensors and tuples only,
-since ZeRO-3 and gradient checkpointing look into nothing else.
+Modules and names are as in diffusers' block. The forward is our own: either stream can be absent, and each stream has its own noise levels.
+A block's inputs and outputs consist only of tensors and tuples, since ZeRO-3 and gradient checkpointing look into nothing else.
 """
 
 from __future__ import annotations
@@ -14,26 +13,29 @@ from torch import Tensor, nn
 
 from ltxcore.models.attention import ours
 from ltxcore.models.elementwise import Rotary, Rows, added, scaled
+from ltxcore.models.grouped_attention import Groups
 from ltxcore.models.parameter_names import PREFIX, is_needed
 
 
 class StreamContext(NamedTuple):
-    """Everything that one stream brings to a block besides its tokens. K is 1 if all tokens share a noise level, the number of
-    distinct levels if `row_of` tells which one a token has, and T otherwise; C is the stream's width.
+    """Everything that a stream brings to a block besides its tokens.
+
+    K is 1 if all tokens share a noise level, the number of distinct levels if there is `row_of`, and T otherwise; C is the stream's width.
 
     Attributes:
         modulation: the shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, K, n * C]`.
         context: text features, `[B, L, E]`.
         context_bias: the bias of the attention scores of the text, `[B, 1, L]`; None if all of the text counts.
-        prompt_modulation: the shift and scale of the text, `[B, 1, 2 * E]`; None if the blocks' own tables modulate it, or
-            nothing does.
+        prompt_modulation: the shift and scale of the text, `[B, 1, 2 * E]`; None if the text is modulated by the blocks' tables alone or
+            not at all.
         rotary: rotary angles of self-attention.
         self_bias: the bias of the scores of self-attention, `[B, T, T]`.
         cross_modulation: the scale and shift of the attention to and from the other modality, `[B, K or 1, 4 * C]`; None without
             another modality.
         cross_gate: the gate for what comes from the other modality, `[B, K or 1, C]`.
         cross_rotary: rotary angles of the attention between the modalities.
-        row_of: the row of each token among the `B * K` of the batch, `[B, T]`; None where tokens share a row or each has its own.
+        row_of: the index of each token's row among the `B * K` rows of the batch, `[B, T]`; None if tokens share a row or each has its own.
+        groups: the groups of tokens that attend to each other with weights in self-attention; None if there are no weights.
     """
 
     modulation: Tensor
@@ -46,22 +48,27 @@ class StreamContext(NamedTuple):
     cross_gate: Tensor | None
     cross_rotary: Rotary | None
     row_of: Tensor | None
+    groups: Groups | None = None
 
 
 class BlockSwitches(NamedTuple):
-    """The parts of a block that are switched off: self-attention, which then passes its values through, and the
-    attention between the modalities.
+    """The switches for parts of a block: whether self-attention only passes its values through, whether each modality attends to the
+    other, and whether what this attention finds is multiplied by 0.
+
+    With `apart`, the modules of the attention between the modalities run although a modality is absent, and their weights get gradients of
+    exactly 0. ZeRO needs this: while other processes have both modalities, every process must run the same modules.
     """
 
     pass_video: bool = False
     pass_audio: bool = False
     audio_to_video: bool = True
     video_to_audio: bool = True
+    apart: bool = False
 
 
 def modulation(table: Tensor, values: Tensor, row_of: Tensor | None = None, rows: slice = slice(None)) -> tuple[Rows, ...]:
-    """Add `rows` of a block's own table `[n, C]` to the same rows of the values from the noise levels `[B, K, n * C]`. Where
-    each token has values of its own, the sum is left to where it is used.
+    """Add `rows` of a block's table `[n, C]` to the same rows of the noise levels' values `[B, K, n * C]`. If every token has its own row,
+    the sum is computed only where it is used.
 
     Source: docs/explanation/arithmetic.md#modulation
     """
@@ -72,7 +79,7 @@ def modulation(table: Tensor, values: Tensor, row_of: Tensor | None = None, rows
 
 
 class DualStreamBlock(nn.Module):
-    """A block over the streams of `modalities`, which takes its modules and tables, with their names, from a block of diffusers."""
+    """A block over the streams of `modalities`. It takes its modules and tables, with their names, from a block of diffusers."""
 
     def __init__(self, block: nn.Module, modalities: Collection[str]) -> None:
         super().__init__()
@@ -82,7 +89,7 @@ class DualStreamBlock(nn.Module):
         for name, parameter in block.named_parameters(recurse=False):
             if is_needed(f"transformer_blocks.0.{name}", modalities):
                 self.register_parameter(name, parameter)
-        # Text is modulated in both streams as soon as one of them asks for it; the query only in a stream that asks.
+        # Text is modulated in both streams if either is configured for it; the query only in a stream that is.
         self.text_is_modulated: bool = bool(block.cross_attn_adaln)
         self.query_is_modulated: dict[str, bool] = {
             "video": bool(block.video_cross_attn_adaln),
@@ -97,7 +104,7 @@ class DualStreamBlock(nn.Module):
         for_audio: StreamContext | None,
         switches: BlockSwitches,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return each stream's tokens after this block, `[B, T, C]` as before; an absent stream stays absent."""
+        """Return each stream's tokens after this block, `[B, T, C]`; an absent stream stays absent."""
         if video is not None and for_video is not None:
             video = self._attend(video, for_video, "video", switches.pass_video)
         if audio is not None and for_audio is not None:
@@ -114,14 +121,14 @@ class DualStreamBlock(nn.Module):
         return getattr(self, PREFIX[modality] + name)
 
     def _rows(self, given: StreamContext, modality: str, first: int) -> tuple[Rows, ...]:
-        """Return shift, scale and gate, which are three rows of the table."""
+        """Return shift, scale and gate from three rows of the modulation, beginning with row `first`."""
         return modulation(self._part(modality, "scale_shift_table"), given.modulation, given.row_of, slice(first, first + 3))
 
     def _attend(self, hidden: Tensor, given: StreamContext, modality: str, passes: bool) -> Tensor:
         """Apply self-attention, then attention to the text."""
         shift, scale, gate = self._rows(given, modality, 0)
         normed = scaled(self._part(modality, "norm1")(hidden), scale, shift, given.row_of)
-        attended = self._part(modality, "attn1")(normed, None, given.self_bias, given.rotary, passes=passes)
+        attended = self._part(modality, "attn1")(normed, None, given.self_bias, given.rotary, passes=passes, groups=given.groups)
         hidden = added(hidden, attended, gate, given.row_of)
 
         query, text = self._part(modality, "norm2")(hidden), self._text(given, modality)
@@ -146,7 +153,7 @@ class DualStreamBlock(nn.Module):
     def _exchange(
         self, video: Tensor, audio: Tensor, for_video: StreamContext, for_audio: StreamContext, switches: BlockSwitches
     ) -> tuple[Tensor, Tensor]:
-        """Apply attention between the modalities. Both directions read the tokens as they were before either was applied."""
+        """Apply attention between the modalities. Both directions read the tokens as they were before this attention."""
         if not (switches.audio_to_video or switches.video_to_audio):
             return video, audio
         part: Any = self.__getattr__
@@ -157,16 +164,16 @@ class DualStreamBlock(nn.Module):
             query = scaled(normed_video, video_rows[0], video_rows[1], for_video.row_of)
             source = scaled(normed_audio, audio_rows[0], audio_rows[1], for_audio.row_of)
             heard = part("audio_to_video_attn")(query, source, None, for_video.cross_rotary, for_audio.cross_rotary)
-            video = added(video, heard, video_gate, for_video.row_of)
+            video = added(video, heard * 0.0 if switches.apart else heard, video_gate, for_video.row_of)
         if switches.video_to_audio:
             query = scaled(normed_audio, audio_rows[2], audio_rows[3], for_audio.row_of)
             source = scaled(normed_video, video_rows[2], video_rows[3], for_video.row_of)
             seen = part("video_to_audio_attn")(query, source, None, for_audio.cross_rotary, for_video.cross_rotary)
-            audio = added(audio, seen, audio_gate, for_audio.row_of)
+            audio = added(audio, seen * 0.0 if switches.apart else seen, audio_gate, for_audio.row_of)
         return video, audio
 
     def _cross_rows(self, given: StreamContext, modality: str) -> tuple[tuple[Rows, ...], Rows]:
-        """Return scale and shift for audio to video, the same for video to audio, and the gate."""
+        """Return scale and shift for audio to video, then scale and shift for video to audio, and the gate."""
         table: Tensor = getattr(self, f"{modality}_a2v_cross_attn_scale_shift_table")
         if given.cross_modulation is None or given.cross_gate is None:
             raise ValueError("two streams that attend to each other need cross_modulation and cross_gate")

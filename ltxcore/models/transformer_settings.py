@@ -1,7 +1,7 @@
-"""The configuration of a transformer, as a checkpoint stores it and as diffusers' constructor takes it.
+"""The configuration of a transformer, in the form that a checkpoint stores and in the form that diffusers' constructor takes.
 
-A checkpoint holds JSON in its metadata under "config", with a section "transformer" in names of its own. A key that is
-absent there has the original implementation's default, which differs from that of diffusers.
+A checkpoint's metadata holds JSON under "config", with a section "transformer" in official names. For an absent key, the original
+implementation's default applies, which differs from diffusers' default.
 
 Source: docs/explanation/model-files.md#configuration-of-the-transformer
 """
@@ -75,7 +75,9 @@ _ONLY: dict[str, Any] = {
 
 _CLASS = "LTX2VideoTransformer3DModel"
 _NO_MATTER = frozenset({"perturbed_attn", "vae_scale_factors"})
-"""The arguments of diffusers that change nothing here: the choice of attention processor, and positions, which this model is given."""
+"""The arguments of diffusers that change nothing here: the choice of attention processor, and the scale for positions, which this model
+receives as an input.
+"""
 
 _UNKNOWN = object()
 
@@ -84,12 +86,12 @@ def transformer_config(metadata: Mapping[str, str], where: str) -> dict[str, Any
     """Return the section "transformer" of a checkpoint's configuration.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is no configuration, or it cannot be read.
     """
     section = checkpoint_config(metadata, where).get("transformer")
     if not isinstance(section, dict) or not section:
         raise CheckpointError(
-            'the configuration in its metadata has no section "transformer"', where=where, remedy="Name the checkpoint of the transformer."
+            'the configuration in the metadata has no section "transformer"', where=where, remedy="Name the checkpoint of the transformer."
         )
     return section
 
@@ -98,12 +100,12 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
     """Return the whole configuration in a checkpoint's metadata.
 
     Raises:
-        CheckpointError: there is none, or it is not a JSON object.
+        CheckpointError: there is no configuration, or it is not a JSON object.
     """
     text = metadata.get("config")
     if text is None:
         raise CheckpointError(
-            "its metadata lacks the configuration, and its weights cannot be read without it",
+            "the metadata lacks the configuration, which is needed to read the weights",
             where=where,
             remedy='Use a file in the official layout, whose metadata has "config".',
         )
@@ -111,21 +113,20 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
         config = json.loads(text)
     except json.JSONDecodeError as error:
         raise CheckpointError(
-            f"the configuration in its metadata is not JSON ({error})", where=where, remedy="Download the file again."
+            f"the configuration in the metadata is not JSON ({error})", where=where, remedy="Download the file again."
         ) from None
     except (ValueError, RecursionError):  # numbers with thousands of digits, or brackets nested thousands deep
         config = None
     if not isinstance(config, dict):
-        raise CheckpointError("the configuration in its metadata is not a JSON object", where=where, remedy="Download the file again.")
+        raise CheckpointError("the configuration in the metadata is not a JSON object", where=where, remedy="Download the file again.")
     return config
 
 
 def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
-    """Return all arguments of diffusers' constructor for a configuration in official names, so that none is left to a
-    default of diffusers.
+    """Return all arguments of diffusers' constructor for a configuration in official names, including those with defaults.
 
     Raises:
-        CheckpointError: for all settings that this model does not support.
+        CheckpointError: settings are not supported; the error names all of them.
     """
     problems = [
         Problem(f"the transformer's setting {key} = {json.dumps(official[key])} is not known (known: {json.dumps(can)})", where)
@@ -163,7 +164,7 @@ def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
         "audio_sampling_rate": 16000,
         "audio_hop_length": 160,
         "causal_offset": 1,
-        # Selects the attention processor that can pass values through; it has no parameters.
+        # This selects the attention processor that can pass values through, and has no parameters.
         "perturbed_attn": True,
     }
 
@@ -171,17 +172,19 @@ def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
 def official_config(told: Config, where: str) -> dict[str, Any]:
     """Convert the configuration of a diffusers folder, which lists its constructor's arguments, to official names.
 
-    A key that is absent there has diffusers' default.
+    For an absent key, diffusers' default applies.
 
     Raises:
-        CheckpointError: it is for another class, or has settings that this model does not support.
+        CheckpointError: the configuration is for another class, or has settings that are not supported.
     """
     with uncollected():
         from diffusers import LTX2VideoTransformer3DModel
 
     if told.get("_class_name") != _CLASS:
         raise CheckpointError(
-            f"its configuration is that of {told.get('_class_name')}, not of {_CLASS}", where=where, remedy="Name the folder of LTX-2."
+            f"this is the configuration of {told.get('_class_name')}, not of {_CLASS}",
+            where=where,
+            remedy="Name the folder that holds the LTX-2 model.",
         )
     defaults = {name: p.default for name, p in inspect.signature(LTX2VideoTransformer3DModel.__init__).parameters.items() if name != "self"}
     given = {**defaults, **{key: value for key, value in told.items() if not key.startswith("_")}}
@@ -212,7 +215,7 @@ def _plain(value: Any) -> Any:
 
 
 def generation_of(official: Config, version: str = "") -> str:
-    """Return "2.0", "2.3" or "2.5": the version that a checkpoint gives, or else the generation that its configuration shows."""
+    """Return the generation, "2.0", "2.3" or "2.5", from the version that a checkpoint gives, or else from its configuration."""
     numbers = version.split(".")
     if len(numbers) > 1 and numbers[0].isdigit() and numbers[1].isdigit():
         return f"{numbers[0]}.{numbers[1]}"
@@ -223,22 +226,21 @@ def generation_of(official: Config, version: str = "") -> str:
 
 
 def takes_marker(official: Config) -> bool:
-    """Return whether a transformer has a learned marker for video tokens whose latent frame holds a single pixel frame."""
+    """Return whether a transformer has a learned marker for video tokens in latent frames that hold a single pixel frame."""
     return bool({**_SAME_NAME, **official}["use_keyframes_abs_pos_embedding"])
 
 
 def generation_of_tensors(names: Collection[str]) -> str:
-    """Return "2.0", "2.3" or "2.5": the generation that the names of a transformer's tensors show (original names, without prefix)."""
+    """Return the generation, "2.0", "2.3" or "2.5", from the names of a transformer's tensors (original names, without prefix)."""
     if "keyframes_abs_pos_embedding" in names:
         return "2.5"
     return "2.0" if any(name.startswith("caption_projection.") for name in names) else "2.3"
 
 
 def video_scale_of(config: Config) -> tuple[int, int, int]:
-    """Return the pixel frames, rows and columns that one cell of a video latent covers, from the VAE's section of the
-    configuration.
+    """Return the pixel frames, rows and columns that a cell of a video latent covers, according to the VAE's section of the configuration.
 
-    They are (8, 32, 32) if the section has no list of blocks.
+    The result is (8, 32, 32) if the section has no list of blocks.
 
     Source: docs/explanation/model-files.md#size-of-a-latent-cell
     """

@@ -1,1 +1,1 @@
-"""What `ltx new` writes: a run file for a mode and a model, fitted to the available clips, and the small clips of the demo."""
+"""The files that `ltx new` writes: a run file for a mode and a model, adapted to the available clips, and the small clips of the demo."""

@@ -1,4 +1,4 @@
-"""Values that depend on the clips: how many steps, how large a batch, how much of a clip is given."""
+"""The values that depend on the clips: the number of steps, the batch size, and how much of a clip is given."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ltxcore.new.modes import By, Mode
 from ltxcore.new.purposes import Purpose
 
 SCALE = (8, 32, 32)
-"""The frames, rows and columns that a latent cell covers, in all models of the family."""
+"""The frames, rows and columns that a latent cell covers in all LTX-2 models."""
 
 STEPS_A_SECOND = 25
 """The number of latent audio steps per second."""
 
 MOST_GIVEN = 8
-"""The largest number of latent frames that are given at the beginning or the end of a clip."""
+"""The largest number of latent frames that a run file gives at the beginning or the end of a clip."""
 
 MOST_SECONDS_GIVEN = 2
 
@@ -38,18 +38,18 @@ def steps_for(mode: Mode, purpose: Purpose, clips: Clips | None) -> tuple[str, s
     steps = min(purpose.most, max(purpose.fewest, round(wanted / 100) * 100))
     times = round(steps * at_once(mode) / max(1, clips.trained))
     bound = f"; {steps} at {'least' if steps > wanted else 'most'} for {purpose.about}" if abs(steps - wanted) > 50 else ""
-    return str(steps), f"sees each of {clips.trained} clips about {times} times{bound}"
+    return str(steps), f"sees {f'each of {clips.trained} clips' if clips.trained > 1 else 'the one clip'} about {times} times{bound}"
 
 
 def fitted(mode: Mode, table: str, name: str, value: str, clips: Clips | None) -> tuple[str, str]:
-    """Return a value for the tiny model: unchanged, or reduced to what few clips allow, and then with the reason."""
+    """Return a value for the tiny model and, if it was reduced because there are few clips, the reason."""
     if (table, name) == ("optimization", "batch_size") and clips is not None and clips.trained < int(value):
-        return str(max(1, clips.trained)), f"all {clips.trained} clips"
+        return str(max(1, clips.trained)), f"all {clips.trained} clips" if clips.trained > 1 else "the one clip"
     return value, ""
 
 
 def at_boundaries(by: By, clips: Clips) -> tuple[str, str]:
-    """Return how much of the clips is given, as TOML, and an explanation."""
+    """Return how much of each clip is given, as TOML, and an explanation."""
     if by == "region":
         width, height = (min((getattr(size, side) for size in clips.sizes), default=64) for side in ("width", "height"))
         right, bottom = max(32, int(width * 0.6) // 32 * 32), max(32, height // 2 // 32 * 32)
@@ -68,7 +68,7 @@ def at_boundaries(by: By, clips: Clips) -> tuple[str, str]:
 
 
 def halved(sizes: Sequence[Bucket]) -> str:
-    """Return buckets half as wide and high; "" if they are too small for that."""
+    """Return buckets of half the width and height; "" if the buckets are too small to be halved."""
     if any(min(size.width, size.height) < 256 for size in sizes):
         return ""
     smaller = [nearest(Bucket(size.width // 2, size.height // 2, size.frames), SCALE) for size in sizes]
@@ -76,5 +76,5 @@ def halved(sizes: Sequence[Bucket]) -> str:
 
 
 def of_samples(sizes: Sequence[Bucket]) -> Bucket:
-    """Return the bucket that samples are generated in: the largest of those with the most frames."""
+    """Return the bucket for generating samples: the largest of the buckets with the most frames."""
     return max(sizes, key=lambda size: (size.frames, size.width * size.height))

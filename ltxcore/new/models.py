@@ -1,4 +1,4 @@
-"""The models that `ltx new` writes run files for: which files to download, and which keys name them."""
+"""The models for which `ltx new` writes run files: the files to download, and the keys that name these files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Model:
     """A released model.
 
     Attributes:
-        about: the model's name for people.
-        planned: the model's name for `ltx plan --model`.
+        about: the name of the model for people.
+        planned: the name of the model for `ltx plan --model`.
         repository: the repository with its files.
-        paths: the keys of `[model]` that name its files, each with a placeholder and a description of the file.
+        paths: the keys of `[model]` that name the model's files, each with a placeholder and a description of the file.
     """
 
     about: str
@@ -37,7 +37,7 @@ def _in_one_file(checkpoint: str) -> tuple[tuple[str, str, str], ...]:
 
 
 TINY = "tiny"
-"""The model that comes with ltx, for which nothing has to be downloaded."""
+"""The name of the model that comes with ltx, so that nothing has to be downloaded."""
 
 MODELS: Mapping[str, Model] = MappingProxyType(
     {

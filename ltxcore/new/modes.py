@@ -1,5 +1,5 @@
-"""The modes that `ltx new` can write a run file for: whether video and audio are generated, the conditions on each, and
-the keys that only this mode sets.
+"""The modes for which `ltx new` can write a run file. A mode tells whether video and audio are generated, which conditions apply
+to them, and which keys only this mode sets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 By = Literal["", "start", "end", "steps", "region"]
-"""What the value of a condition depends on: nothing; the latent frames at the beginning or the end of a clip; the
+"""The quantity that the value of a condition depends on: none; the latent frames at the beginning or the end of a clip; the
 latent steps of a sound; or the size of a picture.
 """
 
@@ -23,9 +23,9 @@ class Key:
     Attributes:
         name: the name of the key.
         value: the value for the real models, as TOML.
-        tiny: the value for the tiny model, as TOML; "" if it is the same.
-        note: the comment on it for every model.
-        why: the comment on its value for the real models.
+        tiny: the value for the tiny model, as TOML; "" if it is the same value.
+        note: the comment on the key, for every model.
+        why: the comment on the value for the real models.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Given:
     Attributes:
         text: the condition, with {} in place of a value that depends on the clips.
         value: the value for the real models, as TOML.
-        tiny: the value for the clips of the demo, as TOML; "" if it is the same.
+        tiny: the value for the clips of the demo, as TOML; "" if it is the same value.
         by: what the value depends on.
     """
 
@@ -54,7 +54,7 @@ class Given:
 
 @attrs.frozen
 class Part:
-    """A modality of a mode: whether it is generated or frozen, and the conditions on it."""
+    """A modality in a mode, with its conditions; it is either generated or frozen."""
 
     is_generated: bool
     conditions: tuple[Given, ...] = ()
@@ -66,15 +66,15 @@ class Mode:
 
     Attributes:
         name: the name of the mode, and of its run file.
-        about: what it does, in a sentence.
-        parts: its modalities.
+        about: what the mode does, in a sentence.
+        parts: the modalities.
         steps: the number of optimizer steps on the tiny model.
         purpose: the default purpose of the training, a name in `ltxcore.new.purposes.PURPOSES`.
         targets: the modules that the LoRA adapts, as TOML; "" if all weights are trained.
         columns: the columns of the dataset besides the clip or sound and its caption.
         held_out: the number of demo clips that are held out.
-        keys: the keys, by table, that it sets in addition to those of all modes, or instead of them.
-        processes: the number of processes in the command that starts it on a real model.
+        keys: the keys, by table, that the mode sets in addition to the common keys, or instead of them.
+        processes: the number of processes in the command that starts the mode on a real model.
     """
 
     name: str
@@ -95,13 +95,13 @@ class Mode:
 
     @property
     def has_conditions(self) -> bool:
-        """Whether something besides text always determines what is generated."""
+        """Whether something besides text always determines the result."""
         always = [each for part in self.parts.values() for each in part.conditions if "probability" not in each.text]
         return bool(always) or not all(part.is_generated for part in self.parts.values())
 
 
 def _modules(stream: str) -> str:
-    """Return the modules of one stream's blocks, as TOML."""
+    """Return the modules in the blocks of one stream, as TOML."""
     rows = [[f"{stream}{attention}.{part}" for part in ("to_k", "to_q", "to_v", "to_out.0")] for attention in ("attn1", "attn2")]
     rows.append([f"{stream}ff.net.0.proj", f"{stream}ff.net.2"])
     lines = ["  " + ", ".join(f'"{name}"' for name in row) + ",\n" for row in rows]
@@ -286,4 +286,4 @@ MODES: Mapping[str, Mode] = MappingProxyType(
         )
     }
 )
-"""The modes by name: sixteen for a LoRA, and text to video with audio as full fine-tuning, in one process and in several."""
+"""The modes by name: sixteen modes for a LoRA, and text to video with audio as full fine-tuning, in one process and in several."""

@@ -1,7 +1,8 @@
-"""What a LoRA is trained for, and the settings that follow: rank, learning rate, and how often each clip is seen.
+"""The purposes of training a LoRA, and the settings that follow from them: the rank, the learning rate, and how often each clip
+is seen.
 
-The figures are starting points that lie between others' recommendations; docs/how-to/new-run.md names those, and tells
-what was measured here.
+The figures are starting points, chosen to lie between the recommendations of others. docs/how-to/new-run.md lists these recommendations,
+and what was measured here.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ class Purpose:
 
     Attributes:
         about: the purpose in words, with an article.
-        trained: what is trained for this purpose, with an article.
+        trained: what is trained for this purpose, in words with an article.
         rank: the rank of the LoRA.
         learning_rate: the learning rate, as TOML.
         steps: the number of steps if nothing is known about the clips.
         passes: how often each clip is seen.
-        fewest: the least number of steps.
+        fewest: the smallest number of steps.
         most: the largest number of steps.
-        clips: the recommended number of clips, from and to.
-        trigger: whether a trigger word before every caption helps.
+        clips: the recommended number of clips, as a lower and an upper limit.
+        trigger: whether it helps to begin every caption with a trigger word.
     """
 
     about: str
@@ -53,14 +54,14 @@ PURPOSES: Mapping[str, Purpose] = MappingProxyType(
         "full": Purpose("full fine-tuning", "all weights", 0, "1e-5", 2000, 20, 1000, 20_000, (500, 100_000)),
     }
 )
-"""The purposes by the word that `--for` takes; "full" stands for full fine-tuning, which `--for` does not take."""
+"""The purposes by the word that `--for` takes; "full", which `--for` does not take, stands for full fine-tuning."""
 
 WORDS = tuple(name for name in PURPOSES if name != "full")
 
 
 def suits(name: str, mode: Mode) -> bool:
-    """Return whether a mode can be trained for a purpose: a motion needs generated video, a voice generated audio, and
-    an IC-LoRA a reference.
+    """Return whether a mode can be trained for a purpose. A motion needs generated video, and a voice needs generated audio. An IC-LoRA
+    needs a mode for IC-LoRAs; such a mode, or one that trains all weights, suits only its default purpose.
     """
     generated = {modality for modality, part in mode.parts.items() if part.is_generated}
     needed = {"motion": "video", "voice": "audio"}.get(name)

@@ -1,16 +1,19 @@
-"""The text of a run file: its lines, with comments that explain the values."""
+"""Write the text of a run file, with comments that explain the values."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 import attrs
 
 from ltxcore.config.render import value_text
+from ltxcore.errors import many
+from ltxcore.memory import gib
 from ltxcore.new.clips import Clips
 from ltxcore.new.fitting import at_boundaries, fitted, halved, of_samples, steps_for
+from ltxcore.new.memory import Fitted
 from ltxcore.new.models import MODELS, TINY
 from ltxcore.new.modes import ATTENTION, Given, Key, Mode
 from ltxcore.new.purposes import PURPOSES, Purpose
@@ -26,7 +29,7 @@ PLACEHOLDER_BUCKETS = "768x448x89"
 
 @attrs.frozen
 class Request:
-    """What the run file is to be written for.
+    """The request for a run file.
 
     Attributes:
         mode: the mode of training.
@@ -35,6 +38,8 @@ class Request:
         path: the path of the run file, as the user gives it.
         dataset: the path of the dataset, as the run file gives it; "" if there is none yet.
         clips: the clips in the dataset; None if it was not examined, or is the demo.
+        plugins: the paths of the Python files that the run uses, as the run file gives them.
+        fitted: the settings with which the run fits the user's GPU; None if the user names no memory.
     """
 
     mode: Mode
@@ -43,10 +48,12 @@ class Request:
     path: str
     dataset: str = ""
     clips: Clips | None = None
+    plugins: Sequence[str] = ()
+    fitted: Fitted | None = None
 
     @property
     def is_demo(self) -> bool:
-        """Whether the run trains on the clips of the demo."""
+        """Whether the run file trains on the clips of the demo."""
         return bool(self.dataset) and self.clips is None
 
     @property
@@ -64,7 +71,7 @@ def text(request: Request) -> str:
     """Return the text of the run file."""
     mode = request.mode
     blocks = [
-        [*_heading(request), f"output_dir = {value_text(f'outputs/{PurePosixPath(request.path).stem}')}"],
+        [*_heading(request), f"output_dir = {value_text(f'outputs/{PurePosixPath(request.path).stem}')}", *_plugins(request)],
         ["[model]", *_model(request)],
         [] if mode.is_full else ["[lora]", *_keys(request, "lora", [_rank(request)]), *_targets(mode)],
         ["[training_strategy]", 'name = "flexible"'],
@@ -82,7 +89,7 @@ def text(request: Request) -> str:
 
 
 def line(said: str, comment: str = "") -> str:
-    """Return a line of a run file, followed by a comment."""
+    """Return a line of a run file, with a comment after it."""
     if not comment:
         return said
     return f"{said.ljust(COLUMN)}# {comment}" if len(said) < COLUMN else f"{said}   # {comment}"
@@ -102,7 +109,8 @@ def _heading(request: Request) -> Iterator[str]:
             yield f"#     ltx launch --num-gpus {mode.processes} {path}       without GPUs: --num-gpus 2"
         return
     run = f"ltx launch --num-gpus {mode.processes} {path}" if mode.processes > 1 else f"ltx run {path}"
-    planned = f"ltx plan {path} --model {MODELS[request.model].planned} --gpus {mode.processes} --gpu-memory 80"
+    memory = 80 if request.fitted is None else request.fitted.memory / 2**30
+    planned = f"ltx plan {path} --model {MODELS[request.model].planned} --gpus {mode.processes} --gpu-memory {memory:g}"
     told = [
         (f"ltx check {path}", "lists everything that is still to be filled in, or wrong"),
         (planned, "says whether it fits, and what would make it fit; needs neither weights nor clips"),
@@ -110,9 +118,15 @@ def _heading(request: Request) -> Iterator[str]:
     ]
     width = max(len(command) for command, _ in told)
     yield f"# For {MODELS[request.model].about}: {request.means.trained}."
+    if request.fitted is not None:
+        yield f"# Fits a GPU of {gib(request.fitted.memory)} with clips of this size, and needs {request.fitted.on_host}."
     yield "#"
     for command, about in told:
         yield f"#     {command.ljust(width)}    {about}".rstrip()
+
+
+def _plugins(request: Request) -> list[str]:
+    return [f"plugins = {value_text(list(request.plugins))}"] if request.plugins else []
 
 
 def _model(request: Request) -> Iterator[str]:
@@ -173,13 +187,23 @@ def _condition(request: Request, given: Given) -> tuple[str, str]:
 
 
 def _keys(request: Request, table: str, usual: Iterable[Key], *, first: bool = False) -> list[str]:
-    """Return the lines of a table: the keys of all modes, or the mode's own in their place; and the mode's other keys,
-    after those or, with `first`, before.
+    """Return the lines of a table. A key of the mode replaces the common key of the same name, and the mode's other keys come
+    after the common keys or, with `first`, before them.
     """
     own = {key.name: key for key in request.mode.keys.get(table, ())}
     keys = [own.pop(key.name, key) for key in usual]
     keys = [*own.values(), *keys] if first else [*keys, *own.values()]
-    return [_key(request, table, key) for key in keys]
+    return [_key(request, table, key) for key in _for_gpu(request.fitted, table, keys)]
+
+
+def _for_gpu(fitted: Fitted | None, table: str, keys: Iterable[Key]) -> Iterator[Key]:
+    """Yield the keys of a table with the values with which the run fits the user's GPU."""
+    values = {} if fitted is None else dict(fitted.settings.get(table, {}))
+    why = "" if fitted is None else f"chosen for a GPU of {gib(fitted.memory)}"
+    for key in keys:
+        value = values.pop(key.name, key.value)
+        yield key if value == key.value else Key(key.name, value, why=why)
+    yield from (Key(name, value, why=why) for name, value in values.items())
 
 
 def _key(request: Request, table: str, key: Key) -> str:
@@ -213,7 +237,9 @@ def _optimization(request: Request) -> Iterator[Key]:
 
 
 def _often(request: Request) -> int:
-    """Return the number of steps between measurements of the validation loss: an eighth of the run, rounded down to a multiple of fifty."""
+    """Return the number of steps between measurements of the validation loss: an eighth of the run, rounded down to a multiple of fifty,
+    but at least fifty.
+    """
     steps, _ = steps_for(request.mode, request.means, request.clips)
     return max(50, int(steps) // 8 // 50 * 50)
 
@@ -244,7 +270,7 @@ def _data(request: Request) -> Iterator[str]:
         yield f"held_out = {mode.held_out}"
     elif clips is not None:
         share = "about a tenth of the clips, never trained on: their loss shows whether the model learns or memorizes"
-        none = f"{clips.count} clips are too few to hold one out, so nothing shows whether they are memorized"
+        none = f"too few clips ({clips.count}) to hold one out, so nothing shows whether they are memorized"
         yield line(f"held_out = {clips.held_out}", share if clips.held_out else none)
 
 
@@ -261,8 +287,25 @@ def _preprocessing(request: Request) -> Iterator[str]:
     elif clips is None and "video" in request.mode.parts:
         said = "width x height x frames that clips are resized and cut to; `ltx check clips/` and --data propose some"
         yield line(f'resolution_buckets = "{PLACEHOLDER_BUCKETS}"', said)
+    yield from _of_odd_clips(request)
     if not request.is_tiny and request.means.trigger:
         yield line('# lora_trigger = "MYWORD"', "trigger word put before every caption; write it in every prompt, too")
+
+
+def _of_odd_clips(request: Request) -> Iterator[str]:
+    """Yield the keys with which a run takes clips as phones and messengers leave them: of a variable frame rate, silent, without a caption."""
+    clips = request.clips or Clips(0)
+    if clips.uneven:
+        yield line('variable_rate = "resample"', f"{_files(clips.uneven)} a variable frame rate; this keeps motion and sound together")
+    if clips.uncaptioned:
+        better = f"until `ltx caption {shlex.quote(request.dataset)}` writes better ones"
+        yield line('caption_from = "folder"', f"{_files(clips.uncaptioned)} no caption: the name of the folder is used {better}")
+    if clips.silent:
+        yield line('on_error = "skip"', f"{_files(clips.silent)} no audio; this leaves out, by name, whatever cannot be used")
+
+
+def _files(count: int) -> str:
+    return many(count, "file has", "files have")
 
 
 def _validation(request: Request) -> Iterator[str]:

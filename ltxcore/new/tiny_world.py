@@ -1,23 +1,23 @@
-"""The tiny world: coloured shapes that sway and bounce, and tones that follow them; every clip takes only seconds of
-CPU time to make.
+"""The tiny world: coloured shapes that sway and bounce, and tones that follow the shapes; making a clip takes only seconds of CPU
+time.
 
-A clip has 64 x 64 pixels, and 17 frames at 16 per second. A soft shape moves on a smooth path; a tone's pitch follows
-its height and the tone's overtone follows its colour; a caption describes this. Since the path is smooth, what comes
-before and after a gap determines what belongs in it, so that an audio inpainting LoRA has something to learn.
+A clip has 64 x 64 pixels, and 17 frames at 16 per second. A soft shape moves on a smooth path. The pitch of a tone follows the shape's
+height, the tone's overtone follows the shape's colour, and a caption describes this. Since the path is smooth, the audio before and after a
+gap determines the audio in the gap, so an audio inpainting LoRA has something to learn.
 
 There are two families of clips:
 
 - **base** (splits `base`, `base_held_out`), which the base model was trained on: discs; pitch rises with height; a tone has a
   single overtone, from the 2nd to the 7th, which depends on the colour.
-- **reedy** (`train`, `held_out`; `ltx new --demo` writes the former), which the base model has never seen, so that a LoRA has
-  something to learn: squares; pitch falls with height; and below the colour's overtone every tone has another one, at one and a
-  half times its pitch.
+- **reedy** (`train`, `held_out`; `ltx new --demo` writes clips of `train`), which the base model has never seen, so that a LoRA has
+  something to learn: squares; pitch falls with height; and below the colour's overtone every tone has another one, at one and a half times
+  the tone's pitch.
 
-A clip can be accompanied by what conditions need: audio and video masks, and a reference, which consists of the shape's
-edges and the tone's pitch as a plain sine.
+A clip can be accompanied by files for conditions: audio and video masks, and a reference, which shows the shape's edges and plays
+the tone's pitch as a plain sine.
 
-A clip is identified by (seed, split, index), so that splits have no clip in common, whatever their sizes. `scene()`
-makes one in memory, `write_world()` writes files and the dataset that lists them.
+A clip is identified by (seed, split, index), so splits have no clip in common, whatever their sizes. `scene()` makes a clip in memory, and
+`write_world()` writes the files of clips and the dataset file that lists them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MASK_RATE = 100
 """The samples per second of an audio mask: enough for its soft edges."""
 SECONDS = FRAMES / FPS
 PARTS = frozenset({"audio_masks", "video_masks", "references"})
-"""The files that can be written beside the clips."""
+"""The parts that can be written beside a clip."""
 DEMO_CLIPS = 120
 """The number of clips that `ltx new --demo` writes, and that are in `examples/media`."""
 HISS = 0.005
@@ -56,14 +56,16 @@ HOLE_EDGE = 4
 HOLES = tuple((top, left, bottom, right) for top, bottom in ((0, 32), (32, 64), (0, 64)) for left, right in ((0, 32), (32, 64), (0, 64)))[
     :-1
 ]
-"""The quarters and halves of a picture, (top, left, bottom, right) in pixels. They are whole latent cells, since
+"""The quarters and halves of a picture, as (top, left, bottom, right) in pixels. They consist of whole latent cells, since
 nothing is generated in a cell that is partly given.
 """
 
 
 @attrs.frozen
 class Colour:
-    """A colour's name and RGB in [0, 1], the name of its tone, and the overtone of that, as a multiple of its pitch."""
+    """The name and RGB values (from 0 to 1) of a colour, the name of its tone, and the overtone of that tone, as a multiple of
+    the pitch.
+    """
 
     name: str
     rgb: tuple[float, float, float]
@@ -83,7 +85,7 @@ COLOURS = (
 
 @attrs.frozen
 class People:
-    """How one family of clips looks and sounds; `reed` is the strength of the overtone at one and a half times the pitch."""
+    """The look and sound of one family of clips; `reed` is the strength of the overtone at one and a half times the pitch."""
 
     shape: str
     pitch_rises: bool
@@ -98,7 +100,7 @@ SPLITS = {"base": BASE, "base_held_out": BASE, "train": REEDY, "held_out": REEDY
 
 @attrs.frozen
 class Scene:
-    """Everything about one clip, drawn from its identity; times are in seconds, lengths are shares of the picture's side."""
+    """All properties of one clip, drawn from its identity; times are in seconds, and lengths are shares of the picture's side."""
 
     name: str
     people: People
@@ -131,7 +133,7 @@ class Scene:
         )
 
     def clip(self, *, outline: bool = False) -> Clip:
-        """Return the frames; or, for a reference, the shape's outline in white on black."""
+        """Return the frames or, for a reference, the outline of the shape in white on black."""
         time = np.arange(FRAMES) / FPS
         across = (self.drift[0] + self.drift[1] * time / SECONDS) * SIZE
         down = (1 - self.height(time)) * SIZE
@@ -147,7 +149,7 @@ class Scene:
         return Clip(torch.from_numpy((255 * pixels).round().astype(np.uint8)), float(FPS))
 
     def sound(self, *, plain: bool = False, rate: int = SOUND_RATE) -> Sound:
-        """Return the tone, mono; or, for a reference, the same pitch as a plain steady sine."""
+        """Return the tone in mono or, for a reference, a plain sine of the same pitch."""
         time = np.arange(round(SECONDS * rate)) / rate
         height = self.height(time) if self.people.pitch_rises else 1 - self.height(time)
         turns = 2 * math.pi * np.cumsum(220 * 4**height) / rate
@@ -165,8 +167,8 @@ class Scene:
         return Sound(torch.from_numpy(np.clip(outside / EDGE + 1, 0, 1).astype(np.float32))[None], MASK_RATE)
 
     def video_mask(self) -> Clip:
-        """Return one frame, white where the video is given and black in the hole that is to be generated, with soft
-        edges outside the hole.
+        """Return one frame that is white where the video is given and black in the hole that is to be generated, with soft edges
+        outside the hole.
         """
         rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
         top, left, bottom, right = self.hole
@@ -176,7 +178,7 @@ class Scene:
 
 
 def scene(split: str, index: int, seed: int = 0) -> Scene:
-    """Return the clip with this identity; it is the same on every machine."""
+    """Return the clip with this identity; the clip is the same on every machine."""
     random = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     colour = COLOURS[random.integers(len(COLOURS))]
     bounces, fast = random.random(2) < 0.5
@@ -208,7 +210,7 @@ def scenes(split: str, count: int, seed: int = 0) -> Iterator[Scene]:
 
 
 def row_of(item: Scene, parts: frozenset[str]) -> dict[str, str]:
-    """Return the dataset row for a clip that is written with these parts beside it."""
+    """Return the dataset row of a clip that is written with these accompanying parts."""
     row = {"video": f"clips/{item.name}.mp4"}
     if "audio_masks" in parts:
         row["audio_mask"] = f"audio_masks/{item.name}.wav"

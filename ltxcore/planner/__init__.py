@@ -1,1 +1,1 @@
-"""The planner: what a run needs in memory and on disk, computed before it starts from the real model without its weights."""
+"""The planner, which computes the memory and disk space that a run needs before it starts, from the real model without its weights."""

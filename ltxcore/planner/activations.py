@@ -1,10 +1,10 @@
 """The activations of a step, counted by running the real forward and backward on tensors that have shapes but no
 memory.
 
-The blocks of a model are alike, so models of two and of three blocks show what any number of blocks takes: the
-difference is one block. Where groups of a LoRA differ from block to block, there is a model of three blocks for each kind
-of block. What is counted is what a CPU's kernels keep. Attention keeps its inputs, its output and one
-number per row, as flash attention does on a GPU, never the scores.
+The blocks of a model are alike, so models of two and of three blocks, which differ by one block, show what any number of blocks takes. If
+the groups of a LoRA differ from block to block, a model of three blocks is run for each kind of block. The count includes everything that
+the CPU's kernels keep. As with flash attention on a GPU, attention keeps its inputs, its output and one number per row, but never the
+scores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from ltxcore.flow.loss import total_loss
 from ltxcore.levels import SharedLevels
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base import Base
+from ltxcore.models.block_inputs import AT_ONCE, BlockInputs
+from ltxcore.models.frozen_loras import freeze_loras
 from ltxcore.models.lora import add_lora, lora_parameters
+from ltxcore.models.lora_file import LoraFile, shapes_of
+from ltxcore.models.parameter_names import block_of, is_needed, within_block
 from ltxcore.models.quantized import is_quantizable, quantized, quantized_linear
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.planner.live import LiveBytes
@@ -37,7 +41,7 @@ from ltxcore.protocols import ModelInput, Strategy
 from ltxcore.quantizers import QuantizerType
 
 FEW = 3
-"""The most blocks of a model that is run to count bytes for any number of them: the first, the last, and one between them."""
+"""The number of blocks that suffice to count the bytes of any number of blocks: the first, the last, and one between them."""
 
 
 @attrs.frozen
@@ -46,26 +50,28 @@ class Activations:
     optimizer.
 
     Attributes:
-        saved: the bytes at the end of the forward, which the backward will need.
-        peak: the most bytes at any moment, including temporary tensors.
+        saved: the bytes that are kept for the backward at the end of the forward.
+        peak: the largest number of bytes at any moment, including temporary tensors.
         inputs: the bytes of the model's inputs.
+        host: the bytes that wait in host memory for the backward.
     """
 
     saved: int
     peak: int
     inputs: int
+    host: int = 0
 
     def of_several(self, forwards: int) -> Activations:
-        """Return the activations when so many forwards are done before the first backward.
+        """Return the activations if this number of forwards is done before the first backward.
 
         Source: docs/explanation/arithmetic.md#activations
         """
-        return Activations(forwards * self.saved, self.peak + (forwards - 1) * self.saved, self.inputs)
+        return Activations(forwards * self.saved, self.peak + (forwards - 1) * self.saved, self.inputs, forwards * self.host)
 
 
 @attrs.frozen(eq=False)
 class Choice:
-    """The settings that decide how many bytes a step keeps.
+    """The settings that determine how many bytes a step keeps.
 
     Attributes:
         modalities: the modalities of the run.
@@ -74,7 +80,8 @@ class Choice:
         adapter_dtype: the dtype of the adapters' weights.
         autocast: the dtype of matrix products; None for that of the weights.
         checkpointing: whether blocks are recomputed in the backward pass.
-        quantizer: stores the matrices of the blocks, as `traced` returns it; None for no quantization.
+        offloading: whether the inputs of recomputed blocks wait in host memory.
+        quantizer: the quantizer of the blocks' matrices, as `traced` returns it; None for no quantization.
     """
 
     modalities: frozenset[str]
@@ -84,6 +91,7 @@ class Choice:
     autocast: torch.dtype | None
     checkpointing: bool
     quantizer: QuantizerType | None = None
+    offloading: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -91,7 +99,7 @@ class Sketch:
     """A model on the meta device with its adapters.
 
     Attributes:
-        backbone: the model, in which trained parameters require a gradient.
+        backbone: the model, in which the trained parameters require gradients.
         trained: the names of the parameters that are trained.
         unreached: the names of the base's parameters that no loss of this run reaches.
     """
@@ -103,20 +111,22 @@ class Sketch:
 
 @attrs.define(eq=False)
 class Tracer:
-    """Runs models of a few blocks for one run; the parameters that no loss reaches are found only once for each number
-    of blocks.
+    """A tracer for one run, which runs models with a few blocks. For each number of blocks, it searches only once for the parameters that
+    no loss reaches.
 
     Attributes:
         base: the model.
         strategy: the strategy of the run.
+        frozen: the sum of the run's frozen LoRAs, with shapes but no values; None if there are none.
     """
 
     base: Base
     strategy: Strategy
+    frozen: LoraFile | None = None
     _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
 
     def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Sketch:
-        """Return a model of these blocks, in which the same parameters are trained as `train.trained_model.load_model` selects."""
+        """Return a model of these blocks, in which the trained parameters are those that `train.trained_model.load_model` selects."""
         backbone = self.base.sketch(choice.modalities, len(blocks))
         key = choice.modalities, len(blocks)
         if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
@@ -129,50 +139,81 @@ class Tracer:
                 parameter.requires_grad_(name not in unreached)
             return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
         reachable = {name for name, _ in backbone.named_parameters()} - unreached
+        if self.frozen is not None:
+            freeze_loras(backbone, _in_blocks(self.frozen, blocks, choice.modalities), "model.loras")
         add_lora(backbone, **_of_blocks(choice.lora, blocks).adapters(), reachable=reachable)
-        return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
+        trained = {name for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
+        return Sketch(backbone, frozenset(trained), unreached)
 
     def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
-        """Count the activations of one micro-batch, for a model with the base's number of blocks.
+        """Count the activations of one micro-batch for a model with as many blocks as the base.
 
         Source: docs/explanation/arithmetic.md#activations
         """
-        blocks = blocks_run(choice.lora, self.base.num_layers)
+        blocks = self.blocks_run(choice.lora)
         if all(count == 1 for count in blocks.values()):
             return self._run(choice, inputs, list(blocks))
         first, *between, last = blocks
         fewer = self._run(choice, inputs, [first, last])
-        saved, peak = fewer.saved, fewer.peak
-        for block in between:
-            more = self._run(choice, inputs, [first, block, last])
-            saved += blocks[block] * (more.saved - fewer.saved)
-            peak += blocks[block] * (more.peak - fewer.peak)
-        return Activations(saved, peak, fewer.inputs)
+        runs = {block: self._run(choice, inputs, [first, block, last]) for block in between}
+        kept = {block: more.saved - fewer.saved for block, more in runs.items()}
+        saved = sum(blocks[block] * kept[block] for block in between)
+        host = sum(blocks[block] * (more.host - fewer.host) for block, more in runs.items())
+        if choice.lora is None:  # gradients to which all blocks add wait for the last block
+            peak = fewer.peak + sum(blocks[block] * (more.peak - fewer.peak) for block, more in runs.items())
+        else:  # whichever block computes at the peak, the others have only what they keep
+            peak = max(more.peak - kept[block] for block, more in runs.items()) + saved
+        return Activations(fewer.saved + saved, peak, fewer.inputs, fewer.host + host)
+
+    def blocks_run(self, lora: LoraTable | None) -> dict[int, int]:
+        """Return the blocks to run, in order, and how many blocks each of them stands for: the first block, the last block and, between
+        them, one block for all blocks in the same groups of the LoRA and with the same frozen adapters.
+        """
+        layers = self.base.num_layers
+        if layers <= FEW or not _blocks_are_alike(lora):
+            return dict.fromkeys(range(layers), 1)
+        groups = [] if lora is None else [group.blocks for group in lora.groups if group.blocks is not None]
+        frozen = _shapes_in_blocks(self.frozen)
+        alike: dict[str, list[int]] = {}
+        for number in range(1, layers - 1):
+            key = [in_blocks(blocks, number) for blocks in groups], frozen.get(number)
+            alike.setdefault(repr(key), []).append(number)
+        return {0: 1, **{numbers[0]: len(numbers) for numbers in alike.values()}, layers - 1: 1}
 
     def said(self, choice: Choice) -> str:
-        """Describe which models are run to count the activations."""
-        blocks = blocks_run(choice.lora, self.base.num_layers)
+        """Describe the models that are run to count the activations."""
+        blocks = self.blocks_run(choice.lora)
         return f"{len(blocks)} blocks" if all(count == 1 for count in blocks.values()) else f"{FEW - 1} and {FEW} blocks"
 
     def _run(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Activations:
-        return _run(self.sketched(choice, inputs, blocks).backbone, choice, self.strategy, inputs)
+        return _run(self.sketched(choice, inputs, blocks).backbone, choice, self.strategy, inputs, len(blocks))
 
 
-def blocks_run(lora: LoraTable | None, layers: int) -> dict[int, int]:
-    """Return the blocks that are run in order, and how many each stands for: the first, the last and, of those between
-    them, one for all that are in the same groups of the LoRA.
-    """
-    if layers <= FEW or not _blocks_are_alike(lora):
-        return dict.fromkeys(range(layers), 1)
-    groups = [] if lora is None else [group.blocks for group in lora.groups if group.blocks is not None]
-    alike: dict[tuple[bool, ...], list[int]] = {}
-    for number in range(1, layers - 1):
-        alike.setdefault(tuple(in_blocks(blocks, number) for blocks in groups), []).append(number)
-    return {0: 1, **{numbers[0]: len(numbers) for numbers in alike.values()}, layers - 1: 1}
+def _in_blocks(frozen: LoraFile, blocks: Sequence[int], modalities: frozenset[str]) -> LoraFile:
+    """Return the adapters of a model with the streams of these modalities and some of the blocks, numbered from 0 again."""
+    numbers = {number: index for index, number in enumerate(blocks)}
+    modules = {}
+    for name, own in frozen.modules.items():
+        block = block_of(name)
+        if not is_needed(name, modalities):
+            continue
+        if block is None:
+            modules[name] = own
+        elif block in numbers:
+            modules[name.replace(f".{block}.", f".{numbers[block]}.", 1)] = own
+    return attrs.evolve(frozen, modules=modules)
+
+
+def _shapes_in_blocks(frozen: LoraFile | None) -> dict[int | None, list[tuple[Any, ...]]]:
+    """Return what distinguishes the adapters of one block from those of another, by the number of the block."""
+    found: dict[int | None, list[tuple[Any, ...]]] = {}
+    for name, own in sorted({} if frozen is None else frozen.modules.items()):
+        found.setdefault(block_of(name), []).append((within_block(name), *sorted(shapes_of(own).items())))
+    return found
 
 
 def _of_blocks(lora: LoraTable, blocks: Sequence[int]) -> LoraTable:
-    """Return the settings of a LoRA for a model of some of its blocks, which are counted anew there."""
+    """Return the settings of a LoRA for a model with some of the blocks, numbered from 0 again."""
 
     def of_group(group: LoraGroup) -> LoraGroup | None:
         if group.blocks is None:
@@ -184,7 +225,7 @@ def _of_blocks(lora: LoraTable, blocks: Sequence[int]) -> LoraTable:
 
 
 def _blocks_are_alike(lora: LoraTable | None) -> bool:
-    """Return whether blocks of the same groups have the same adapters: no target and no pattern of a group names a block
+    """Return whether blocks in the same groups have the same adapters, because no target and no pattern of a group names a block
     by its number, as `transformer_blocks.3.attn1.to_k` does.
     """
     if lora is None:
@@ -194,8 +235,29 @@ def _blocks_are_alike(lora: LoraTable | None) -> bool:
     return not any(re.search(r"(^|\.)\d+\.(?!proj)|^\d+$|^transformer_blocks\.", target) for target in named)
 
 
-def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Activations:
+@attrs.define(eq=False)
+class _Away(BlockInputs):
+    """Inputs of blocks that leave the device and come back, without memory anywhere.
+
+    Attributes:
+        bytes: the bytes that left.
+    """
+
+    bytes: int = 0
+
+    def to_host(self, tensor: Tensor) -> Any:
+        self.bytes += tensor.numel() * tensor.element_size()
+        return tensor.shape, tensor.dtype
+
+    def to_device(self, host: Any) -> Tensor:
+        shape, dtype = host
+        return torch.empty(shape, dtype=dtype)
+
+
+def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput], blocks: int) -> Activations:
     backbone.transformer.gradient_checkpointing = choice.checkpointing
+    away = _Away(torch.device("cpu")) if choice.offloading else None
+    backbone.transformer.block_inputs = away
     known = {name: each.to("cpu") for name, each in inputs.items()}  # finds the shared levels, while there are values
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -210,7 +272,11 @@ def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapp
             loss = _loss(backbone, choice, strategy, given)
             saved = live.live
             loss.backward()
-        return Activations(saved, live.peak, sum(tensor.untyped_storage().nbytes() for tensor in tensors))
+        given_bytes = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+        if away is None:
+            return Activations(saved, live.peak, given_bytes)
+        unfinished = (AT_ONCE - 2) * away.bytes // blocks  # here, a block is finished when the next one asks for its inputs
+        return Activations(saved, live.peak + unfinished, given_bytes, away.bytes)
 
 
 def _loss(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Tensor:
@@ -220,7 +286,7 @@ def _loss(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Map
 
 
 def _total(strategy: Strategy, predicted: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]) -> Tensor:
-    """Return the strategy's loss; if it depends on values, which do not exist here, return one that reads the same velocities."""
+    """Return the strategy's loss or, if it depends on values, which do not exist here, a loss that reads the same velocities."""
     with contextlib.suppress(RuntimeError, NotImplementedError, TypeError):
         return total_loss(strategy.loss(predicted, inputs))
     return torch.stack([velocity.square().mean() for name, velocity in predicted.items() if inputs[name].is_generated]).sum()
@@ -240,13 +306,13 @@ def _quantize(backbone: LTXBackbone, quantizer: QuantizerType) -> None:
 
 
 RESTORING = 8.0
-"""The bytes per weight that restoring a matrix takes at once, if its quantizer does not say otherwise: two copies in float32."""
+"""The bytes per weight that restoring a matrix takes at once, unless its quantizer states another number: two copies in float32."""
 
 
 @attrs.frozen
 class Restoring:
-    """A stand-in for all quantizers whose matrices are restored in so many bytes per weight: what a step keeps depends
-    on nothing else, so that it is counted only once.
+    """A substitute for all quantizers that restore matrices in the same number of bytes per weight. The activations of a step
+    depend on nothing else, so they are counted only once.
     """
 
     restoring_bytes: float
@@ -264,7 +330,7 @@ class Restoring:
 
 
 def traced(quantizer: QuantizerType | None) -> QuantizerType | None:
-    """Return the quantizer to count the activations of a step with."""
+    """Return the quantizer with which the activations of a step are counted."""
     if quantizer is None or getattr(quantizer, "low_precision", False):
         return quantizer
     return Restoring(getattr(quantizer, "restoring_bytes", RESTORING))
@@ -275,7 +341,7 @@ def _drop(parameter: Tensor) -> None:
 
 
 def _hollow(given: ModelInput) -> ModelInput:
-    """Return inputs of the same shapes without memory, each tensor with a storage of its own."""
+    """Return inputs of the same shapes, but without memory; each tensor has its own storage."""
 
     def empty(value: Any) -> Any:
         return torch.empty(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
@@ -286,7 +352,7 @@ def _hollow(given: ModelInput) -> ModelInput:
 
 
 def _fill_hollow(backbone: LTXBackbone, choice: Choice) -> None:
-    """Move every parameter from the meta device to one that computes, still without memory."""
+    """Move every parameter from the meta device to the CPU, still without memory."""
     adapters = set(lora_parameters(backbone)) if choice.lora is not None else set()
     for path, module in list(backbone.named_modules()):
         for own, parameter in list(module.named_parameters(recurse=False)):

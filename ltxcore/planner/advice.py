@@ -1,4 +1,4 @@
-"""Settings that would make a run fit: each is tried with the same arithmetic that found that the run does not fit."""
+"""Settings that would make a run fit, found by the same arithmetic that shows that the run does not fit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ltxcore.runs.engine import engine_problems, uses_zero
 from ltxcore.runs.memory_settings import contradictions
 
 GPUS = (2, 4, 8, 16, 32, 64)
-"""The numbers of processes that are tried."""
+"""The numbers of processes that the advice tries."""
 
 LEAST_RANK = 8
 
 OFFLOADED_AT_ONCE = 4
-"""The number of blocks by which each attempt offloads more than the one before."""
+"""The number of blocks that each attempt offloads in addition to the previous attempt."""
 
 SQUARE = (4096, 4096)
 """The shape of a matrix of attention, by which quantizers are compared."""
 
 INSTALL = 'which needs `pip install "ltx[low-memory]"`'
-"""Added to every such change, since the machine that trains may not be the one that plans."""
+"""The hint that is added to every change that needs a package, since the run may train on another machine."""
 
 
 @attrs.frozen
@@ -37,8 +37,9 @@ class Change:
         said: the change as a user writes it.
         tables: the keys of the run file and their values, by table.
         processes: the number of processes; None for as many as before.
-        size: the size of the clips; None for the same as before.
-        is_other: whether it costs more than time: it needs other GPUs, or trains another LoRA or on other clips.
+        size: the size of the clips; None for the same size as before.
+        is_other: whether the change costs more than time, because the run then needs different GPUs, trains a different LoRA, or trains on
+            different clips.
     """
 
     said: str
@@ -53,10 +54,10 @@ class Variant:
     """A run with some settings changed.
 
     Attributes:
-        config: its run file.
-        processes: the number of processes that run it.
-        size: the size of its clips; None if it is unchanged.
-        changes: the changes that led to it.
+        config: the run file.
+        processes: the number of processes of the run.
+        size: the size of the clips; None if it is unchanged.
+        changes: the changes that were made.
     """
 
     config: RunFile
@@ -65,7 +66,7 @@ class Variant:
     changes: tuple[Change, ...] = ()
 
     def changed(self, change: Change) -> Variant:
-        """Return this variant with one further change."""
+        """Return the variant with one further change."""
         tables = {name: attrs.evolve(getattr(self.config, name), **keys) for name, keys in change.tables.items()}
         return Variant(
             attrs.evolve(self.config, **tables),
@@ -77,30 +78,38 @@ class Variant:
 
 @attrs.frozen
 class Remedy:
-    """Changes that make the run fit, and what it needs with them.
+    """Changes that make the run fit, and what the run needs with these changes.
 
     Attributes:
-        said: the changes.
+        changes: the changes.
         need: what the run then needs.
-        is_other: whether they cost more than time.
     """
 
-    said: tuple[str, ...]
+    changes: tuple[Change, ...]
     need: Need
-    is_other: bool = False
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The changes as a user writes them."""
+        return tuple(change.said for change in self.changes)
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the changes cost more than time."""
+        return any(change.is_other for change in self.changes)
 
 
 def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int) -> list[Remedy]:
-    """Return every kind of change that is enough by itself, taken no further than necessary; if none of these costs
-    only time, also sets of changes that are enough together.
+    """Return every kind of change that is enough by itself, applied only as far as necessary, and, if none of these costs only
+    time, sets of changes that are enough together.
 
-    Those that cost only time come first, ordered by how much is moved in each step; the others need more GPUs, or train
-    something else. The list is empty if nothing is enough.
+    Changes that cost only time come first, ordered by the bytes that each process then keeps in host memory; the others need more GPUs, or
+    train something else. The list is empty if nothing is enough.
 
     Args:
         estimator: the run's estimator.
-        config: its run file.
-        processes: the number of processes that run it.
+        config: the run file.
+        processes: the number of processes of the run.
         memory: the bytes of a device.
     """
     start = Variant(config, processes)
@@ -110,11 +119,11 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int)
         alone += [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
     if not alone or all(remedy.is_other for remedy in alone):
         alone += _sets(estimator, start, memory, more_gpus=not alone)
-    return sorted(alone, key=lambda remedy: (remedy.is_other, remedy.need.states.host))
+    return sorted(alone, key=lambda remedy: (remedy.is_other, remedy.need.offloaded))
 
 
 def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) -> Iterator[Remedy]:
-    """Yield sets of changes, each of which makes room for the weights in a different way."""
+    """Yield sets of changes that make room for the weights in different ways."""
     said: set[frozenset[str]] = set()
     for way in WAYS:
         if way is KINDS and said:
@@ -130,8 +139,8 @@ def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) ->
 
 
 def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int, kinds: Sequence[Kind]) -> Remedy | None:
-    """Apply one kind of change after the other, each as far as it helps, until the run fits; then remove the changes
-    that were not needed after all.
+    """Apply one kind of change after another, each as far as it helps, until the run fits, and then remove the changes that
+    turned out to be unnecessary.
     """
     if not _may_fit(estimator, reached, memory, kinds):
         return None
@@ -154,7 +163,7 @@ def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int
 
 
 def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequence[Kind]) -> bool:
-    """Return whether weights and the optimizer fit with all changes that reduce them: a quick check, without activations."""
+    """Check quickly, without activations, whether the weights and the optimizer fit with all changes that reduce their size."""
     need = _need(estimator, reached, 0)
     for kind in kinds:
         before = reached
@@ -189,14 +198,14 @@ def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | Non
     need = _need(estimator, variant, memory)
     if need is None or not need.fits(memory):
         return None
-    return Remedy(tuple(change.said for change in variant.changes), need, any(change.is_other for change in variant.changes))
+    return Remedy(variant.changes, need)
 
 
 def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
-    """Return what a variant needs; None if the variant is impossible.
+    """Return the need of a variant; None if the variant is impossible.
 
-    If `memory` is too small for its weights and the optimizer alone, only these are returned, since its activations
-    take seconds to find.
+    If `memory` is too small for the weights and the optimizer alone, only these are returned, since counting the activations
+    takes seconds.
     """
     if any(engine_problems(variant.config, variant.processes)) or any(contradictions(variant.config)):
         return None
@@ -216,6 +225,11 @@ def _checkpointing(run: Variant, estimator: Estimator) -> Iterator[Change]:
         yield Change("optimization.enable_gradient_checkpointing = true", {"optimization": {"enable_gradient_checkpointing": True}})
 
 
+def _activations(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.optimization.enable_gradient_checkpointing and not run.config.acceleration.offload_activations:
+        yield Change("acceleration.offload_activations = true", {"acceleration": {"offload_activations": True}})
+
+
 def _vae_tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if not run.config.acceleration.vae_tiling and estimator.decoding(run.config, run.size):
         yield Change("acceleration.vae_tiling = true", {"acceleration": {"vae_tiling": True}})
@@ -231,6 +245,16 @@ def _room(run: Variant, estimator: Estimator) -> Iterator[Change]:
 def _precision(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if run.config.acceleration.mixed_precision_mode == "no":
         yield Change('acceleration.mixed_precision_mode = "bf16"', {"acceleration": {"mixed_precision_mode": "bf16"}})
+
+
+def _rounding(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.model.training_mode == "full" and not run.config.acceleration.stochastic_rounding:
+        yield Change("acceleration.stochastic_rounding = true", {"acceleration": {"stochastic_rounding": True}})
+
+
+def _in_backward(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.model.training_mode == "full" and not run.config.acceleration.step_in_backward:
+        yield Change("acceleration.step_in_backward = true", {"acceleration": {"step_in_backward": True}})
 
 
 def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -274,12 +298,15 @@ def _stage(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 
 def _batch_size(run: Variant, estimator: Estimator) -> Iterator[Change]:
-    table = run.config.optimization
-    if table.batch_size > 1:
-        accumulated = table.batch_size * table.gradient_accumulation_steps
+    table, shapes = run.config.optimization, estimator.shapes
+    at_once = shapes.at_once(run.config)
+    if at_once > 1:
+        accumulated = at_once * table.gradient_accumulation_steps
+        key, least = ("batch_size", 1) if table.tokens_per_batch is None else ("tokens_per_batch", shapes.tokens)
+        alike = "the same global batch" if table.tokens_per_batch is None else "about as many samples in a step"
         yield Change(
-            f"optimization.batch_size = 1, and gradient_accumulation_steps = {accumulated} for the same global batch",
-            {"optimization": {"batch_size": 1, "gradient_accumulation_steps": accumulated}},
+            f"optimization.{key} = {least}, and gradient_accumulation_steps = {accumulated} for {alike}",
+            {"optimization": {key: least, "gradient_accumulation_steps": accumulated}},
         )
 
 
@@ -314,10 +341,11 @@ def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
 Kind = Callable[[Variant, Estimator], Iterator[Change]]
 
 AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
-"""The kinds of change that reduce only what is needed while samples are decoded."""
+"""The kinds of change that reduce only the memory for decoding samples."""
 
 KINDS: tuple[Kind, ...] = (
-    *AT_DRAWING, _checkpointing, _precision, _quantization, _optimizer, _average, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
+    *AT_DRAWING, _checkpointing, _activations, _precision, _rounding, _in_backward, _quantization, _optimizer, _average, _offload_blocks, _stage,
+    _batch_size, _offload, _gpus, _rank, _size,
 )  # fmt: skip
 
 WAYS: tuple[tuple[Kind, ...], ...] = (
@@ -326,6 +354,6 @@ WAYS: tuple[tuple[Kind, ...], ...] = (
     tuple(kind for kind in KINDS if kind is not _quantization),
     KINDS,
 )
-"""The kinds of change that are tried together: quantized weights; 8-bit weights, with the rest offloaded; unquantized,
-offloaded weights; and, if none of these is enough, all kinds.
+"""The kinds of change that are tried together: quantized weights; 8-bit weights, some of them offloaded; unquantized, offloaded
+weights; and, if none of these is enough, all kinds.
 """

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ltxcore.config.load import LoadedRun, located
-from ltxcore.encoded.batches import order_of
-from ltxcore.encoded.held_out import split
+from ltxcore.encoded.held_out import Split, split
+from ltxcore.encoded.streams import streams_in
 from ltxcore.errors import LtxError
 from ltxcore.memory import gib
 from ltxcore.models.base import released
 from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
-from ltxcore.planner.largest_batch import Shapes, encoded_here, shapes_of, stored_bytes
+from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_datasets, sets_here, shapes_of, shapes_of_datasets, stored_bytes
 from ltxcore.protocols import Manifest
+from ltxcore.runs.data_sets import together
 from ltxcore.runs.group_settings import group_lines
 from ltxcore.runs.memory_settings import missing_here
 from ltxcore.runs.passes import Passes, passes_of, said
-from ltxcore.runs.run_plan import Outline, draft
+from ltxcore.runs.run_plan import Outline, RunPlan, draft, ordered
 
 GIB = 2**30
 
@@ -41,13 +42,15 @@ class Cost:
 
     Attributes:
         found: the run without its data.
-        shapes: the shapes of its largest micro-batch.
-        need: the bytes that it needs.
+        shapes: the shapes of the largest micro-batch.
+        need: the bytes that the run needs.
         memory: the bytes of a device.
-        remedies: changes with which the run fits, if it does not fit already.
-        lacking: what the run file asks for and this machine lacks; the machine that trains needs it.
+        remedies: changes that make the run fit, if it does not fit already.
+        lacking: what the run file asks for and the training machine must have, but this machine lacks.
         data_bytes: the bytes of the encoded data; None if the data are not on this machine.
         passes: the passes over the data; None if the data are not on this machine.
+        others: the shapes of the largest micro-batch of each objective's dataset, by the objective's name in metrics.
+        streams: how many of the encoded samples have which modalities, in words; "" if all have those of the run.
     """
 
     found: Outline
@@ -58,10 +61,12 @@ class Cost:
     lacking: tuple[str, ...]
     data_bytes: int | None = None
     passes: Passes | None = None
+    others: Mapping[str, Shapes] = attrs.field(factory=dict)
+    streams: str = ""
 
     @property
     def fits(self) -> bool:
-        """Return whether a device is large enough for the run."""
+        """Whether a device is large enough for the run."""
         return self.need.fits(self.memory)
 
 
@@ -75,58 +80,67 @@ def cost(
     bucket: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Cost:
-    """Compute what a run costs, and what would make it fit.
+    """Compute what a run costs, and which changes would make it fit.
 
-    Its data need not be on this machine if `bucket` or the run file sets the size of the clips.
+    The data need not be on this machine if `bucket` or the run file sets the size of the clips.
 
     Args:
         loaded: the run file.
         processes: the number of processes, one per device.
         memory: the bytes of a device.
         nodes: the number of machines, over which the processes are divided evenly.
-        model: the name of a released model, in place of the file at `model_path`.
-        bucket: the size of clips as `WxHxF`, in place of that in the run file or the data.
-        tell: called with a message before work that takes seconds.
+        model: the name of a released model, instead of the file at `model_path`.
+        bucket: the size of clips as `WxHxF`, instead of the size in the run file or the data.
+        tell: a function that is called with a message before work that takes seconds.
 
     Raises:
-        LtxError: for everything that is wrong with the run file; or the size of the clips is not known.
+        LtxError: the run file has mistakes, all of which the error names; or the size of the clips is not known.
     """
     try:
         tell(f"reading the headers of {loaded.config.model.model_path}" if model is None else f"taking the shapes of {model}")
         base = None if model is None else released(model)
         found = draft(loaded, processes, writes=False, base=base, here=False).checked()
-        data = _encoded(found, bucket)
-        shapes = shapes_of(found, found.base, bucket, data)
-        estimator = Estimator(found, found.base, shapes, nodes, tell)
+        encoded = _encoded(found, bucket)
+        data = all_samples(encoded)
+        is_sized = bucket is not None or loaded.config.preprocessing.named_buckets is not None
+        seen = () if data is not None else glance_at_datasets(found, tell, is_needed=not is_sized)
+        shapes = shapes_of(found, found.base, bucket, data, seen)
+        others = shapes_of_datasets(found, shapes)
+        estimator = Estimator(found, found.base, shapes, nodes, tell, tuple(others.values()))
         need = estimator.need(loaded.config, processes)
         better = () if need.fits(memory) else tuple(remedies(estimator, loaded.config, processes, memory))
         lacking = tuple(f"{key} {what}. {remedy}" for key, what, remedy in missing_here(loaded.config))
         size = None if data is None else stored_bytes(data, found)
-        return Cost(found, shapes, need, memory, better, lacking, size, None if data is None else _passes(found, data, processes))
+        passes = _passes(found, encoded, processes) if len(encoded) == max(1, len(found.config.data.sets)) else None
+        return Cost(found, shapes, need, memory, better, lacking, size, passes, others, "" if data is None else streams_in(data))
     except LtxError as error:
         raise located(error, loaded) from error
 
 
-def _encoded(found: Outline, bucket: str | None) -> Manifest | None:
-    """Return the data that are encoded on this machine. Errors in them matter only if the size of the clips is not
-    known otherwise.
+def _encoded(found: Outline, bucket: str | None) -> dict[str, tuple[Outline, Manifest]]:
+    """Return the data that are encoded on this machine, by set. Errors in the data matter only if the size of the clips is not known from
+    elsewhere.
     """
     try:
-        return encoded_here(found)
+        return sets_here(found)
     except LtxError:
-        if bucket is None and found.config.preprocessing.resolution_buckets is None:
+        if bucket is None and found.config.preprocessing.named_buckets is None:
             raise
-        return None
+        return {}
 
 
-def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
-    config = found.config
+def _passes(found: Outline, encoded: Mapping[str, tuple[Outline, Manifest]], processes: int) -> Passes | None:
     try:
-        held_out = config.data.held_out
-        chosen = data.samples if isinstance(held_out, Path) else split(data, held_out).train
-        return passes_of(order_of(data, chosen, config.optimization.batch_size, config.seed), config, processes)
+        plan = together(found, [_planned(each, manifest) for each, manifest in encoded.values()])
+        return passes_of(plan.order, found.config, processes)
     except LtxError:  # nothing is left to train on, which `ltx check` reports
         return None
+
+
+def _planned(found: Outline, data: Manifest) -> RunPlan:
+    held_out = found.config.data.held_out
+    chosen = Split(data.samples, ()) if isinstance(held_out, Path) else split(data, held_out)
+    return RunPlan(found, data, chosen, ordered(found, data, chosen.train))
 
 
 # ---- for people
@@ -136,7 +150,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield the parts of the report: a heading, and rows of a name and a value."""
     need, states = found.need, found.need.states
     config = found.found.config
-    kind = f"LoRA of rank {config.lora.ranks}" if config.model.training_mode == "lora" else "full fine-tuning"
+    kind = config.lora.in_words if config.model.training_mode == "lora" else "full fine-tuning"
     streams = " and ".join(sorted(found.found.modalities))
     ways = "gradient checkpointing" if config.optimization.enable_gradient_checkpointing else "no checkpointing"
     yield (
@@ -144,9 +158,14 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         [
             ("trained", f"{need.parameters.trained:,} of {need.parameters.loaded:,} parameters loaded"),
             *((f"group {name}", what) for name, what in group_lines(config)),
-            ("micro-batch", f"{config.optimization.batch_size} of {found.shapes.described}"),
+            ("micro-batch", f"{found.shapes.at_once(config)} of {found.shapes.described}"),
             *([("learns", _learned(found))] if config.objectives else []),
+            *(
+                (label, f"{each.tokens_at_once(config):,} tokens: {each.at_once(config)} of {each.described}")
+                for label, each in found.others.items()
+            ),
             ("trains on", UNSEEN if found.passes is None else said(found.passes)),
+            *([("samples", found.streams)] if found.streams else []),
         ],
     )
     yield (
@@ -154,6 +173,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         [
             ("weights", gib(states.weights)),
             *([("average of the weights", gib(states.average))] if states.average else []),
+            *([("copy of the base", gib(states.copy))] if states.copy else []),
             ("gradients", gib(states.gradients)),
             ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and not included below"),
             ("communication", gib(states.communication)),
@@ -165,12 +185,13 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         ],
     )
     machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
-    yield machine, [("offloaded", gib(states.host * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
+    yield machine, [("offloaded", gib(need.offloaded * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
     data = UNSEEN if found.data_bytes is None else gib(found.data_bytes)
     yield (
         "Disk",
         [
             ("checkpoints", f"{gib(need.checkpoint * need.checkpoints)}, {need.checkpoints} of {gib(need.checkpoint)} at once"),
+            *([("best weights", gib(need.best))] if need.best else []),
             ("result", gib(need.exported)),
             ("encoded data", data),
         ],
@@ -178,18 +199,18 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def _learned(found: Cost) -> str:
-    """Say what is learned, and what it takes."""
+    """Describe what is learned, and how many passes it takes."""
     return f"{', '.join(labelled(found.found.config.objectives))}: {found.need.passes} per micro-batch"
 
 
 def advice(found: Cost) -> Iterator[str]:
-    """Say what the training machine must have, and what to change if the run does not fit."""
+    """Yield what the training machine must have, and what to change if the run does not fit."""
     for each in found.lacking:
         yield f"Missing here, but needed on the machine that trains: {each}"
     if found.fits:
         return
     if not found.remedies:
-        yield "No setting makes it fit, not even all of them together: it needs GPUs with more memory."
+        yield "No setting makes the run fit, not even all settings together: the run needs GPUs with more memory."
         return
     several = len(found.remedies) > 1
     is_set = any(len(remedy.said) > 1 for remedy in found.remedies)
@@ -197,7 +218,7 @@ def advice(found: Cost) -> Iterator[str]:
     yield f"It would fit with {how}:"
     for remedy in found.remedies:
         first, *others = remedy.said
-        away = f", and {gib(remedy.need.states.host)} in CPU memory" if remedy.need.states.host else ""
+        away = f", and {gib(remedy.need.offloaded)} in CPU memory" if remedy.need.offloaded else ""
         lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
         yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away})"
 
@@ -226,9 +247,20 @@ def machine(found: Cost) -> dict[str, Any]:
         "disk": {
             "checkpoint": need.checkpoint,
             "checkpoints": need.checkpoints,
+            "best": need.best,
             "result": need.exported,
             "data": found.data_bytes,
         },
+        **(
+            {
+                "datasets": {
+                    label: {"largest_micro_batch": each.described, "tokens": each.tokens_at_once(found.found.config)}
+                    for label, each in found.others.items()
+                }
+            }
+            if found.others
+            else {}
+        ),
         "forwards": need.passes.forwards,
         "backwards": need.passes.backwards,
         "samples": None if found.passes is None else found.passes.samples,
@@ -236,7 +268,7 @@ def machine(found: Cost) -> dict[str, Any]:
         "samples_in_step": None if found.passes is None else found.passes.in_step,
         "lacking": list(found.lacking),
         "would_fit": [
-            {"changes": list(remedy.said), "gpu_peak_with_margin": remedy.need.with_margin, "host": remedy.need.states.host}
+            {"changes": list(remedy.said), "gpu_peak_with_margin": remedy.need.with_margin, "host": remedy.need.offloaded}
             for remedy in found.remedies
         ],
     }

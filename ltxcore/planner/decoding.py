@@ -1,6 +1,6 @@
-"""The memory that decoding a run's clips takes on a GPU, counted by running the real decoder on tensors without memory.
+"""The memory that decoding clips takes on a GPU, counted by running the real decoder on tensors without memory.
 
-Audio is not counted: its decoder takes little memory compared with that for video.
+Audio is not counted, because its decoder takes little memory compared with the decoder for video.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ltxcore.codecs.official.modules import empty
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.model_config import building
+from ltxcore.model_folder import transformer_in
 from ltxcore.models.base import Base
 from ltxcore.planner.live import LiveBytes
 from ltxcore.runs.run_plan import Outline
@@ -38,8 +39,8 @@ _SINCE_2_3: Mapping[str, Any] = {
 }
 
 RELEASED: Mapping[str, Mapping[str, Any]] = {"2.0": {}, "2.3": _SINCE_2_3, "2.5": _SINCE_2_3}
-"""The settings, by generation, in which a released model's decoder differs from diffusers' default; used for models
-whose file is not here.
+"""The settings, by generation, in which the decoder of a released model differs from diffusers' default, for models whose file is
+not on this machine.
 """
 
 Cells = tuple[int, int, int]
@@ -47,8 +48,8 @@ Cells = tuple[int, int, int]
 
 
 def decoder_of(found: Outline, base: Base) -> nn.Module | None:
-    """Return the decoder of a run's clips, without its weights; None if the run decodes no clips, or does so with the
-    tiny codec, which takes next to no memory.
+    """Return the decoder of a run's clips, without weights; None if the run decodes no clips, or uses the tiny codec, which takes
+    next to no memory.
     """
     model = found.config.model
     if base.info.generation not in RELEASED:
@@ -56,7 +57,7 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
     if base.checkpoint is not None:
         try:
             with building("a video VAE", str(model.video_vae_path or model.model_path)):
-                decoder: nn.Module = part_files.video_vae(Path(model.model_path), model.video_vae_path).module.decoder
+                decoder: nn.Module = part_files.video_vae(transformer_in(Path(model.model_path)), model.video_vae_path).module.decoder
             return decoder
         except ConfigError:
             if model.video_vae_path is None:
@@ -70,12 +71,12 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
 
 
 def largest(found: Outline, stored: Sequence[int] | None, tiles: bool) -> Cells | None:
-    """Find the largest piece that a run decodes at once: of its validation samples or, if it has none, of the held-out
-    clips that it generates anew.
+    """Find the largest piece that a run decodes at once, from its validation samples or, if it has none, from the held-out clips
+    that it generates again.
 
     Args:
         found: the run without its data.
-        stored: the shape of the largest clip in its data, `(C, F, H, W)`; None if there is no clip.
+        stored: the shape of the largest clip in the run's data, `(C, F, H, W)`; None if there is no clip.
         tiles: whether clips are decoded in tiles.
     """
     sizes = sorted((_piece(cells, found, tiles) for cells in _decoded(found, stored)), key=lambda cells: cells[0] * cells[1] * cells[2])
@@ -103,7 +104,7 @@ def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
     Args:
         decoder: the decoder of clips.
         channels: the number of channels of the latents.
-        cells: the latent cells that are decoded at once.
+        cells: the frames, rows and columns of latent cells that are decoded at once.
     """
     with FakeTensorMode(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

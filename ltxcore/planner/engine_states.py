@@ -19,12 +19,12 @@ MASTER = 4
 """The bytes of a float32 number."""
 
 ROUNDED = 6 * MASTER
-"""The bytes per number while it is updated and then rounded stochastically: weight, gradient and two moments in
+"""The bytes per number while the number is updated and stochastically rounded: the weight, the gradient and two moments in
 float32, and the random bits for rounding.
 """
 
 Counted = Callable[[str, tuple[int, ...]], int | None]
-"""Returns the bytes of an optimizer's state for a parameter, given its name and shape; None if they are not known."""
+"""A function that returns the bytes of an optimizer's state for a parameter, given the name and shape; None if they are not known."""
 
 DEFAULTS: Mapping[str, int] = {
     "reduce_bucket_size": 500_000_000,
@@ -34,7 +34,7 @@ DEFAULTS: Mapping[str, int] = {
     "stage3_max_reuse_distance": 1_000_000_000,
     "sub_group_size": 1_000_000_000,
 }
-"""DeepSpeed's defaults, in numbers, for keys that a configuration does not set."""
+"""DeepSpeed's defaults, in counts of numbers, for keys that a configuration does not set."""
 
 
 @attrs.frozen
@@ -44,14 +44,15 @@ class States:
     Attributes:
         weights: the weights on the device.
         gradients: the gradients on the device.
-        optimizer: the optimizer's state on the device, and float32 masters if they exist besides the weights. State of unknown
-            size is left out.
-        communication: on the device, while gradients are computed: the buffers in which they are reduced, and the weights
-            gathered for the computation.
-        step: further bytes on the device while the optimizer steps, when activations are gone.
-        kept: the part of gradients and communication that is on the device even while nothing is trained.
+        optimizer: the optimizer's state on the device, and the float32 master weights if there are any. State of unknown size is
+            left out.
+        communication: the bytes on the device, while gradients are computed, of the buffers for reducing gradients and of the
+            weights that are gathered for the computation.
+        step: further bytes on the device during an optimizer step, when no activations exist.
+        kept: the part of gradients and communication that stays on the device even while nothing is trained.
         host: the bytes in host memory for each process.
         average: the moving average of the weights on the device.
+        copy: the frozen copy of the base on the device.
     """
 
     weights: int
@@ -62,9 +63,15 @@ class States:
     kept: int = 0
     host: int = 0
     average: int = 0
+    copy: int = 0
+
+    @property
+    def lasting(self) -> int:
+        """The weights, with their moving average and the frozen copy of the base."""
+        return self.weights + self.average + self.copy
 
     def with_average(self, numbers: int, on_host: bool) -> States:
-        """Return the states with a moving average of so many numbers.
+        """Return the states with a moving average of this many numbers.
 
         Source: docs/explanation/arithmetic.md#average-of-the-weights
         """
@@ -89,11 +96,11 @@ def single_states(
     Args:
         parameters: the parameters of the run.
         dtype: the dtype of frozen weights.
-        quantizer: stores the frozen matrices of the blocks; None for no quantization.
-        state_bytes: returns the bytes of the optimizer's state.
+        quantizer: the quantizer of the blocks' frozen matrices; None for no quantization.
+        state_bytes: a function that returns the bytes of the optimizer's state.
         trained: the dtype of trained weights and of the optimizer's state.
-        in_backward: whether each weight is updated in the backward pass, so that never all gradients exist at once.
-        copies: the number of float32 copies of everything that is trained which exist while the optimizer steps.
+        in_backward: whether each weight is updated in the backward pass, so that all gradients never exist at once.
+        copies: the number of float32 copies of all trained parameters that exist during an optimizer step.
         offloaded: the number of blocks whose matrices are in host memory, of which at most `AT_ONCE` are on the device at once.
         num_layers: the number of blocks of the model.
 
@@ -126,9 +133,9 @@ def pinned(size: int) -> int:
 
 
 def states_of(parameters: Parameters, state_bytes: Counted, trained: torch.dtype = torch.float32) -> int | None:
-    """Return the bytes of an optimizer's state for everything that is trained; None if they are not known.
+    """Return the bytes of an optimizer's state for all trained parameters; None if they are not known.
 
-    For bfloat16 weights, the parts of the state that have one number per weight are bfloat16 too.
+    With bfloat16 weights, the parts of the state that have one number per weight are bfloat16 too.
     """
     total = 0
     for each in parameters.weights:
@@ -166,7 +173,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     kept = min(divided, max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + prefetched)
     gathered = kept + prefetched  # weights gathered together arrive in one buffer, from which each is copied
     reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied again, in the order of the processes, to be sent
-    offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
+    offloads, weights_away = is_away(zero, "offload_optimizer"), is_away(zero, "offload_param")
     group = min(mine, said["sub_group_size"])
     host = mine * MASTER + state(mine) + _gradients_away(zero, mine, size, group) if offloads else 0
     if weights_away:  # the flat buffer of trained weights is pinned whatever the configuration says
@@ -174,7 +181,8 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     return States(
         weights=(0 if weights_away else parts * size) + whole * size,
         gradients=0 if offloads else mine * size,
-        # Masters are copies even of float32 weights: DeepSpeed means to share them, but compares a device with its name, which is never equal.
+        # Masters are copies even of float32 weights: DeepSpeed means to share them, but compares a device with its name, and the two are
+        # never equal.
         optimizer=0 if offloads else mine * MASTER + state(mine),
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
         step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
@@ -184,7 +192,9 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
 
 
 def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -> int:
-    """Return the bytes of a process's gradients in host memory: all in one buffer, and those of each group in float32 for the optimizer."""
+    """Return the bytes of a process's gradients in host memory: all gradients in one buffer, and the gradients of each group in
+    float32 for the optimizer.
+    """
     if not _is_pinned(zero):
         return mine * (size + MASTER)
     groups, rest = divmod(mine, group) if group else (0, 0)
@@ -194,7 +204,7 @@ def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -
 def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int, state: Callable[[int], int]) -> States:
     trained = parameters.trained
     mine = -(-trained // world_size)
-    offloads = _is_away(zero, "offload_optimizer")
+    offloads = is_away(zero, "offload_optimizer")
     taken = pinned if _is_pinned(zero) else int
     buckets = _number(zero, "reduce_bucket_size") * (2 if zero.get("overlap_comm") else 1)
     kept = trained if zero["stage"] == 1 else 0 if offloads else mine
@@ -210,12 +220,12 @@ def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size:
 
 
 def _is_pinned(zero: Mapping[str, Any]) -> bool:
-    """Return whether the optimizer's data are pinned if they are in host memory, which is the default."""
+    """Return whether optimizer data in host memory are pinned; by default, they are."""
     return bool((zero.get("offload_optimizer") or {}).get("pin_memory", True))
 
 
-def _is_away(zero: Mapping[str, Any], part: str) -> bool:
-    """Return whether a part is in host memory, or on a disk, which it reaches through host memory."""
+def is_away(zero: Mapping[str, Any], part: str) -> bool:
+    """Return whether a part is in host memory, or on a disk, to which it moves through host memory."""
     return (zero.get(part) or {}).get("device") in ("cpu", "nvme")
 
 

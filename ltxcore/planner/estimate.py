@@ -1,28 +1,32 @@
-"""The memory that a run needs on each device and in host memory, and its space on disk."""
+"""The memory that a run needs on each device and in host memory, and the space that it needs on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 import torch
 
+from ltxcore.config.loras import strengths
 from ltxcore.config.run_file import RunFile
 from ltxcore.encode.buckets import Bucket
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.engines.zero_config import Config, Wanted, resolve
+from ltxcore.files import is_file
+from ltxcore.models.adapter_types import adapter_types
 from ltxcore.models.base import Base
 from ltxcore.models.load_base import DTYPES
+from ltxcore.models.lora_stack import found_for
 from ltxcore.objectives import PassCount
 from ltxcore.planner.activations import Activations, Choice, Tracer, traced
 from ltxcore.planner.decoding import decoder_of, decoding, largest
-from ltxcore.planner.engine_states import States, single_states, states_of, zero_states
-from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket
+from ltxcore.planner.engine_states import States, is_away, single_states, states_of, zero_states
+from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket, of_manifest
 from ltxcore.planner.parameters import Parameters, parameters_of
-from ltxcore.runs.engine import uses_zero, weights_dtype
+from ltxcore.runs.engine import compute_dtype, uses_zero, weights_dtype
 from ltxcore.runs.memory_settings import KEPT
-from ltxcore.runs.run_plan import Outline
+from ltxcore.runs.run_plan import Outline, RunPlan
 
 SHARE, CONTEXT = 0.1, 2**30
 """The margin: a tenth for fragmentation and the kernels' workspace, and one GiB for the device's context. This is a
@@ -39,21 +43,22 @@ NONE = Activations(saved=0, peak=0, inputs=0)
 
 @attrs.frozen
 class Need:
-    """What a run needs, in bytes.
+    """The bytes that a run needs.
 
     Attributes:
         parameters: the parameters of the run.
         states: the weights, gradients, optimizer and communication of each process.
         activations: the activations of the largest micro-batch.
-        processes: the number of processes that run it.
+        processes: the number of processes of the run.
         nodes: the number of machines, over which the processes are divided evenly.
         checkpoint: the bytes of one checkpoint.
         exported: the bytes of the exported LoRA or model.
-        checkpoints: the number of checkpoints on disk at once.
+        best: the bytes of the best weights while better weights are written beside them; 0 if the run keeps no best weights.
+        checkpoints: the largest number of checkpoints on disk at once.
         engine: the engine, in words.
         decoding: the bytes on the first device while clips are decoded: the decoder's weights, and everything else while it runs.
         makes_room: whether the optimizer's state is in host memory while clips are decoded.
-        is_whole: whether the size of the optimizer's state is known; if not, it is left out.
+        is_whole: whether the size of the optimizer's state is known; if not, the state is left out.
         passes: the forwards and backwards of a micro-batch.
     """
 
@@ -64,6 +69,7 @@ class Need:
     nodes: int
     checkpoint: int
     exported: int
+    best: int
     checkpoints: int
     engine: str
     decoding: int = 0
@@ -75,24 +81,22 @@ class Need:
     def backward(self) -> int:
         """The peak on a device in forward and backward."""
         states = self.states
-        lasting = states.weights + states.average + states.gradients + states.optimizer
+        lasting = states.lasting + states.gradients + states.optimizer
         return lasting + states.communication + self.activations.peak + self.activations.inputs
 
     @property
     def update(self) -> int:
         """The peak on a device in an optimizer step."""
         states = self.states
-        return states.weights + states.average + states.gradients + states.optimizer + states.step
+        return states.lasting + states.gradients + states.optimizer + states.step
 
     @property
     def drawing(self) -> int:
-        """The peak on the first device while clips are decoded between two steps; 0 if none are."""
+        """The peak on the first device while clips are decoded between two steps; 0 if no clips are decoded."""
+        if not self.decoding:
+            return 0
         states = self.states
-        return (
-            states.weights + states.average + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding
-            if self.decoding
-            else 0
-        )
+        return states.lasting + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding
 
     @property
     def device(self) -> int:
@@ -101,7 +105,7 @@ class Need:
 
     @property
     def moment(self) -> str:
-        """The moment of that peak, in words."""
+        """The moment of the peak on a device, in words."""
         moments = {"in forward and backward": self.backward, "as the optimizer steps": self.update, "as samples are decoded": self.drawing}
         return max(moments, key=lambda name: moments[name])
 
@@ -111,29 +115,35 @@ class Need:
         return int(self.device * (1 + SHARE)) + CONTEXT
 
     def fits(self, memory: int) -> bool:
-        """Return whether a device with so many bytes is large enough."""
+        """Return whether a device with this many bytes is large enough."""
         return self.with_margin <= memory
 
     @property
+    def offloaded(self) -> int:
+        """The bytes of a process that are offloaded to host memory."""
+        return self.states.host + self.activations.host
+
+    @property
     def host(self) -> int:
-        """The host memory of a machine: its processes, what they keep of the data, and what was moved there.
+        """The host memory of a machine: its processes, the data that they keep, and the parts of the run that are offloaded.
 
         Source: docs/explanation/arithmetic.md#host-memory
         """
         here = -(-self.processes // self.nodes)
-        return here * (self.states.host + PROCESS + KEPT)
+        return here * (self.offloaded + PROCESS + KEPT)
 
 
 @attrs.define(eq=False)
 class Estimator:
-    """Estimates for a run, and for the same run with other settings; nothing is traced twice.
+    """An estimator of what a run needs, with its own or with changed settings; it traces nothing twice.
 
     Attributes:
         found: the run without its data.
         base: the model.
-        shapes: the shapes of its largest micro-batch.
+        shapes: the shapes of the run's largest micro-batch.
         nodes: the number of machines.
-        tell: called with a message before work that takes seconds.
+        tell: a function that is called with a message before work that takes seconds.
+        others: the shapes of the largest micro-batches of the datasets of objectives.
     """
 
     found: Outline
@@ -141,33 +151,47 @@ class Estimator:
     shapes: Shapes
     nodes: int = 1
     tell: Callable[[str], None] = lambda _: None
+    others: Sequence[Shapes] = ()
     _tracer: Tracer = attrs.field(init=False)
     _activations: dict[Any, Activations] = attrs.field(factory=dict, init=False)
     _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
     _decoding: dict[Any, int] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._tracer = Tracer(self.base, self.found.strategy)
+        loras = [lora for lora in strengths(self.found.config.model.loras) if is_file(lora.path)]  # they may be on another machine
+        backbone = self.base.described(self.found.streams)
+        frozen = found_for(backbone, loras, adapter_types(self.found.loaded.registry), sketch=True) if loras else None
+        self._tracer = Tracer(self.base, self.found.strategy, frozen)
+
+    @classmethod
+    def of(cls, plan: RunPlan) -> Estimator:
+        """Return the estimator of a run whose data are encoded."""
+        others = [of_manifest(each.manifest, each.outline) for each in plan.datasets.values()]
+        return cls(plan.outline, plan.outline.base, of_manifest(plan.manifest, plan.outline), others=others)
 
     def need(self, config: RunFile, processes: int, size: Bucket | None = None) -> Need:
         """Estimate what a run with these settings needs.
 
         Args:
             config: the run file, or a variant of it.
-            processes: the number of processes that run it.
-            size: the size of clips, in place of the run's own.
+            processes: the number of processes of the run.
+            size: the size of clips, instead of the run's own.
 
         Raises:
             ConfigError: the DeepSpeed configuration contradicts the run file.
         """
         without = self.without_activations(config, processes)
         choice = _choice(config, self.found.modalities, uses_zero(config, processes))
-        activations = self._of_activations(config, choice, size).of_several(without.passes.at_once)
+        each = [self._of_activations(config, choice, size, shapes) for shapes in (self.shapes, *self.others)]
+        activations = max(each, key=lambda one: one.peak).of_several(without.passes.at_once)
+        activations = attrs.evolve(activations, inputs=sum(one.inputs for one in each))
         return attrs.evolve(without, activations=activations, decoding=self.decoding(config, size))
 
     def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
-        """Estimate what decoding the run's clips takes; 0 if it decodes none, or uses the tiny VAE. The arguments are those of `need`."""
-        shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
+        """Estimate the memory that decoding the run's clips takes; 0 if the run decodes no clips, or uses the tiny VAE. The
+        arguments are those of `need`.
+        """
+        shapes = self.shapes if size is None else of_bucket(self.found, self.base, size, self.shapes.rate)
         cells = largest(self.found, shapes.roles.get("video"), config.acceleration.vae_tiling)
         if cells not in self._decoding:
             decoder = None if cells is None else decoder_of(self.found, self.base)
@@ -175,10 +199,10 @@ class Estimator:
         return self._decoding[cells]
 
     def without_activations(self, config: RunFile, processes: int) -> Need:
-        """Return the need without activations, which take seconds to count: the run needs at least this much.
+        """Return the need without activations, which take seconds to count; the run needs at least this much.
 
         Raises:
-            ConfigError: as `need`.
+            ConfigError: as for `need`.
         """
         divided = uses_zero(config, processes)
         choice = _choice(config, self.found.modalities, divided)
@@ -190,10 +214,13 @@ class Estimator:
             wanted = None
             states, engine = self._single(config, parameters, choice), "one process"
         if config.ema.decay is not None:
-            away = wanted is not None and bool(wanted["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu")
+            away = wanted is not None and is_away(wanted["zero_optimization"], "offload_optimizer")
             mine = -(-parameters.trained // (processes if divided else 1))
             states = states.with_average(mine, on_host=away or config.ema.device == "cpu")
-        checkpoint, exported = _saved(config, parameters)
+        if config.model.base is not None:
+            copy = _states_of_copy(config, parameters, self.found.modalities, self.base.num_layers)
+            states = attrs.evolve(states, copy=copy.weights, host=states.host + copy.host)
+        checkpoint, exported, best = _saved(config, parameters)
         keep = config.checkpoints.keep_last_n
         interval = config.checkpoints.interval
         made = 0 if interval is None else (config.optimization.steps - 1) // interval
@@ -205,6 +232,7 @@ class Estimator:
             nodes=self.nodes,
             checkpoint=checkpoint,
             exported=exported,
+            best=best,
             # A new checkpoint is complete before an old one is removed.
             checkpoints=min(made, keep + 1) if keep > 0 else made,
             engine=engine,
@@ -222,7 +250,7 @@ class Estimator:
             trained=torch.bfloat16 if config.acceleration.stochastic_rounding else torch.float32,
             in_backward=config.acceleration.step_in_backward,
             copies=getattr(config.optimization.optimizer, "copies_in_step", 0),
-            offloaded=config.acceleration.offload_blocks,
+            offloaded=config.acceleration.offload_blocks if config.model.training_mode == "lora" else 0,
             num_layers=self.base.num_layers,
         )
 
@@ -234,19 +262,31 @@ class Estimator:
             self._parameters[key] = parameters_of(self._tracer, self.found.streams, choice, inputs)
         return self._parameters[key]
 
-    def _of_activations(self, config: RunFile, choice: Choice, size: Bucket | None) -> Activations:
-        batch_size = config.optimization.batch_size
-        key = (repr(attrs.astuple(choice, recurse=False)), batch_size, size)
+    def _of_activations(self, config: RunFile, choice: Choice, size: Bucket | None, shapes: Shapes) -> Activations:
+        shapes = shapes if size is None else of_bucket(self.found, self.base, size, shapes.rate)
+        batch_size = shapes.at_once(config)
+        key = (repr(attrs.astuple(choice, recurse=False)), batch_size, size, repr(shapes.roles))
         if key not in self._activations:
-            shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
             inputs = inputs_of(self.found, self.base, shapes, batch_size)
             self.tell(f"running {self._tracer.said(choice)} without memory{_adapters(choice)}: {_ways(choice)}, {batch_size} at a time")
             self._activations[key] = self._tracer.activations(choice, inputs)
         return self._activations[key]
 
 
+def _states_of_copy(config: RunFile, parameters: Parameters, modalities: frozenset[str], num_layers: int) -> States:
+    """Return the states of the frozen copy of the base, which every process holds completely."""
+    return single_states(
+        parameters.frozen(modalities),
+        dtype=compute_dtype(config),
+        quantizer=None,
+        state_bytes=lambda name, shape: 0,
+        offloaded=config.acceleration.offload_blocks,
+        num_layers=num_layers,
+    )
+
+
 def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choice:
-    """Choose the dtypes as `train.trained_model.load_model` and the engines do."""
+    """Return the dtypes that `train.trained_model.load_model` and the engines choose."""
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     is_full = config.model.training_mode == "full"
     whole = weights_dtype(config, divided)
@@ -258,18 +298,20 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
         autocast=None if divided else mixed,
         checkpointing=config.optimization.enable_gradient_checkpointing,
         quantizer=traced(config.acceleration.quantizer),
+        offloading=config.acceleration.offload_activations,
     )
 
 
 def _adapters(choice: Choice) -> str:
-    return "" if choice.lora is None else f" with a LoRA of rank {choice.lora.ranks}"
+    return "" if choice.lora is None else f" with a {choice.lora.in_words}"
 
 
 def _ways(choice: Choice) -> str:
     """Describe how a step is computed."""
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
-    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed", "quantized" if choice.quantizer else ""]
-    return ", ".join(filter(None, ways))
+    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed"]
+    ways += ["offloaded"] * choice.offloading + ["quantized"] * (choice.quantizer is not None)
+    return ", ".join(ways)
 
 
 def _width(parameters: Parameters) -> int:
@@ -279,16 +321,14 @@ def _width(parameters: Parameters) -> int:
 
 def _said(config: Config) -> str:
     zero = config["zero_optimization"]
-    away = [
-        name
-        for part, name in (("offload_optimizer", "optimizer"), ("offload_param", "weights"))
-        if (zero.get(part) or {}).get("device", "none") != "none"
-    ]
+    away = [name for part, name in (("offload_optimizer", "optimizer"), ("offload_param", "weights")) if is_away(zero, part)]
     return f"ZeRO stage {zero['stage']}{', ' + ' and '.join(away) + ' in CPU memory' if away else ''}"
 
 
-def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
-    """Return the bytes of a checkpoint, and of the run's result. Source: docs/explanation/arithmetic.md#disk"""
+def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int, int]:
+    """Return the bytes of a checkpoint, of the run's result, and of the best weights together with the weights that replace them.
+    Source: docs/explanation/arithmetic.md#disk
+    """
     numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
     exported = numbers * DTYPES[config.checkpoints.precision].itemsize
     moments = states_of(parameters, config.optimization.optimizer.state_bytes)
@@ -296,4 +336,4 @@ def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
     weights = times * parameters.trained * 4
     whole = weights + (parameters.trained * 8 if moments is None else moments)
     state = {"full": whole, "minimal": weights, "off": 0}[config.checkpoints.save_training_state]
-    return times * exported + state, times * exported
+    return times * exported + state, times * exported, 2 * exported if config.checkpoints.keep_best else 0

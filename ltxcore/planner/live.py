@@ -13,18 +13,17 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """A mode that counts every storage that an operation creates for as long as anything holds it: autograd, or the
-    computation itself.
+    """A mode that counts every storage that an operation creates, for as long as autograd or the computation holds it.
 
-    Storages are counted, not tensors, so that views cost nothing. This also works on tensors without memory.
+    Storages are counted, not tensors, so that views cost nothing. The mode also works with tensors without memory.
 
     Attributes:
-        live: the bytes now.
-        peak: the most bytes since the mode began or `peak` was set.
+        live: the bytes at present.
+        peak: the largest number of bytes since the mode began or `peak` was set.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
-        """`known` are tensors that existed before and are not counted."""
+        """The tensors in `known` existed before and are not counted."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0

@@ -1,7 +1,6 @@
-"""The parameters of a run and their sizes: what is trained, what is frozen, and how many there are of each kind of
-block.
+"""The parameters of a run and their sizes: the trained and the frozen parameters, and their number in each kind of block.
 
-The bytes that the weights of a run take, in a file and in memory, are computed here too.
+The module also computes the bytes that the weights of a run take, in a file and in memory.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from math import prod
 import attrs
 import torch
 
+from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.frozen_loras import frozen_layers
 from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.quantized import is_quantizable
-from ltxcore.planner.activations import Choice, Tracer, blocks_run
+from ltxcore.planner.activations import Choice, Tracer
 from ltxcore.protocols import ModelInput
 from ltxcore.quantizers import QuantizerType
 
@@ -26,23 +27,26 @@ Times = Callable[[str], int]
 
 @attrs.frozen
 class Weight:
-    """Parameters of one kind.
+    """A number of parameters of one kind.
 
     Attributes:
-        name: the name of one of them, in the transformer.
-        shape: the shape of each.
-        times: how many of them there are.
-        is_trained: whether they are trained.
+        name: the name of one of the parameters in the transformer.
+        shape: the shape of each parameter.
+        times: the number of parameters.
+        is_trained: whether the parameters are trained.
+        is_kept: whether the parameters are float32 and not trained, such as those that some adapters keep beside the trained
+            ones. The buffers of adapters count as such parameters, with as many bytes as the buffers have.
     """
 
     name: str
     shape: tuple[int, ...]
     times: int
     is_trained: bool
+    is_kept: bool = False
 
     @property
     def numbers(self) -> int:
-        """The number of elements in each of them."""
+        """The number of elements in each parameter."""
         return prod(self.shape)
 
 
@@ -52,7 +56,7 @@ class Parameters:
 
     Attributes:
         weights: the weights of the transformer, including adapters.
-        connectors: the number of elements in the text connectors, which are frozen and undivided on every device.
+        connectors: the number of elements in the text connectors, which are frozen and complete on every device.
         whole: the number of elements in the whole model, including streams that the run does not load.
     """
 
@@ -72,13 +76,20 @@ class Parameters:
 
     def stored(self, dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
         """The bytes of the frozen weights in one process."""
-        frozen = (each for each in self.weights if not each.is_trained)
-        modalities = ("video", "audio")
-        return sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantizer) for each in frozen)
+        frozen = [each for each in self.weights if not each.is_trained]
+        kept = sum(each.times * each.numbers * torch.float32.itemsize for each in frozen if each.is_kept)
+        modalities, base = ("video", "audio"), (each for each in frozen if not each.is_kept)
+        return kept + sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantizer) for each in base)
+
+    def frozen(self, modalities: Collection[str]) -> Parameters:
+        """The parameters of a frozen copy of the base that predicts these modalities; only for full fine-tuning."""
+        return Parameters(
+            tuple(attrs.evolve(each, is_trained=False) for each in self.weights if is_needed(each.name, modalities)), 0, self.whole
+        )
 
     def block_matrices(self, dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
         """The bytes of one block's frozen matrices, which `offload_blocks` keeps in host memory."""
-        first = (each for each in self.weights if each.name.startswith(f"{BLOCKS}.0.") and not each.is_trained)
+        first = (each for each in self.weights if each.name.startswith(f"{BLOCKS}.0.") and not each.is_trained and not each.is_kept)
         matrices = [each for each in first if len(each.shape) == 2 and each.name.endswith(".weight")]
         return sum(weight_bytes({each.name: each.shape}, ("video", "audio"), dtype, quantizer) for each in matrices)
 
@@ -86,30 +97,42 @@ class Parameters:
 def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, inputs: Mapping[str, ModelInput]) -> Parameters:
     """Return the parameters of a run of `choice.modalities` that loads `streams`."""
     base = tracer.base
-    blocks = blocks_run(choice.lora, base.num_layers)
+    blocks = tracer.blocks_run(choice.lora)
     plain = attrs.evolve(choice, quantizer=None)
     sketch = tracer.sketched(plain, inputs, list(blocks))
     times = _times(list(blocks.values()))
     weights = []
+    layers_with, under = adapters(sketch.backbone), frozen_layers(sketch.backbone)
+    each_layer = [*layers_with.items(), *under.items()]  # an adapter's linear module may hold a frozen adapter, whose own module counts
+    inside = {id(parameter): f"{path}.{own}" for path, layer in each_layer for own, parameter in layer.linear.named_parameters()}
+    kept = {id(tensor) for _, layer in each_layer for tensor in layer.tensors.values()}
     for name, parameter in sketch.backbone.named_parameters():
-        own = name.removeprefix("transformer.").replace(".base_layer.", ".")
-        weights.append(Weight(own, tuple(parameter.shape), times(own), name in sketch.trained))
+        own = inside.get(id(parameter), name.removeprefix("transformer."))  # an adapter has the base's matrix as a part
+        is_trained = name in sketch.trained
+        weights.append(Weight(own, tuple(parameter.shape), times(own), is_trained, id(parameter) in kept and not is_trained))
+    for path, layer in each_layer:
+        for own, buffer in layer.buffers.items():
+            name = f"{path}.{own}"
+            weights.append(Weight(name, (-(-buffer.nbytes // torch.float32.itemsize),), times(name), False, is_kept=True))
     beside = streams - choice.modalities
     if beside:
         weights += _beside(base.sketch(streams, len(blocks)), choice.modalities, times)
+        for path, held in (tracer.frozen.modules if tracer.frozen is not None else {}).items():
+            if not is_needed(path, choice.modalities):
+                weights += [Weight(f"{path}.{own}", tuple(tensor.shape), 1, False, is_kept=True) for own, tensor in held.items()]
     whole = sum(prod(shape) * times(name) for name, shape in sketch.backbone.blueprint.shapes.items())
     return Parameters(tuple(weights), base.connector_numbers(streams), whole)
 
 
 def _beside(backbone: LTXBackbone, modalities: frozenset[str], times: Times) -> list[Weight]:
-    """Return the frozen parameters that generating samples needs but the trained modalities do not."""
+    """Return the frozen parameters that are needed to generate samples but not to train the modalities of the run."""
     named = ((name.removeprefix("transformer."), tuple(parameter.shape)) for name, parameter in backbone.named_parameters())
     return [Weight(name, shape, times(name), False) for name, shape in named if not is_needed(name, modalities)]
 
 
 def _times(counts: Sequence[int]) -> Times:
-    """Return a function that tells how many parameters each name in a model of few blocks stands for, each of which
-    stands for so many blocks.
+    """Return a function that gives the number of parameters that a name in a model of few blocks stands for; `counts` is the
+    number of blocks that each of these blocks stands for.
     """
 
     def times(name: str) -> int:
@@ -128,7 +151,7 @@ def weight_bytes(
         shapes: the shapes of all parameters of the whole model (`Blueprint.shapes`).
         modalities: "video", "audio" or both.
         dtype: the dtype of the weights.
-        quantizer: stores the blocks' matrices; None if they are stored like all other weights.
+        quantizer: the quantizer of the blocks' matrices; None if they are stored like all other weights.
 
     Source: docs/explanation/arithmetic.md#bytes-of-weights
     """

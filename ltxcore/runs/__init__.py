@@ -1,1 +1,1 @@
-"""Runs apart from their training: the plan that follows from a run file, the checks on it, and the folder that a run writes."""
+"""Everything about runs except training: the plan of a run, the checks on the plan, and the folder that a run writes."""

@@ -1,4 +1,4 @@
-"""Facts about a run's data that are stored with its output, for when the data are gone."""
+"""Facts about the data of a run, stored with its output in case the data are deleted later."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ltxcore.protocols import Entry, Modality, Source
 from ltxcore.runs.run_plan import RunPlan
 
 SHOWN = 3
-"""The number of sizes to name, the most frequent first."""
+"""The number of sizes to name, beginning with the most frequent size."""
 
 
 def about_data(plan: RunPlan) -> dict[str, Any]:
-    """Count the samples that are trained on and held out, and describe the size, length and bytes of each source's
-    samples, as values that go into JSON.
+    """Return, as values for JSON, the number of training samples and of held-out samples, and the size, length and bytes of each source's
+    samples, for the run and for the datasets of its objectives; and if the run has several sets, how often their samples are used.
     """
     modalities = plan.outline.setting.modalities
     sources = [
@@ -33,27 +33,43 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
         "why_none_held_out": plan.split.why_none,
         "sources": sources,
         "digest": _digest(plan),
+        **({"sets": _about_sets(plan)} if plan.manifest.members else {}),
+        **({"datasets": {label: about_data(each) for label, each in plan.datasets.items()}} if plan.datasets else {}),
+    }
+
+
+def _about_sets(plan: RunPlan) -> dict[str, Any]:
+    """Return for each set its root, its numbers of samples, and how many of them an epoch takes."""
+    members = plan.manifest.members
+    roots = {each.set: str(each.root) for each in members.values()}
+    held_out = Counter(members[name].set for name in plan.split.held_out)
+    return {
+        name: {"root": roots[name], "train": samples, "held_out": held_out[name], "per_epoch": count}
+        for name, (samples, count) in plan.order.sets.items()
     }
 
 
 def changed_data(plan: RunPlan) -> str:
-    """Say what changed in the data of a resumed run; "" if nothing did, as far as can be told from what the run recorded when it began."""
+    """Describe what changed in the data of a resumed run since the run recorded them at its beginning; "" if no change is found."""
     before = (plan.outline.folder.status() or {}).get("data", {}) if plan.outline.resumes else {}
-    now = about_data(plan)
+    what = _changed(before, about_data(plan))
+    return said_of_changed_data(what) if what else ""
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     counts = [(before.get("train", now["train"]), now["train"]), (before.get("held_out", now["held_out"]), now["held_out"])]
     if any(one != other for one, other in counts):
         (trained, trains), (held, holds) = counts
-        what = f"then {trained} samples to train on and {held} held out, now {trains} and {holds}"
-    elif _roles(before) == _roles(now) and before.get("digest", now["digest"]) != now["digest"]:
-        what = "some samples were encoded again"
-    else:
-        return ""
-    return said_of_changed_data(what)
+        return f"then {trained} sample{'' if trained == 1 else 's'} to train on and {held} held out, now {trains} and {holds}"
+    if _roles(before) == _roles(now) and before.get("digest", now["digest"]) != now["digest"]:
+        return "some samples were encoded again"
+    datasets = {label: (before.get("datasets", {}).get(label, {}), each) for label, each in now.get("datasets", {}).items()}
+    return next((f"{label}: {what}" for label, both in datasets.items() if (what := _changed(*both))), "")
 
 
 def said_of_changed_data(what: str) -> str:
-    """Say what a change of the data means for a run that is resumed."""
-    return f"the data are not those that this run began with ({what}): it continues with the current data, so its result will differ from that of an uninterrupted run"
+    """Explain what a change of the data means for a resumed run."""
+    return f"the data have changed since this run began ({what}): the run continues with the current data, so the result will differ from that of an uninterrupted run"
 
 
 def _roles(data: Mapping[str, Any]) -> list[str]:
@@ -85,9 +101,13 @@ def _sizes(sizes: Iterable[str]) -> str:
 
 
 def size_of(entry: Entry, source: Source, modality: Modality | None) -> str:
-    """Describe the size of a sample: in pixels, frames and seconds; for masks in cells, for texts in tokens."""
+    """Describe the size of a sample: in pixels, frames and seconds; for masks and pictures in cells, for values in numbers, for texts in tokens."""
     if source.kind == "text":
         return f"{entry.shape[0]} tokens"
+    if source.kind == "values":
+        return f"{' x '.join(map(str, entry.shape)) or '1'} values"
+    if source.kind == "pictures":
+        return f"{entry.shape[0]} pictures of {entry.shape[3]} x {entry.shape[4]} cells"
     if source.kind == "mask" or modality is None:
         return f"{' x '.join(map(str, entry.shape))} cells"
     if modality.name != "video":

@@ -1,8 +1,7 @@
-"""Checkpoints: folders that count only if they are complete, of which as many are kept as the run file asks for."""
+"""Checkpoints: folders that count only if they are complete. The run file sets how many are kept."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ltxcore.errors import CheckpointError
-from ltxcore.files import is_file, not_written, sync, write_whole
+from ltxcore.files import digest, is_file, not_written, sync, write_whole
 from ltxcore.headers import INDEX
 from ltxcore.runs.records import ManifestRecord, read_record
 
@@ -26,7 +25,7 @@ MANIFEST = "manifest.json"
 STATE = "state.safetensors"
 VALUES = "state.json"
 MARGIN = 64 * 2**20
-"""The bytes that stay free on the disk, for metrics and generated samples."""
+"""The bytes that a save leaves free on the disk, for metrics and generated samples."""
 
 
 @attrs.frozen
@@ -43,15 +42,16 @@ def save(
     weights: Mapping[str, Callable[[Path], object]],
     state: tuple[Mapping[str, Tensor | Stored], Mapping[str, Any]] | None,
 ) -> Saved:
-    """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is not a checkpoint.
+    """Write the checkpoint `folder/step_NNNNNN`. The manifest, with a hash of every file, is written last: a folder without a
+    manifest is not a checkpoint.
 
     Args:
         folder: the folder of all checkpoints.
         step: the number of optimizer steps done.
-        weights: the names of the files of weights, each with a function that writes it to a path, with its parts beside it if
-            there are any.
-        state: everything that the engine needs to resume exactly, if it is kept: each tensor, or a function that
-            returns it when its turn comes.
+        weights: the names of the weight files, each with a function that writes the file to a path and, if the file has parts, writes these
+            beside it.
+        state: everything that the engine needs to resume exactly, or nothing if no state is kept; each entry is a tensor, or a function
+            that returns a tensor when this is to be written.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
@@ -78,18 +78,18 @@ def save(
 
 
 def found(folder: Path) -> list[Saved]:
-    """Return the folders that have a manifest, oldest first; `look` and `check` tell whether one is whole."""
+    """Return the folders that have a manifest, oldest first; `look` and `check` find out whether a checkpoint is complete."""
     manifests = folder.glob(f"{STEP}*/{MANIFEST}")
     numbered = [(path.parent, path.parent.name.removeprefix(STEP)) for path in manifests]
     return sorted((Saved(path, int(number)) for path, number in numbered if number.isdecimal()), key=lambda saved: saved.step)
 
 
 def newest(folder: Path) -> Saved | None:
-    """Return the checkpoint to resume from; None if there is none yet.
+    """Return the checkpoint to resume from; None if there is no checkpoint yet.
 
     Raises:
-        CheckpointError: its manifest is damaged, its files do not have the sizes in the manifest, or a run cannot be
-            resumed from it.
+        CheckpointError: the checkpoint's manifest is damaged, a file differs in size from what the manifest says, or a run cannot be
+            resumed from this checkpoint.
     """
     whole = found(folder)
     if not whole:
@@ -104,14 +104,14 @@ def newest(folder: Path) -> Saved | None:
 
 
 def keep_last(folder: Path, number: int) -> None:
-    """Remove all but the newest `number` checkpoints; 0 and below keep all. The newest is always kept."""
+    """Remove all but the newest `number` checkpoints; with 0 or less, keep all. The newest checkpoint is always kept."""
     if number > 0:
         for saved in found(folder)[:-number]:
             _remove(saved.path)
 
 
 def keep_only(folder: Path, step: int) -> None:
-    """Remove all checkpoints but that of a step."""
+    """Remove all checkpoints except that of one step."""
     for saved in found(folder):
         if saved.step != step:
             _remove(saved.path)
@@ -125,8 +125,8 @@ def weights_in(saved: Saved) -> list[Path]:
 
 
 def remove_all(folder: Path) -> None:
-    """Remove all checkpoints so that, if the process is killed, each one that is left is either complete or does not
-    count.
+    """Remove all checkpoints in such a way that, if the process is killed, every remaining checkpoint is either complete or does
+    not count.
     """
     for saved in found(folder):
         _remove(saved.path)
@@ -135,15 +135,15 @@ def remove_all(folder: Path) -> None:
 
 
 def look(saved: Saved) -> ManifestRecord:
-    """List the contents of a checkpoint after checking that every file is there with the size it was saved with; only
-    the manifest is read.
+    """List the contents of a checkpoint, after checking that every file exists and has the size that it was saved with. Only the
+    manifest is read.
 
     Raises:
-        CheckpointError: the manifest is damaged, or a file is missing or was changed.
+        CheckpointError: the manifest is damaged, or a file is missing or has changed.
     """
     manifest, _ = read_record(saved.path / MANIFEST, ManifestRecord, "the manifest of a checkpoint", _remedy(saved))
     if manifest.step != saved.step:
-        raise CheckpointError(f"its manifest is that of step {manifest.step}", where=str(saved.path), remedy=_remedy(saved))
+        raise CheckpointError(f"the manifest is that of step {manifest.step}", where=str(saved.path), remedy=_remedy(saved))
     for name, known in manifest.files.items():
         file = saved.path / name
         if not is_file(file):
@@ -151,7 +151,7 @@ def look(saved: Saved) -> ManifestRecord:
         if file.stat().st_size != known.bytes:
             raise _damaged(saved, f"{name} was changed since it was saved")
     if not manifest.files.keys() - {STATE, VALUES} or (STATE in manifest.files) != (VALUES in manifest.files):
-        raise _damaged(saved, "its manifest does not name the files of a checkpoint")
+        raise _damaged(saved, "the manifest does not name the files of a checkpoint")
     return manifest
 
 
@@ -159,7 +159,7 @@ def check(saved: Saved) -> bool:
     """Return whether a checkpoint holds a training state, after checking that every file matches its hash.
 
     Raises:
-        CheckpointError: a file is missing or was changed, or the manifest was.
+        CheckpointError: a file or the manifest is missing or has changed.
     """
     manifest = look(saved)
     for name, known in manifest.files.items():
@@ -177,9 +177,9 @@ def _damaged(saved: Saved, what: str) -> CheckpointError:
 
 
 def _remedy(saved: Saved) -> str:
-    """Say what to do about a damaged checkpoint. Nothing is removed, because its weights may still be useful."""
+    """Return advice on a damaged checkpoint. The advice is never to remove the checkpoint, because its weights may still be useful."""
     before = [other.path.name for other in found(saved.path.parent) if other.step < saved.step]
-    then = f"the one before it, {before[-1]}, is used" if before else "the run starts over, since there is none before it"
+    then = f"the previous checkpoint, {before[-1]}, is used" if before else "the run starts over, since there is no previous checkpoint"
     return f"Move this checkpoint out of {saved.path.parent}, so that {then}."
 
 
@@ -195,7 +195,7 @@ def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin a save that the disk has no room for.
+    """Refuse to begin a save for which the disk has no room.
 
     Args:
         folder: the folder to save in; it need not exist yet.
@@ -212,12 +212,6 @@ def check_space(folder: Path, needed: int) -> None:
             where=str(folder),
             remedy="Free some space, or choose another output_dir.",
         )
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stored(value: Tensor | Stored) -> Stored:

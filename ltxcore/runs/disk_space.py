@@ -1,16 +1,22 @@
-"""The disk space that a run needs, compared with what is free. It is known before the run starts, from the shapes of its model."""
+"""The disk space that a run needs, compared with what is free. The space is computed before the run starts, from the shapes of the run's
+model.
+"""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ltxcore.adapters import AdapterSettings
+from ltxcore.encode.buckets import ReferenceFactors
+from ltxcore.encode.candidates import candidate_count
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.standing import Standing
 from ltxcore.encode.survey import Survey
-from ltxcore.errors import LtxError, Problem
+from ltxcore.errors import LtxError, Problem, many
+from ltxcore.memory import gib
 from ltxcore.models.blueprint import Description
 from ltxcore.models.groups import settings_of
 from ltxcore.models.parameter_names import is_needed
@@ -20,18 +26,18 @@ from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
 
 STATE_BYTES = {"full": 12, "minimal": 4, "off": 0}
-"""The bytes of training state for each trained number, in addition to its export, by `checkpoints.save_training_state`."""
+"""The bytes of training state for each trained number, besides the exported number, by `checkpoints.save_training_state`."""
 
 WEIGHT_BYTES = {"bfloat16": 2, "float32": 4}
 """The bytes of each exported number, by `checkpoints.precision`."""
 
-LATENT_BYTES = 2
-"""The smallest number of bytes that a number in encoded latents takes."""
+LATENT_BYTES = 4
+"""The bytes per number in encoded latents, which are float32, as VAEs make them."""
 
 
 def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
-    """Yield a note if the disk has no room for everything that a run keeps; if there is not even room for its first
-    checkpoint, that is added to `problems`.
+    """Yield a note on every rank that is higher than the matrices can use, and a note if the disk has no room for everything that the run
+    keeps. If there is not even room for its first checkpoint, add a problem to `problems`.
     """
     config = found.config
     try:
@@ -39,8 +45,8 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
         adapted = _adapted(found, backbone)
     except LtxError:  # targets that match nothing, which is reported elsewhere
         return
-    for rank in sorted({rank for rank, _ in adapted}):
-        highest = max(min(shape) for own, shape in adapted if own == rank)
+    for rank in sorted({settings.rank for settings, _ in adapted}):
+        highest = max(min(shape) for settings, shape in adapted if settings.rank == rank)
         if rank > highest:
             key = "lora.rank" if rank == config.lora.rank else "lora.groups"
             yield (
@@ -70,57 +76,64 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
 
 
 def room_to_encode(found: Outline, seen: Survey, standing: Standing) -> Iterator[str]:
-    """Yield a note if the disk has no room for the latents that the first run encodes; the space for its captions is not counted."""
+    """Yield a note if the disk has no room for the latents that the first run encodes; the space for captions is not counted."""
     free = free_bytes(seen.encoding.root)
-    if not standing.encodes or not seen.planned or free is None:
+    if not seen.planned or free is None:
         return
     widths = found.base.token_widths
-    numbers = sum(_latent_numbers(each, seen, widths) for each in seen.planned)
-    needed = LATENT_BYTES * numbers * standing.encodes // len(seen.planned)
+    count = standing.encodes - len(standing.of_captions)
+    needed = latent_bytes(seen.planned, seen, widths) * count // len(seen.planned)
     if free < needed:
-        yield f"{seen.encoding.root}: the latents of {standing.encodes} sample{'' if standing.encodes == 1 else 's'} take {gib(needed)} or more, but only {gib(free)} are free."
+        yield f"{seen.encoding.root}: the latents of {many(count, 'sample', 'samples')} take {gib(needed)} or more, but only {gib(free)} are free."
+
+
+def latent_bytes(planned: Iterable[Planned], seen: Survey, widths: Mapping[str, int]) -> int:
+    """Return the bytes of the latents and keyframes of samples, as far as their length is known before they are decoded."""
+    return LATENT_BYTES * sum(_latent_numbers(each, seen, widths) for each in planned)
 
 
 def _latent_numbers(planned: Planned, seen: Survey, widths: Mapping[str, int]) -> int:
-    """Count the numbers in a sample's latents, without references."""
-    found = 0
-    if planned.bucket is not None and "latents" in planned.folders and seen.encoding.tools.video is not None:
-        found += widths["video"] * math.prod(planned.bucket.cells(seen.encoding.tools.video.scale))
-    if planned.duration is not None and "audio_latents" in planned.folders and seen.encoding.tools.audio is not None:
-        found += widths["audio"] * steps_of(samples_in(planned.duration), seen.encoding.tools.audio.scale)
+    tools, found = seen.encoding.tools, 0
+    for column in (each for each in tools.columns.all if each.folder in planned.folders and not each.is_data):
+        if column.modality == "video" and planned.bucket is not None and tools.video is not None:
+            cells = ReferenceFactors.of_column(column).of(planned.bucket).cells(tools.video.scale)
+            if column.kind == "latents":
+                found += widths["video"] * math.prod(cells)
+            elif column.kind == "pictures":
+                pictures = candidate_count(seen.encoding.options, planned.bucket.frames)
+                found += widths["video"] * pictures * math.prod(planned.bucket.cells(tools.video.scale)[1:])
+        elif (column.kind, column.modality) == ("latents", "audio") and planned.duration is not None and tools.audio is not None:
+            found += widths["audio"] * steps_of(samples_in(planned.duration), tools.audio.scale)
     return found
 
 
-def _adapted(found: Outline, backbone: Description) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the ranks of the adapters and the shapes of their matrices, some of which no loss may reach; empty in full mode."""
+def _adapted(found: Outline, backbone: Description) -> list[tuple[AdapterSettings, tuple[int, ...]]]:
+    """Return the settings of the adapters and the shapes of their matrices, including matrices that possibly no loss reaches; empty in full
+    mode.
+    """
     lora = found.config.lora
     if found.config.model.training_mode == "full":
         return []
     targets = resolve_targets(backbone, lora.target_modules, modalities=found.modalities)
     settings = settings_of(targets.adapted, lora.settings, lora.groups)
-    return [(each.rank, backbone.blueprint.shapes[f"{name}.weight"]) for name, each in settings.items()]
+    return [(each, backbone.blueprint.shapes[f"{name}.weight"]) for name, each in settings.items()]
 
 
-def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[int, int]:
-    """Count the numbers that are trained, at most, and those that are exported."""
+def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[AdapterSettings, tuple[int, ...]]]) -> tuple[int, int]:
+    """Return the largest possible count of trained numbers, and the count of exported numbers."""
     lora = found.config.lora
     if not adapted:
         shapes = backbone.blueprint.shapes
         trained = sum(math.prod(shape) for name, shape in shapes.items() if is_needed(name, found.modalities))
         return trained, sum(math.prod(shape) for shape in shapes.values())
-    trained = sum(rank * (rows + columns) + (rows if lora.use_dora else 0) for rank, (rows, columns) in adapted)
+    trained = sum(math.prod(shape) for settings, of in adapted for shape in lora.adapter.shapes(*of, settings).values())
     return trained, trained
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the free bytes on the disk of a folder, which need not exist yet; None if they cannot be known."""
+    """Return the free bytes on the disk of a folder, which need not exist yet; None if they cannot be determined."""
     try:
         there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
         return shutil.disk_usage(there).free
     except (OSError, ValueError):  # a name that no folder can have
         return None
-
-
-def gib(size: int) -> str:
-    """Write a number of bytes for a reader."""
-    return f"{size / 2**30:.2f} GiB"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
+from ltxcore.config.loras import MERGE
 from ltxcore.declarations import zero_stages_of
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import AUTOCAST, single_engine
@@ -25,16 +26,16 @@ INSTALL_DEEPSPEED = 'Install it (Linux; on Windows, within WSL), or train in one
 
 
 def uses_zero(config: RunFile, world_size: int) -> bool:
-    """Return whether the run's engine is ZeRO."""
+    """Return whether the engine of the run is ZeRO."""
     return config.engine.name == "zero" or (config.engine.name == "auto" and world_size > 1)
 
 
 def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
-    """Yield the settings that the run's engine does not support: key, what is wrong, and what to do about it."""
+    """Yield the settings that the run's engine does not support: the key, what is wrong, and what to do about it."""
     table = config.engine
     if not uses_zero(config, world_size):
         if world_size > 1:
-            yield "engine.name", f'"single" is an engine for one process, but there are {world_size}', "Start it without a launcher."
+            yield "engine.name", f'"single" is an engine for one process, but there are {world_size}', "Start the run without a launcher."
         for key in ("stage", "deepspeed_config"):
             if table.name == "single" and getattr(table, key) is not None:
                 yield (
@@ -53,13 +54,19 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
             'Use "adamw", or train in one process.',
         )
     yield from _of_one_process(config)
-    if config.model.training_mode == "lora" and config.lora.use_dora:
-        yield "lora.use_dora", "needs whole matrices, which several processes shard", "Remove the key, or train in one process."
+    if config.model.training_mode == "lora" and stage_of(config.engine) not in zero_stages_of(config.lora.adapter):
+        yield (
+            "lora.type",
+            f'"{config.lora.type}" only works in one process: several processes divide matrices that it needs whole',
+            'Use "lora", or train in one process.',
+        )
 
 
 def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse settings that save memory in one process but are not available in several."""
+    """Refuse settings that are available in one process but not in several."""
     table = config.engine
+    if config.model.loras:
+        yield "model.loras", "only works in one process", f"Train in one process, or merge the LoRAs into the model first: {MERGE}."
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights cannot be sharded among processes", "Remove the key."
     if config.acceleration.offload_optimizer_during_validation:
@@ -81,7 +88,11 @@ def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
         )
     for name in ("stochastic_rounding", "step_in_backward"):
         if getattr(config.acceleration, name):
-            yield f"acceleration.{name}", "works in one process only; several divide weights and optimizer among them", "Remove the key."
+            yield (
+                f"acceleration.{name}",
+                "only works in one process: several processes divide weights and optimizer state among them",
+                "Remove the key.",
+            )
     if config.acceleration.compile:
         yield (
             "acceleration.compile",
@@ -94,22 +105,26 @@ def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
     """Return the dtype in which a run holds its weights, before any quantization.
 
     Weights that are trained whole are held in float32 and need no separate master weights, unless the run rounds them
-    stochastically. An engine that divides them among processes keeps master weights itself.
+    stochastically. An engine that divides the weights among processes keeps its own master weights.
     """
-    mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     masters = config.model.training_mode == "full" and not divided and not config.acceleration.stochastic_rounding
-    return torch.float32 if mixed is None or masters else mixed
+    return torch.float32 if masters else compute_dtype(config)
+
+
+def compute_dtype(config: RunFile) -> torch.dtype:
+    """Return the dtype in which a run computes matrix products and holds frozen weights."""
+    return AUTOCAST[config.acceleration.mixed_precision_mode] or torch.float32
 
 
 def missing_for_engine(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
-    """Yield what the run's engine needs and this machine lacks: key, what is wrong, and what to do about it."""
+    """Yield what the run's engine needs and this machine lacks: the key, what is wrong, and what to do about it."""
     if uses_zero(config, world_size) and not has_deepspeed():
         why = 'engine.name = "zero"' if config.engine.name == "zero" else "training in several processes"
         yield "engine.name", f"{why} needs the package deepspeed, which is not installed", INSTALL_DEEPSPEED
 
 
 def has_deepspeed() -> bool:
-    """Return whether DeepSpeed is installed, as it is with ltx on Linux."""
+    """Return whether DeepSpeed, which comes with ltx on Linux, is installed."""
     return importlib.util.find_spec("deepspeed") is not None
 
 
@@ -121,7 +136,7 @@ def check_deepspeed(config: RunFile, world_size: int | None) -> None:
         world_size: the number of processes; None if it is not known yet.
 
     Raises:
-        ConfigError: the configuration contradicts the run file; every contradiction is named.
+        ConfigError: the configuration contradicts the run file; the error names every contradiction.
     """
     resolve(Wanted.of(config, world_size), config.engine.deepspeed_config)
 
@@ -133,11 +148,11 @@ def build_engine(
     processes: Processes,
     device: torch.device,
 ) -> Engine:
-    """Build the run's engine; with several processes, all of them call this.
+    """Build the run's engine; all processes of the run must call this function.
 
     Raises:
-        ConfigError: the optimizer is not installed, DeepSpeed does not take its configuration, or an offload cannot be
-            compiled here.
+        ConfigError: the optimizer is not installed, DeepSpeed does not accept the configuration, or an offload cannot be compiled
+            on this machine.
     """
     if not uses_zero(config, processes.world_size):
         return single_engine(
@@ -155,5 +170,5 @@ def build_engine(
 
     settings = processes.together(lambda: settled(config, processes.world_size, backbone))
     for what in compiled(settings):
-        inform(f"{what} is compiled on first use, which takes minutes")
+        inform(f"{what} is compiled on first use, which takes several minutes")
     return zero_engine(backbone, parameters, config, settings, processes=processes, device=device)

@@ -1,4 +1,4 @@
-"""The raw media of a run, encoded on first use."""
+"""Encode the raw media of a run on first use."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.encode.outdated import whole_already
+from ltxcore.encode.begun import whole_already
 from ltxcore.encode.roots import default_root
 from ltxcore.engines.process import Processes
 from ltxcore.logs import inform
 from ltxcore.runs.about import said_of_changed_data
+from ltxcore.runs.data_sets import sets_of
 from ltxcore.runs.run_plan import Outline
+from ltxcore.runs.work_ahead import announce
 
 ENCODING = "encoding"
 """The activity that a process reports while it encodes."""
@@ -21,19 +23,20 @@ ENCODING = "encoding"
 def encoded(
     found: Outline, dataset: Path | None, root: Path | None, processes: Processes, take_over: bool = False
 ) -> tuple[Path, tuple[str, ...] | None]:
-    """Encode a dataset if that is not done yet, each process its share.
+    """Encode a dataset unless it is already encoded; each process encodes its share.
 
-    A resumed run keeps the samples that it began with, unless changes are allowed: samples that only became readable
-    since are left out, and samples whose files are now read differently stay as they were encoded.
+    A resumed run keeps the samples that it began with, unless changes are allowed. Samples that have become readable since then
+    are left out, and samples whose files are now read differently keep their old encoding.
 
     Args:
         found: the facts about the run.
         dataset: a dataset file or a folder of media; None if the run names a set that is encoded already.
         root: the folder to write to; None for the dataset's default root.
         processes: the number of processes of the run.
-        take_over: whether to end another process that writes there, instead of waiting for it.
+        take_over: whether to end another process that writes to the folder, instead of waiting for that process.
 
-    Returns: The folder where the samples are, and their names; None instead of names if the set is encoded already.
+    Returns:
+        The folder where the samples are, and their names; None instead of names if the set is encoded already.
     """
     if dataset is None:
         return found.root, None
@@ -56,6 +59,7 @@ def encoded(
             take_over=take_over,
             # However long the other process takes, this one does not count as hanging meanwhile.
             waiting=lambda: processes.progress.says(ENCODING, is_long=True),
+            before=announce if processes.rank == 0 else None,
         )
     )
     anew = {name: tuple(reasons) for each in processes.exchange(summary.anew) for name, reasons in each.items()}
@@ -68,19 +72,27 @@ def encoded(
     return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
 
 
+def encoded_data(found: Outline, processes: Processes, take_over: bool = False) -> list[tuple[Path, tuple[str, ...] | None]]:
+    """Encode each of the sets of a run's own data, as `encoded` does."""
+    return [
+        encoded(each, each.config.data.dataset, each.config.data.preprocessed_data_root, processes, take_over) for each in sets_of(found)
+    ]
+
+
 def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:
-    """Return the samples that an unfinished run began with, all of which were encoded when it wrote its status; None if
-    it begins now, or some are gone since.
+    """Return the samples that an unfinished run began with, all of which were encoded when the run wrote its status; None if the
+    run begins now, or if some of these samples no longer exist.
     """
     if not found.resumes or found.changes:
         return None
     names = whole_already(dataset, root or default_root(dataset, found.config.preprocessing), found.config.preprocessing, _folders(found))
     data = (found.folder.status() or {}).get("data", {}) if dataset == found.config.data.dataset else {}
+    data = data.get("sets", {}).get(found.set, {}) if found.set else data
     return names if len(names) >= max(1, data.get("train", 0) + data.get("held_out", 0)) else None
 
 
 def _has_digest(found: Outline) -> bool:
-    """Return whether the run recorded which encoded samples it began with, which version 0.1.0 did not."""
+    """Return whether the run recorded the encoded samples that it began with, as runs of versions after 0.1.0 do."""
     return "digest" in (found.folder.status() or {}).get("data", {})
 
 

@@ -1,6 +1,6 @@
-"""Checks that samples were encoded for the model of a run, by their manifests.
+"""Check, from manifests, that samples were encoded for the model of a run.
 
-It tells which text features a model can read without opening them. It also finds the file of any weights that a run
+The manifests tell which text features a model can read, so no file of features is opened. The module also finds the weights that a run
 starts from besides its model, and checks from headers whether they fit.
 """
 
@@ -12,33 +12,40 @@ from typing import TYPE_CHECKING, Any
 
 from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
 from ltxcore.config.load import LoadedRun
+from ltxcore.config.loras import strengths
+from ltxcore.connector_marks import connectors_in
 from ltxcore.errors import CheckpointError, ConfigError, DataError, Problem, collecting, listed
 from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.models import UNTRAINED
+from ltxcore.models.adapter_types import Adapter, adapter_types
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint
 from ltxcore.models.groups import check_groups, settings_of
 from ltxcore.models.lora_load import check_start
+from ltxcore.models.lora_stack import found_under
 from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments
-from ltxcore.protocols import Entry, Manifest, Source, connectors_in
+from ltxcore.protocols import Entry, Manifest, Source
 from ltxcore.runs.checkpoint import STATE
+from ltxcore.runs.column_params import other_params
 from ltxcore.runs.run_folder import AVERAGED
 
 if TYPE_CHECKING:
+    from ltxcore.config.run_file import ModelTable
     from ltxcore.runs.run_plan import Outline
 
 
 def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """Yield problems for sources that were encoded for another model; sources are skipped if it is not known what
-    they were encoded with, or what the model takes.
+    """Yield problems for sources that were encoded for another model, or with other parameters of their column. A source is skipped if its
+    encoder, or the encoder that the model needs, is not known.
     """
     for role, source in found.strategy.sources().items():
         yield from _widths(found, source, manifest.entries[role])
+        yield from other_params(found, source, manifest.entries[role])
         folder = found.root / source.folder
         used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
         refused: set[str] = set()
@@ -46,7 +53,7 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
             for encoder in sorted(used):
                 try:
                     check_text_features(found.info, encoder, f"{folder}")
-                    check_connectors(found.info, found.config.model.model_path, encoder, f"{folder}")
+                    check_connectors(found.info, found.config.model, encoder, f"{folder}")
                 except DataError as error:
                     refused.add(encoder)
                     yield from error.problems
@@ -54,20 +61,20 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
         others = sorted(encoder for encoder in used - refused if taken and _family(encoder) != _family(taken))
         if others:
             yield Problem(
-                f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",
+                f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} needs samples encoded by {taken}",
                 source.where or "data",
-                "Encode them again with this model, into another data.preprocessed_data_root.",
+                "Encode the samples again with this model, into another data.preprocessed_data_root.",
             )
 
 
 def _family(fingerprint: str) -> str:
-    """Return an encoder's fingerprint without its options: tiles or another precision only change the last digits of latents."""
+    """Return an encoder's fingerprint without its options, because tiles or a different precision change only the last digits of latents."""
     return fingerprint.partition("+")[0]
 
 
 def text_encoder_of(found: Outline, manifest: Manifest) -> str:
-    """Return the fingerprint of the text encoder that the run's captions were encoded with; that of the run's model if
-    they do not say.
+    """Return the fingerprint of the text encoder that the run's captions were encoded with or, if the captions do not record it,
+    of the text encoder of the run's model.
     """
     texts = {role: source for role, source in found.strategy.sources().items() if source.kind == "text"}
     used = next((entry.encoder for role in texts for entry in manifest.entries[role].values() if entry.encoder), "")
@@ -75,11 +82,12 @@ def text_encoder_of(found: Outline, manifest: Manifest) -> str:
 
 
 def encoder_of(source: Source, found: Outline) -> str:
-    """Return the fingerprint of the encoder that this run's model needs for a source; "" if it is not known."""
+    """Return the fingerprint of the encoder that the run's model needs for a source; "" if the encoder is not known."""
     model = found.config.model
     try:
         if source.kind == "text":
-            return found.info.text_fingerprint or text_encoder(model.model_path, text_encoder_path=model.text_encoder_path).fingerprint
+            parts: dict[str, Any] = {"text_encoder_path": model.text_encoder_path, "connectors_path": model.connectors_path}
+            return found.info.text_fingerprint or text_encoder(model.model_path, **parts).fingerprint
         if source.kind == "latents" and source.modality == "video":
             return video_codec(model.model_path, video_vae_path=model.video_vae_path).fingerprint
         if source.kind == "latents":
@@ -90,7 +98,9 @@ def encoder_of(source: Source, found: Outline) -> str:
 
 
 def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find tokens of a width other than the model's, which is the only sign of another encoder in a set that does not name its encoder."""
+    """Find tokens whose width differs from what the model needs. In a set that does not name its encoder, the width is the only sign of a
+    different encoder.
+    """
     taken = _taken(source, found.config.model.model_path)
     other: dict[tuple[str, int], list[str]] = {}
     for sample, entry in entries.items():
@@ -103,23 +113,25 @@ def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Ite
             f"the {what} in {found.root / source.folder} have {width} values per token, but the base model {found.info.name} takes {taken[modality]}: "
             f"{listed(samples)}",
             source.where or "data",
-            "They were made for another model: encode them again with this one.",
+            "The samples were made for another model: encode them again with this model.",
         )
 
 
 def _taken(source: Source, model_path: str) -> dict[str, int]:
-    """Return the token width that the model takes, by modality."""
+    """Return the token width that the model takes, for each modality."""
     if source.kind == "text":
         return text_widths(model_path)
-    return {source.modality: token_width(model_path, source.modality)} if source.kind == "latents" else {}
+    return {source.modality: token_width(model_path, source.modality)} if source.kind in ("latents", "pictures") else {}
 
 
 def _stored(source: Source, entry: Entry) -> list[tuple[str, int]]:
-    """Return the modalities of a stored sample, each with the number of values in a token, as far as they are known."""
+    """Return the modalities of a stored sample, each with the number of values in a token, as far as these are known."""
     if source.kind == "text":
         return list(zip(entry.modality.split("+"), entry.widths, strict=False))
-    if source.kind == "mask":
+    if source.kind in ("mask", "values"):
         return []
+    if source.kind == "pictures":
+        return [(source.modality, entry.shape[1])]
     return [(source.modality, entry.shape[0] * (entry.shape[2] if source.modality == "audio" else 1))]
 
 
@@ -132,47 +144,53 @@ def check_text_features(info: ModelInfo, encoder: str, where: str) -> None:
 
     Args:
         info: the facts about the base model.
-        encoder: the fingerprint of the text encoder that made them (`Entry.encoder`); that of a real one begins with
-            the generation, such as "ltx-2.3/"; "" if it is not known.
-        where: the folder that they are in.
+        encoder: the fingerprint of the text encoder that made the features (`Entry.encoder`), which begins with the generation,
+            such as "ltx-2.3/", for the encoder of a released model; "" if it is not known.
+        where: the folder of the features.
 
     Raises:
-        DataError: they were made for another generation.
+        DataError: the text features were made for another generation.
     """
     made_for = encoder.partition("/")[0].removeprefix(_LTX) if encoder.startswith(_LTX) else _TINY if encoder.startswith(_TINY) else ""
     if made_for and made_for != info.generation:
         raise DataError(
             f"these text features were made for {_spoken(made_for)}, but the model {info.name} is {_spoken(info.generation)}",
             where=where,
-            remedy="Run `ltx preprocess` again with this model, into another folder or in place of these.",
+            remedy="Run `ltx preprocess` again with this model, into another folder or in place of these text features.",
         )
 
 
-def check_connectors(info: ModelInfo, model_path: str, encoder: str, where: str) -> None:
-    """Refuse text that was stored after the connectors of another model.
+def check_connectors(info: ModelInfo, model: ModelTable, encoder: str, where: str) -> None:
+    """Refuse stored text that went through the connectors of another model.
 
     Args:
         info: the facts about the base model.
-        model_path: the path of the base model.
+        model: the table `[model]`.
         encoder: the fingerprint of the encoder that made the text (`Entry.encoder`).
-        where: the folder that it is in.
+        where: the folder of the text.
 
     Raises:
-        DataError: its connectors have other weights than those of the model, or the model has none.
+        DataError: the text needs connectors and the model has none, or the text went through other connectors than the model's.
         CheckpointError: the model's connectors cannot be read.
     """
     used = connectors_in(encoder)
-    if used and (not info.has_connectors or used != connectors_fingerprint(open_checkpoint(model_path))):
+    if not used and encoder.startswith(_LTX) and not info.has_connectors:
         raise DataError(
-            f"this text went through connectors that are not those of the model {info.name} before it was stored",
+            f"this text has yet to pass through text connectors, which the file of the model {info.name} does not hold",
             where=where,
-            remedy="Run `ltx preprocess` again with this model, into another folder or in place of it.",
+            remedy="Set connectors_path under [model] to the file that holds them.",
+        )
+    if used and (not info.has_connectors or used != connectors_fingerprint(open_checkpoint(model.model_path, model.connectors_path))):
+        raise DataError(
+            f"before it was stored, this text went through connectors that the model {info.name} does not have",
+            where=where,
+            remedy="Run `ltx preprocess` again with this model, into another folder or in place of this text.",
         )
 
 
 def text_widths(model_path: str) -> dict[str, int]:
-    """Return the width of the stored text features that a model takes, by modality. It is the width before the
-    connectors, which do not change it.
+    """Return the width of the stored text features that a model takes, for each modality. This is the width before the connectors, which
+    leave it unchanged.
 
     Source: docs/explanation/model-files.md#folders
     """
@@ -197,7 +215,7 @@ def _spoken(generation: str) -> str:
 
 
 def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], streams: frozenset[str], here: bool) -> list[Problem]:
-    """Find what is wrong with a run's LoRA targets and with the weights that it starts from; no tensor is read.
+    """Find what is wrong with a run's LoRA targets and with the weights that it starts from, without reading any tensor.
 
     Args:
         loaded: the run file.
@@ -222,18 +240,22 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
         for groups, where in ((lora.groups, "lora.groups"), (table.groups, "optimization.groups")):
             with collecting(problems):
                 check_groups(groups, trained, where, base.num_layers)
+        with collecting(problems, loaded.where("model.loras")):
+            if here and model.loras:
+                found_under(backbone, strengths(model.loras), adapter_types(loaded.registry), sketch=True)
         with collecting(problems, loaded.where("model.load_checkpoint")):
             if here and model.load_checkpoint is not None:
-                check_start(backbone, newest(model.load_checkpoint), settings_of(trained, lora.settings, lora.groups), lora.use_dora)
+                settings = settings_of(trained, lora.settings, lora.groups)
+                check_start(backbone, newest(model.load_checkpoint), settings, Adapter(lora.type, lora.adapter))
     return problems
 
 
 def newest(path: Path) -> Path:
-    """Return a weights file or index unchanged; for a folder, return the most recently written one in it. Averaged
-    weights, which are written beside the others, are taken only if there are no others.
+    """Return a weights file or index unchanged; for a folder, return its most recently written weights file or index. Averaged
+    weights, which a run writes beside the others, are returned only if there are no others.
 
     Raises:
-        CheckpointError: the folder holds none.
+        CheckpointError: the folder holds no weights.
     """
     if not path.is_dir():
         return path

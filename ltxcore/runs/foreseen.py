@@ -1,7 +1,6 @@
-"""The properties that samples will have once they are encoded, so that a strategy can be checked against them before
-hours of encoding.
+"""The properties that samples will have once they are encoded, so that a strategy can be checked before hours of encoding.
 
-It also checks, from headers, whether the codecs and the text encoder that a run generates samples with are available.
+The module also checks, from headers, whether the codecs and the text encoder for generating samples are available.
 """
 
 from __future__ import annotations
@@ -9,7 +8,10 @@ from __future__ import annotations
 import attrs
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.encode.buckets import Bucket
+from ltxcore.columns import resolved
+from ltxcore.dataset.columns import Column
+from ltxcore.encode.buckets import Bucket, ReferenceFactors
+from ltxcore.encode.candidates import candidate_count
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.survey import Survey
 from ltxcore.encode.work import TEXT
@@ -23,8 +25,8 @@ MELS = 16
 
 
 def foreseen(found: Outline, seen: Survey) -> Manifest:
-    """Return a manifest of the samples that were looked at, with the shapes and rates that they will have once encoded;
-    samples are left out if headers do not tell.
+    """Return a manifest of the examined samples, with the shapes and rates that they will have once encoded. Samples are left out
+    if the headers do not determine their shapes.
     """
     sources = found.strategy.sources()
     entries: dict[str, dict[str, Entry]] = {role: {} for role in sources}
@@ -42,39 +44,50 @@ def foreseen(found: Outline, seen: Survey) -> Manifest:
 
 
 def _entry(folder: str, planned: Planned, found: Outline, seen: Survey) -> Entry | None:
-    """Foresee the manifest entry of a sample in a folder; None if it is not known."""
+    """Return the future manifest entry of a sample in a folder; None if it cannot be known yet."""
     widths, tools, bucket = found.base.token_widths, seen.encoding.tools, planned.bucket
     if folder == TEXT:
         return Entry(() if seen.encoding.text is None else (seen.encoding.text.length,), kind="text")
-    if folder in ("latents", "video_masks", "reference_latents") and bucket is not None and tools.video is not None:
-        if folder == "video_masks":
-            return Entry(bucket.cells(tools.video.scale), kind="mask", modality="video")
-        size, rate = _size(folder, bucket, planned, seen)
+    column = tools.columns.by_folder.get(folder)
+    if column is not None and column.modality == "video" and bucket is not None and tools.video is not None:
+        if column.kind == "pictures":
+            count, cells = candidate_count(seen.encoding.options, bucket.frames), bucket.cells(tools.video.scale)
+            return Entry((count, widths["video"], 1, *cells[1:]), kind="pictures", modality="video")
+        if column.kind != "latents":
+            return _of_cells(column, bucket.cells(tools.video.scale))
+        size, rate = _size(column, bucket, planned, seen)
         return Entry((widths["video"], *size.cells(tools.video.scale)), rate, kind="latents", modality="video")
     # The exact length of other audio is known only once it is decoded.
-    if folder in ("audio_latents", "audio_masks") and planned.duration is not None and tools.audio is not None:
+    if column is not None and column.modality == "audio" and planned.duration is not None and tools.audio is not None:
         steps = steps_of(samples_in(planned.duration), tools.audio.scale)
-        if folder == "audio_masks":
-            return Entry((steps,), kind="mask", modality="audio")
-        return Entry((widths["audio"] // MELS, steps, MELS), kind="latents", modality="audio")
+        if column.kind != "latents":
+            return _of_cells(column, (steps,))
+        if column.is_target:
+            return Entry((widths["audio"] // MELS, steps, MELS), kind="latents", modality="audio")
     return None
 
 
-def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[Bucket, float | None]:
-    """Return the pixels and frames of a clip or its reference as encoded, and the frames per second.
+def _of_cells(column: Column, cells: tuple[int, ...]) -> Entry:
+    """Return the manifest entry that a mask or values for latents of these dimensions will have."""
+    if column.kind == "mask":
+        return Entry(cells, kind="mask", modality=column.modality)
+    return Entry(resolved(column.plugin.shape, cells), kind="values")
+
+
+def _size(column: Column, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[Bucket, float | None]:
+    """Return the pixels, frames and frames per second with which a clip or its reference will be encoded.
 
     Source: docs/explanation/arithmetic.md#cover-and-crop, #every-n-th-frame
     """
-    is_target = folder == "latents"
-    info = seen.encoding.tools.raw.info(planned.sample.media["video" if is_target else "reference_video"])
-    size = bucket if is_target else seen.encoding.tools.factors.of(bucket)
+    info, factors = seen.encoding.tools.raw.info(planned.sample.media[column.role]), ReferenceFactors.of_column(column)
+    size = factors.of(bucket)
     if info.is_image or info.rate is None:
         return attrs.evolve(size, frames=1), None
-    return size, float(info.rate) / (1 if is_target else seen.encoding.tools.factors.temporal)
+    return size, float(info.rate) / factors.temporal
 
 
 def drawing_problems(found: Outline) -> tuple[Problem, ...]:
-    """Find why the samples of `[validation]`, or those of held-out clips if it has none, cannot be generated. A run
+    """Find reasons why the samples of `[validation]` or, if it has none, generations of held-out clips cannot be made. A run
     that names no samples is not stopped by missing VAEs.
     """
     codecs = Codecs.of(found.config.model, device="cpu")

@@ -1,4 +1,4 @@
-"""Checks on the groups of a run file, and on LoRA+, against the rest of the run."""
+"""Check the groups of a run file, and the settings of LoRA+, against the rest of the run."""
 
 from __future__ import annotations
 
@@ -12,28 +12,36 @@ from ltxcore.config.tables import plain
 Refusal = tuple[str, str, str]
 """A refused setting: its key, what is wrong, and what to do about it."""
 
+WIDTH = 64
+"""The width of the matrix that is used to test whether an adapter has a matrix B."""
+
 ONE_RATE = "one step size for all weights"
 
 
 def group_problems(config: RunFile) -> Iterator[Refusal]:
-    """Find groups, and a ratio of learning rates, that no run like this one can have."""
+    """Find groups, and a ratio of learning rates, that are impossible with the other settings of the run."""
     if config.model.training_mode == "full":
         yield from _of_a_lora(config)
     elif config.optimization.groups and any(group.is_rated for group in config.lora.groups):
         yield (
             "optimization.groups",
-            "and lora.groups both give modules learning rates or weight decays of their own",
-            "Move all of them to one of the two.",
+            "cannot set learning rates or weight decays if lora.groups does so too",
+            "Move all of these settings into one of the two lists.",
         )
     for where, groups in (("lora.groups", config.lora.groups), ("optimization.groups", config.optimization.groups)):
         yield from _without(config, where, groups)
-    optimizer = config.optimization
+    optimizer, lora = config.optimization, config.lora
+    is_lora = config.model.training_mode == "lora"
+    if optimizer.lora_plus_ratio is not None and is_lora and OF_B not in lora.adapter.shapes(WIDTH, WIDTH, lora.settings):
+        yield "optimization.lora_plus_ratio", f'the adapter "{lora.type}" has no B matrices', "Remove the key."
     if optimizer.lora_plus_ratio is not None and getattr(optimizer.optimizer, "shares_learning_rate", False):
         yield "optimization.lora_plus_ratio", f'the optimizer "{optimizer.optimizer_type}" has {ONE_RATE}', "Remove the key."
 
 
 def group_lines(config: RunFile) -> Iterator[tuple[str, str]]:
-    """Yield the groups of a run, and the B matrices if they have a learning rate of their own: a name, and what it has for what."""
+    """Yield the name of each group of a run, and its settings and modules in words. The B matrices count as a group if they have their own
+    learning rate.
+    """
     yield from told(config.lora.groups)
     yield from told(config.optimization.groups)
     ratio = config.optimization.lora_plus_ratio
@@ -42,7 +50,7 @@ def group_lines(config: RunFile) -> Iterator[tuple[str, str]]:
 
 
 def group_metadata(config: RunFile) -> dict[str, str]:
-    """Return the groups of a LoRA for the metadata of its file, as a JSON list; nothing if it has none."""
+    """Return the metadata that record the groups of a LoRA as a JSON list; no metadata if the LoRA has no groups."""
     groups = [] if config.model.training_mode == "full" else config.lora.groups
     return {"lora_groups": json.dumps(plain(groups))} if groups else {}
 
@@ -51,8 +59,8 @@ def _of_a_lora(config: RunFile) -> Iterator[Refusal]:
     if config.lora.groups:
         yield (
             "lora.groups",
-            "are of a LoRA, but full fine-tuning trains all weights",
-            "Remove them; [[optimization.groups]] gives modules learning rates of their own.",
+            "apply to a LoRA, but full fine-tuning trains all weights",
+            "Remove them; [[optimization.groups]] sets learning rates of single modules.",
         )
     if config.optimization.lora_plus_ratio is not None:
         yield (
@@ -63,7 +71,7 @@ def _of_a_lora(config: RunFile) -> Iterator[Refusal]:
 
 
 def _without(config: RunFile, where: str, groups: Sequence[Group]) -> Iterator[Refusal]:
-    """Refuse what the optimizer does not have: a weight decay, or a learning rate of a group's own."""
+    """Refuse group settings that the optimizer does not support: a weight decay, or a separate learning rate."""
     optimizer = config.optimization.optimizer
     lacks = {
         "weight_decay": "" if getattr(optimizer, "decays_weights", True) else "no weight decay",

@@ -1,4 +1,4 @@
-"""Checks on the settings that save memory or time, for those that are impossible alone or together."""
+"""Check the settings that save memory or time for values that are impossible, alone or together."""
 
 from __future__ import annotations
 
@@ -6,53 +6,60 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from ltxcore.codecs.official.text_memory import check_8_bit
 from ltxcore.config.packages import lacking
 from ltxcore.config.run_file import RunFile
-from ltxcore.devices import gpus, own_device
-from ltxcore.errors import ConfigError
+from ltxcore.devices import gpus
 from ltxcore.models.base import Base
 from ltxcore.models.quantized import is_quantizable
 
 KEPT = 2**30
-"""The bytes of samples to keep in memory, so that a small set is read once rather than once per epoch."""
+"""The maximum number of bytes of samples that are kept in memory, so that a small set is read once instead of once per epoch."""
 
 Refusal = tuple[str, str, str]
 """A refused setting: its key, what is wrong, and what to do about it."""
 
 
 def contradictions(config: RunFile) -> Iterator[Refusal]:
-    """Find settings that no machine and no engine can run; settings that only some engines do not support are found by
-    `engine_problems`.
+    """Find settings that no machine and no engine supports; `engine_problems` finds settings that only some engines do not
+    support.
     """
     yield from _quantization(config)
     yield from _offload(config)
+    yield from _activations(config)
     yield from _one_gpu(config)
     if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
-        yield "acceleration.load_text_encoder_in_8bit", "cannot be combined with offload_text_encoder", "Choose one of the two."
+        yield "acceleration.load_text_encoder_in_8bit", "cannot be combined with offload_text_encoder", "Choose one of the two settings."
 
 
 def missing_here(config: RunFile) -> Iterator[Refusal]:
-    """Find what this machine lacks for the settings: a package, a GPU or a compiler."""
+    """Find what the settings need and this machine lacks: a package, a GPU or a compiler."""
     for what, remedy in lacking(config.acceleration.quantizer, str(config.acceleration.quantization), "int8"):
         yield "acceleration.quantization", what, remedy
-    yield from _text_encoder(config)
     yield from _compile(config)
     for what, remedy in lacking(config.optimization.optimizer, config.optimization.optimizer_type, "adamw"):
         yield "optimization.optimizer_type", what, remedy
 
 
 def _quantization(config: RunFile) -> Iterator[Refusal]:
-    if config.acceleration.quantization is not None and config.model.training_mode == "full":
+    key = "acceleration.quantization"
+    if config.acceleration.quantization is None:
+        return
+    if config.model.training_mode == "full":
+        what = "is for frozen weights, but full fine-tuning trains all weights"
+        if config.model.base is not None:
+            what = "would change what the copy of the base predicts, and all other weights are trained"
+        yield key, what, 'Remove the key, or set model.training_mode = "lora".'
+    elif not getattr(config.lora.adapter, "takes_quantized", True):
+        kind = config.lora.type
         yield (
-            "acceleration.quantization",
-            "is for frozen weights, but full fine-tuning trains all of them",
-            'Remove the key, or set model.training_mode = "lora".',
+            key,
+            f'cannot be combined with the adapter "{kind}", which starts from the weights themselves',
+            "Choose one of the two settings.",
         )
 
 
 def unstorable(config: RunFile, base: Base) -> Iterator[Refusal]:
-    """Find a matrix of the model that the quantizer cannot store."""
+    """Find one of the model's matrices that the quantizer cannot store."""
     quantizer, name = config.acceleration.quantizer, config.acceleration.quantization
     if quantizer is None:
         return
@@ -71,7 +78,9 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
     if config.acceleration.offload_blocks == 0:
         return
     if config.model.training_mode == "full":
-        yield key, "is for frozen weights, but full fine-tuning trains all of them", 'Set it to 0, or set model.training_mode = "lora".'
+        if config.model.base is None:
+            yield key, "is for frozen weights, but full fine-tuning trains all weights", 'Set it to 0, or set model.training_mode = "lora".'
+        return  # the copy of the base is neither differentiated nor compiled
     if not config.optimization.enable_gradient_checkpointing:
         yield (
             key,
@@ -79,7 +88,16 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
             "Set optimization.enable_gradient_checkpointing = true.",
         )
     if config.acceleration.compile:
-        yield key, "cannot be combined with compile: a compiled block expects its weights in one place", "Choose one of the two."
+        yield key, "cannot be combined with compile: a compiled block expects its weights in one place", "Choose one of the two settings."
+
+
+def _activations(config: RunFile) -> Iterator[Refusal]:
+    if config.acceleration.offload_activations and not config.optimization.enable_gradient_checkpointing:
+        yield (
+            "acceleration.offload_activations",
+            "offloads what gradient checkpointing keeps, but checkpointing is not enabled",
+            "Set optimization.enable_gradient_checkpointing = true.",
+        )
 
 
 def _one_gpu(config: RunFile) -> Iterator[Refusal]:
@@ -107,16 +125,6 @@ def _one_gpu(config: RunFile) -> Iterator[Refusal]:
             "updates weights after every micro-batch, so gradients cannot be added up over several",
             "Set optimization.gradient_accumulation_steps = 1, with a larger batch_size if there is room.",
         )
-
-
-def _text_encoder(config: RunFile) -> Iterator[Refusal]:
-    key, asked = "acceleration.load_text_encoder_in_8bit", config.acceleration
-    if not asked.load_text_encoder_in_8bit:
-        return
-    try:
-        check_8_bit(own_device())
-    except ConfigError as error:
-        yield key, error.problems[0].what, error.problems[0].remedy
 
 
 def _compile(config: RunFile) -> Iterator[Refusal]:

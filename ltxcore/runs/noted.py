@@ -1,4 +1,4 @@
-"""The notes of `ltx check` on a run without mistakes: its samples, and what the run does about them by itself."""
+"""The notes of `ltx check` on a run without mistakes: on its samples, and on faults that the run repairs by itself."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.config.loras import Strength, not_under, strengths
 from ltxcore.dataset.rows import Dataset
 from ltxcore.encode.standing import Standing
 from ltxcore.encode.survey import Survey
-from ltxcore.encoded.batches import order_of
 from ltxcore.engines.process import Place
 from ltxcore.protocols import Manifest
-from ltxcore.runs.passes import counted, passes_of, said
-from ltxcore.runs.run_plan import Outline, RunPlan
+from ltxcore.runs.fits import newest
+from ltxcore.runs.passes import Passes, passes_of, said
+from ltxcore.runs.run_plan import Outline, RunPlan, ordered
 
 SHOWN = 5
-"""The number of left-out rows to name in a note."""
+"""The maximum number of left-out rows that a note names."""
 
 
 @attrs.frozen(eq=False)
 class Seen:
-    """The present state of a run's dataset.
+    """The present state of the dataset of a run.
 
     Attributes:
-        rows: the rows without mistakes. refused: the places of the other rows.
-        survey: the survey of its files.
-        standing: the state of its encoding; None if it cannot be known.
+        rows: the rows without mistakes.
+        refused: the places of the other rows.
+        survey: the survey of the dataset's files.
+        standing: the state of the dataset's encoding; None if it cannot be determined.
     """
 
     rows: Dataset
@@ -51,21 +53,33 @@ def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
     return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
 
 
-def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
-    """Say how often the run trains on each sample, and how full its micro-batches are.
+def trains_on(plan: RunPlan, ahead: Manifest | None, who: str = "the run", share: float = 1.0) -> str:
+    """Tell how often the run trains on each sample, and how full its micro-batches are.
 
     Args:
-        plan: the plan of the run; only its split counts if samples are still to be encoded.
-        ahead: those samples, as far as headers tell what they will be like; None if all are encoded, so that the plan's
-            order is that of the run.
+        plan: the plan of the run, or that of an objective's dataset; if samples are still to be encoded, only the plan's split is right.
+        ahead: the samples that are still to be encoded, as far as headers determine their shapes; None if all samples are
+            encoded, so that the run follows the order in the plan.
+        who: what trains on the samples.
+        share: the share of optimizer steps that train on these samples.
     """
     config, processes, train = plan.config, Place.of_environment().world_size, plan.split.train
+
+    def told(passes: Passes) -> str:
+        return f"{who} trains on {said(attrs.evolve(passes, steps=round(passes.steps * share)))}."
+
+    found = passes_of(plan.order, config, processes)
     if ahead is None:
-        return f"It trains on {said(passes_of(plan.order, config, processes))}."
+        sentence = told(found)
+        return f"{sentence[0].upper()}{sentence[1:]}"
     if set(train) <= set(ahead.samples):
-        order = order_of(ahead, train, config.optimization.batch_size, config.seed)
-        return f"Judging by the headers, it trains on {said(passes_of(order, config, processes))}."
-    return f"If they are all of one shape, it trains on {said(counted([len(train)], config, processes))}."
+        per_epoch = {each: count for each, (_, count) in plan.order.sets.items()}
+        order = ordered(plan.outline, ahead, train, per_epoch)
+        return f"Judging by the headers, {told(passes_of(order, config, processes))}"
+    if (tokens := config.optimization.tokens_per_batch) is not None:
+        return f"How many samples a micro-batch of up to {tokens:,} tokens holds is known once the samples are encoded."
+    alike = attrs.evolve(found, shapes=(sum(found.shapes),), sizes=found.sizes[:1])
+    return f"If all samples have the same shape, {told(alike)}"
 
 
 def of_folder(found: Outline) -> Iterator[str]:
@@ -77,13 +91,25 @@ def of_folder(found: Outline) -> Iterator[str]:
 
 
 def of_stopping(found: Outline) -> Iterator[str]:
-    """Say that a run which may end early would not reach the low learning rates at the end of its schedule."""
+    """Warn that a run which may end early would miss the low learning rates at the end of its schedule."""
     kind, after = found.config.optimization.scheduler_type, found.config.checkpoints.stop_after
     if after is not None and kind != "constant":
         yield (
             f'checkpoints.stop_after may end the run while the schedule "{kind}" is still at a high learning rate; losses often fall most at its end. '
             'optimization.scheduler_type = "constant" avoids this.'
         )
+
+
+def of_loras(found: Outline) -> Iterator[str]:
+    """Warn that a LoRA of the run was trained on top of others which the run does not have.
+
+    Raises:
+        LtxError: the metadata of a LoRA cannot be read.
+    """
+    model = found.config.model
+    start = [] if model.training_mode == "full" or model.load_checkpoint is None else [Strength(newest(model.load_checkpoint))]
+    for what in not_under([*strengths(model.loras), *start]):
+        yield f"{what}: add it to model.loras, unless it is merged into the model."
 
 
 def _left_out(seen: Seen) -> Iterator[str]:
@@ -110,9 +136,11 @@ def _unopened(seen: Seen, path: Path) -> Iterator[str]:
 
 
 def of_dataset(seen: Seen, run_file: Path) -> Iterator[str]:
-    """Say what happens to the rows of a dataset, and which of its files were looked at."""
+    """Tell what happens to the rows of a dataset, and how many of its files were opened."""
     yield from seen.rows.notes
     yield from seen.survey.notes
+    if seen.survey.chosen is not None:
+        yield "\n  ".join([f"{seen.rows.path}: what clips lose in these buckets:", *seen.survey.chosen.cropping])
     yield from _left_out(seen)
     yield from _anew(seen)
     yield from _unopened(seen, run_file)

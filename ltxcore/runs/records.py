@@ -1,5 +1,5 @@
-"""The files in which a run keeps its records, checked when they are read: a file that was edited, or that a disk fault
-damaged, is reported as such.
+"""The files in which a run keeps its records. They are checked when they are read, so that a file that was edited or damaged is
+reported.
 """
 
 from __future__ import annotations
@@ -36,8 +36,18 @@ class SourceRecord:
 
 
 @attrs.frozen
+class SetRecord:
+    """The entry of `run.json` for one of several sets: its numbers of samples, and how many of them an epoch takes."""
+
+    root: str
+    train: int
+    held_out: int
+    per_epoch: int
+
+
+@attrs.frozen
 class DataRecord:
-    """The entry of `run.json` for the data; version 0.1.0 wrote no digest."""
+    """The entry of `run.json` for the data; version 0.1.0 wrote no digest, and only runs with several sets name sets."""
 
     root: str
     train: int
@@ -45,11 +55,14 @@ class DataRecord:
     sources: list[SourceRecord]
     why_none_held_out: str = ""
     digest: str = ""
+    sets: dict[str, SetRecord] = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class BestRecord:
-    """The entry of `run.json` for the lowest validation loss: after which step it was measured, and how many measurements ago."""
+    """The entry of `run.json` for the lowest validation loss: its value, the step after which it was measured, and the number of
+    measurements since then.
+    """
 
     value: float | None
     step: int
@@ -73,7 +86,7 @@ class StatusRecord:
 
 @attrs.frozen
 class FileRecord:
-    """The entry of a checkpoint's manifest for a file."""
+    """The entry for a file in the manifest of a checkpoint."""
 
     bytes: int
     sha256: str
@@ -81,23 +94,23 @@ class FileRecord:
 
 @attrs.frozen
 class ManifestRecord:
-    """The content of a checkpoint's `manifest.json`: its step, and its files by name."""
+    """The content of a checkpoint's `manifest.json`: the step, and the files by name."""
 
     step: int
     files: dict[str, FileRecord]
 
 
 def read_record(path: Path, kind: type[T], what: str, remedy: str) -> tuple[T, dict[str, Any]]:
-    """Read a JSON file, and return it both checked and as it is.
+    """Read a JSON file, and return its content both as an object of the class and unchanged.
 
     Args:
         path: the path of the file.
-        kind: the attrs class that its content must match; other keys are left alone.
+        kind: the attrs class that the content must match; other keys are ignored.
         what: a description of the file, such as "the status of a run".
         remedy: advice for a file that does not match.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not match.
+        CheckpointError: the file cannot be read, or does not match the class.
     """
     try:
         found = json.loads(read_regular(path))
@@ -110,7 +123,7 @@ def read_record(path: Path, kind: type[T], what: str, remedy: str) -> tuple[T, d
         told = "; ".join(f"{place} {said}" for said, _, place in places)
         raise CheckpointError(f"is not {what}: {told}", where=str(path), remedy=remedy) from error
     except (TypeError, ValueError, RecursionError) as error:  # not a table, JSON or text; too many digits, or nested too deeply
-        raise CheckpointError(f"is not {what}: it is damaged", where=str(path), remedy=remedy) from error
+        raise CheckpointError(f"is not {what}: the file is damaged", where=str(path), remedy=remedy) from error
 
 
 def _reason(error: BaseException, _: type | None) -> str:
@@ -120,7 +133,7 @@ def _reason(error: BaseException, _: type | None) -> str:
 
 
 def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
-    """Accept only values of these types; cattrs would turn text into a number, and anything into text."""
+    """Return a hook that accepts only values of these types; cattrs would turn text into a number, and anything into text."""
 
     def hook(value: Any, kind: Any) -> Any:
         if type(value) not in kinds:
@@ -131,7 +144,7 @@ def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
 
 
 def _in(kind: type, name: str, hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Structure a table or a list, and nothing else that can merely be iterated over."""
+    """Return a hook that structures a table or a list, and refuses any other iterable."""
 
     def checked(value: Any, target: Any) -> Any:
         if not isinstance(value, kind):

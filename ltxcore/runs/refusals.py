@@ -1,6 +1,4 @@
-"""The problems that `ltx check` would report for a converted run file, reported right away rather than when the user
-runs it.
-"""
+"""The problems that `ltx check` would report for a converted run file, so that the conversion can report them at once."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ class Refusals:
 
     Attributes:
         anywhere: the problems on any machine.
-        here: the problems on this machine alone: paths, packages or devices that it lacks, or files in the way.
+        here: the problems on this machine only: missing paths, packages or devices, or files in the way.
     """
 
     anywhere: tuple[Problem, ...]
@@ -31,11 +29,11 @@ class Refusals:
 
 
 def refusals(text: str, path: Path) -> Refusals:
-    """Find everything that `ltx check` can find wrong with a run file without its data.
+    """Find every problem that `ltx check` can find in a run file without its data.
 
     Args:
         text: the text of the run file.
-        path: the path where it is, or will be; relative paths in it start from its folder.
+        path: the present or future path of the run file; relative paths in the text start from the folder of that path.
     """
     places, data, registry, folder = Places(path, locate(text)), parsed_toml(text, path), load(), path.absolute().parent
     config, mistakes = structure(data, registry, folder, in_parts=True)

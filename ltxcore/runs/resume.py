@@ -1,9 +1,8 @@
-"""Checks that an unfinished run is the one that a run file describes: the same file and global batch, on any number of
-processes.
+"""Check that an unfinished run matches a run file: the same values and the same global batch, on any number of processes.
 
-A saved run file may be older than some keys. It is compared as it would be written now: a key that it lacks has today's
-default or, if runs did something else at that time, the value for what they did. Files of checkpoints are checked in
-`ltxcore.runs.checkpoint`.
+A saved run file may be older than some keys of run files. The saved file is compared as it would be written now: a missing key
+gets its present default or, if runs behaved differently then, the value for that behavior. The files of checkpoints are checked
+in `ltxcore.runs.checkpoint`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ltxcore.config.structurer import NO_SUCH_KEY
 from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import is_file
-from ltxcore.strategy import MARKER
+from ltxcore.modality_tables import MARKER
 
 if TYPE_CHECKING:
     from ltxcore.models.backbone import ModelInfo
@@ -39,15 +38,15 @@ ACCUMULATION = "gradient_accumulation_steps"
 
 @attrs.frozen
 class Younger:
-    """A key that was added after some runs began, and whose default is not what those runs do.
+    """A key that was added after some runs began, with a default that does not describe those runs.
 
-    An unfinished run keeps the behavior that it began with, unless the run file says otherwise.
+    An unfinished run keeps its initial behavior, unless the run file sets the key.
 
     Attributes:
         path: the path of the key.
-        before: the value for what such a run does.
-        matters: whether it makes a difference to this model.
-        told: the note for the user if an unfinished run does not follow the default.
+        before: the value that describes the older runs.
+        matters: tells whether the key makes a difference for a model.
+        told: the note to the user if an unfinished run does not follow the default.
     """
 
     path: tuple[str, ...]
@@ -65,12 +64,12 @@ YOUNGER = tuple(
 
 @attrs.frozen(eq=False)
 class Begun:
-    """A run file, together with that of the run in its output folder.
+    """A run file, together with the run file that the run in its output folder saved.
 
     Attributes:
-        loaded: the run file, with the values that the run in the folder keeps from its beginning.
-        saved: the saved run file, as it would be written now; "" if there is none.
-        notes: the values that are kept although the run file's defaults say otherwise.
+        loaded: the run file, with the values that the run in the folder must keep.
+        saved: the saved run file, as it would be written now; "" if no run file was saved.
+        notes: notes on the values that the run keeps although the defaults have changed.
         broken: the reason why the saved run file cannot be read; None if it can.
     """
 
@@ -81,12 +80,12 @@ class Begun:
 
 
 def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
-    """Compare a run file with a saved one.
+    """Compare a run file with a saved run file.
 
     Args:
         loaded: the run file.
         path: the path of the saved run file.
-        info: the facts about the model; None if they are not known.
+        info: the facts about the model; None if the model is not known.
     """
     if not os.path.lexists(path):
         return Begun(loaded)
@@ -111,7 +110,7 @@ def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
 
 
 def resolved(loaded: LoadedRun) -> str | None:
-    """Return the run file with every value spelled out; None if not all of it is known (`config.parts`)."""
+    """Return the text of the run file with every value spelled out; None if some values are unknown (`config.parts`)."""
     try:
         return loaded.resolved()
     except Unreadable:
@@ -119,7 +118,7 @@ def resolved(loaded: LoadedRun) -> str | None:
 
 
 def _as_now(saved: Mapping[str, Any], loaded: LoadedRun) -> str:
-    """Return a saved run file with all of today's keys; "" if it cannot be read as a run file, or has keys that no table has today."""
+    """Return a saved run file with all present keys; "" if it cannot be read as a run file, or has keys that no longer exist."""
     config, mistakes = structure(saved, loaded.registry, loaded.path.absolute().parent, elsewhere=saved.keys())
     known = config is not None and all(mistake.what != NO_SUCH_KEY for mistake in mistakes)
     return f"{HEADER}\n{render(config)}" if config is not None and known else ""
@@ -133,21 +132,21 @@ def _table(tables: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any] | N
 
 
 def _with(table: Any, path: Sequence[str], value: Any) -> Any:
-    """Return a table with another value for a key, which may be in a table nested in it."""
+    """Return a table with a new value for a key, which may be in a nested table."""
     inner = value if len(path) == 1 else _with(getattr(table, path[0]), path[1:], value)
     return attrs.evolve(table, **{path[0]: inner})
 
 
 @attrs.frozen
 class Difference:
-    """A difference that keeps a run from being resumed, and what to do about it."""
+    """A difference that prevents a run from being resumed, and what to do about it."""
 
     what: str
     remedy: str
 
 
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
-    """Find how the run file of an unfinished run differs from the present one; None if the run can be resumed.
+    """Find how the run file of an unfinished run differs from the present run file; None if the run can be resumed.
 
     `output_dir`, `[engine]` and `data.verify` may differ, and so may gradient accumulation if the number of processes
     makes up for it.
@@ -155,7 +154,7 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     Args:
         saved: the saved run file, resolved.
         now: the present run file, resolved.
-        processes: the numbers of processes then and now.
+        processes: the number of processes of the unfinished run, and the present number.
     """
     before, after = tomli.loads(saved), tomli.loads(now)
     each = _accumulation(before), _accumulation(after)
@@ -199,12 +198,12 @@ def _accumulation(run: dict[str, Any]) -> int:
 
 
 def where_it_lies(loaded: LoadedRun, status: str) -> tuple[LoadedRun, str]:
-    """Return a run file with `output_dir` set to the folder that it lies in, if a run wrote it and the folder was moved
-    since; and a note on that, "" if it was not moved.
+    """Return a run file and a note. If a run wrote the file and its folder has been moved since then, `output_dir` is set to the present
+    folder, and the note says so; otherwise the file is unchanged and the note is "".
 
     Args:
         loaded: the run file.
-        status: the name of the file beside it that marks an output folder.
+        status: the name of the file that marks an output folder.
     """
     folder, named = loaded.path.absolute().parent, loaded.config.output_dir.expanduser().absolute()
     if loaded.path.name != RUN_FILE or loaded.places.is_set(("output_dir",)) or not is_file(folder / status) or _same(folder, named):

@@ -1,4 +1,4 @@
-"""The data that a run file names, for commands that examine them without running it."""
+"""The data that a run file names, for commands that examine the data without running the run file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ltxcore.encode.rules import Place
 from ltxcore.encoded.strategy_data import StrategyData
 from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.protocols import Manifest
+from ltxcore.runs.data_sets import sets_of
 from ltxcore.runs.fits import misfits
+from ltxcore.runs.objective_datasets import objective_datasets
 from ltxcore.runs.run_plan import Outline, draft
 
 
@@ -24,16 +26,14 @@ class RunData:
     """The data of a run.
 
     Attributes:
-        sets: the sets of encoded samples that it reads, each with the dataset that they are made from; None in place of
-            the dataset if the run names only encoded samples.
-        options: the options of preprocessing.
-        codecs: the VAEs and text encoder that encode its datasets.
+        sets: the encoded sets that the run reads, each with its dataset (None if the run names only the encoded set) and with the options
+            for encoding.
+        codecs: the VAEs and the text encoder that encode the datasets.
         where: a function that returns the place of a key of the run file, for messages.
         outline: the other facts about the run.
     """
 
-    sets: tuple[tuple[Path | None, StrategyData], ...]
-    options: PreprocessingTable
+    sets: tuple[tuple[Path | None, StrategyData, PreprocessingTable], ...]
     codecs: Codecs
     where: Place
     outline: Outline
@@ -44,21 +44,21 @@ class RunData:
         return frozenset(source.folder for source in self.outline.strategy.sources().values())
 
     def misfits(self, encoded: StrategyData, manifest: Manifest) -> tuple[Problem, ...]:
-        """Find samples that were encoded for a model other than that of the run."""
-        return tuple(map(encoded.placed, misfits(attrs.evolve(self.outline, root=encoded.root), manifest)))
+        """Find samples that were encoded for a model other than the run's."""
+        return tuple(map(encoded.placed, misfits(attrs.evolve(self.outline, root=encoded.root, strategy=encoded.strategy), manifest)))
 
 
-def data_of_run(path: Path, settings: Sequence[str] = ()) -> RunData:
+def data_of_run(path: Path | str, settings: Sequence[str] = ()) -> RunData:
     """Find the data that a run file names. Nothing is written, and no sample is read.
 
     Args:
         path: the path of the run file.
-        settings: the settings `a.b=c`, written over values of the run file.
+        settings: settings of the form `a.b=c`, which override values of the run file.
 
     Raises:
-        LtxError: something other than the data is wrong with the run; all of it is named.
+        LtxError: the run has faults outside its data; the error names all of them.
     """
-    loaded = load_run(path, settings)
+    loaded = load_run(Path(path), settings)
     try:
         found = draft(loaded, writes=False).checked()
     except LtxError as error:
@@ -67,9 +67,11 @@ def data_of_run(path: Path, settings: Sequence[str] = ()) -> RunData:
     def placed(problem: Problem) -> Problem:
         return located(DataError.of([problem]), loaded).problems[0]
 
-    config = loaded.config
-    roots: list[tuple[Path | None, Path]] = [(config.data.dataset, found.root)]
+    config, options = found.config, found.config.preprocessing
+    sets = [
+        (each.config.data.dataset, StrategyData(each.root, each.strategy, placed), each.config.preprocessing) for each in sets_of(found)
+    ]
     if isinstance(config.data.held_out, Path):
-        roots.append((config.data.held_out, default_root(config.data.held_out, config.preprocessing)))
-    sets = tuple((dataset, StrategyData(root, found.strategy, placed)) for dataset, root in roots)
-    return RunData(sets, config.preprocessing, Codecs.of(config.model, device="cpu"), loaded.where, found)
+        sets.append((config.data.held_out, StrategyData(default_root(config.data.held_out, options), found.strategy, placed), options))
+    sets += [(each.dataset, StrategyData(each.outline.root, each.outline.strategy, placed), options) for each in objective_datasets(found)]
+    return RunData(tuple(sets), Codecs.of(config.model, device="cpu"), loaded.where, found)

@@ -1,4 +1,4 @@
-"""A run's `output_dir`: the places of its files, and how far the run has come."""
+"""The `output_dir` of a run: the paths of its files, and the progress of the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATUS = "run.json"
 START_OVER = "start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true"
 
 AVERAGED = "_ema"
-"""The end of the name of a file with averaged weights, before its extension."""
+"""The suffix in the name of a file with averaged weights, before the extension."""
 
 LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
 """The longest path within an output folder, not counting the names of samples."""
@@ -31,13 +31,13 @@ LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
 
 @attrs.frozen
 class RunFolder:
-    """The paths in an output folder; making an instance touches nothing on the disk."""
+    """The paths in an output folder. Making an instance reads and writes nothing on the disk."""
 
     path: Path
 
     @property
     def run_file(self) -> Path:
-        """The resolved run file, which can be run again as it is."""
+        """The path of the resolved run file, which can be run again unchanged."""
         return self.path / RUN_FILE
 
     @property
@@ -50,7 +50,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The weights that had the lowest validation loss, if the run keeps them."""
+        """The folder of the weights that had the lowest validation loss, if the run keeps them."""
         return self.path / "best"
 
     @property
@@ -58,7 +58,7 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def weights(self, training_mode: str, averaged: bool = False) -> Path:
-        """The weights that the run results in, or their moving average."""
+        """Return the path of the final weights, or of their moving average."""
         kind = "lora" if training_mode == "lora" else "model"
         return self.path / f"{kind}{AVERAGED if averaged else ''}.safetensors"
 
@@ -67,10 +67,10 @@ class RunFolder:
         write_whole(self.path / STATUS, text.encode())
 
     def status(self) -> dict[str, Any] | None:
-        """Read the last status that `write_status` wrote; None if there was no run.
+        """Read the last status that `write_status` wrote; None if no run wrote a status.
 
         Raises:
-            CheckpointError: the file is not that of a run.
+            CheckpointError: the file is not the status of a run.
         """
         path = self.path / STATUS
         if not os.path.lexists(path):
@@ -79,7 +79,7 @@ class RunFolder:
         return {key: value for key, value in found.items() if value is not None}
 
     def status_remedy(self) -> str:
-        """Say what to do about a run's damaged or missing status."""
+        """Return advice on a damaged or missing status of a run."""
         other = "choose another output_dir" if self.has_weights() else START_OVER
         return f"Restore it, or {other}."
 
@@ -88,21 +88,21 @@ class RunFolder:
         sync(self.path)
 
     def is_begun(self) -> bool:
-        """Return whether a run wrote its run file here; a file of that name from elsewhere does not count."""
+        """Return whether a run wrote its run file to this folder; a file of that name from elsewhere does not count."""
         try:
             return read_regular(self.run_file, len(HEADER)) == HEADER.encode()
         except OSError:
             return False
 
     def has_weights(self) -> bool:
-        """Return whether there is a result."""
+        """Return whether the folder holds the result of a run."""
         paths = [self.weights(mode) for mode in ("lora", "full")]
         return any(os.path.lexists(path) for each in paths for path in (each, each.with_name(each.name + INDEX)))
 
 
 def holds(folder: RunFolder, resolved: str, saved: str) -> bool:
-    """Return whether the folder holds a run of this run file, finished or not; `saved` is the run file in the folder as
-    it would be written now.
+    """Return whether the folder holds a finished or unfinished run of this run file; `saved` is the run file in the folder as it
+    would be written now.
     """
     try:
         return folder.status() is not None and without_place(saved) == without_place(resolved)
@@ -125,17 +125,18 @@ def check_free(
 
     Args:
         folder: the run's output folder.
-        resolved: the run file with absolute paths; None if not all of it is known, so that it is not compared.
-        saved: the run file in the folder, as it would be written now (`resume.begun`); "" if there is none.
+        resolved: the run file with absolute paths; None if some values are unknown, in which case the files are not compared.
+        saved: the run file in the folder, as it would be written now (`resume.begun`); "" if there is no such file.
         where: the place of `output_dir` in the run file, for messages.
-        start_over: whether to begin anew if there is an unfinished run.
-        processes: the number of processes that would resume it.
-        allow_changes: whether to resume it even if its run file was a different one.
+        start_over: whether to start over if there is an unfinished run.
+        processes: the number of processes that would resume the run.
+        allow_changes: whether to resume the run even if its run file was different.
         broken: the reason why the run file in the folder cannot be read; None if it can.
 
     Raises:
-        ConfigError: the folder cannot be written, or holds a finished run, an unfinished one of another run file, or other files.
-        CheckpointError: it holds a run whose files are damaged.
+        ConfigError: the folder cannot be written, or it holds a finished run, an unfinished run of another run file, or other
+            files.
+        CheckpointError: the folder holds a run with damaged files.
     """
     check_writable(folder.path, where)
     _check_kinds(folder)
@@ -166,7 +167,7 @@ def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, proces
     """Check that a run is resumed with its own run file."""
     if broken is not None or not saved:
         what = "this file is missing, so it is unknown which run this is" if broken is None else broken.what
-        remedy = "Restore it, or resume with the run file that you gave: --allow-changes"
+        remedy = "Restore this file, or resume with the run file that you gave: --allow-changes"
         raise CheckpointError(what, where=str(folder.run_file) if broken is None else broken.where, remedy=remedy)
     differs = difference(saved, resolved, processes)
     if differs is not None:
@@ -174,8 +175,8 @@ def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, proces
 
 
 def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
-    """Check that a folder without a status is free: empty, or left by a run that was killed before it wrote one. Hidden
-    files, such as those of a file system, do not count.
+    """Check that a folder without a status is free: it must be empty, or left by a run that was killed before it wrote its
+    status. Hidden files, such as those of a file system, do not count.
     """
     if folder.is_begun():
         if folder.has_weights() or (found(folder.checkpoints) and not start_over):
@@ -183,31 +184,31 @@ def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
             raise CheckpointError(what, where=str(folder.path / STATUS), remedy=folder.status_remedy())
     elif folder.path.is_dir() and any(not path.name.startswith(".") for path in folder.path.iterdir()):
         raise ConfigError(
-            f"{folder.path} holds files that are not those of a run",
+            f"{folder.path} holds files that no run wrote",
             where=where,
             remedy="Choose another output_dir, or empty that folder.",
         )
 
 
 def _check_kinds(folder: RunFolder) -> None:
-    """Check that there are folders where a run has folders, and files where it has files."""
+    """Check that no file lies where a run needs a folder, and no folder where it needs a file."""
     for path in (folder.checkpoints, folder.best, folder.samples):
         if os.path.lexists(path) and not path.is_dir():
-            raise CheckpointError("is a file, but a run needs a folder there", where=str(path), remedy="Move it away.")
+            raise CheckpointError("is a file, but a run needs a folder at this path", where=str(path), remedy="Move it away.")
     path = folder.metrics
     if os.path.lexists(path) and not path.is_file():
-        raise CheckpointError("is not a regular file, but a run needs one there", where=str(path), remedy="Move it away.")
+        raise CheckpointError("is not a regular file, but a run needs one at this path", where=str(path), remedy="Move it away.")
 
 
 def check_writable(path: Path, where: str) -> None:
-    """Check that a folder can be made, or written to if it exists; nothing is written to find out.
+    """Check, without writing anything, that a folder can be made or, if it exists, written to.
 
     Args:
         path: the absolute path of the folder.
-        where: the place that names it, for messages.
+        where: the place that names the folder, for messages.
 
     Raises:
-        ConfigError: it can be neither made nor written to.
+        ConfigError: the folder cannot be made, or cannot be written to.
     """
     what = why_not_writable(path, LONGEST_INSIDE)
     if what:
@@ -215,7 +216,7 @@ def check_writable(path: Path, where: str) -> None:
 
 
 def goes_on(config: RunFile) -> str:
-    """Say from which step the same command resumes the run, or that it starts over."""
+    """Tell the step after which the same command resumes the run, or that the run starts over or cannot be resumed."""
     saved = found(RunFolder(config.output_dir).checkpoints)
     if config.checkpoints.no_resume:
         return "The same command starts over, because checkpoints.no_resume is set."
@@ -223,7 +224,5 @@ def goes_on(config: RunFile) -> str:
         often = "" if config.checkpoints.interval else " With checkpoints.interval, a run saves its state at regular intervals."
         return f"Nothing was saved yet, so the same command starts over.{often}"
     if not (saved[-1].path / STATE).exists():
-        return (
-            f'It keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in {saved[-1].path}.'
-        )
+        return f'The run keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in {saved[-1].path}.'
     return f"The same command resumes after step {saved[-1].step}, the last one saved."

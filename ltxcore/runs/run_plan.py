@@ -1,17 +1,22 @@
-"""Everything that a run will do, checked before it writes anything; all faults are found at once."""
+"""The plan of everything that a run will do, which is checked before the run writes anything; all faults are found at once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 
+from ltxcore.config.data_sets import of_set
 from ltxcore.config.kept_weights import goes_by_average
 from ltxcore.config.load import LoadedRun, located
+from ltxcore.config.loras import MERGE
+from ltxcore.config.parts import evolved
 from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
+from ltxcore.encode.begun import known_windows
 from ltxcore.encode.encoding import no_connectors
 from ltxcore.encode.roots import default_root
 from ltxcore.encoded.batches import Order, order_of
@@ -19,6 +24,7 @@ from ltxcore.encoded.held_out import Split, restored, split
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.sample_names import ENCODED, encoded_root
+from ltxcore.encoded.streams import may_lack
 from ltxcore.engines.optim import try_optimizer
 from ltxcore.engines.process import Place
 from ltxcore.engines.schedules import try_schedule
@@ -27,11 +33,14 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
 from ltxcore.objectives import with_objectives
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
+from ltxcore.runs.column_params import with_encoders
 from ltxcore.runs.engine import check_deepspeed, engine_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
 from ltxcore.runs.group_settings import group_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here, unstorable
 from ltxcore.runs.objectives import objective_problems
+from ltxcore.runs.passes import room_of
+from ltxcore.runs.prompts import caption_problems
 from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
 from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writable, holds
 from ltxcore.runs.setup import generated_of, has_references, modalities_of, setting_of
@@ -39,9 +48,10 @@ from ltxcore.runs.trackers import trackers_of
 from ltxcore.sample.empty_tokens import Canvas
 from ltxcore.sample.media_needs import Planned, plan_generations
 from ltxcore.sample.request import requests
+from ltxcore.sample.values import params_of
 
 STAND_IN = "ltx-2.3-22b"
-"""A released model whose grid stands in for that of a model file that cannot be read."""
+"""The released model whose grid is used if the model file cannot be read."""
 
 
 @attrs.frozen(eq=False)
@@ -49,19 +59,21 @@ class Outline:
     """The facts about a run that are known without its data.
 
     Attributes:
-        loaded: the run file; if a run is unfinished, with the values that it keeps from its beginning.
+        loaded: the run file; for an unfinished run, with the values that the run must keep. Its columns have the parameters that the data
+            are, or will be, encoded with.
         folder: the run's output folder.
-        resumes: whether the folder holds an unfinished run of this run file, to be resumed; or, if nothing will be
-            written, any run of it.
-        changes: whether the unfinished run may have had a different run file.
-        notes: the values that it keeps from its beginning although the run file's defaults say otherwise.
+        resumes: whether the folder holds an unfinished run of this run file, which will be resumed (or, if nothing will be written, any run
+            of this run file).
+        changes: whether an unfinished run may be resumed even if its run file was different.
+        notes: notes on the values that an unfinished run keeps although the defaults have changed.
         base: the model, without its weights.
         setting: the setting that the strategy was built with.
         strategy: the strategy, which makes inputs and losses.
         modalities: the modalities of the run.
-        samples: the samples to generate during training, as far as headers tell.
-        root: the folder where its encoded data are, or will be; for a run that is only planned and names no data, a
-            folder that does not exist.
+        samples: the samples to generate during training, as far as they are known from headers.
+        root: the present or future folder of the encoded data, or of the first set of several; for a run that is only planned and names
+            no data, a folder that does not exist.
+        set: the name of the set that is looked at alone, if the run has several (`data_sets.sets_of`); otherwise "".
     """
 
     loaded: LoadedRun
@@ -75,6 +87,7 @@ class Outline:
     modalities: frozenset[str]
     samples: tuple[Planned, ...]
     root: Path
+    set: str = ""
 
     @property
     def config(self) -> RunFile:
@@ -88,7 +101,7 @@ class Outline:
 
     @property
     def streams(self) -> frozenset[str]:
-        """The modalities that the model is loaded with: those of the run, and those that its samples have in addition."""
+        """The modalities that the model is loaded with: the modalities of the run and of the samples to generate."""
         return self.modalities.union(*(sample.canvas.request.modalities for sample in self.samples))
 
     def build(self, setting: Setting) -> Strategy:
@@ -99,14 +112,14 @@ class Outline:
 
 @attrs.frozen(eq=False)
 class Draft:
-    """A run without its data, whether it has mistakes or not.
+    """A run without its data, with or without mistakes.
 
     Attributes:
-        outline: the facts about the run; None if its strategy cannot be built. If something is wrong, it may lack
+        outline: the facts about the run; None if its strategy cannot be built. If the run has mistakes, the outline may lack
             samples.
-        knows_model: whether its base is the model of the run file. If that cannot be read, a released model with the
-            same grid stands in for it, so that the other parts can be checked.
-        problems: everything that is wrong, each problem once.
+        knows_model: whether the base in the outline is the model of the run file. If that model cannot be read, a released model
+            with the same grid takes its place, so that the other parts can be checked.
+        problems: every problem, without repetitions.
     """
 
     outline: Outline | None
@@ -117,7 +130,7 @@ class Draft:
         """Return the facts about a run that has passed its checks.
 
         Raises:
-            LtxError: something is wrong; all faults are named.
+            LtxError: the run has faults; the error names all of them.
         """
         if self.problems or self.outline is None:
             raise ConfigError.of(self.problems)
@@ -131,14 +144,16 @@ class RunPlan:
     Attributes:
         outline: the facts about the run that are known without its data.
         manifest: the manifest of the data.
-        split: the samples that are trained on, and those held out.
+        split: the samples that are trained on, and the held-out samples.
         order: the endless sequence of micro-batches.
+        datasets: the same for the datasets of the run's objectives, by the objectives' names in metrics.
     """
 
     outline: Outline
     manifest: Manifest
     split: Split
     order: Order
+    datasets: Mapping[str, RunPlan] = attrs.field(factory=dict)
 
     @property
     def config(self) -> RunFile:
@@ -150,34 +165,35 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
     """Return the rows of a dataset as the run reads them; `root` is the folder where they are encoded, or will be.
 
     Raises:
-        DataError: something other than their media is wrong with them; all of it is named.
+        DataError: the rows have faults outside their media; the error names all of them.
     """
     return read_dataset(dataset, found.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, root)
 
 
-def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
-    """Return the samples of a run's dataset that are completely encoded; the first use completes the others or leaves
-    them out. None if the run names an encoded set.
+def encoded_so_far(found: Outline, dataset: Path | None) -> tuple[str, ...] | None:
+    """Return the samples of a dataset that are completely encoded in the run's root; on first use, the run completes the other
+    samples or leaves them out. None if there is an encoded set instead of a dataset.
     """
-    dataset = found.config.data.dataset
     if dataset is None:
         return None
     try:
-        names = [sample.name for sample in rows_of(found, dataset, found.root).samples]
+        rows = known_windows(rows_of(found, dataset, found.root), found.root, found.config.preprocessing)
+        names = [sample.name for sample in rows.samples]
     except DataError:  # which is reported to whoever encodes them
         names = None
     return _encoded(found, names)
 
 
 def _encoded(found: Outline, names: Collection[str] | None) -> tuple[str, ...]:
-    return whole_samples(found.root, {source.folder for source in found.strategy.sources().values()}, names)
+    sources = found.strategy.sources()
+    return whole_samples(found.root, {source.folder for source in sources.values()}, names, may_lack(sources))
 
 
 def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = False) -> None:
-    """Check everything about a run but its data, for this number of processes.
+    """Check everything about a run except its data, for this number of processes.
 
     Raises:
-        LtxError: something is wrong; all faults are named.
+        LtxError: the run has faults; the error names all of them.
     """
     try:
         draft(loaded, processes, allow_changes=allow_changes).checked()
@@ -194,20 +210,19 @@ def draft(
     base: Base | None = None,
     here: bool = True,
 ) -> Draft:
-    """Draft the run without its data, as far as it can be understood, with everything that is wrong: in the output
-    folder, the model, LoRA targets and the schedule, and what this version cannot do.
+    """Draft the run without its data, as far as possible, and find every fault: in the output folder, the model, the LoRA targets
+    and the schedule, and in settings that this version does not support.
 
-    Whatever depends on a key that is not known (`config.parts`) is left out.
+    Parts that depend on an unknown key (`config.parts`) are left out.
 
     Args:
         loaded: the run file.
-        processes: the number of processes that run it; None to take it from the environment, for a run that is only
-            looked at.
-        allow_changes: whether an unfinished run may be resumed even if its run file was a different one.
-        writes: whether the output folder will be written to; if not, it may hold anything.
-        base: the model to use in place of that at `model_path`, which then need not exist.
-        here: whether this machine will run it; if not, packages, devices and data that this machine lacks are not
-            missed, and media of samples are not checked.
+        processes: the number of processes of the run; None to take it from the environment, for a run that is only examined.
+        allow_changes: whether an unfinished run may be resumed even if its run file was different.
+        writes: whether the run writes to the output folder; if not, the folder may hold anything.
+        base: the model to use instead of the file at `model_path`, which then need not exist.
+        here: whether this machine will execute the run; if not, missing packages, devices and data are no faults, and the media
+            of samples are not checked.
     """
     loaded, moved = where_it_lies(loaded, STATUS)
     folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
@@ -215,7 +230,7 @@ def draft(
     problems: list[Problem] = []
     unreadable: list[Problem] = []
     with collecting(unreadable, loaded.where("model.model_path")):
-        base = base_of(loaded.config.model.model_path) if base is None else base
+        base = base_of(loaded.config.model.model_path, loaded.config.model.connectors_path) if base is None else base
     resumes, notes = False, tuple[str, ...]()
     with collecting(problems):
         there = begun(loaded, folder.run_file, None if base is None else base.info)
@@ -256,8 +271,8 @@ def draft(
 
 
 def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, problems: list[Problem]) -> Outline | None:
-    """Build the strategy, its LoRA and its samples on the model, or on one that stands in for it; None if there is no
-    strategy. Everything that is wrong is added to `problems`.
+    """Build the strategy, the LoRA and the samples of the run on its model or on a substitute; None if there is no strategy.
+    Every fault is added to `problems`.
     """
     base = own or released(STAND_IN)
     config, info = loaded.config, base.info
@@ -268,10 +283,15 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
     if strategy is None:
         return None
     with collecting(problems):
-        problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in objective_problems(config, strategy))
+        for refused in (objective_problems(config, strategy), caption_problems(config, strategy)):
+            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    loaded = _with_absent(loaded, strategy, problems)
     root = folder.path / ENCODED
     with collecting(problems):
         root = data_root(loaded, strategy) if config.data.is_said else root
+    with collecting(problems):
+        loaded = with_encoders(loaded, strategy, root) if here else loaded
+        config = loaded.config
     with collecting(problems):
         if own is not None and config.preprocessing.connector_outputs and not info.has_connectors:
             raise no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs"))
@@ -283,11 +303,24 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
         streams = modalities.union(*(request.modalities for request in asked))
         samples = [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
         if here:  # media of samples that are generated elsewhere need not be here
-            samples = plan_generations(asked, setting.modalities)
+            samples = plan_generations(asked, setting.modalities, params=params_of(config.preprocessing.encoders))
     if own is not None:
         problems.extend(start_problems(loaded, own, modalities, streams, here))
     problems.extend(drawn)
     return Outline(loaded, folder, False, False, (), base, setting, strategy, modalities, tuple(samples), root)
+
+
+def _with_absent(loaded: LoadedRun, strategy: Strategy, problems: list[Problem]) -> LoadedRun:
+    """Return the run file with the modalities that samples may lack, according to the strategy. If the run file asks in vain for training
+    without a modality, the problem is added to `problems`.
+    """
+    if loaded.config.data.missing == "refuse":
+        return loaded
+    absent = frozenset(source.modality for source in strategy.sources().values() if source.may_be_absent)
+    if not absent:
+        what = "no sample can lack a modality here: this needs a run of video and audio, and a strategy that trains without one of them"
+        problems.append(Problem(what, loaded.where("data.missing"), "Remove the key."))
+    return attrs.evolve(loaded, config=evolved(loaded.config, preprocessing=evolved(loaded.config.preprocessing, may_lack=absent)))
 
 
 def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: bool) -> bool:
@@ -300,7 +333,10 @@ def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: boo
 
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
-    """Return the folder of the encoded data, or the one where the first use puts them."""
+    """Return the folder of the encoded data, or of the first of several sets. The run fills it on first use if the data are not encoded
+    yet.
+    """
+    loaded = of_set(loaded, 0) if loaded.config.data.sets else loaded
     data = loaded.config.data
     if data.preprocessed_data_root is not None:
         root = Path(data.preprocessed_data_root)
@@ -317,14 +353,13 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
 
     Args:
         found: the facts about the run that are known without its data.
-        only: the samples of this run's dataset, if its root may hold others; None for all that are there.
+        only: the samples of this run's dataset, if the root may hold others too; None for all samples in the root.
 
     Raises:
-        DataError: sources are wrong, or there are samples that the strategy cannot train on; all of them are named.
+        DataError: sources have faults, or the strategy cannot train on some samples; the error names all of them.
         ConfigError: the references of samples to generate differ from those of the training data, or the held-out split
             leaves nothing to train on.
     """
-    config = found.config
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
     if not manifest.samples:
         raise DataError("there are no samples to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
@@ -334,20 +369,64 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
     references_of(found, manifest)
     with _at(found.loaded.where("data.held_out")):
         chosen = split_of(found, manifest)
-        if (
-            (config.checkpoints.keep_best or config.checkpoints.stop_after)
-            and not chosen.held_out
-            and not isinstance(config.data.held_out, Path)
-        ):
-            raise ConfigError(
-                "leaves no sample to measure the validation loss on, which checkpoints.keep_best and stop_after need",
-                remedy="Set it to the number of samples to hold out.",
-            )
-    return RunPlan(found, manifest, chosen, order_of(manifest, chosen.train, config.optimization.batch_size, config.seed))
+    if not found.set:
+        check_measured(found, chosen)
+        check_streams(found, manifest, chosen)
+    return RunPlan(found, manifest, chosen, ordered(found, manifest, chosen.train))
+
+
+def ordered(
+    found: Outline, manifest: Manifest, names: Sequence[str], per_epoch: Mapping[str, int] = MappingProxyType({}), seed: int | None = None
+) -> Order:
+    """Return the order in which a run trains on samples.
+
+    Args:
+        found: the facts about the run that are known without its data.
+        manifest: the manifest of the samples.
+        names: the names of the samples to train on.
+        per_epoch: the number of samples of each set that an epoch takes, by the name of the set; by default, each sample once.
+        seed: the seed of the order; by default the run's.
+
+    Raises:
+        ConfigError: there are no samples.
+    """
+    config = found.config
+    return order_of(manifest, names, room_of(config, found.strategy.sources()), config.seed if seed is None else seed, per_epoch)
+
+
+def check_measured(found: Outline, chosen: Split) -> None:
+    """Check that there is a validation loss if the run needs one.
+
+    Raises:
+        ConfigError: no samples are held out.
+    """
+    config = found.config
+    if (
+        (config.checkpoints.keep_best or config.checkpoints.stop_after)
+        and not chosen.held_out
+        and not isinstance(config.data.held_out, Path)
+    ):
+        raise ConfigError(
+            "leaves no sample for the validation loss, which checkpoints.keep_best and stop_after need",
+            where=found.loaded.where("data.held_out"),
+            remedy="Set data.held_out to the number of samples to hold out.",
+        )
+
+
+def check_streams(found: Outline, manifest: Manifest, chosen: Split) -> None:
+    """Check that the run trains on every modality, if samples may lack one.
+
+    Raises:
+        DataError: a modality has no samples to train on.
+    """
+    for name, source in found.strategy.sources().items():
+        if name in MODALITIES and source.may_be_absent and not manifest.entries[name].keys() & set(chosen.train):
+            what = f'none of the samples to train on has {name}: none is in the folder "{source.folder}"'
+            raise DataError(what, where=source.where, remedy=f"Add samples with {name}, or remove the table of {name} from the run file.")
 
 
 def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """Find the encoded samples that a strategy cannot train on, or that its model does not take."""
+    """Find the encoded samples that a strategy cannot train on, or that its model does not accept."""
     problems: list[Problem] = []
     with collecting(problems):
         found.strategy.check(manifest)
@@ -356,14 +435,15 @@ def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
 
 
 def references_of(found: Outline, manifest: Manifest) -> None:
-    """Compare the references of samples to be generated with those of the data, which determine those that the LoRA is
-    for.
+    """Compare the references of samples to generate with those of the data, since the LoRA is trained for references like those
+    of the data.
 
     Raises:
-        ConfigError: the two differ.
+        ConfigError: the references differ.
     """
     if has_references(found.strategy):
-        plan_generations([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
+        asked, factors = [sample.canvas.request for sample in found.samples], found.strategy.metadata(manifest)
+        plan_generations(asked, found.setting.modalities, factors, params_of(found.config.preprocessing.encoders))
 
 
 def split_of(found: Outline, manifest: Manifest) -> Split:
@@ -377,40 +457,45 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
     status = found.folder.status() if found.resumes else None
     if isinstance(held_out, Path):
         return Split(manifest.samples, ())
-    return restored(manifest, status["held_out"]) if status is not None else split(manifest, held_out)
+    if status is None:
+        return split(manifest, held_out)
+    of = f"{found.set}/" if found.set else ""
+    return restored(manifest, [name.removeprefix(of) for name in status["held_out"] if name.startswith(of)])
 
 
 def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse settings that a run file may ask for but this version does not support, rather than ignoring them."""
+    """Refuse settings that a run file may have but this version does not support, instead of ignoring them."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "applies to a whole model, but a LoRA is always one file", "Remove the key."
+    if config.model.loras and config.model.training_mode == "full":
+        yield "model.loras", "is for LoRA runs; full fine-tuning changes the whole model", f"Merge the LoRAs into the model first: {MERGE}."
     yield from _unmeasured(config)
 
 
 def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse to judge a run by a validation loss if it does not measure one."""
+    """Refuse settings that judge a run by its validation loss, if the run does not measure a validation loss."""
     asked = config.checkpoints
     key = "keep_best" if asked.keep_best else "stop_after" if asked.stop_after is not None else ""
     if not key:
         if asked.best_by:
             yield (
                 "checkpoints.best_by",
-                "only matters for keep_best and stop_after, and neither is set",
-                "Set one of them, or remove the key.",
+                "matters only for keep_best and stop_after, neither of which is set",
+                "Set one of these keys, or remove this key.",
             )
         return
     if goes_by_average(asked.best_by) and config.ema.decay is None:
         yield (
             "checkpoints.best_by",
-            "goes by the averaged weights, and the run does not average them",
+            "uses the averaged weights, but the run does not average weights",
             "Set ema.decay, or name a part of the validation loss without ema/.",
         )
     if config.data.held_out == 0:
-        yield f"checkpoints.{key}", "goes by the validation loss, but no sample is held out", "Set data.held_out, or remove the key."
+        yield f"checkpoints.{key}", "uses the validation loss, but no sample is held out", "Set data.held_out, or remove the key."
     if not config.validation.interval:
         yield (
             f"checkpoints.{key}",
-            "goes by the validation loss, which this run measures only before and after training",
+            "uses the validation loss, which this run measures only before and after training",
             "Set validation.interval, or remove the key.",
         )
 
@@ -436,7 +521,7 @@ def _at(where: str) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Return whether there is a Hugging Face token, from a login or HF_TOKEN; only its use shows whether it is valid."""
+    """Return whether there is a Hugging Face token, from a login or HF_TOKEN; whether the token is valid shows only when it is used."""
     from huggingface_hub import get_token
 
     return get_token() is not None

@@ -16,7 +16,7 @@ from ltxcore.registry import Registry
 
 
 def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
-    """Return the setting from the model and the run: the modalities with the factors of this checkpoint, and how sigmas are drawn."""
+    """Return the setting of a run on a model: the modalities with the factors of this checkpoint, and how sigmas are drawn."""
     modalities: dict[str, Modality] = {
         "video": VideoModality(scale=info.video_scale),
         "audio": AudioModality(mel_frames=info.audio_scale[0]),
@@ -28,11 +28,12 @@ def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
         modalities=modalities,
         condition=condition_maker(loaded.registry),
         takes_marker=info.takes_marker,
+        trains_without=loaded.config.data.missing == "train_without",
     )
 
 
 def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:
-    """Return a function that makes a condition by its registered name, for strategies that build others out of conditions."""
+    """Return a function that makes a condition from its registered name, for strategies that are built from conditions."""
 
     def condition(type: str, *, probability: float = 1.0, sources: Mapping[str, str] | None = None, **fields: Any) -> ConditionUse:
         cls = registry.get("condition", type).value
@@ -42,8 +43,8 @@ def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:
 
 
 def generated_of(strategy: Strategy) -> frozenset[str]:
-    """Return the modalities that a run trains: those that its strategy says it generates, or all that the run has if
-    the strategy does not say.
+    """Return the modalities that a run trains: the modalities that its strategy generates or, if the strategy does not name them,
+    all modalities of the run.
     """
     found: frozenset[str] = getattr(strategy, "generated", modalities_of(strategy))
     return found
@@ -55,5 +56,5 @@ def has_references(strategy: Strategy) -> bool:
 
 
 def modalities_of(strategy: Strategy) -> frozenset[str]:
-    """Return the modalities that a run has, generated or frozen."""
+    """Return the modalities of a run, both generated and frozen."""
     return frozenset(name for name in MODALITIES if name in strategy.sources())

@@ -1,4 +1,4 @@
-"""The trackers of a run, which are notified together."""
+"""The trackers of a run, and their use as one tracker."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import tomli
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.objectives import labelled
 from ltxcore.protocols import Tracker
 from ltxcore.redact import leaving
+from ltxcore.runs.zero_losses import ZeroLosses
 
 DEFAULT = ("jsonl", "console", "report")
 """The trackers that every run has; `[trackers.NAME]` sets their keys."""
@@ -20,7 +22,7 @@ DEFAULT = ("jsonl", "console", "report")
 
 @attrs.frozen(eq=False)
 class Trackers:
-    """Several trackers as one."""
+    """A tracker that passes every call on to several trackers."""
 
     trackers: Sequence[Tracker]
     run: LoadedRun
@@ -47,23 +49,25 @@ class Trackers:
 
 
 def trackers_of(loaded: LoadedRun) -> Trackers:
-    """Return the trackers that every run has, if their plugins are there, and those that the run file names.
+    """Return the trackers that every run has, if their plugins are installed, the trackers that the run file names, and the tracker that
+    warns of losses that stay 0.
 
     Raises:
-        ConfigError: `[wandb]` asks for something that is not available.
+        ConfigError: `[wandb]` asks for a tracker that is not available.
     """
     known = loaded.registry.of_kind("tracker")
     defaults = {name: known[name].value() for name in DEFAULT if name in known}
-    return Trackers(list({**defaults, **loaded.config.trackers, **_of_wandb_table(loaded)}.values()), loaded)
+    named = {**defaults, **loaded.config.trackers, **_of_wandb_table(loaded)}
+    return Trackers([*named.values(), ZeroLosses.of(labelled(loaded.config.objectives))], loaded)
 
 
 def _of_wandb_table(loaded: LoadedRun) -> dict[str, Tracker]:
-    """Return the table `[wandb]`, which run files from elsewhere have, as the tracker of that name."""
+    """Return the tracker "wandb" if the table `[wandb]`, which run files of other trainers have, enables it."""
     table, where = loaded.config.wandb, loaded.where("wandb.enabled")
     if not table.enabled:
         return {}
     if "wandb" in loaded.config.trackers:
-        raise ConfigError("there is a table [trackers.wandb] too", where=where, remedy="Keep only one of them.")
+        raise ConfigError("there is a table [trackers.wandb] too", where=where, remedy="Keep only one of the two tables.")
     named = loaded.registry.get("tracker", "wandb", where)
     tracker: Tracker = named.value(project=table.project, entity=table.entity, tags=table.tags, media=table.log_validation_videos)
     problems = [Problem(what, where, remedy) for _, what, remedy in getattr(tracker, "problems", list)()]

@@ -1,1 +1,1 @@
-"""Generation, from noise to latents, with the same states and conditions as training."""
+"""Generate samples, from noise to latents, with the same states and conditions as in training."""

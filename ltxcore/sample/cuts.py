@@ -1,7 +1,7 @@
-"""The part of a media file that a sample uses, determined from its header and read later. Media longer than what is
-generated are cut at the end that does not matter.
+"""Determine from the header of a media file which part of the file a sample uses. Media that are longer than the sample
+are cut at the end that the sample does not need.
 
-Frames are taken one by one, whatever the file's own rate; audio is resampled to the codec's rate.
+Video frames are used one by one, whatever the frame rate of the file; audio is resampled to the codec's rate.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.cut_sounds import read_cut
 from ltxcore.encode.pixels import read_fitted
 from ltxcore.errors import DataError, LtxError
+from ltxcore.media.compressed import compressed
 from ltxcore.media.probe import MediaInfo, probe, read_sound
 from ltxcore.protocols import Clip, Sound
 
@@ -29,10 +30,11 @@ class ClipCut:
 
     Attributes:
         path: the file.
-        size: the size at which it is encoded.
-        factor: after the first frame, every factor-th frame is taken.
+        size: the size at which the frames are encoded.
+        factor: the first frame is used, and then every `factor`-th frame.
         from_end: whether the file's last frames are used instead of its first.
-        rate: the file's own frames per second; None for a single picture.
+        rate: the frames per second of the file; None for a single picture.
+        crf: how strongly the frames are compressed before they are encoded; 0 not at all.
     """
 
     path: Path
@@ -40,18 +42,19 @@ class ClipCut:
     factor: int = 1
     from_end: bool = False
     rate: Fraction | None = None
+    crf: int = 0
 
     def shortened(self, frames: int) -> ClipCut:
-        """Return a cut of the same file with no more than its first `frames` frames."""
+        """Return a cut of the same file with at most `frames` frames."""
         return attrs.evolve(self, size=attrs.evolve(self.size, frames=min(frames, self.size.frames)))
 
     def read(self, rate: float) -> Clip:
-        """Read the frames, fitted to the size, to be played at `rate` frames per second.
+        """Read the frames, fit them to the size, compress them, and return them as a clip of `rate` frames per second.
 
         Raises:
             DataError: the file cannot be read, or is shorter than its header says.
         """
-        return Clip(read_fitted(self.path, self.size, factor=self.factor, last=self.from_end).frames, rate)
+        return Clip(compressed(read_fitted(self.path, self.size, factor=self.factor, last=self.from_end).frames, self.crf), rate)
 
 
 def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: int = 1, from_end: bool = False) -> ClipCut:
@@ -59,7 +62,7 @@ def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: i
 
     Args:
         info: what probing the file found.
-        target: the size at which it is encoded, with frames counted before every `factor`-th is taken.
+        target: the size at which the clip is encoded; its number of frames includes those that `factor` skips.
         scale: the codec's scale: the pixel frames, rows and columns of a latent cell.
         factor: see `ClipCut`.
         from_end: see `ClipCut`.
@@ -72,7 +75,7 @@ def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: i
 
 @attrs.frozen(eq=False)
 class SoundCut:
-    """The part of a file's audio that a sample uses, already read, at the codec's rate."""
+    """The part of a file's audio that a sample uses, already read and resampled to the codec's rate."""
 
     path: Path
     sound: Sound
@@ -83,10 +86,10 @@ class SoundCut:
 
 
 def sound_cut(path: Path, seconds: Fraction, *, from_end: bool = False) -> SoundCut:
-    """Read the first or the last `seconds` of a file's audio, or all of the audio if it is shorter.
+    """Read the first or last `seconds` of a file's audio, or all of the audio if it is shorter.
 
     Raises:
-        DataError: it cannot be read, or has no sound.
+        DataError: the file cannot be read, or has no audio.
     """
     if not from_end:
         return SoundCut(path, read_cut(path, seconds, fill=False).sound)
@@ -112,10 +115,10 @@ def steps_of(samples: int, scale: Sequence[int]) -> int:
 
 
 def look(path: Path) -> MediaInfo:
-    """Probe a file, and refuse it if it has no pictures.
+    """Probe a file, and refuse it if it has no video.
 
     Raises:
-        DataError: it cannot be read, or has no pictures.
+        DataError: the file cannot be read, or has no video.
     """
     info = probe(path)
     if info.frames is None:
@@ -125,7 +128,7 @@ def look(path: Path) -> MediaInfo:
 
 @contextmanager
 def blaming(where: str) -> Iterator[None]:
-    """Prefix a file's errors with the key that names the file; errors that already name the key are left unchanged."""
+    """Prefix errors about a file with the key that names the file; errors that already name the key do not change."""
     try:
         yield
     except LtxError as error:

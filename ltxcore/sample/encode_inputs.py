@@ -1,4 +1,4 @@
-"""Encoding of the prompts and media of samples, each only once; the encoders are freed afterwards."""
+"""Encode the prompts and media of samples, each only once, and free the encoders afterwards."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ from ltxcore.encoded.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.media.probe import read_clip, read_sound, shown_size
 from ltxcore.memory import give_back_memory
+from ltxcore.pictures import StoredPictures
 from ltxcore.protocols import Clip, Codec, Sound, StoredLatents, Text, TextEncoder
 from ltxcore.sample.cuts import ClipCut, Cut, blaming
 from ltxcore.sample.empty_tokens import Canvas
 from ltxcore.sample.media_needs import Planned, PlannedCondition
+from ltxcore.sample.media_parts import PicturesCut
 from ltxcore.sample.request import Request
 
 EncodedCondition = SampleCondition[StoredLatents, Tensor]
-"""A condition with its media as latents `[1, C, ...]` and its masks as `[1, T]`."""
+"""A condition whose media are encoded to latents `[1, C, ...]`, and whose masks are encoded to `[1, T]`."""
 
 
 @attrs.frozen(eq=False)
 class Encoded:
-    """Everything that is needed to generate a sample, on the CPU.
+    """A sample with everything that is needed to generate it; all tensors are on the CPU.
 
     Attributes:
         canvas: the sample to generate, in latent cells.
-        text: the prompt, before the model's connectors.
-        negative: the negative prompt, from which guidance leads away.
+        text: the text features of the prompt, before the model's connectors.
+        negative: the text features of the negative prompt, from which guidance leads away.
         conditions: the conditions, in order.
         frozen: the latents of each frozen modality.
-        media: the frozen modalities as they are in their files, to be shown with the result.
+        media: the frozen modalities as read from their files, to show with the result.
         beside: the references to show beside the result.
+        comment: what the metadata of the result say about its conditions; "" for nothing.
     """
 
     canvas: Canvas
@@ -50,16 +53,17 @@ class Encoded:
     frozen: Mapping[str, StoredLatents] = attrs.field(factory=dict)
     media: Mapping[str, Clip | Sound] = attrs.field(factory=dict)
     beside: tuple[Clip, ...] = ()
+    comment: str = ""
 
 
 def encode(planned: Sequence[Planned], model: Codecs) -> list[Encoded]:
-    """Encode the texts and media of some samples. The text encoder is freed before a codec is loaded, and the codecs
-    are freed at the end.
+    """Encode the texts and media of some samples. The text encoder is freed before the first codec is loaded, and the
+    codecs are freed at the end.
 
     Raises:
         DataError: a file cannot be read or encoded; the error names the sample's condition and the file.
         ConfigError: the model lacks a text encoder or codec that is needed.
-        CheckpointError: their weights cannot be read.
+        CheckpointError: the weights of an encoder cannot be read.
     """
     texts = _texts(planned, model.text())
     give_back_memory()
@@ -99,17 +103,26 @@ class _Media:
         """Return the latents of a part of a file, `[1, C, ...]`.
 
         Raises:
-            DataError: it cannot be read, or is too short to be encoded.
+            DataError: the file cannot be read, or is too short to be encoded.
         """
         if cut not in self.encoded:
             with blaming(str(cut.path)):
                 found = self.codec(modality).encode(self.medium(cut, rate))
             if not bool(found.isfinite().all()):
                 raise DataError(
-                    "its latents would not be finite", where=str(cut.path), remedy="Check the file, and the weights of the VAE."
+                    "the latents of this file are not finite", where=str(cut.path), remedy="Check the file, and the weights of the VAE."
                 )
             self.encoded[cut] = found[None].float()
         return StoredLatents(self.encoded[cut], torch.tensor([rate]))
+
+    def pictures(self, found: PicturesCut, rate: float) -> StoredPictures:
+        """Return the latents of pictures, `[1, K, C, 1, H, W]`, and their frames.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        latents = [self.latents(cut, "video", rate).latents for cut in found.cuts]
+        return StoredPictures(torch.stack(latents, dim=1), torch.tensor([found.frames], dtype=torch.float32))
 
 
 def _encoded(planned: Planned, texts: Mapping[str, Text], media: _Media) -> Encoded:
@@ -119,7 +132,7 @@ def _encoded(planned: Planned, texts: Mapping[str, Text], media: _Media) -> Enco
     for name, cut in planned.frozen.items():
         with blaming(request.place_of(name)):
             frozen[name] = media.latents(cut, name, canvas.rate(name))
-            # Audio is shown as it is in its file; for encoding it has the codec's rate.
+            # The result plays the audio of the file; only for encoding is audio resampled to the codec's rate.
             shown[name] = media.medium(cut, canvas.rate(name)) if name == "video" else _heard(cut, request)
     beside: list[Clip] = []
     for each in planned.conditions:
@@ -134,6 +147,7 @@ def _encoded(planned: Planned, texts: Mapping[str, Text], media: _Media) -> Enco
         frozen=frozen,
         media=shown,
         beside=tuple(beside),
+        comment=f"image_crf={request.image_crf}" if planned.has_compressed_images else "",
     )
 
 
@@ -144,7 +158,8 @@ def _heard(cut: Cut, request: Request) -> Sound:
 def _condition(planned: PlannedCondition, canvas: Canvas, media: _Media) -> EncodedCondition:
     name = planned.modality
     with blaming(planned.where):
-        return planned.holding(
+        pictures = {role: media.pictures(found, canvas.rate(name)) for role, found in planned.pictures.items()}
+        return attrs.evolve(planned, pictures=pictures).holding(
             None if planned.medium is None else media.latents(planned.medium, name, canvas.rate(name)),
             {role: media.latents(cut, name, canvas.rate_of(cut, planned)) for role, cut in planned.media.items()},
             {role: _mask(planned, role, canvas) for role in planned.masks},
@@ -152,11 +167,10 @@ def _condition(planned: PlannedCondition, canvas: Canvas, media: _Media) -> Enco
 
 
 def _mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
-    """Read a mask file as one value per token, `[1, T]` float32, by the rules of preprocessing.
+    """Read a mask file as one value per token, `[1, T]` float32, in the same way as preprocessing does.
 
     Raises:
-        DataError: it cannot be read, is shorter than what is generated, or has a number of values that differs from the number of
-            tokens.
+        DataError: the mask cannot be read, is shorter than the sample, or does not have one value per token.
     """
     path, name = planned.masks[role], planned.modality
     with blaming(str(path)):
@@ -171,7 +185,8 @@ def _stored(mask: Tensor, canvas: Canvas, name: str) -> Tensor:
     if tuple(mask.shape) != shape:
         found, wanted = (" x ".join(map(str, sizes)) for sizes in (mask.shape, shape))
         raise DataError(
-            f"is a mask of {found} values, but what is generated has {wanted}", remedy="It must have one value per latent cell."
+            f"is a mask of {found} values, but the generated clip or sound has {wanted} latent cells",
+            remedy="A mask must have one value per latent cell.",
         )
     return mask.flatten()[None]
 
@@ -180,7 +195,7 @@ def _video_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
     path, size = planned.masks[role], canvas.request.size
     frames = read_clip(path, max_frames=size.frames, stretched=False).frames
     if 1 < frames.shape[0] < size.frames:
-        remedy = "Name a longer one or a single image, or generate fewer frames with video_dims."
+        remedy = "Name a longer file or a single image, or generate fewer frames with video_dims."
         raise DataError(f"has {frames.shape[0]} frames, but {size.frames} are generated", remedy=remedy)
     mask = video_mask(frames, size, canvas.scale("video"), shown_size(path))
     return (mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)).flatten()[None]
@@ -191,5 +206,5 @@ def _audio_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
     step = 1 / canvas.rate("audio")
     if sound.duration < float(canvas.request.seconds) - step:
         what = f"lasts {sound.duration:.3f} s, but {float(canvas.request.seconds):.3f} s are generated"
-        raise DataError(what, remedy="Name a longer one, or generate fewer frames with video_dims.")
+        raise DataError(what, remedy="Name a longer file, or generate fewer frames with video_dims.")
     return without_noise(audio_mask(sound.samples, sound.rate, grid.frames, grid.scale), 1.5 * PCM_STEP)[None]

@@ -1,12 +1,12 @@
-"""Euler steps from noise to clean tokens, with given tokens held in place.
+"""Take Euler steps from noise to clean tokens, and hold given tokens in place.
 
-The noise levels of generation are defined here too.
+The noise levels of generation are also defined here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import attrs
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import ConfigError
+from ltxcore.levels import noise_levels
 from ltxcore.protocols import ModelInput
 
 Model = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
@@ -29,7 +30,9 @@ Report = Callable[[int, int], None]
 
 
 def plain(model: Model) -> Denoiser:
-    """Return a denoiser that makes one pass per step, without guidance. Source: docs/explanation/arithmetic.md#clean-prediction"""
+    """Return a denoiser without guidance, which runs the model once per step. Source:
+    docs/explanation/arithmetic.md#clean-prediction
+    """
 
     def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
         velocities = model(inputs)
@@ -39,30 +42,33 @@ def plain(model: Model) -> Denoiser:
 
 
 def clean_prediction(given: ModelInput, velocity: Tensor) -> Tensor:
-    """Return the clean tokens that a velocity predicts, given each token's own noise level, `[B, T + R, D]` float32."""
+    """Return the clean tokens, `[B, T + R, D]` float32, that a velocity predicts at each token's own noise level."""
     return given.tokens.float() - velocity.float() * given.timesteps.unsqueeze(-1)
 
 
 def start(given: ModelInput, noise: Tensor) -> ModelInput:
-    """Prepare a generated modality for the first step: `noise` `[B, T, D]` where tokens are generated, `clean` where
-    they are given.
+    """Prepare a generated modality for the first step: fill generated tokens with `noise` `[B, T, D]`, and given tokens
+    with their clean content, or with this content at their own level.
 
-    Source: docs/explanation/arithmetic.md#start-of-generation
+    Source: docs/explanation/arithmetic.md#start-of-generation, #level-of-given-tokens
     """
     clean, mask = _known(given)
-    target = clean[:, : noise.shape[1]] + mask[:, : noise.shape[1]] * (noise - clean[:, : noise.shape[1]])
+    share = mask if given.levels is None else mask + given.levels.unsqueeze(-1)
+    target = clean[:, : noise.shape[1]] + share[:, : noise.shape[1]] * (noise - clean[:, : noise.shape[1]])
     return attrs.evolve(given, tokens=torch.cat([target, clean[:, noise.shape[1] :]], dim=1))
 
 
 def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, report: Report | None = None) -> dict[str, Tensor]:
     """Return the clean target tokens of every generated modality, `[B, T, D]`.
 
-    Frozen modalities stay as they are. Given tokens are put back after every prediction, so that they end as they were given.
+    Frozen modalities do not change. Given tokens are restored after every prediction, so they are unchanged, and clean, in the
+    result.
 
     Args:
         denoiser: the function that predicts clean tokens.
-        inputs: the inputs by modality; a generated modality is prepared by `start`, with `clean` and `denoise_mask`.
-        sigmas: the noise levels, `[N + 1]`, the last of them 0; they are on the CPU, since each value is read.
+        inputs: the inputs by modality; generated modalities are prepared by `start`, and have `clean` and
+            `denoise_mask`.
+        sigmas: the noise levels, `[N + 1]`, ending with 0; they are on the CPU, since each value is read.
         report: called after each step.
 
     Source: docs/explanation/arithmetic.md#euler-step, #held-tokens
@@ -79,22 +85,34 @@ def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, 
             current[name] = attrs.evolve(given, tokens=tokens)
         if report is not None:
             report(index + 1, steps)
-    return {name: given.tokens[:, : _target(given)] for name, given in current.items() if given.is_generated}
+    return {name: _result(given) for name, given in current.items() if given.is_generated}
+
+
+def _result(given: ModelInput) -> Tensor:
+    """Return the target tokens, `[B, T, D]`; those that were given at a level are clean again."""
+    target = _target(given)
+    tokens = given.tokens[:, :target]
+    return tokens if given.levels is None or given.clean is None else given.clean.where(given.levels[:, :target, None] > 0, tokens)
 
 
 def _at(given: ModelInput, sigma: float) -> ModelInput:
-    """Return the modality at another noise level; a frozen modality has no noise level and is returned as it is."""
+    """Return the input of a modality at another noise level; a frozen modality has no noise and is returned unchanged."""
     if not given.is_generated:
         return given
     assert given.denoise_mask is not None
-    return attrs.evolve(given, sigma=torch.full_like(given.sigma, sigma), timesteps=sigma * given.denoise_mask)
+    return attrs.evolve(given, sigma=torch.full_like(given.sigma, sigma), timesteps=noise_levels(sigma, given.denoise_mask, given.levels))
 
 
 def _known(given: ModelInput) -> tuple[Tensor, Tensor]:
-    """Return the clean tokens, target then appended, `[B, T + R, D]`, and the denoise mask `[B, T + R, 1]`."""
+    """Return the tokens as they are given, `[B, T + R, D]`, the target tokens before the appended tokens; and the denoise mask,
+    `[B, T + R, 1]`. Tokens without a level are clean.
+    """
     if given.clean is None or given.denoise_mask is None:
         raise ValueError("sampling needs the clean tokens and the denoise mask")
-    return torch.cat([given.clean, given.tokens[:, _target(given) :]], dim=1), given.denoise_mask.unsqueeze(-1)
+    content = torch.cat([given.clean, given.tokens[:, _target(given) :]], dim=1)
+    if given.levels is not None:
+        content = given.tokens.where(given.levels.unsqueeze(-1) > 0, content)
+    return content, given.denoise_mask.unsqueeze(-1)
 
 
 def _target(given: ModelInput) -> int:
@@ -108,11 +126,16 @@ TERMINAL = 0.1
 """The last noise level before 0."""
 
 
+def levels_of_steps(sigmas: Sequence[float] | None, steps: int) -> Tensor:
+    """Return the noise levels of generation, `[N + 1]` float32: those given, or else those that follow from a number of steps."""
+    return schedule(steps) if sigmas is None else torch.tensor(sigmas)
+
+
 def schedule(steps: int) -> Tensor:
-    """Return noise levels from 1 to 0, `[steps + 1]` float32, which do not depend on the number of tokens.
+    """Return noise levels from 1 to 0, `[steps + 1]` float32. They do not depend on the number of tokens.
 
     Raises:
-        ConfigError: there are fewer than two steps, for which stretching to the last level is not defined.
+        ConfigError: there are fewer than two steps, which cannot be stretched to the last noise level.
 
     Source: docs/explanation/arithmetic.md#noise-levels-of-generation
     """

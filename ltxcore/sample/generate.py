@@ -1,7 +1,7 @@
-"""Generation outside a run: a model from its file, with LoRAs on it, generates samples and writes them to files.
+"""Generate samples outside a run: load a model and LoRAs from their files, and write each sample to a file.
 
-Until the last sample is written, a hidden file beside the samples records how far a command has got. So the same
-command continues where it was killed, and is not refused because of the files that it wrote itself.
+Until the last sample is written, a hidden file beside the samples records the progress of the command. The same command
+therefore continues where it was killed, and is not refused because of its own files.
 """
 
 from __future__ import annotations
@@ -18,41 +18,50 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
+from ltxcore.condition_metadata import FACTORS, REFERENCES, trained_factors
+from ltxcore.config.loras import Strength
 from ltxcore.devices import is_gpu
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import read_regular, write_whole
 from ltxcore.memory import telling
+from ltxcore.models.adapter_types import adapter_types
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import describe, load_backbone
-from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.models.lora_stack import load_loras
 from ltxcore.models.offload import place
 from ltxcore.protocols import Codec, ModelInput
 from ltxcore.quantizers import QuantizerType
+from ltxcore.registry import Registry
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.marker import Marking, marking_of
-from ltxcore.sample.media_needs import FACTORS, Planned, plan_generations
+from ltxcore.sample.media_needs import Planned, plan_generations
 from ltxcore.sample.outputs import decoders, shown, write
 from ltxcore.sample.request import Request
 from ltxcore.sample.sampler import Sampler
+from ltxcore.sample.values import params_of_loras
 
 Step = Callable[[int, int, int], None]
-"""A function that is called after each step with the sample's number (from 0), the number of steps done and the total number of steps."""
+"""A function that is called after each step with the number of the sample (from 0), the number of steps done and the
+total number of steps.
+"""
 
 
 @attrs.frozen
 class Studio:
-    """A model with everything that is needed to generate with it.
+    """A model, with the LoRAs and the settings for generating samples.
 
     Attributes:
-        model: the paths of the model, its codecs and its text encoder, and the device.
-        loras: the LoRAs on it, with their strengths.
-        precision: the precision of its weights and arithmetic, "bf16" or "no" (float32).
-        quantizer: stores the matrices of its blocks; None for no quantization.
-        offload_blocks: the number of blocks whose matrices stay in host memory except while they compute.
-        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None means as the
-            model and LoRAs were trained.
+        model: the device, and the paths of the model, its codecs and its text encoder.
+        loras: the LoRAs to apply, with their strengths.
+        precision: the precision of weights and arithmetic, "bf16" or "no" (float32).
+        quantizer: the quantizer of the matrices in the model's blocks; None for no quantization.
+        offload_blocks: the number of blocks whose matrices stay in host memory and are copied to the device only to
+            compute.
+        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None to do as in
+            the training of the LoRAs and the model.
+        registry: the plugins whose types of adapters are known; by default, the installed ones.
     """
 
     model: Codecs
@@ -61,30 +70,31 @@ class Studio:
     quantizer: QuantizerType | None = None
     offload_blocks: int = 0
     mark_first_frame: bool | None = None
+    registry: Registry | None = None
 
     @property
     def marking(self) -> Marking:
-        """The choice whether the first latent frame is marked, with notes that explain why not.
+        """Whether the first latent frame is marked, with notes that explain why not.
 
         Raises:
-            LtxError: the LoRAs were trained differently, and nothing is chosen.
+            LtxError: the LoRAs were trained differently, and the user has not chosen.
         """
         return marking_of(self.loras, describe(self.model.path), self.mark_first_frame)
 
     def plan(self, requests: Sequence[Request]) -> list[Planned]:
-        """Check the media of some samples from their headers.
+        """Check the media of some samples by their headers, and plan the samples.
 
         Raises:
-            LtxError: for everything that is wrong with any of them.
+            LtxError: something is wrong with some of the samples; the error lists everything that is wrong with them.
         """
-        return plan_generations(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
+        return plan_generations(requests, modalities_of(describe(self.model.path)), factors_of(self.loras), params_of_loras(self.loras))
 
     def generate(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> Iterator[Path]:
         """Generate samples, and write each as soon as it is finished.
 
         Args:
             planned: the samples.
-            paths: the paths of their files, without extensions.
+            paths: the path of each sample's file, without its extension.
             step: called after each step.
 
         Yields:
@@ -148,9 +158,10 @@ class Studio:
             quantizer=self.quantizer,
             device=device,
             offloaded=self.offload_blocks,
+            connectors_path=self.model.connectors,
         )
         place(backbone, device, self.offload_blocks)
-        load_loras(backbone, self.loras)
+        load_loras(backbone, self.loras, adapter_types(self.registry))
         return Sampler(backbone.eval(), _forward(backbone, device, mixed), device, marks)
 
 
@@ -163,26 +174,44 @@ def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | N
 
 
 def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
-    """Return the reference factors that the metadata of LoRAs gives; None if none of the LoRAs can be relied on to give
-    any.
+    """Return the reference factors in the metadata of LoRAs; None if no LoRA names a factor, and none was trained by
+    ltx.
 
-    A LoRA of ltx gives a factor only if it is not 1.
+    A LoRA trained by ltx names a factor only if the factor is not 1.
 
     Raises:
-        ConfigError: two LoRAs give different factors.
+        ConfigError: two LoRAs give different factors, or the references of a LoRA cannot be read.
     """
     said = [lora.metadata for lora in loras]
-    own = [{name: metadata[name] for name in FACTORS.values() if name in metadata} for metadata in said]
+    own = [{name: metadata[name] for name in (*FACTORS.values(), REFERENCES) if name in metadata} for metadata in said]
+    remedy = "References cannot have two sizes at once: use only one of these LoRAs."
     found: dict[str, str] = {}
-    problems = []
+    problems: list[Problem] = []
     for lora, factors in zip(loras, own, strict=True):
+        problems += _unreadable(lora)
         for name, factor in factors.items():
-            if found.setdefault(name, factor) != factor:
-                remedy = "References cannot be of two sizes at once: use one of them."
-                problems.append(Problem(f"was trained with {name} = {factor}, but another LoRA with {found[name]}", str(lora.path), remedy))
+            if name != REFERENCES and found.setdefault(name, factor) != factor:
+                what = f"was trained with {name} = {factor}, but another LoRA was trained with {found[name]}"
+                problems.append(Problem(what, str(lora.path), remedy))
+    several = next((factors for factors in own if REFERENCES in factors), None)
+    if several is not None and not problems:
+        kinds = trained_factors(several)
+        problems += [
+            Problem("was trained with references of other sizes than another LoRA", str(lora.path), remedy)
+            for lora, factors in zip(loras, own, strict=True)
+            if factors and any(kind not in kinds for kind in trained_factors(factors))
+        ]
+        found = several
     if problems:
         raise ConfigError.of(problems)
     return found if any(own) or any("timestep_rule" in metadata for metadata in said) else None
+
+
+def _unreadable(lora: Strength) -> Iterator[Problem]:
+    try:
+        trained_factors(lora.metadata)
+    except ValueError:
+        yield Problem("the factors of references in the metadata of this LoRA cannot be read", str(lora.path), "Train the LoRA again.")
 
 
 @attrs.define
@@ -192,7 +221,7 @@ class Drawing:
     Attributes:
         record: the hidden file with the record.
         paths: the paths of all samples, without extensions.
-        there: the files of the finished samples, by the number of the sample.
+        there: the files of the finished samples, by sample number.
     """
 
     record: Path
@@ -205,15 +234,15 @@ class Drawing:
 
         Args:
             folder: the folder for the samples.
-            asked: everything that was asked for, as bytes that identify the command.
+            asked: bytes that identify the command, with all of its options.
             count: the number of samples.
-            names: returns the paths for a new command, or raises an error to refuse it.
+            names: a function that returns the paths for a new command, or raises an error to refuse the command.
         """
         record = folder / f".drawing-{hashlib.sha256(asked).hexdigest()[:16]}.json"
         try:
             stems, files = json.loads(read_regular(record))
             paths, there = [folder / stem for stem in stems], {int(number): folder / name for number, name in files.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # there is no record, or the disk has lost a part of it
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # the record is missing or damaged
             paths, there = [], {}
         if len(paths) != count:
             return cls(record, names(), {})
@@ -224,11 +253,11 @@ class Drawing:
         return [number for number in range(len(self.paths)) if number not in self.there]
 
     def begin(self) -> None:
-        """Write the record of the samples to generate. A single sample needs no record, since its file either exists or
-        does not.
+        """Write the record of the samples to generate. A single sample needs no record: its file shows whether it is
+        finished.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the record cannot be written.
         """
         if len(self.paths) > 1:
             files = {number: path.name for number, path in self.there.items()}

@@ -1,4 +1,4 @@
-"""Guidance: several passes of the model per step, and the combination of their predictions."""
+"""Apply guidance: run several passes of the model per step, and combine their predictions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Scales:
     """The strengths of guidance for a modality. The defaults have no effect.
 
     Attributes:
-        cfg: the strength towards the text, away from the negative text; 1 is off.
-        stg: the strength away from the prediction of blocks without self-attention; 0 is off.
-        modality: the strength towards the other modality; 1 is off.
-        rescale: the share of the contrast added by guidance that is removed again, from 0 to 1.
+        cfg: the strength of guidance towards the text and away from the negative text; 1 is off.
+        stg: the strength of guidance away from the prediction without self-attention in some blocks; 0 is off.
+        modality: the strength of guidance towards the other modality; 1 is off.
+        rescale: how much of the contrast that guidance adds is removed again, from 0 to 1.
     """
 
     cfg: float = 1.0
@@ -34,10 +34,11 @@ class Scales:
 
 @attrs.frozen(eq=False)
 class Passes:
-    """The clean predictions of one modality, `[B, T, D]`, by pass; a pass that its scale does not need may be missing.
+    """The clean predictions of one modality, `[B, T, D]`, one for each pass. Passes that the scales do not need may be
+    missing.
 
     Attributes:
-        whole: the prediction with the text and all of the model.
+        whole: the prediction with the text and the whole model.
         negative: the prediction with the negative text.
         perturbed: the prediction with self-attention left out of some blocks.
         isolated: the prediction without the other modality.
@@ -50,8 +51,8 @@ class Passes:
 
 
 def combine(passes: Passes, scales: Scales) -> Tensor:
-    """Combine the predictions of all passes, in float32, for one sample: the contrast is measured over the whole
-    tensor.
+    """Combine the predictions of all passes in float32. The tensors hold a single sample, because the contrast is
+    measured over a whole tensor.
 
     Source: docs/explanation/arithmetic.md#guidance, #rescaled-guidance
     """
@@ -72,10 +73,10 @@ class Guidance:
     """The guidance of a sample.
 
     Attributes:
-        scales: the scales of each modality; a modality that is missing or frozen is not guided.
-        negative: the context of the negative text by modality, `[B, L, E]`, with its mask.
-        stg_blocks: the blocks without self-attention in the perturbed pass; all `num_layers` blocks if empty.
-        num_layers: the model's number of blocks.
+        scales: the scales of each modality; missing and frozen modalities are not guided.
+        negative: the text features of the negative prompt, `[B, L, E]`, and their mask, by modality.
+        stg_blocks: the blocks without self-attention in the perturbed pass; empty for all `num_layers` blocks.
+        num_layers: the number of blocks in the model.
     """
 
     scales: Mapping[str, Scales]
@@ -84,7 +85,7 @@ class Guidance:
     num_layers: int
 
     def denoiser(self, model: PerturbedModel) -> Denoiser:
-        """Return a denoiser that predicts with guidance. A pass that has no effect for any modality is skipped.
+        """Return a denoiser that predicts with guidance. A pass without effect on any modality is skipped.
 
         Source: docs/explanation/arithmetic.md#guidance
         """
@@ -110,7 +111,9 @@ class Guidance:
         return denoise
 
     def _effective(self, inputs: Mapping[str, ModelInput]) -> dict[str, Scales]:
-        """Return the scales of generated modalities, without guidance towards the other modality if there is none."""
+        """Return the scales of the generated modalities. Guidance towards the other modality is off if there is no
+        other modality.
+        """
         found = {name: self.scales.get(name, Scales()) for name, given in inputs.items() if given.is_generated}
         return found if len(inputs) > 1 else {name: attrs.evolve(scale, modality=1.0) for name, scale in found.items()}
 

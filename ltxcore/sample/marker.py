@@ -1,5 +1,5 @@
-"""The choice whether the first latent frame is marked, for a model that takes the marker (LTX-2.5): as the LoRAs or the
-model were trained, or else as the model's makers do.
+"""Choose whether the first latent frame is marked, for a model that takes the marker (LTX-2.5): as in the training of
+the LoRAs or the model or, if this is not known, as the model's makers do.
 """
 
 from __future__ import annotations
@@ -8,24 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from ltxcore.config.loras import Strength
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.modality_tables import MARKER
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.lora_names import said_targets
-from ltxcore.models.lora_stack import Strength
 from ltxcore.models.parameter_names import stream_of
-from ltxcore.strategy import MARKER
 
 
 @attrs.frozen
 class Marking:
-    """The choice whether the first latent frame is marked, with notes on it for the user."""
+    """The choice of whether the first latent frame is marked, with notes for the user."""
 
     marks: bool
     notes: tuple[str, ...] = ()
 
 
 def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = None) -> Marking:
-    """Decide whether the first latent frame is marked for a model with LoRAs.
+    """Decide whether to mark the first latent frame for a model with LoRAs.
 
     Args:
         loras: the LoRAs that are used.
@@ -44,9 +44,9 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
         way = {True: "with", False: "without"}
         raise ConfigError.of(
             Problem(
-                f"was trained {way[said]} the first-frame marker, but another LoRA {way[not said]} it",
+                f"was trained {way[said]} the first-frame marker, but another LoRA was trained {way[not said]} it",
                 path,
-                "Choose with --mark-first-frame or --no-mark-first-frame, or use one of them.",
+                "Choose with --mark-first-frame or --no-mark-first-frame, or use only one of the LoRAs.",
             )
             for path, said in trained.items()
         )
@@ -58,13 +58,15 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
 
 
 def of_metadata(metadata: Mapping[str, str]) -> bool | None:
-    """Return whether the first frame was marked in training, according to the metadata of a strategy or file; None if they do not say."""
+    """Return whether the first frame was marked in training, according to the metadata of a strategy or a file; None if
+    the metadata do not say.
+    """
     return {"true": True, "false": False}.get(metadata.get(MARKER, ""))
 
 
 def of_lora(metadata: Mapping[str, str]) -> bool | None:
-    """Return whether a LoRA for a model that takes the marker was trained with it; None if this is not known. A video
-    LoRA of ltx that does not say is older than the marker, and was trained without it.
+    """For a model that takes the marker, return whether a LoRA was trained with the marker; None if this is not known. If the
+    metadata of a video LoRA of ltx do not say, the LoRA is older than the marker and was trained without it.
     """
     said = of_metadata(metadata)
     is_ours = "timestep_rule" in metadata
@@ -72,7 +74,7 @@ def of_lora(metadata: Mapping[str, str]) -> bool | None:
 
 
 def _is_of_sound(metadata: Mapping[str, str]) -> bool:
-    """Return whether a LoRA of ltx changes only the audio stream's own modules."""
+    """Return whether a LoRA of ltx changes only modules of the audio stream."""
     modules = said_targets(metadata)
     return bool(modules) and all(stream_of(module) == "audio" for module in modules)
 

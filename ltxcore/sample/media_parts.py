@@ -1,5 +1,5 @@
-"""The choice of the part of a media file that a sample uses, and of how much of that part a condition gives; files that
-are too short are refused.
+"""Choose the part of a media file that a sample uses, and how much of this part a condition gives; refuse files that
+are too short.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
-from ltxcore.conditions import AskedCondition
+import attrs
+
+from ltxcore.conditions import AskedCondition, PictureFiles
 from ltxcore.declarations import content_of
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError, DataError
@@ -20,17 +22,17 @@ from ltxcore.state import Grid
 
 
 def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, from_end: bool = False) -> Cut:
-    """Choose the part of a file that goes with the target.
+    """Choose the part of a file that corresponds to the target.
 
     Args:
         canvas: the sample to generate, in latent cells.
         path: the file.
-        modality: the modality to take from it.
-        whole: whether the file must be as long as what is generated.
+        modality: the modality to take from the file.
+        whole: whether the file must be as long as the sample.
         from_end: whether the end of a longer file is used instead of its beginning.
 
     Raises:
-        DataError: it cannot be read, or is too short.
+        DataError: the file cannot be read, or is too short.
     """
     request = canvas.request
     if modality == "audio":
@@ -45,12 +47,12 @@ def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, f
 
 
 def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: str) -> Cut:
-    """Choose the part of a role's file that goes with the target: a clip is smaller, and has fewer frames, by the
-    factors that the sample declares.
+    """Choose the part of a role's file that corresponds to the target. The factors that the sample declares make a clip
+    smaller than the target, with fewer frames.
 
     Raises:
         ConfigError: the factors leave no whole latent cells.
-        DataError: it cannot be read, or is too short for its factor.
+        DataError: the file cannot be read, or is too short for its factor.
 
     Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #every-n-th-frame
     """
@@ -64,7 +66,7 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
         if length % (space * step)
     ]
     if wrong:
-        what, remedy = f"what is generated has {' and '.join(wrong)}", "Use another factor, or other video_dims."
+        what, remedy = f"the generated clip has {' and '.join(wrong)}", "Use another factor, or other video_dims."
         raise ConfigError(what, where=f"{where}.downscale_factor", remedy=remedy)
     info = look(path)
     if time > 1 and not info.is_image:
@@ -73,22 +75,58 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
     return clip_cut(info, smaller, scale, factor=time)
 
 
-def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, rate: Fraction, where: str) -> int | None:
-    """Return the number of latent frames that a condition gives: as many as the sample says, or as its medium and the
-    target have; None without either.
+@attrs.frozen
+class PicturesCut:
+    """Files of which a sample uses one frame each, and the frame of the generated clip that each of them shows."""
 
-    Latent frame 0 covers one pixel frame and every other latent frame covers T, so a beginning has `T * k + 1` pixel
-    frames and an end has `T * k`.
+    cuts: tuple[ClipCut, ...]
+    frames: tuple[int, ...]
+
+
+def pictures_cut(canvas: Canvas, files: PictureFiles) -> PicturesCut:
+    """Choose the frames of the generated clip that pictures show; a time is rounded to the nearest frame.
+
+    Raises:
+        ConfigError: a picture lies outside the clip, or two lie at the same frame.
+        DataError: a file cannot be read, or has no video.
+
+    Source: docs/explanation/arithmetic.md#positions-of-keyframes
+    """
+    size = canvas.request.size
+    found = [frame + size.frames if frame < 0 else frame for frame in files.frames or ()]
+    found += [round(Fraction(time) * canvas.exact_rate) for time in files.times or ()]
+    key, said = ("frames", files.frames) if files.frames is not None else ("times", files.times)
+    for number, frame in zip(said or (), found, strict=True):
+        if not 0 <= frame < size.frames:
+            what = (
+                f"{number:g} in {key} is outside the generated clip, which has {size.frames} frames at {canvas.request.rate:g} per second"
+            )
+            last = f"{size.frames - 1}" if files.frames is not None else f"{float((size.frames - 1) / canvas.exact_rate):.3f}"
+            raise ConfigError(what, remedy=f"Write numbers from 0 to {last}, or generate more frames with video_dims.")
+    if len(set(found)) < len(found):
+        twice = next(frame for frame in found if found.count(frame) > 1)
+        raise ConfigError(f"two images show frame {twice} of the generated clip", remedy=f"Give each image a place of its own in {key}.")
+    still = Bucket(size.width, size.height, 1)
+    cuts = (clip_cut(look(path), still, canvas.scale("video")) for path in files.paths)
+    return PicturesCut(tuple(attrs.evolve(cut, crf=canvas.request.image_crf) for cut in cuts), tuple(found))
+
+
+def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, rate: Fraction, where: str) -> int | None:
+    """Return the number of latent frames that a condition gives: the number that the sample sets or, if it sets none,
+    the length of the medium or of the target, whichever is shorter; None if there is neither a number nor a medium.
+
+    Latent frame 0 covers one pixel frame, and every other latent frame covers T. A condition at the start therefore has
+    `T * k + 1` pixel frames, and a condition at the end has `T * k`.
 
     Args:
         condition: the sample's condition.
-        target: the cells of what is generated.
-        medium: the cells of its medium, cut to the target.
+        target: the latent grid of the sample.
+        medium: the latent grid of the condition's medium, cut to the target.
         rate: the frames per second of the video.
         where: the condition's key.
 
     Raises:
-        ConfigError: the pixel frames do not make whole latent frames, or the duration is shorter than one.
+        ConfigError: the pixel frames do not make whole latent frames, or the duration is shorter than one latent frame.
     """
     at_end = content_of(condition.cls) == "end"
     if condition.num_frames is not None:
@@ -99,7 +137,9 @@ def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, 
 
 
 def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
-    """Return a warning about a clip whose playback rate differs from its own by a share larger than `tolerance`; "" if it does not."""
+    """Return a warning if a clip will be played at a rate that differs from its own by more than the share `tolerance`;
+    otherwise "".
+    """
     if not isinstance(cut, ClipCut) or cut.rate is None or cut.size.frames == 1 or abs(float(cut.rate) / rate - 1) <= tolerance:
         return ""
     own = float(cut.rate)
@@ -108,21 +148,21 @@ def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
 
 
 def _check_subsampled(info: MediaInfo, target: int, factor: int, step: int, where: str) -> None:
-    """Check that, up to the target's end, every `factor`-th frame of a reference lies where the target's latent frames do."""
+    """Check that the used frames of a reference (every `factor`-th frame, up to the end of the target) make whole latent frames."""
     every = {2: "2nd", 3: "3rd"}.get(factor, f"{factor}th")
     if (target - 1) % step:
         below = (target - 1) // step * step + 1
         near = f"{below} or {below + step}" if below > 1 else f"{below + step}"
         raise ConfigError(
-            f"what is generated has {target} frames, but taking every {every} of them does not make whole latent frames",
+            f"taking every {every} of {target} generated frames does not give whole latent frames",
             where=f"{where}.temporal_scale_factor",
             remedy=f"Generate {near} frames, or use another factor.",
         )
     if (info.frames or 0) < target:
         raise DataError(
-            f"has {_frames(info)}, but {target} are generated, of which every {every} is taken",
+            f"has {_frames(info)}, but {target} are generated, and every {every} frame is taken",
             where=str(info.path),
-            remedy="Name a longer one: a reference with fewer frames per second must be as long as what is generated.",
+            remedy="Name a longer file: a reference with fewer frames per second must be as long as the generated clip.",
         )
 
 
@@ -131,7 +171,7 @@ def _frames(info: MediaInfo) -> str:
 
 
 def _too_short(path: Path, what: str) -> NoReturn:
-    raise DataError(what, where=str(path), remedy="Name a longer one, or generate fewer frames with video_dims.")
+    raise DataError(what, where=str(path), remedy="Name a longer file, or generate fewer frames with video_dims.")
 
 
 def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
@@ -157,7 +197,7 @@ def _of_duration(condition: AskedCondition, target: Grid, rate: Fraction, at_end
     if found < 1:
         least = math.ceil(1000 * (scale if at_end else 1) / rate) / 1000
         raise ConfigError(
-            f"{float(seconds):g} seconds are shorter than one latent frame",
+            f"{float(seconds):g} seconds is shorter than one latent frame",
             where=where,
             remedy=f"Use at least {least:.3f} seconds.",
         )

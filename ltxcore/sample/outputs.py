@@ -1,4 +1,4 @@
-"""Decoding of latents to media files that can be played."""
+"""Decode latents, and write them to media files that can be played."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from ltxcore.protocols import Clip, Codec, Sound
 from ltxcore.sample.encode_inputs import Encoded
 
 USUAL_RATE = 48_000
-"""The samples per second to which audio is resampled if AAC does not support its own rate."""
+"""The rate, in samples per second, to which audio is resampled if AAC does not support its own rate."""
 
 
 @attrs.frozen(eq=False)
 class Played:
-    """A sample that can be seen or heard."""
+    """A sample as a clip, audio, or both, with a comment for the metadata of its file."""
 
     clip: Clip | None = None
     sound: Sound | None = None
+    comment: str = ""
 
     @property
     def ending(self) -> str:
-        """The extension of its file: MP4 for a clip, PNG for a single frame, WAV for audio alone."""
+        """The extension of the sample's file: MP4 for a clip, PNG for a single frame, WAV for audio alone."""
         if self.clip is None:
             return ".wav"
         return ".png" if self.clip.frames.shape[0] == 1 else ".mp4"
@@ -40,12 +41,12 @@ class Played:
 
 @contextmanager
 def decoders(model: Codecs, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
-    """Provide the codecs of some modalities in a context, and free them afterwards; their weights are loaded when they
-    first decode.
+    """Return a context that provides the codecs of some modalities and frees them at its end. The weights of a codec
+    are loaded when it first decodes.
 
     Raises:
         ConfigError: the model has no codecs.
-        CheckpointError: their files are incomplete.
+        CheckpointError: the files of a codec are incomplete.
     """
     codecs = {name: model.video() if name == "video" else model.audio() for name in sorted(modalities)}
     try:
@@ -56,29 +57,31 @@ def decoders(model: Codecs, modalities: Collection[str]) -> Iterator[dict[str, C
 
 
 def decoded(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: Mapping[str, Codec]) -> Played:
-    """Decode one sample: the latents of each modality, `[C, F, H, W]` and `[C, T, M]`, at `rates` frames per second."""
+    """Decode one sample from the latents of its modalities, `[C, F, H, W]` and `[C, T, M]`, at `rates` frames per
+    second.
+    """
     found = {name: codecs[name].decode(tensor, rates[name]) for name, tensor in latents.items()}
     return Played(found.get("video"), found.get("audio"))
 
 
 def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, Codec]) -> Played:
-    """Decode a generated sample for viewing, with frozen modalities as they are in their files and with the references
-    to show beside it.
+    """Decode a generated sample for viewing. Frozen modalities are taken from their files, and references are shown
+    beside the clip if the sample asks for this.
     """
     drawn = decoded(latents, {name: encoded.canvas.rate(name) for name in latents}, codecs)
     clip, sound = encoded.media.get("video", drawn.clip), encoded.media.get("audio", drawn.sound)
     if not (clip is None or isinstance(clip, Clip)) or not (sound is None or isinstance(sound, Sound)):
         raise TypeError("frozen video needs a clip, and frozen audio needs a sound")
-    return Played(clip if clip is None else with_references(clip, encoded.beside), sound)
+    return Played(clip if clip is None else with_references(clip, encoded.beside), sound, encoded.comment)
 
 
 def write(played: Played, path: Path) -> Path:
-    """Write one sample: video with its audio as MP4, a single frame as PNG with its audio in a WAV file beside it, or
-    audio alone as WAV.
+    """Write one sample to a file: a clip and its audio as MP4, a single frame as PNG with the audio in a WAV file
+    beside it, or audio alone as WAV.
 
     Args:
         played: the sample to write.
-        path: the path of the file, without extension.
+        path: the path of the file, without its extension.
 
     Returns:
         The file, with its extension.
@@ -93,12 +96,12 @@ def write(played: Played, path: Path) -> Path:
         if played.sound is not None:
             write_sound(path.with_name(f"{path.name}.wav"), played.sound)
     else:
-        write_clip(place, played.clip, None if played.sound is None else for_aac(played.sound))
+        write_clip(place, played.clip, None if played.sound is None else for_aac(played.sound), played.comment)
     return place
 
 
 def for_aac(sound: Sound) -> Sound:
-    """Convert audio to a number of channels and a rate that AAC supports."""
+    """Convert audio to a rate and a number of channels that AAC supports."""
     samples = sound.samples if sound.samples.shape[0] in AAC_LAYOUTS else to_stereo(sound.samples)
     if sound.rate in AAC_RATES:
         return Sound(samples, sound.rate)
@@ -106,12 +109,12 @@ def for_aac(sound: Sound) -> Sound:
 
 
 def write_media(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: Mapping[str, Codec], path: Path) -> Path:
-    """Decode and write one sample; see `decoded` and `write`."""
+    """Decode one sample with `decoded`, and write it with `write`."""
     return write(decoded(latents, rates, codecs), path)
 
 
 def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
-    """Put references to the left of a clip, scaled to its height; later references stand further left.
+    """Put references to the left of a clip, scaled to its height. The last reference is leftmost.
 
     Source: docs/explanation/arithmetic.md#reference-beside-the-result
     """
@@ -123,7 +126,7 @@ def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
 
 
 def as_high(frames: Tensor, height: int) -> Tensor:
-    """Resize frames `[F, h, w, 3]` uint8 to a height; the width stays in proportion, rounded to an even number."""
+    """Resize frames `[F, h, w, 3]` uint8 to a height. The aspect ratio is kept, except that the width is rounded to an even number."""
     own_height, own_width = int(frames.shape[1]), int(frames.shape[2])
     if own_height == height:
         return frames
@@ -132,10 +135,10 @@ def as_high(frames: Tensor, height: int) -> Tensor:
 
 
 def shown_at(reference: Clip, clip: Clip) -> Tensor:
-    """Return the index of the reference's frame that is shown with each frame of the clip, `[F]` int64.
+    """Return, for each frame of the clip, the index of the reference's frame that is shown beside it, `[F]` int64.
 
-    If a reference has fewer frames per second, its first frame is shown once, and each of the others as often as the
-    factor says; if it ends early, its last frame stays.
+    If a reference has fewer frames per second by a factor, its first frame is shown once, and each other frame is
+    repeated by the factor. If the reference ends early, its last frame stays visible.
     """
     factor = max(1, round(clip.rate / reference.rate))
     index = torch.arange(clip.frames.shape[0])

@@ -1,4 +1,6 @@
-"""The request for a sample: a sample of `[validation]` with every default filled in, checked as far as is possible from the model alone."""
+"""Turn the samples of `[validation]` into requests with every default filled in, and check them as far as the model
+alone allows.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from typing import Any
 import attrs
 
 from ltxcore.conditions import AskedCondition, appends
+from ltxcore.config.image_crf import image_crf
 from ltxcore.config.parts import evolved
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample, ValidationTable
@@ -22,16 +25,16 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.sample.guidance import Scales
 
 DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
-"""The default of `stg_blocks`, and the number of blocks in the model that it is meant for."""
+"""The default of `stg_blocks`, and the number of blocks of the models that this default is meant for."""
 
 
 LONGEST, MOST_CELLS = 3600.0, 2**22
-"""The most seconds and latent cells of a sample: higher values are typing errors, which would otherwise be found only
-when memory runs out.
+"""The maximum numbers of seconds and of latent cells in a sample. Higher values are typing errors, which would
+otherwise be found only when memory runs out.
 """
 
 TINY_SIZE: dict[str, Any] = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
-"""The size and rate that the tiny model was trained on, far from the defaults for real models."""
+"""The size and frame rate that the tiny model was trained on, which differ widely from the defaults for real models."""
 
 
 @attrs.frozen
@@ -41,16 +44,19 @@ class Request:
     Attributes:
         prompt: the prompt.
         negative_prompt: the negative prompt, from which guidance leads away.
-        size: the size of its video; the number of frames also determines the length of its audio.
-        rate: frames per second.
-        seed: the seed of its noise.
+        size: the size of the video; its number of frames also determines the length of the audio.
+        rate: the frames per second of the video.
+        seed: the seed of the noise.
         steps: the number of Euler steps.
         generated: the modalities that are generated.
         freezes: the modalities that are given entirely, and only condition the others.
-        conditions: the conditions on generated modalities; those that append tokens may apply to frozen ones too.
+        conditions: the conditions on generated modalities; conditions that append tokens may also apply to frozen
+            modalities.
         scales: the guidance scales of each generated modality.
-        stg_blocks: the blocks without self-attention in the perturbed pass; all blocks if empty.
+        stg_blocks: the blocks without self-attention in the perturbed pass; empty for all blocks.
         where: the sample's key in the run file.
+        sigmas: the noise levels; None for those that follow from the number of steps.
+        image_crf: how strongly images that are conditions are compressed; 0 not at all.
     """
 
     prompt: str
@@ -65,6 +71,8 @@ class Request:
     scales: Mapping[str, Scales]
     stg_blocks: tuple[int, ...]
     where: str
+    sigmas: tuple[float, ...] | None = None
+    image_crf: int = 0
 
     @property
     def frozen(self) -> dict[str, Path]:
@@ -73,7 +81,7 @@ class Request:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """All modalities that the model sees: generated and frozen ones."""
+        """All modalities that the model sees, both generated and frozen."""
         return self.generated.union(freeze.modality for freeze in self.freezes)
 
     @property
@@ -82,11 +90,11 @@ class Request:
         return self.size.frames / exact_rate(self.rate)
 
     def place(self, condition: AskedCondition | Freeze) -> str:
-        """Return the key of one of its conditions."""
+        """Return the key of one of the sample's conditions in the run file."""
         return f"{self.where}.conditions.{condition.index}"
 
     def place_of(self, frozen: str) -> str:
-        """Return the key of the condition that freezes a modality."""
+        """Return the key, in the run file, of the condition that freezes a modality."""
         return next(self.place(freeze) for freeze in self.freezes if freeze.modality == frozen)
 
 
@@ -94,29 +102,32 @@ def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) 
     """Turn the samples of a `[validation]` table into requests.
 
     Args:
-        table: the samples, and defaults for what they do not set; the tiny model has a default size of its own.
-        trained: the modalities that are generated if the table does not say.
-        info: the model that generates them.
+        table: the samples, and the defaults for keys that a sample does not set; the tiny model has its own default
+            size.
+        trained: the modalities that are generated unless the table says otherwise.
+        info: the model that generates the samples.
 
     Raises:
-        ConfigError: for everything that is wrong: nothing to generate, a condition on a modality that a sample lacks, sizes that
-            the codec does not support, or blocks that the model does not have.
+        ConfigError: a sample has nothing to generate, a condition on a modality that the sample lacks, a size that the
+            codec does not support, or a block that the model lacks. The error lists everything that is wrong.
     """
     blocks, problems = _stg_blocks(table.stg_blocks, info.num_layers)
     table = _of_a_size(table, info)
     found = []
     for index, sample in enumerate(table.samples):
         with collecting(problems):
-            found.append(_request(table, index, sample, trained, blocks))
+            found.append(_request(table, index, sample, trained, blocks, image_crf(table.image_crf, info.generation)))
             problems += [*_misplaced(found[-1]), *_wrong_size(found[-1], sample, info)]
     if problems:
-        raise ConfigError.of(dict.fromkeys(problems))  # what [validation] sets for all samples is reported once
+        raise ConfigError.of(dict.fromkeys(problems))  # a mistake that [validation] makes for all samples is reported once
     if len(found) < len(table.samples):
         raise Unreadable
     return found
 
 
-def _request(table: ValidationTable, index: int, sample: ValidationSample, trained: Collection[str], blocks: Sequence[int]) -> Request:
+def _request(
+    table: ValidationTable, index: int, sample: ValidationSample, trained: Collection[str], blocks: Sequence[int], crf: int
+) -> Request:
     asked = {"video": table.generate_video, "audio": table.generate_audio}
     wanted = {name for name in MODALITIES if (name in trained if asked[name] is None else asked[name])}
     return Request(
@@ -132,11 +143,15 @@ def _request(table: ValidationTable, index: int, sample: ValidationSample, train
         scales=scales_of(table),
         stg_blocks=tuple(blocks),
         where=f"validation.samples.{index}",
+        sigmas=table.levels,
+        image_crf=crf,
     )
 
 
 def _of_a_size(table: ValidationTable, info: ModelInfo) -> ValidationTable:
-    """Return the table with the tiny model's size and rate in place of the default size, which that model cannot generate."""
+    """Return the table with the tiny model's size and frame rate instead of the default ones, which the tiny model
+    cannot generate.
+    """
     usual = ValidationTable()
     if info.generation != "tiny" or table.video_dims != usual.video_dims:
         return table
@@ -153,8 +168,8 @@ def scales_of(table: ValidationTable) -> dict[str, Scales]:
 
 
 def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Problem]]:
-    """Return the blocks of this model that `stg_blocks` names and, as problems, those that the model lacks. The default
-    names one of the usual 48 blocks; for a smaller model it means the block at the same relative depth.
+    """Return the blocks that `stg_blocks` names, and a problem for each that the model lacks. The default names one of the usual 48 blocks;
+    for a smaller model without this block, it stands for the block at the same relative depth.
     """
     if list(asked) == DEFAULT_STG_BLOCKS and layers <= DEFAULT_STG_BLOCKS[0]:
         return [block * layers // DEFAULT_LAYERS for block in DEFAULT_STG_BLOCKS], []
@@ -166,7 +181,9 @@ def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Prob
 
 
 def _misplaced(request: Request) -> Iterator[Problem]:
-    """Find conditions on modalities that the sample lacks or that are already given entirely, and a sample that generates nothing."""
+    """Find conditions on modalities that the sample lacks or that are already given entirely, and samples that generate
+    nothing.
+    """
     if len(request.freezes) > 1:
         both = len({freeze.modality for freeze in request.freezes}) > 1
         what = "freezes both modalities, so there is nothing to generate" if both else f"freezes the {request.freezes[0].modality} twice"
@@ -186,11 +203,13 @@ def _misplaced(request: Request) -> Iterator[Problem]:
             yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
         elif name not in request.generated and not appends(condition.cls):
             what = f'the condition "{condition.type}" makes no sense on the frozen {name}, which is already given'
-            yield Problem(what, where, f"Remove it, or what freezes the {name}.")
+            yield Problem(what, where, f"Remove the condition, or the entry that freezes the {name}.")
 
 
 def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> Iterator[Problem]:
-    """Find sizes that the codec does not support. Audio alone may have any size: only the frames count, for its length."""
+    """Find sizes that the codec does not support. A sample of audio alone may have any size, since only its number of
+    frames matters: it determines the length.
+    """
     where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
     if request.size.frames / request.rate > LONGEST:
         what = f"{request.size.frames} frames at {request.rate:g} per second last more than {LONGEST:g} seconds"
@@ -198,6 +217,6 @@ def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> 
     if "video" not in request.modalities:
         return
     if (cells := math.prod(request.size.cells(info.video_scale))) > MOST_CELLS:
-        yield Problem(f"a picture of {request.size} has {cells:,} latent cells, but no model generates more than {MOST_CELLS:,}", where)
+        yield Problem(f"a clip of {request.size} has {cells:,} latent cells, but no model generates more than {MOST_CELLS:,}", where)
     for what, remedy in misfits(request.size, info.video_scale):
-        yield Problem(f"a picture of {request.size} has {what}", where, remedy)
+        yield Problem(f"a clip of {request.size} has {what}", where, remedy)

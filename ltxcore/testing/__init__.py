@@ -1,12 +1,12 @@
-"""For authors of plugins: test a condition, a strategy, an objective, an optimizer, a schedule, a quantizer or a source
-before anyone else uses it.
+"""Functions with which authors of plugins test a condition, a strategy, an objective, an adapter, an optimizer, a schedule, a quantizer, a
+source, a column or an exporter before anyone else uses the plugin.
 
     from ltxcore.testing import check_condition
 
     def test_checkerboard() -> None:
         check_condition(Checkerboard())
 
-Each function reports everything that is wrong in one AssertionError, and returns silently if all is well.
+Each function raises one AssertionError with all faults that it finds, or returns silently if it finds none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from ltxcore.testing.check_adapter import check_adapter
+from ltxcore.testing.check_column import check_column
 from ltxcore.testing.check_condition import check_condition
+from ltxcore.testing.check_exporter import check_exporter
 from ltxcore.testing.check_objective import check_objective
 from ltxcore.testing.check_optimizer import check_optimizer
 from ltxcore.testing.check_quantizer import check_quantizer
@@ -23,7 +26,10 @@ from ltxcore.testing.check_source import check_source
 from ltxcore.testing.check_strategy import check_strategy
 
 __all__ = [
+    "check_adapter",
+    "check_column",
     "check_condition",
+    "check_exporter",
     "check_imports_lightly",
     "check_objective",
     "check_optimizer",
@@ -50,7 +56,7 @@ def check_imports_lightly(module: str) -> None:
     """Check that a plugin's module imports nothing heavy: every `ltx` command, even `ltx --help`, imports all plugins.
 
     Args:
-        module: the module, as the entry point names it, such as "my_package.my_module".
+        module: the name of the module in the entry point, such as "my_package.my_module".
 
     Raises:
         AssertionError: the module imports something heavy, which the error names.

@@ -1,84 +1,139 @@
-"""A test that holds a condition to its protocol, on clips and audio of many shapes."""
+"""The test of a condition against its protocol, on clips and audio of many shapes."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 import random
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 
 from ltxcore import state
+from ltxcore.condition_keys import IF_SET
 from ltxcore.conditions import ConditionUse, applied_state, given_from_medium
+from ltxcore.config.drawn_values import drawn_value
+from ltxcore.config.reading import Unreadable
+from ltxcore.config.structurer import Structurer
 from ltxcore.config.tables import training_keys
-from ltxcore.declarations import content_of, roles_of
+from ltxcore.declarations import content_of, faults_of_columns, roles_of
+from ltxcore.drawn import Drawn, corners, spoken
 from ltxcore.errors import DataError, LtxError, PluginError
+from ltxcore.modality_tables import ModalityTable
 from ltxcore.protocols import MODALITIES, DescribesLora, Geometry, Medium
-from ltxcore.state import Grid, LatentState
-from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.registry import Registry, load
+from ltxcore.state import Grid, Group, LatentState
+from ltxcore.strategy import Flexible
 from ltxcore.testing.check_strategy import faults_of
-from ltxcore.testing.keys import faults_of_class
+from ltxcore.testing.keys import checking
 from ltxcore.testing.trials import GRIDS, Findings, Trial, setting_of, trials
 
 WHERE = "a trial"
+
+TENSORS = ("denoise_mask", "appended", "positions", "levels")
+"""What a condition may change in a state."""
 
 
 def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
     """Check that a condition does what the core relies on, in training and in generation.
 
-    It is applied to three samples at a time, to images, clips and sounds of several shapes, in each modality that it
-    names. It may refuse some shapes with a DataError, but not all of them.
+    The condition is applied to images, clips and audio of several shapes, three samples at a time, in each modality that it names. The
+    condition may refuse some shapes with a DataError, but not all of them.
 
     Args:
         condition: an object of the class, or the class.
-        grids: the latent grids to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
-        fields: the parameters to make an object of the class with.
+        grids: the latent grids to try the condition on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        fields: the parameters to make an object of the class with. A parameter may be drawn, as in a run file. The condition is then tried
+            with all values at which it is validated, and together with samples that draw different values.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
-    one: Any = condition(**fields) if inspect.isclass(condition) else condition
-    cls: Any = type(one)
-    findings = Findings()
-    said = f"{cls.__name__} breaks the protocol of conditions:"
-    for fault in _faults_of_class(one):
-        findings.note(fault)
-    findings.tell(said)
-    use = ConditionUse(cls.__name__, one, 1.0, {role.name: role.name for role in roles_of(cls)})
-    tried: list[tuple[Trial, LatentState]] = []
-    for modality in MODALITIES:
-        if modality in cls.modalities:
-            tried += _tried(use, modality, (grids or GRIDS)[modality], findings)
-    findings.tell(said)
-    for trial, after in tried:
-        # A condition that is not pure fails all other checks too, which would add nothing.
-        for fault in list(_purity(use, trial, after)) or [fault for look in LOOKS for fault in look(use, trial.copy(), after)]:
-            findings.note(fault, trial.label)
-    for fault in _faults_of_all(use, tried):
-        findings.note(fault)
-    findings.tell(said)
-    for fault, label in _faults_in_runs(
-        use, {modality: [t.target.grid for t, _ in tried if t.modality == modality] for modality in MODALITIES}
-    ):
-        findings.note(fault, label)
-    findings.tell(said)
+    drawn = _drawn(condition, fields)
+    every, accepts = list(corners(drawn)), False
+    for number, values in enumerate(every, 1):
+        try:
+            # What a class draws anew, it may refuse for all shapes, but not whatever it draws.
+            may_refuse = getattr(condition, "redraws", 0) > 0 and (accepts or number < len(every))
+            accepts |= _check(condition, {**fields, **values}, drawn, grids, may_refuse)
+        except AssertionError as error:
+            raise AssertionError(f"with {spoken(values)}, {error}" if values else str(error)) from error
+    if drawn:
+        findings = Findings(f"{condition.__name__} breaks the protocol of conditions where its values are drawn:")
+        first = condition(**{**fields, **next(corners(drawn))})
+        use = ConditionUse(condition.__name__, first, 1.0, {role.name: role.name for role in roles_of(condition)}, drawn)
+        for fault, label in _faults_in_runs(use, grids or GRIDS):
+            findings.note(fault, label)
+        findings.tell()
 
 
-# ---------------------------------------------------------------- the class
+def _drawn(cls: Any, fields: Mapping[str, Any]) -> dict[str, Drawn]:
+    """Read the ranges or choices that parameters are drawn from, written as in a run file.
+
+    Raises:
+        AssertionError: a run file with these parameters would be refused.
+    """
+    structurer = Structurer(Registry({}), Path.cwd())
+    found = {}
+    tables = {name for name, value in fields.items() if isinstance(value, dict)}
+    for key in training_keys(cls) if tables and attrs.has(cls) else ():
+        if key.is_drawable and key.name in tables:
+            with structurer.reading.at(key.name), suppress(Unreadable):
+                found[key.name] = drawn_value(structurer, key, fields[key.name])
+    if structurer.reading.mistakes:
+        raise AssertionError("\n".join(f"{'.'.join(map(str, each.path))}: {each.what}" for each in structurer.reading.mistakes))
+    return found
 
 
-def _faults_of_class(condition: Any) -> Iterator[str]:
-    yield from faults_of_class("condition", condition, training_keys)
+def _check(
+    condition: Any, fields: Mapping[str, Any], drawn: Mapping[str, Drawn], grids: Mapping[str, Sequence[Grid]] | None, may_refuse: bool
+) -> bool:
+    """Check a condition with fixed values, and return whether it accepts at least one shape."""
+    with checking("condition", condition, fields, training_keys) as (one, findings):
+        for fault in faults_of_columns(type(one), _columns_for(type(one))):
+            findings.note(fault)
+        use = ConditionUse(type(one).__name__, one, 1.0, {role.name: role.name for role in roles_of(type(one))})
+        tried: list[tuple[Trial, LatentState]] = []
+        for modality in MODALITIES:
+            if modality in attrs.evolve(use, drawn=drawn).modalities:
+                tried += _tried(use, modality, (grids or GRIDS)[modality], findings, may_refuse)
+        findings.tell()
+        if not tried:
+            return False
+        for trial, after in tried:
+            # A condition that is not pure fails all other checks too, which would add nothing.
+            for fault in list(_purity(use, trial, after)) or [fault for look in LOOKS for fault in look(use, trial.copy(), after)]:
+                findings.note(fault, trial.label)
+        for fault in _faults_of_all(use, tried):
+            findings.note(fault)
+        findings.tell()
+        of = {modality: [trial.target.grid for trial, _ in tried if trial.modality == modality] for modality in MODALITIES}
+        for fault, label in _faults_in_runs(use, of):
+            findings.note(fault, label)
+    return True
+
+
+def _columns_for(cls: type) -> dict[str, Any]:
+    """Return the columns that a condition may read: those of installed plugins, and those in the module that defines its class or a class
+    that it extends; this module may be a local file.
+    """
+    found = {name: named.value for name, named in load().of_kind("column").items()}
+    for each in cls.__mro__:
+        found |= getattr(sys.modules.get(each.__module__), "ltx_columns", dict)()
+    return found
 
 
 # ---------------------------------------------------------------- applying it
 
 
-def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Findings) -> list[tuple[Trial, LatentState]]:
+def _tried(
+    use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Findings, may_refuse: bool
+) -> list[tuple[Trial, LatentState]]:
     """Return the trials that the condition accepts, with the states that it makes from them."""
     accepted, refusal = [], None
     for trial in trials(modality, use.roles, grids):
@@ -96,7 +151,7 @@ def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Fi
         except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
             place = "; it must refuse shapes that do not fit with a DataError" if isinstance(error, LtxError) else ""
             findings.note(f"raises {type(error).__name__} from apply(): {error}{place}".replace(f"{WHERE}: ", ""), trial.label)
-    if not accepted and not findings.faults:
+    if not accepted and not findings.faults and not may_refuse:
         findings.note(
             f'refuses every {modality} that it is tried on, the last with "{refusal}"; pass other parameters, or grids that suit it'
         )
@@ -104,13 +159,13 @@ def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Fi
 
 
 def _by_the_state(error: BaseException) -> bool:
-    """Return whether given() or append() refused: the trials supply valid inputs, so the condition is at fault."""
+    """Return whether given() or append() raised an error; then the condition is at fault, because the trials supply valid inputs."""
     raised = traceback.extract_tb((error.__cause__ or error).__traceback__)
     return raised[-1].filename == state.__file__
 
 
 def _again(use: ConditionUse, trial: Trial, before: LatentState) -> LatentState | str:
-    """Return the state that the condition makes from one that it should accept, or the text of its error."""
+    """Return the state that the condition makes from a state that it should accept, or the text of its error."""
     try:
         return applied_state(use, before, trial.inputs, WHERE)
     except Exception as error:  # noqa: BLE001 - as above
@@ -118,11 +173,12 @@ def _again(use: ConditionUse, trial: Trial, before: LatentState) -> LatentState 
 
 
 def _same(one: LatentState, other: LatentState) -> bool:
-    return _same_mask(one, other) and torch.equal(one.appended, other.appended) and torch.equal(one.positions, other.positions)
+    same = (torch.equal(getattr(one, name), getattr(other, name)) for name in TENSORS[1:])
+    return _same_mask(one, other) and one.groups == other.groups and all(same)
 
 
 def _same_mask(one: LatentState, other: LatentState) -> bool:
-    """Compare denoise masks, ignoring rounding differences between products in different orders."""
+    """Compare denoise masks, ignoring differences in rounding between products in different orders."""
     return one.denoise_mask.shape == other.denoise_mask.shape and torch.allclose(one.denoise_mask, other.denoise_mask, atol=1e-6)
 
 
@@ -158,8 +214,7 @@ def _neighbours(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator
             yield f"refuses a sample alone that it accepts in a batch ({found})"
             return
         row = slice(index, index + 1)
-        expected = (after.denoise_mask[row], after.appended[row], after.positions[row])
-        if not all(torch.equal(a, b) for a, b in zip((found.denoise_mask, found.appended, found.positions), expected, strict=True)):
+        if found.groups != after.groups or not all(torch.equal(getattr(found, name), getattr(after, name)[row]) for name in TENSORS):
             yield "treats a sample differently alone than in a batch"
             return
 
@@ -167,7 +222,7 @@ def _neighbours(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator
 def _order(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
     def other(before: LatentState) -> LatentState:
         amount = torch.linspace(0, 0.5, before.num_target)
-        return before.append(before.clean[:, :1] + 1, before.positions[:, :, :1] + 1).given(amount)
+        return before.append(before.clean[:, :1] + 1, before.positions[:, :, :1] + 1, level=0.5, strength=0.5).given(amount)
 
     second = _again(use, trial, other(trial.known()))
     if isinstance(second, str):
@@ -179,6 +234,8 @@ def _order(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]
         first,
         appended=first.appended.roll(1, 1) if count else first.appended,
         positions=torch.cat([first.positions[:, :, :target], first.positions[:, :, target:].roll(1, 2)], dim=2),
+        levels=torch.cat([first.levels[:, :target], first.levels[:, target:].roll(1, 1)], dim=1),
+        groups=(*first.groups[-1:], *first.groups[:-1]),
     )
     if not _same(moved, second):
         yield "behaves differently after another condition than before it; do not read denoise_mask or appended"
@@ -197,14 +254,28 @@ def _sampling(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[s
         yield "behaves differently in sampling, with the target as its medium, than in training"
 
 
+def _shared_keys(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
+    """Report a condition that has a key of `ltxcore.api.conditions`, but does not do what the key says."""
+    for name in (field.name for field in attrs.fields(type(use.condition)) if IF_SET in field.metadata):
+        found = _again(attrs.evolve(use, condition=attrs.evolve(use.condition, **{name: 0.5})), trial, trial.known())
+        if isinstance(found, str):
+            yield f"fails with {name} = 0.5 ({found})"
+        elif name == "level" and not torch.equal(found.levels, 0.5 * (found.denoise_mask == 0)):
+            yield "does not give all of its tokens at its level; pass self.level to given() and append()"
+        elif name == "strength" and found.groups != tuple(Group(group.tokens, 0.5) for group in after.groups):
+            yield "does not append all of its tokens with its strength; pass self.strength to append()"
+        elif name == "strength" and not found.groups and not use.appends:
+            yield "has the key strength, but does not append tokens"
+
+
 def _something_left(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
     left = (after.denoise_mask[:, : after.num_target] == 1).any(dim=1)
     if not bool(left.all()):
-        yield "leaves no token wholly to generate, so that the sample has no loss; refuse it with a DataError, or give nothing there"
+        yield "leaves no token that is generated entirely, so the sample has no loss; refuse such samples with a DataError, or give nothing there"
 
 
 Look = Callable[[ConditionUse, Trial, LatentState], Iterator[str]]
-LOOKS: tuple[Look, ...] = (_neighbours, _order, _sampling, _something_left)
+LOOKS: tuple[Look, ...] = (_neighbours, _order, _sampling, _shared_keys, _something_left)
 
 
 # ---------------------------------------------------------------- over all trials
@@ -220,13 +291,13 @@ def _faults_of_all(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]
 
 
 def _gives(after: LatentState) -> torch.Tensor:
-    """Return the frames in which something is given, `[F]` bool."""
+    """Return the frames in which any token is given, `[F]` bool."""
     given = (after.denoise_mask[:, : after.num_target] < 1).any(dim=0)
     return torch.stack([given[after.grid.frame == frame].any() for frame in range(after.grid.frames)])
 
 
 def _misplaced(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]) -> Iterator[str]:
-    """Report a condition for which, wherever it gives something, its medium could be shorter if it were laid at the other end."""
+    """Report a condition whose medium could always be shorter if the medium were placed at the other end of the target."""
     content = content_of(type(use.condition))
     if content not in ("start", "end"):
         return
@@ -239,7 +310,7 @@ def _misplaced(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]) ->
     if lengths and all(own > shorter for own, shorter in lengths):
         other = "end" if content == "start" else "start"
         own, shorter = lengths[-1]
-        yield f'sets content = "{content}", but what it gives is at the {other}: its medium must be {own} latent frames long, although {shorter} would be enough'
+        yield f'sets content = "{content}", but gives tokens at the {other}: its medium must be {own} latent frames long, although {shorter} would be enough'
 
 
 def _faults_of_metadata(condition: DescribesLora, tried: Sequence[Trial]) -> Iterator[str]:
@@ -259,7 +330,9 @@ def _faults_of_metadata(condition: DescribesLora, tried: Sequence[Trial]) -> Ite
 
 
 def _faults_in_runs(use: ConditionUse, grids: Mapping[str, Sequence[Grid]]) -> Iterator[tuple[str, str]]:
-    """Find faults when the flexible strategy uses the condition on a generated modality and, if it appends, also on a frozen one."""
+    """Find faults of the condition in the flexible strategy, on a generated modality and, if it appends tokens, also on a frozen
+    modality.
+    """
     both = {modality: own or GRIDS[modality] for modality, own in grids.items()}
     for modality in sorted(use.modalities):
         tables = {name: ModalityTable(True, f"{name}_latents") for name in MODALITIES}

@@ -1,8 +1,7 @@
-"""A test that holds an objective to its protocol, on samples of many shapes and on made-up predictions."""
+"""The test of an objective against its protocol, on samples of many shapes with made-up predictions."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +12,14 @@ from torch import Tensor
 from ltxcore.config.tables import objective_keys
 from ltxcore.declarations import roles_of
 from ltxcore.errors import LtxError
+from ltxcore.modality_tables import ModalityTable
+from ltxcore.objective_types import Pass, Prepared
 from ltxcore.objectives import faults_of_passes
-from ltxcore.protocols import MODALITIES, ModelInput, Pass, Prepared, Strategy
+from ltxcore.protocols import MODALITIES, ModelInput, Strategy
 from ltxcore.state import Grid
-from ltxcore.strategy import Flexible, ModalityTable
-from ltxcore.testing.keys import faults_of_class
-from ltxcore.testing.trials import NAMES, Findings, draws_of, mask_of, samples_of, setting_of
+from ltxcore.strategy import Flexible
+from ltxcore.testing.keys import checking
+from ltxcore.testing.trials import NAMES, draws_of, mask_of, samples_of, setting_of
 
 APPENDED = 2
 """The number of tokens that are appended to each modality, as a reference would."""
@@ -29,21 +30,21 @@ TRIED: Sequence[Mapping[str, bool]] = (
     {"audio": True},
     {"video": False, "audio": True},
 )
-"""The runs that it is tried in: the modalities that there are, and whether each is generated or frozen."""
+"""The runs in which the objective is tried: the modalities of each run, and whether each is generated (or frozen)."""
 
 Predictions = Mapping[str, Mapping[str, Tensor]]
 
 
 @attrs.frozen(eq=False)
 class Trial:
-    """Samples that an objective is tried on, with what a model may have predicted for them; `label` names them in a message."""
+    """Samples that an objective is tried on, with possible predictions of a model; `label` names the samples in a message."""
 
     label: str
     predicted: Predictions
     prepared: Prepared
 
     def copy(self) -> Trial:
-        """Return the same numbers in other memory."""
+        """Return a copy that shares no memory with the original."""
         return self._each(lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad))
 
     def alone(self, index: int) -> Trial:
@@ -51,7 +52,7 @@ class Trial:
         return self._each(lambda tensor: tensor[index : index + 1].detach())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that an objective must leave unchanged, by name."""
+        """Return the tensors that an objective must leave unchanged, by name."""
         found = {f'predicted["{name}"]["{of}"]': tensor for name, each in self.predicted.items() for of, tensor in each.items()}
         found |= {f'prepared.masks["{role}"]': mask for role, mask in self.prepared.masks.items()}
         for name, each in self.prepared.inputs.items():
@@ -74,35 +75,29 @@ class Trial:
 def check_objective(objective: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
     """Check that an objective does what the training loop relies on.
 
-    Its loss is computed for three samples at a time, of several shapes, with video, audio, both and one of them frozen.
-    It need not have a loss in all of these runs.
+    The loss is computed for samples of several shapes, three at a time, with video, with audio, with both, and with one of them frozen. The
+    objective need not have a loss in all of these runs.
 
     Args:
         objective: an object of the class that `ltx_objectives` names, or the class.
-        grids: the latent grids to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        grids: the latent grids to try the objective on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
         fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
-    one: Any = objective(**fields) if inspect.isclass(objective) else objective
-    findings = Findings()
-    said = f"{type(one).__name__} breaks the protocol of objectives:"
-    for fault in faults_of_class("objective", one, objective_keys):
-        findings.note(fault)
-    findings.tell(said)
-    for fault in faults_of_passes(one.passes):
-        findings.note(fault)
-    findings.tell(said)
-    reached: set[str] = set()
-    for trial in _trials(one, grids):
-        for fault in _faults_on(one, trial, reached):
-            findings.note(fault, trial.label)
-    findings.tell(said)
-    for each in one.passes:
-        if each.gradient and each.name not in reached:
-            findings.note(f'never has a gradient in its pass "{each.name}"; give it gradient=False')
-    findings.tell(said)
+    with checking("objective", objective, fields, objective_keys) as (one, findings):
+        for fault in faults_of_passes(one):
+            findings.note(fault)
+        findings.tell()
+        reached: set[str] = set()
+        for trial in _trials(one, grids):
+            for fault in _faults_on(one, trial, reached):
+                findings.note(fault, trial.label)
+        findings.tell()
+        for each in one.passes:
+            if each.gradient and each.name not in reached:
+                findings.note(f'never has a gradient in its pass "{each.name}"; give it gradient=False')
 
 
 def _trials(one: Any, grids: Mapping[str, Sequence[Grid]] | None) -> Iterator[Trial]:
@@ -133,7 +128,7 @@ def _trial(label: str, passes: Sequence[Pass], strategy: Strategy, given: Mappin
 
 
 def _with_appended(given: ModelInput) -> ModelInput:
-    """Return inputs with appended tokens, and with a target token that is given, so that not all tokens count."""
+    """Return inputs with appended tokens and with a given target token, so that not all tokens count."""
 
     def longer(tensor: Tensor, dim: int = 1) -> Tensor:
         shape = [APPENDED if axis == dim else size for axis, size in enumerate(tensor.shape)]
@@ -158,18 +153,18 @@ def _target(given: ModelInput) -> int:
 
 
 def _faults_on(one: Any, trial: Trial, reached: set[str]) -> Iterator[str]:
-    """Find what is wrong; passes in which the loss has a gradient are added to `reached`."""
+    """Find faults of the objective in a trial, and add to `reached` the passes in which the loss has a gradient."""
     fresh, state = trial.copy(), torch.get_rng_state()
     try:
         losses = one.loss(fresh.predicted, fresh.prepared)
     except LtxError as error:
-        yield f"refuses from loss() with {error.problems[0].what!r}; what it cannot do is refused when its keys are read"
+        yield f"refuses from loss() with {error.problems[0].what!r}; unsupported settings must be refused when the keys are read"
         return
     except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
         yield f"raises {type(error).__name__} from loss(): {error}"
         return
     if not torch.equal(torch.get_rng_state(), state):
-        yield "draws from the global random number generator; an objective draws nothing"
+        yield "draws from the global random number generator; an objective must not draw numbers"
     before, after = trial.tensors(), fresh.tensors()
     if changed := [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]:
         yield f"changes {', '.join(changed)} in place; make new tensors instead"
@@ -181,7 +176,7 @@ def _faults_on(one: Any, trial: Trial, reached: set[str]) -> Iterator[str]:
     again = trial.copy()
     second = one.loss(again.predicted, again.prepared)
     if second.keys() != losses.keys() or any(not torch.equal(loss, second[name]) for name, loss in losses.items()):
-        yield "has another loss for the same input the second time"
+        yield "returns a different loss for the same input the second time"
     yield from _neighbours(one, trial, losses)
     yield from _faults_of_gradients(one, trial, reached)
 
@@ -190,20 +185,20 @@ def _faults_of_losses(losses: Any, trial: Trial) -> Iterator[str]:
     given = next(iter(trial.prepared.inputs.values()))
     generated = {name for name, each in given.items() if each.is_generated}
     if not isinstance(losses, Mapping):
-        yield f"returns {type(losses).__name__} from loss(); it is a mapping from modalities to losses"
+        yield f"returns {type(losses).__name__} from loss(); it must return a mapping from modalities to losses"
         return
     if not set(losses) <= generated:
         yield f"has losses of {sorted(losses)}, but only {' and '.join(name for name in MODALITIES if name in generated)} is generated"
     for name, loss in losses.items():
         if not isinstance(loss, Tensor) or tuple(loss.shape) != (len(NAMES),) or loss.dtype != torch.float32:
             what = f"{list(loss.shape)} {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
-            yield f"has a {name} loss {what}; it is one float32 number a sample, [B]"
+            yield f"has a loss for {name} that is {what}; it must be one float32 number per sample, [B]"
         elif not bool(loss.isfinite().all()):
-            yield f"has a {name} loss that is not finite"
+            yield f"has a loss for {name} that is not finite"
 
 
 def _neighbours(one: Any, trial: Trial, losses: Mapping[str, Tensor]) -> Iterator[str]:
-    """Report a loss of a sample that depends on the other samples of its micro-batch."""
+    """Report a loss that depends on other samples in the micro-batch."""
     index = len(NAMES) - 1
     single = trial.alone(index)
     try:
@@ -212,13 +207,13 @@ def _neighbours(one: Any, trial: Trial, losses: Mapping[str, Tensor]) -> Iterato
         yield f"raises {type(error).__name__} from loss() for a sample alone, without gradients: {error}"
         return
     if found.keys() != losses.keys():
-        yield "has losses of other modalities for a sample alone than for the same sample in a micro-batch, on which processes would differ"
+        yield "returns losses of different modalities for a single sample and for the same sample in a micro-batch, so processes would disagree"
     elif any(not torch.allclose(found[name], loss[index:].detach(), rtol=1e-4, atol=1e-6) for name, loss in losses.items()):
-        yield "has another loss for a sample alone than for the same sample in a micro-batch"
+        yield "returns a different loss for a single sample than for the same sample in a micro-batch"
 
 
 def _faults_of_gradients(one: Any, trial: Trial, reached: set[str]) -> Iterator[str]:
-    """Report tokens that no loss may read, and a gradient that is not that of the loss."""
+    """Report a loss that reads tokens that do not count, and a gradient that is wrong."""
     passes, given = [each.name for each in one.passes if each.gradient], next(iter(trial.prepared.inputs.values()))
     whole = _gradients(one, trial, 1.0)
     if whole is None:
@@ -238,11 +233,11 @@ def _faults_of_gradients(one: Any, trial: Trial, reached: set[str]) -> Iterator[
         for name in passes
         for of, each in whole[name].items()
     ):
-        yield "has a gradient that does not grow with its weight; leave the weight to the core, and the loss differentiable"
+        yield "has a gradient that is not proportional to its weight; leave the weight to the core, and keep the loss differentiable"
 
 
 def _gradients(one: Any, trial: Trial, weight: float) -> dict[str, dict[str, Any]] | None:
-    """Return the gradient of what was predicted, by pass and modality; None if there is none."""
+    """Return the gradients of the loss with respect to the predictions, by pass and modality; None if the loss has no gradient."""
     copied = trial.copy()
     total = torch.stack([loss.sum() * weight for loss in one.loss(copied.predicted, copied.prepared).values()]).sum()
     if not total.requires_grad:

@@ -1,4 +1,4 @@
-"""A test that holds an optimizer to its protocol, on a few small weights."""
+"""The test of an optimizer against its protocol, on a few small weights."""
 
 from __future__ import annotations
 
@@ -32,32 +32,36 @@ SHAPES: Shapes = {
     "transformer_blocks.0.ff.net.2.bias": (64,),
     "transformer_blocks.0.scale_shift_table": (6, 64),
 }
-"""The shapes of the weights that it is tried on: those of a LoRA, one of which begins at 0 as in a run, and those of a whole model."""
+"""The shapes of the weights that an optimizer is tried on: weights of a LoRA, one of which begins at 0 as in a run, and weights
+of a whole model.
+"""
 
 STEPS = 5
 LONG = 40
-"""The number of steps after which a weight that is drawn to a point must be nearer to it."""
+"""The number of steps after which a weight must be nearer to the point that its gradients aim at."""
 
 RATE = 1e-2
 LESS, MORE = 0.1, 0.5
-"""How much too few or too many the stated bytes of a state may be: an optimizer may keep nothing for a weight that begins at 0."""
+"""The shares by which the stated bytes of a state may be too small or too large, since an optimizer may keep nothing for a weight
+that begins at 0.
+"""
 
 SAME = 1e-6
 
 APART = "attn1"
-"""The part of the names of weights that are a group of their own."""
+"""The part of a name that puts a weight into the second group."""
 
 
 def check_optimizer(optimizer: Any, **fields: Any) -> None:
-    """Check that an optimizer does what the core relies on: that it learns, tells its groups apart, resumes to the last
-    bit, and keeps as many bytes as it states.
+    """Check that an optimizer does what the core relies on: it learns, distinguishes its groups, resumes to the last bit, and
+    keeps as many bytes as it states.
 
     Args:
         optimizer: an object of the class that `ltx_optimizers` names, or the class.
         fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
     with checking("optimizer", optimizer, fields) as (one, findings):
         note_all(findings, _faults(one), f'the optimizer "{type(one).__name__}"')
@@ -78,7 +82,7 @@ def _faults(one: Any) -> Iterator[str]:
 
 
 class _Trial:
-    """Weights that are drawn to a point, step by step, by an engine as in a run."""
+    """Weights that an engine moves step by step toward a point, as in a run."""
 
     def __init__(
         self,
@@ -92,11 +96,11 @@ class _Trial:
         """Make the weights and the engine.
 
         Args:
-            one: the optimizer's type.
+            one: the object of the optimizer's class.
             weight_decay: the weight decay.
             shapes: the shapes of the weights.
-            whole: the values of all weights; None to draw them.
-            apart: the weight decay of a second group; None for one group.
+            whole: the values of all weights; None for random values.
+            apart: the weight decay of a second group; None for a single group.
             alone: whether the optimizer updates one weight at a time.
         """
         draws = torch.Generator().manual_seed(0)
@@ -132,7 +136,7 @@ class _Trial:
         return torch.cat([parameter.detach().flatten() for parameter in self.parameters.values()])
 
     def copies(self) -> dict[str, Tensor]:
-        """Return the weights as they are now, by name."""
+        """Return copies of the present weights, by name."""
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @property
@@ -140,7 +144,7 @@ class _Trial:
         return float((self.weights - self.aim).norm())
 
     def steps(self, first: int, last: int) -> _Trial:
-        """Make the steps from one number to another, each with its own gradients."""
+        """Take the steps in a range of numbers; the gradients of a step depend on its number."""
         for number in range(first, last):
             noise = torch.randn(self.aim.shape, generator=torch.Generator().manual_seed(number)) * 0.01
             gradient = self.weights - self.aim + noise
@@ -182,7 +186,7 @@ def _learns(one: Any) -> Iterator[str]:
         yield f"makes weights that are not finite within {LONG} steps"
         return
     if not trial.distance < before:
-        yield f"does not get closer to the point that all gradients point to, within {LONG} steps"
+        yield f"does not get closer, within {LONG} steps, to the point that all gradients point to"
     both = zip(trial.parameters, _parts(trial.parameters, trial.weights), _parts(trial.parameters, start), strict=True)
     still = [name for name, own, was in both if torch.equal(own, was)]
     if still:
@@ -220,7 +224,7 @@ def _tells_groups_apart(one: Any) -> Iterator[str]:
     if getattr(one, "decays_weights", True):
         plain, decayed = (_Trial(one, weight_decay=0.0, apart=decay).steps(0, STEPS).copies() for decay in (0.0, 0.5))
         if all(torch.equal(plain[name], decayed[name]) for name in plain if APART in name):
-            yield "does the same whatever the weight decay of a second group"
+            yield "ignores the weight decay of a second group"
 
 
 def _keeps(one: Any) -> Iterator[str]:
@@ -228,7 +232,7 @@ def _keeps(one: Any) -> Iterator[str]:
     said = {name: one.state_bytes(name, shape) for name, shape in SHAPES.items()}
     unknown = [name for name, size in said.items() if size is None]
     if unknown and len(unknown) < len(said):
-        yield f"knows how many bytes of state it keeps for some parameters, but not for {unknown[0]}"
+        yield f"states the bytes of state for some parameters, but not for {unknown[0]}"
     kept = {name: state_bytes(trial.engine.optimizer, parameter) for name, parameter in trial.parameters.items()}
     size = sum(each or 0 for each in said.values())
     if not unknown and not (1 - LESS) * sum(kept.values()) <= size <= (1 + MORE) * sum(kept.values()):
@@ -263,26 +267,28 @@ def _switches(one: Any) -> Iterator[str]:
 
 
 def _divides(one: Any) -> Iterator[str]:
-    """Return whether training flat pieces of all weights, as ZeRO hands them out, gives the same result as training the weights."""
+    """Report an optimizer that sets `zero_stages` but trains flat pieces of all weights, as ZeRO makes them, differently from the weights
+    themselves.
+    """
     if not zero_stages_of(one):
         return
     whole = _Trial(one)
     count = whole.weights.numel()
     flat = _Trial(one, shapes={"0": (count // 2,), "1": (count - count // 2,)}, whole=whole.weights)
     if float((whole.steps(0, STEPS).weights - flat.steps(0, STEPS).weights).abs().max()) > SAME:
-        yield "sets zero_stages, but trains differently on flat pieces of many weights, which is what ZeRO gives it"
+        yield "sets zero_stages, but trains differently on flat pieces of many weights, as ZeRO makes them"
     optimizer = flat.engine.optimizer
     for parameter in flat.parameters.values():
         for kind, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor) and value.numel() > 1 and value.shape != parameter.shape:
-                yield f'sets zero_stages, but keeps "{kind}" in another shape than the weights, which ZeRO cannot shard'
+                yield f'sets zero_stages, but keeps "{kind}" in a shape other than that of the weights, which ZeRO cannot shard'
                 return
 
 
 def _updates_alone(one: Any) -> Iterator[str]:
-    """Return whether updating one weight after the other gives the same result as updating all of them in a step."""
+    """Report an optimizer that sets `updates_alone` but trains differently if it updates one weight after another."""
     if not getattr(one, "updates_alone", False):
         return
     whole, alone = (_Trial(one, apart=0.0, alone=alone).steps(0, STEPS).weights for alone in (False, True))
     if float((whole - alone).abs().max()) > SAME:
-        yield "says updates_alone, but trains otherwise if it updates one weight after the other"
+        yield "sets updates_alone, but trains differently if it updates one weight after another"

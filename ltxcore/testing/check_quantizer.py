@@ -1,10 +1,9 @@
-"""The check of a quantizer: what it restores, its products and gradients, and what the core relies on for memory."""
+"""The test of a quantizer against its protocol: the restored matrices, the products and gradients, and the memory that it takes."""
 
 from __future__ import annotations
 
 import copy
 import importlib.util
-import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,57 +13,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from ltxcore.errors import ConfigError, LtxError
+from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import QuantizedLinear, quantized
 from ltxcore.planner.activations import RESTORING
 from ltxcore.planner.live import LiveBytes
-from ltxcore.testing.keys import faults_of_class
-from ltxcore.testing.trials import Findings
+from ltxcore.testing.keys import checking, note_all
 
 SMALL = ((128, 128), (256, 512), (192, 256))
-"""The rows and columns of the matrices that it is tried on, of which it may refuse some."""
+"""The rows and columns of the matrices that a quantizer is tried on; it may refuse some of them."""
 
 REAL = ((4096, 4096), (2048, 2048), (2048, 4096), (4096, 2048), (16384, 4096), (4096, 16384), (8192, 2048), (2048, 8192))
-"""The rows and columns of all matrices of the real models, of which it may refuse none."""
+"""The rows and columns of all matrices of the real models; a quantizer must not refuse any of them."""
 
 ROWS = 8
-"""The number of rows that are multiplied by a matrix."""
+"""The number of rows of the input that is multiplied by a matrix."""
 
 NEAR = 1e-4
-"""The largest relative difference between a product and that of the restored matrix."""
+"""The largest relative difference between a product and the product with the restored matrix."""
 
 BESIDE = 0.5
-"""The largest share of a stored matrix that its factors may take: block swap leaves them on the device."""
+"""The largest size of the factors relative to the stored matrix, since block swap leaves factors on the device."""
 
 MORE = 1.05
-"""The factor by which restoring may take more than it says: small tensors besides the matrix."""
+"""The factor by which the memory for restoring a matrix may exceed the stated bytes, to allow for small tensors besides the matrix."""
 
 
 def check_quantizer(quantizer: Any, **fields: Any) -> None:
-    """Check that a quantizer does what the core relies on: that a matrix is restored as closely as it says, that products
-    and gradients are those of the restored matrix, and that it takes as many bytes as it states, wherever it is moved.
+    """Check that a quantizer does what the core relies on: matrices are restored as exactly as the quantizer states, products and
+    gradients are those of the restored matrix, and a matrix takes as many bytes as the quantizer states, wherever it is moved.
 
     Args:
         quantizer: an object of the class that `ltx_quantizers` names, or the class.
         fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
-    one: Any = quantizer(**fields) if inspect.isclass(quantizer) else quantizer
-    findings = Findings()
-    said = f"{type(one).__name__} breaks the protocol of quantizers:"
-    for fault in [*faults_of_class("quantizer", one), *_lacking(one)]:
-        findings.note(fault)
-    findings.tell(said)
-    try:
-        for fault in _faults(one):
+    with checking("quantizer", quantizer, fields) as (one, findings):
+        for fault in _lacking(one):
             findings.note(fault)
-    except LtxError as error:
-        findings.note(error.problems[0].what.removeprefix(f"the quantizer {type(one).__name__} "))
-    except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
-        findings.note(f"raises {type(error).__name__}: {error}")
-    findings.tell(said)
+        findings.tell()
+        note_all(findings, _faults(one), f"the quantizer {type(one).__name__}")
 
 
 def _lacking(one: Any) -> Iterator[str]:
@@ -74,7 +63,7 @@ def _lacking(one: Any) -> Iterator[str]:
 
 
 def _imports(one: Any) -> Iterator[str]:
-    """Try to store a matrix without each package that it says it needs."""
+    """For each package that the quantizer says it needs, try to store a matrix without this package."""
     for package in getattr(one, "needs", {}):
         with _hidden(package):
             shape = _storable(one)[0]
@@ -87,7 +76,7 @@ def _imports(one: Any) -> Iterator[str]:
 
 @contextmanager
 def _hidden(package: str) -> Iterator[None]:
-    """Make a package, imported or not, one that cannot be imported."""
+    """Make a package impossible to import, even if it is already imported."""
     kept = {name: module for name, module in sys.modules.items() if name == package or name.startswith(f"{package}.")}
     sys.modules.update(dict.fromkeys([package, *kept], None))  # type: ignore[arg-type]
     try:
@@ -123,7 +112,7 @@ def _refusals(one: Any) -> Iterator[str]:
             continue
         hollow = quantized(nn.Linear(shape[1], shape[0], device="meta"), one, "a layer on the meta device")
         if _bytes(hollow) != said:
-            yield f"says that a matrix of {shape[0]} x {shape[1]} takes {said} bytes, and on the meta device it takes {_bytes(hollow)}"
+            yield f"says that a matrix of {shape[0]} x {shape[1]} takes {said} bytes, but it takes {_bytes(hollow)} on the meta device"
             return
 
 
@@ -147,19 +136,19 @@ def _stores(one: Any, linear: nn.Linear) -> Iterator[str]:
     if layer.bias is not linear.bias:
         yield "does not keep the bias of the layer that it is given"
     if (layer.in_features, layer.out_features) != (columns, rows):
-        yield "returns a layer with other numbers of inputs and outputs"
+        yield "returns a layer with different numbers of inputs and outputs"
     if any(not torch.equal(value, again.state_dict()[name]) for name, value in layer.state_dict().items()):
-        yield "stores the same matrix otherwise when it is asked again"
+        yield "stores the same matrix differently the second time"
     if _bytes(layer) != one.weight_bytes((rows, columns)):
-        yield f"says that a matrix of {rows} x {columns} takes {one.weight_bytes((rows, columns))} bytes, and it takes {_bytes(layer)}"
+        yield f"says that a matrix of {rows} x {columns} takes {one.weight_bytes((rows, columns))} bytes, but it takes {_bytes(layer)}"
     hollow = _of(one, nn.Linear(columns, rows, device="meta"))
     if not all(tensor.is_meta for tensor in _stored(hollow).values()):
-        yield "returns a layer with values for one on the meta device"
+        yield "returns a layer with values for a layer on the meta device"
     elif _forms(hollow) != _forms(layer):
-        yield f"stores tensors of other shapes on the meta device: {_forms(hollow)} instead of {_forms(layer)}"
+        yield f"stores tensors of different shapes on the meta device: {_forms(hollow)} instead of {_forms(layer)}"
     beside = _bytes(layer) - layer.weight.nbytes
     if beside > BESIDE * _bytes(layer):
-        yield "stores more in its factors than in its weight, and block swap moves the weight alone"
+        yield "stores more in its factors than in its weight, but block swap moves only the weight"
 
 
 def _takes(one: Any, linear: nn.Linear) -> Iterator[str]:
@@ -170,7 +159,7 @@ def _takes(one: Any, linear: nn.Linear) -> Iterator[str]:
         layer.dequantize(torch.bfloat16)
     said, found = getattr(one, "restoring_bytes", RESTORING), live.peak / linear.weight.numel()
     if found > MORE * said:
-        yield f"takes {found:.1f} bytes per weight at once to restore a matrix to bfloat16, and says restoring_bytes = {said:g}"
+        yield f"takes {found:.1f} bytes per weight at once to restore a matrix to bfloat16, but states restoring_bytes = {said:g}"
 
 
 # ---------------------------------------------------------------- values
@@ -186,17 +175,17 @@ def _restores(one: Any, linear: nn.Linear) -> Iterator[str]:
         yield "does not restore a matrix in the dtype that it is asked for"
     error = _apart(whole, linear.weight)
     if not error <= one.error:
-        yield f"restores a matrix with a relative error of {error:.4f}, and says that it is at most {one.error:g}"
+        yield f"restores a matrix with a relative error of {error:.4f}, but states an error of at most {one.error:g}"
     for kind, values in (("zeros", torch.zeros_like(whole)), ("very small numbers", whole.sign() * 1e-30)):
         other = nn.Linear(linear.in_features, linear.out_features, bias=False)
         other.weight = Parameter(values)
         restored = _of(one, other).dequantize()
         if not bool(restored.isfinite().all()) or float(restored.abs().max()) > 1e-3:
-            yield f"restores a matrix of {kind} as something else"
+            yield f"does not restore a matrix of {kind}"
     bf16 = nn.Linear(linear.in_features, linear.out_features, bias=False, dtype=torch.bfloat16)
     bf16.weight = Parameter(linear.weight.detach().to(torch.bfloat16))
     if not _apart(_of(one, bf16).dequantize(), bf16.weight.float()) <= one.error:
-        yield "restores a matrix in bfloat16 less exactly than it says"
+        yield "restores a matrix in bfloat16 less exactly than it states"
 
 
 def _multiplies(one: Any, linear: nn.Linear) -> Iterator[str]:
@@ -205,21 +194,21 @@ def _multiplies(one: Any, linear: nn.Linear) -> Iterator[str]:
     near = 2 * one.error if getattr(one, "low_precision", False) else NEAR
     right, found = nn.functional.linear(x, whole, linear.bias), layer(x)
     if found.shape != right.shape or not _apart(found, right) <= near:
-        yield "multiplies by another matrix than the restored one"
+        yield "does not multiply by the restored matrix"
         return
     if not found.requires_grad:
         yield "passes no gradient to its inputs"
         return
     (own,), (gradient,) = (torch.autograd.grad(product.square().sum(), x) for product in (found, right))
     if not _apart(own, gradient) <= 2 * near:
-        yield "passes another gradient to its inputs than the restored matrix does"
+        yield "passes a gradient to its inputs that differs from that of the restored matrix"
     with torch.autocast("cpu", dtype=torch.bfloat16):
         product = layer(x)
     (own,) = torch.autograd.grad(product.float().square().sum(), x)
     if product.dtype != torch.bfloat16 or own.dtype != x.dtype:
         yield f"under autocast to bfloat16, gives products in {product.dtype} and gradients of float32 inputs in {own.dtype}"
     elif not _apart(own, gradient) <= 2 * near + 0.03:
-        yield "under autocast to bfloat16, passes another gradient to its inputs"
+        yield "under autocast to bfloat16, passes a different gradient to its inputs"
 
 
 def _keeps_no_copy(one: Any, linear: nn.Linear) -> Iterator[str]:
@@ -249,10 +238,10 @@ def _moves(one: Any, linear: nn.Linear) -> Iterator[str]:
     read = _of(one, other)
     read.load_state_dict(layer.state_dict())
     if not torch.equal(read.dequantize(), whole):
-        yield "restores another matrix after its state dict was loaded into another layer: all that it stores must be weight and factors"
+        yield "restores a different matrix after its state dict was loaded into another layer: everything that it stores must be in the weight and the factors"
     for dtype in (torch.bfloat16, torch.float64):
         if not torch.equal(_of(one, linear).to(dtype).dequantize(), whole):
-            yield f"restores another matrix after the layer was converted to {dtype}"
+            yield f"restores a different matrix after the layer was converted to {dtype}"
     layer.to("meta")
     try:
         with torch.no_grad():
@@ -260,14 +249,14 @@ def _moves(one: Any, linear: nn.Linear) -> Iterator[str]:
             if layer.multiply is not None:
                 found.append(layer.multiply(x.to("meta"), layer.weight, layer.factors, layer.bias))
     except (RuntimeError, NotImplementedError) as error:
-        yield f"does not compute where it is moved: {str(error).splitlines()[0]}"
+        yield f"does not compute on the device that it is moved to: {str(error).splitlines()[0]}"
         return
     if not all(tensor.is_meta for tensor in found):
-        yield "does not compute where it is moved, but on the CPU"
+        yield "computes on the CPU instead of the device that it is moved to"
 
 
 def _uses_its_arguments(one: Any, linear: nn.Linear) -> Iterator[str]:
-    """Put other bytes in place of the stored matrix, as block swap puts a copy."""
+    """Replace the stored matrix with other bytes, as block swap replaces it with a copy."""
     layer, x = _of(one, linear), _inputs(linear)
     with torch.no_grad():
         before = layer(x)
@@ -275,9 +264,9 @@ def _uses_its_arguments(one: Any, linear: nn.Linear) -> Iterator[str]:
         layer.weight = Parameter(kept.detach().clone(), requires_grad=False)
         kept.zero_()
         if not torch.equal(layer(x), before):
-            yield "multiplies by another matrix once its weight is a copy: restore it from the arguments"
+            yield "multiplies by a different matrix after its weight is replaced by a copy: restore the matrix from the arguments"
         elif torch.equal(_with(layer, torch.zeros_like(kept))(x), before):
-            yield "multiplies by something else than its weight, which block swap cannot move"
+            yield "multiplies by values outside its weight, which block swap cannot move"
 
 
 def _with(layer: QuantizedLinear, weight: Tensor) -> QuantizedLinear:
@@ -289,7 +278,7 @@ def _with(layer: QuantizedLinear, weight: Tensor) -> QuantizedLinear:
 
 
 def _linear(shape: Sequence[int], *, bias: bool) -> nn.Linear:
-    """Return a linear layer with normally distributed weights, as those of a model nearly are."""
+    """Return a linear layer with normally distributed weights, which resemble those of a model."""
     draws = torch.Generator().manual_seed(0)
     layer = nn.Linear(shape[1], shape[0], bias=bias)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A test that holds a learning-rate schedule to its protocol, over runs of several lengths."""
+"""The test of a learning-rate schedule against its protocol, in runs of several lengths."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from ltxcore.testing.keys import checking, note_all
 
 LENGTHS = (1, 2, 3, 10, 300)
-"""The lengths of the runs that it is tried on, in steps."""
+"""The lengths, in steps, of the runs that a schedule is tried in."""
 
 PEAKS = (1e-3, 5e-4)
-"""The learning rates of the groups that it is tried on."""
+"""The learning rates of the groups that a schedule is tried on."""
 
 
 def check_schedule(schedule: Any, **fields: Any) -> None:
-    """Check that a schedule gives every step a learning rate, and gives the same ones when it resumes.
+    """Check that a schedule gives every step a learning rate, and gives the same learning rates when it resumes.
 
     Args:
         schedule: an object of the class that `ltx_schedules` names, or the class.
         fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
     with checking("schedule", schedule, fields) as (one, findings):
         for steps in LENGTHS:

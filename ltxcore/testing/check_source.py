@@ -1,8 +1,7 @@
-"""A test that holds a source to its protocol, on a dataset of its author, and on damaged copies of it."""
+"""The test of a source against its protocol, on a dataset that its author supplies, and on damaged copies of that dataset."""
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -12,19 +11,21 @@ from typing import Any
 
 import attrs
 
-from ltxcore.dataset.columns import ALIASES, bind
+from ltxcore.dataset.columns import bind, columns_of
 from ltxcore.dataset.media_folder import kind_of
 from ltxcore.dataset.sources import table_of
 from ltxcore.errors import LtxError
 from ltxcore.files import is_folder
-from ltxcore.testing.keys import faults_of_class
-from ltxcore.testing.trials import Findings
+from ltxcore.testing.keys import checking
 
 LARGE = 1 << 20
-"""The bytes of a file above which no damaged copy of it is made."""
+"""The size in bytes of the largest file of which damaged copies are made."""
 
 MOST_FILES = 8
-"""The number of files of a folder that are damaged, one at a time."""
+"""The maximum number of files in a folder that are damaged, one at a time."""
+
+ADDED = "new, \u00e9\u4e2d"
+"""The text that is added to captions: marks and letters that a format may have to escape."""
 
 DAMAGES: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
     {
@@ -36,31 +37,26 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
         "said twice": lambda data: data + data,
     }
 )
-"""What may happen to a file on its way."""
+"""The kinds of damage that a file may suffer in transit."""
 
 
 def check_source(source: Any, dataset: Path, **fields: Any) -> None:
-    """Check that a source reads a dataset as the core relies on: the same rows each time, with columns that the core
-    knows, without a change to the dataset; and that it refuses damaged ones in words.
+    """Check that a source reads a dataset in the way that the core relies on: the rows are the same each time, the core knows their
+    columns, the dataset stays unchanged, damaged datasets are refused with an LtxError, and `recaptioned`, if there is one, changes the
+    captions and nothing else.
 
     Args:
         source: an object of the class that `ltx_sources` names, or the class.
-        dataset: a small dataset that it reads; the media that it names need not exist.
+        dataset: a small dataset that the source reads; the media that the dataset names need not exist.
         fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
-    one: Any = source(**fields) if inspect.isclass(source) else source
-    findings = Findings()
-    said = f"{type(one).__name__} breaks the protocol of sources:"
-    for fault in faults_of_class("source", one):
-        findings.note(fault)
-    findings.tell(said)
-    for look in (_recognizes, _reads, _refuses):
-        for fault in look(one, dataset):
-            findings.note(fault)
-    findings.tell(said)
+    with checking("source", source, fields) as (one, findings):
+        for look in (_recognizes, _reads, _refuses, _recaptions):
+            for fault in look(one, dataset):
+                findings.note(fault)
 
 
 def _recognizes(one: Any, dataset: Path) -> Iterator[str]:
@@ -97,20 +93,20 @@ def _reads(one: Any, dataset: Path) -> Iterator[str]:
         yield "gives no rows of the dataset that it is tried on"
         return
     if _state(dataset) != before:
-        yield "writes where the dataset is"
+        yield "writes to the folder of the dataset"
     if (first.rows, first.columns) != (second.rows, second.columns):
         yield "gives different rows, or another order, when it reads the same dataset again"
     for problem in (*first.problems, *first.unusable):
         yield f"finds a fault in the dataset that it is tried on: {problem}"
     columns = bind(attrs.evolve(first, problems=()), {}).columns
     if not {"video", "audio"} & columns.keys():
-        yield f"gives the columns {', '.join(first.columns) or 'of no name'}; the core knows {', '.join(name for names in ALIASES.values() for name in names)}"
+        yield f"gives the columns {', '.join(first.columns) or 'of no name'}; the core knows {', '.join(name for column in columns_of().all for name in column.names)}"
     if len(first.rows) > 1 and len({first.at(row) for row in first.rows}) == 1:
         yield "gives all rows the same place, so that a message cannot tell them apart"
 
 
 def _refuses(one: Any, dataset: Path) -> Iterator[str]:
-    """Report damaged copies for which the source raises anything but an error in words."""
+    """Report damaged copies for which the source raises anything but an LtxError."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / dataset.name
         for file in _files(dataset):
@@ -126,8 +122,41 @@ def _refuses(one: Any, dataset: Path) -> Iterator[str]:
                     yield f"raises {type(error).__name__} for {file.name} {name}: {error}; raise DataError, or give a Problem"
 
 
+def _recaptions(one: Any, dataset: Path) -> Iterator[str]:
+    """Report captions that are not changed as asked, and everything else that changes with them."""
+    if not hasattr(one, "recaptioned"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / dataset.name
+        _copy(dataset, copy)
+        try:
+            table = table_of(one, copy)
+        except Exception:  # noqa: BLE001 - it is told by what reads the dataset
+            return
+        column = bind(attrs.evolve(table, problems=()), {}).columns.get("caption", "")
+        captions = {number: f'"{old}"; {ADDED}' for number, row in enumerate(table.rows) if isinstance(old := row.values.get(column), str)}
+        if not captions:
+            return
+        before = _state(copy)
+        try:
+            new = one.recaptioned(table, column, captions)
+            if _state(copy) != before:
+                yield "writes in recaptioned(), which only returns what is to be written"
+            for path, text in new.items():
+                path.write_bytes(text.encode())
+            again = table_of(one, copy)
+        except LtxError:  # it may refuse what it cannot change
+            return
+        except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
+            yield f"raises {type(error).__name__} where captions are changed: {error}"
+            return
+    expected = [{**row.values, column: captions[number]} if number in captions else row.values for number, row in enumerate(table.rows)]
+    if [dict(row.values) for row in again.rows] != expected:
+        yield "after recaptioned(), does not give the rows that it read with the new captions"
+
+
 def _files(dataset: Path) -> list[Path]:
-    """Return the files to damage: the dataset file, or those of a folder that are no media."""
+    """Return the files to damage: the dataset file, or the files of a folder that are not media."""
     if not is_folder(dataset):
         return [dataset] if dataset.stat().st_size <= LARGE else []
     files = sorted(path for path in dataset.rglob("*") if path.is_file() and kind_of(path.name) is None and path.stat().st_size <= LARGE)
@@ -143,6 +172,6 @@ def _copy(dataset: Path, to: Path) -> None:
 
 
 def _state(dataset: Path) -> dict[str, tuple[int, int]]:
-    """Return the size and the time of the last change of each file of a dataset, or beside its file."""
+    """Return the size of each file in the folder of a dataset, and the time of its last change."""
     paths = dataset.rglob("*") if is_folder(dataset) else dataset.parent.iterdir()
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()}

@@ -1,23 +1,21 @@
-"""A test that holds a strategy to its protocol, on samples of many shapes."""
+"""The test of a strategy against its protocol, on samples of many shapes."""
 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ltxcore.config.tables import keys_of
-from ltxcore.errors import DataError, PluginError
+from ltxcore.errors import DataError
 from ltxcore.protocols import MODALITIES, Batch, ModelInput, Source, Strategy
-from ltxcore.registry import Named, Origin, check
 from ltxcore.state import Grid
-from ltxcore.testing.trials import NAMES, Findings, Samples, alone, draws_of, samples_of, setting_of, tensors_of
+from ltxcore.testing.keys import checking
+from ltxcore.testing.trials import NAMES, Samples, alone, draws_of, samples_of, setting_of, tensors_of
 
 Fault = tuple[str, str]
-"""A fault, with the samples that show it."""
+"""A fault, with the label of the samples that show it."""
 
 TEXT = "text"
 
@@ -25,41 +23,29 @@ TEXT = "text"
 def check_strategy(table: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
     """Check that a strategy does what the training loop relies on.
 
-    It prepares three samples at a time, of several shapes, with everything that its sources name. It may refuse some
-    shapes with a DataError, but not all of them.
+    The strategy prepares samples of several shapes, three at a time, with everything that its sources name. The strategy may
+    refuse some shapes with a DataError, but not all of them.
 
     Args:
         table: an object of the class that `ltx_strategies` names, or the class.
-        grids: the latent grids to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        grids: the latent grids to try the strategy on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
         fields: the keys to make an object of the class with.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
-    one: Any = table(**fields) if inspect.isclass(table) else table
-    cls: Any = type(one)
-    findings = Findings()
-    said = f"{cls.__name__} breaks the protocol of strategies:"
-    try:
-        check(Named(cls.__name__, "strategy", cls, Origin("", "", "")))
-        for key in keys_of(cls):
-            if key.kind is Any:
-                findings.note(f'its field "{key.name}" has no type, so a run file could write anything there')
-    except PluginError as error:
-        findings.note(str(error).removeprefix(f'the strategy "{cls.__name__}" '))
-    findings.tell(said)
-    try:
-        strategy = one.build(setting_of(grids))
-    except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
-        findings.note(f"raises {type(error).__name__} from build(): {error}")
-    findings.tell(said)
-    for fault, label in faults_of(strategy, grids):
-        findings.note(fault, label)
-    findings.tell(said)
+    with checking("strategy", table, fields, in_table=False) as (one, findings):
+        try:
+            strategy = one.build(setting_of(grids))
+        except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
+            findings.note(f"raises {type(error).__name__} from build(): {error}")
+        findings.tell()
+        for fault, label in faults_of(strategy, grids):
+            findings.note(fault, label)
 
 
 def faults_of(strategy: Strategy, grids: Mapping[str, Sequence[Grid]] | None = None) -> Iterator[Fault]:
-    """Find what is wrong with a strategy that has been built."""
+    """Find the faults of a strategy that has been built."""
     sources = strategy.sources()
     wrong = list(_faults_of_sources(sources))
     yield from ((fault, "") for fault in wrong)
@@ -91,8 +77,8 @@ def _faults_of_sources(sources: Any) -> Iterator[str]:
     if not any(role in MODALITIES and source.kind == "latents" for role, source in sources.items()):
         yield 'has no source "video" or "audio" of kind "latents", which holds what is trained'
     for role, source in sources.items():
-        if source.kind not in ("latents", "mask", "text"):
-            yield f'has a source "{role}" of kind {source.kind!r}; it must be "latents", "mask" or "text"'
+        if source.kind not in ("latents", "mask", "pictures", "values", "text"):
+            yield f'has a source "{role}" of kind {source.kind!r}; it must be "latents", "mask", "pictures", "values" or "text"'
         elif source.kind != "text" and source.modality not in MODALITIES:
             yield f'has a source "{role}" of the modality {source.modality!r}; it must be "video" or "audio"'
 
@@ -138,17 +124,18 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
             if getattr(given, field).dtype != torch.float32:
                 yield f"prepares {name}.{field} in {getattr(given, field).dtype}; it must be float32"
         yield from _faults_of_marker(name, given)
-        if bool((given.timesteps < 0).any()) or bool((given.timesteps > given.sigma.unsqueeze(1) + 1e-6).any()):
-            yield f"prepares {name}.timesteps that are not between 0 and sigma"
-        if not given.is_generated and bool(given.timesteps.any()):
-            yield f"prepares the frozen {name} with timesteps above 0"
+        following = given.timesteps if given.levels is None else given.timesteps - given.levels
+        if bool((following < 0).any()) or bool((following > given.sigma.unsqueeze(1) + 1e-6).any()):
+            yield f"prepares {name}.timesteps that are not between 0 and sigma, apart from the levels of given tokens"
+        if not given.is_generated and bool(following.any()):
+            yield f"prepares the frozen {name} with timesteps above 0, apart from the levels of given tokens"
     sigmas = [given.sigma for given in prepared.values() if given.is_generated]
     if strategy.shared_sigma and any(not torch.equal(sigmas[0], sigma) for sigma in sigmas):
         yield "sets shared_sigma, but its modalities have different sigmas"
 
 
 def _faults_of_marker(name: str, given: ModelInput) -> Iterator[str]:
-    """Find faults in the marker: only the target's tokens in the first latent frame of a video may have it, and appended tokens may not."""
+    """Find faults in the marker: no tokens may be marked except target tokens in the first latent frame of a video."""
     if given.marked is None:
         return
     shape, target = tuple(given.tokens.shape[:2]), given.tokens.shape[1] if given.clean is None else given.clean.shape[1]
@@ -177,7 +164,7 @@ def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput]
 
 
 def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
-    """Report inputs of a sample that depend on the other samples of its batch."""
+    """Report inputs that depend on other samples in the micro-batch."""
     index = len(NAMES) - 1
     single = strategy.prepare(alone(batch, index), draws_of(NAMES[index:], number))
     for name, given in prepared.items():
@@ -208,10 +195,10 @@ def _faults_of_loss(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> I
         return
     for name, loss in losses.items():
         if tuple(loss.shape) != (len(prepared[name].tokens),):
-            yield f"has a {name} loss of shape {list(loss.shape)}; it must be one number per sample, [B]"
+            yield f"has a loss of shape {list(loss.shape)} for {name}; it must be one number per sample, [B]"
             return
         if not bool(loss.isfinite().all()):
-            yield f"has a {name} loss that is not finite"
+            yield f"has a loss for {name} that is not finite"
             return
     total = torch.stack([loss.sum() for loss in losses.values()]).sum()
     if not total.requires_grad:
@@ -221,6 +208,6 @@ def _faults_of_loss(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> I
     for name in losses:
         gradient, clean = predicted[name].grad, prepared[name].clean
         if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.any()):
-            yield f"has a {name} loss whose gradient is zero or not finite"
+            yield f"has a loss for {name} whose gradient is zero or not finite"
         elif clean is not None and bool(gradient[:, clean.shape[1] :].any()):
             yield f"reads appended {name} tokens in its loss; only target tokens count"

@@ -1,6 +1,4 @@
-"""What the checks of plugins of every kind begin and end with: the class, its fields as the keys of a run file, and
-what it raises.
-"""
+"""The parts that are common to the tests of all kinds of plugins: the class, its fields as keys of a run file, and its errors."""
 
 from __future__ import annotations
 
@@ -19,49 +17,53 @@ from ltxcore.testing.trials import Findings
 
 
 @contextmanager
-def checking(kind: str, plugin: Any, fields: Mapping[str, Any]) -> Iterator[tuple[Any, Findings]]:
-    """Return a context with an object of a plugin's class, and with findings that are told at its end. A class that the
-    registry refuses is told at once.
+def checking(
+    kind: str, plugin: Any, fields: Mapping[str, Any], keys: Callable[[Any], Sequence[Key]] = keys_of, in_table: bool = True
+) -> Iterator[tuple[Any, Findings]]:
+    """Return a context with an object of a plugin's class and with findings, which are raised as an error at the end, or whenever
+    `tell` is called. If the registry refuses the class, the error is raised at once.
 
     Args:
         kind: the kind of plugin.
         plugin: an object of the class, or the class.
         fields: the parameters to make an object of the class with.
+        keys: returns the keys of the class in a run file.
+        in_table: whether a table with these keys can be read without other plugins.
 
     Raises:
-        AssertionError: for everything that is wrong.
+        AssertionError: there are faults; the error names all of them.
     """
     one = plugin(**fields) if inspect.isclass(plugin) else plugin
-    findings = Findings()
-    said = f"{type(one).__name__} breaks the protocol of {kind}s:"
-    for fault in faults_of_class(kind, one):
+    findings = Findings(f"{type(one).__name__} breaks the protocol of {kind.replace('strategy', 'strategie')}s:")
+    for fault in faults_of_class(kind, one, keys, in_table):
         findings.note(fault)
-    findings.tell(said)
+    findings.tell()
     yield one, findings
-    findings.tell(said)
+    findings.tell()
 
 
-def note_all(findings: Findings, faults: Iterable[str], name: str, label: str = "") -> None:
-    """Note faults, and whatever the plugin raises while they are looked for.
+def note_all(findings: Findings, faults: Iterable[str | tuple[str, str]], name: str, label: str = "") -> None:
+    """Note faults, and any error that the plugin raises in the search for faults.
 
     Args:
-        findings: where they are noted.
-        faults: the faults.
-        name: the plugin, as an error of the core calls it, such as `the optimizer "Lion"`.
-        label: where they occur.
+        findings: the findings to add to.
+        faults: the faults; a fault may be a pair of its text and its place.
+        name: the words for the plugin in errors of the core, such as `the optimizer "Lion"`.
+        label: the place of the faults that have no place of their own.
     """
     try:
-        for fault in faults:
-            findings.note(fault, label)
+        for each in faults:
+            fault, where = each if isinstance(each, tuple) else (each, label)
+            findings.note(fault, where)
     except LtxError as error:
         findings.note(error.problems[0].what.removeprefix(f"{name} "), label)
     except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
         findings.note(f"raises {type(error).__name__}: {error}", label)
 
 
-def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = keys_of) -> Iterator[str]:
-    """Report what the registry finds wrong with the class of an object, keys without a type, and a table that changes
-    when it is written and read again.
+def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = keys_of, in_table: bool = True) -> Iterator[str]:
+    """Report the faults that the registry finds in the class of an object, and keys without a type. If a table with the keys can be read
+    without other plugins, also report a table that changes when it is written and read again.
     """
     cls = type(one)
     try:
@@ -72,12 +74,13 @@ def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = 
         return
     for key in found:
         if key.kind is Any:
-            yield f'its field "{key.name}" has no type, so a run file could write anything there'
-    yield from _faults_of_table(one)
+            yield f'has a field "{key.name}" without a type, so a run file could have any value there'
+    if in_table:
+        yield from _faults_of_table(one)
 
 
 def _faults_of_table(one: Any) -> Iterator[str]:
-    """Report a resolved run file that lacks a parameter, or that does not load again to the same values."""
+    """Report an object whose parameters are not the same after they are written to a run file and read again."""
 
     def read(table: Any) -> Any:
         structurer = Structurer(Registry({}), Path.cwd())
@@ -85,11 +88,11 @@ def _faults_of_table(one: Any) -> Iterator[str]:
             return structurer.table(table, type(one))
         except Unreadable:
             mistake = structurer.reading.mistakes[0]
-            raise ValueError(f'its field "{mistake.path[-1]}" {mistake.what}' if mistake.path else mistake.what) from None
+            raise ValueError(f'the field "{mistake.path[-1]}" {mistake.what}' if mistake.path else mistake.what) from None
 
     try:
         once = read(plain(one))
         if read(plain(once)) != once:
-            yield "written to a run file and read again, it is not equal to itself: it must compare by its parameters"
+            yield "does not equal itself after it is written to a run file and read again: it must compare by its parameters"
     except ValueError as error:
-        yield f"written to a run file, it cannot be read again: {error}"
+        yield f"cannot be read again after it is written to a run file: {error}"

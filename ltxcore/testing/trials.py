@@ -1,5 +1,5 @@
-"""Samples of several shapes on which strategies and conditions are tried, with everything that their sources and roles
-name, and the faults found.
+"""Samples of several shapes on which strategies and conditions are tried, with all data that their sources and roles name, and the
+collection of faults that are found.
 
 Conditions are tried on clips and audio of several shapes, three samples each, with everything that their roles ask for.
 
@@ -16,12 +16,28 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.columns import resolved
+from ltxcore.conditions import pictures_of
 from ltxcore.errors import listed
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
-from ltxcore.protocols import MODALITIES, Batch, Entry, Inputs, Manifest, Medium, Modality, Role, Setting, Source, StoredLatents, Text
+from ltxcore.pictures import Pictures, StoredPictures
+from ltxcore.protocols import (
+    MODALITIES,
+    Batch,
+    Entry,
+    Inputs,
+    Manifest,
+    Medium,
+    Modality,
+    Role,
+    Setting,
+    Source,
+    StoredLatents,
+    Text,
+)
 from ltxcore.registry import load
 from ltxcore.runs.setup import condition_maker
 from ltxcore.state import Grid, LatentState
@@ -30,8 +46,8 @@ GRIDS: Mapping[str, Sequence[Grid]] = {
     "video": (Grid(1, 4, 6), Grid(3, 2, 2), Grid(5, 4, 6), Grid(9, 6, 4, (4, 16, 16)), Grid(2, 10, 16), Grid(13, 5, 3)),
     "audio": tuple(Grid(steps, scale=(4, 1, 1)) for steps in (1, 6, 27, 50)),
 }
-"""The grids to try by default: an image, a clip of few cells, larger clips, one from a codec with finer cells, a wide
-one, one with odd sides; audio of up to two seconds.
+"""The grids to try by default: an image, a clip of few cells, larger clips, a clip from a codec with finer cells, a wide clip, a
+clip with odd sides, and audio of up to two seconds.
 """
 
 RATES = {"video": (24.0, 25.0, 30.0), "audio": (25.0, 25.0, 25.0)}
@@ -42,27 +58,32 @@ BINS = 16
 
 @attrs.define
 class Findings:
-    """The faults of one plugin in the order they were found, keyed by their text without numbers; each with its first
-    text and the places where it occurs.
+    """The faults of one plugin in the order in which they were found.
+
+    Attributes:
+        said: the heading of the faults in the error.
+        faults: the faults; the key of a fault is its text without numbers, and the value is its first text with the places
+            where it occurs.
     """
 
+    said: str
     faults: dict[str, tuple[str, list[str]]] = attrs.field(factory=dict)
 
     def note(self, fault: str, label: str = "") -> None:
-        """Note a fault; the same fault in other places, where its numbers may differ, is reported only once."""
+        """Note a fault. If the same fault occurs in several places, even with different numbers, it is reported only once."""
         _, places = self.faults.setdefault(re.sub(r"\d+", "", fault), (fault, []))
         if label and label not in places:
             places.append(label)
 
-    def tell(self, what: str) -> None:
-        """Raise an error with everything that was found.
+    def tell(self) -> None:
+        """Raise an error with all faults, if there are any.
 
         Raises:
-            AssertionError: something was found.
+            AssertionError: faults were found.
         """
         if self.faults:
             lines = [f"  - {fault}{f'; seen on {listed(places, 2)}' if places else ''}" for fault, places in self.faults.values()]
-            raise AssertionError("\n".join([what, *lines]))
+            raise AssertionError("\n".join([self.said, *lines]))
 
 
 @attrs.frozen(eq=False)
@@ -88,15 +109,18 @@ class Trial:
         return self._each(lambda tensor: tensor[index : index + 1])
 
     def copy(self) -> Trial:
-        """Return a copy with the same numbers in other memory."""
+        """Return a copy that shares no memory with the original."""
         return self._each(lambda tensor: tensor.clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that a condition must leave unchanged, by name."""
+        """Return the tensors that a condition must leave unchanged, by name."""
         found = {
             f"state.{name}": getattr(self.target, at) for name, at in (("clean", "tokens"), ("rate", "rate"), ("positions", "positions"))
         }
         found |= {f'inputs.mask("{role}")': mask for role, mask in self.inputs.masks.items()}
+        found |= {f'inputs.values("{role}")': tensor for role, tensor in self.inputs.tensors.items()}
+        for role, pictures in self.inputs.images.items():
+            found |= {f'inputs.pictures("{role}").{name}': getattr(pictures, name) for name in ("tokens", "frames")}
         for role, medium in self.inputs.media.items():
             found |= {f'inputs.latents("{role}").{name}': getattr(medium, name) for name in ("tokens", "rate", "positions")}
         return found
@@ -107,11 +131,17 @@ class Trial:
 
         media = {role: changed(medium) for role, medium in self.inputs.media.items()}
         masks = {role: change(mask) for role, mask in self.inputs.masks.items()}
-        return attrs.evolve(self, target=changed(self.target), inputs=Inputs(media, masks))
+        tensors = {role: change(tensor) for role, tensor in self.inputs.tensors.items()}
+        images = {
+            role: Pictures(change(pictures.tokens), pictures.grid, change(pictures.frames)) for role, pictures in self.inputs.images.items()
+        }
+        return attrs.evolve(self, target=changed(self.target), inputs=Inputs(media, masks, tensors, images))
 
 
 def trials(modality: str, roles: Sequence[Role], grids: Sequence[Grid]) -> Iterator[Trial]:
-    """Yield batches of a modality: each grid with media of its own size for the roles and, if it can be halved, with smaller media too."""
+    """Yield batches of a modality: for each grid, a batch with media of the same size for the roles and, if the size can be halved, one
+    with smaller media.
+    """
     for grid in grids:
         yield _trial(modality, roles, grid, grid)
         smaller = attrs.evolve(grid, height=grid.height // 2, width=grid.width // 2)
@@ -120,7 +150,7 @@ def trials(modality: str, roles: Sequence[Role], grids: Sequence[Grid]) -> Itera
 
 
 def modality_of(name: str, grid: Grid) -> Modality:
-    """Return the modality to whose latents the cells of a grid belong."""
+    """Return the modality whose latents have these cells."""
     return VideoModality(grid.scale) if name == "video" else AudioModality(grid.scale[0], BINS)
 
 
@@ -131,10 +161,26 @@ def latents_of(name: str, grid: Grid, seed: int, batch: int = BATCH) -> Tensor:
 
 
 def mask_of(tokens: int, seed: int, batch: int = BATCH) -> Tensor:
-    """Return a soft mask with tokens that are given fully, partly and not at all, `[B, T]`; something is always left to generate."""
+    """Return a soft mask, `[B, T]`, with tokens that are given fully, partly and not at all; at least one token is always left to
+    generate.
+    """
     mask = (torch.rand(batch, tokens, generator=torch.Generator().manual_seed(seed)) * 1.5 - 0.25).clamp(0, 1)
     mask[:, seed % tokens] = 0.0
     return mask
+
+
+def values_of(shape: Sequence[int | str], grid: Grid, seed: int, batch: int = BATCH) -> Tensor:
+    """Return random values of a declared shape, `[B, *shape]`, for a target of this grid."""
+    lengths = resolved(shape, (grid.frames, grid.height, grid.width), other=3)
+    return torch.randn(batch, *lengths, generator=torch.Generator().manual_seed(seed))
+
+
+def stored_pictures(grid: Grid, seed: int, batch: int = BATCH) -> StoredPictures:
+    """Return random pictures of a clip with this grid: of its first frame, its last, and two others, or fewer in a short clip."""
+    length = (grid.frames - 1) * grid.scale[0] + 1
+    frames = sorted({0, length // 3, length // 2, length - 1})
+    latents = torch.randn(batch, len(frames), CHANNELS, 1, grid.height, grid.width, generator=torch.Generator().manual_seed(seed))
+    return StoredPictures(latents, torch.tensor(frames, dtype=torch.float32).repeat(batch, 1))
 
 
 def _trial(name: str, roles: Sequence[Role], grid: Grid, of_roles: Grid) -> Trial:
@@ -144,7 +190,13 @@ def _trial(name: str, roles: Sequence[Role], grid: Grid, of_roles: Grid) -> Tria
     seed = grid.num_tokens
     media = {role.name: _medium(name, of_roles, seed + 1 + index) for index, role in enumerate(roles) if role.kind == "latents"}
     masks = {role.name: mask_of(grid.num_tokens, seed + 1 + index) for index, role in enumerate(roles) if role.kind == "mask"}
-    return Trial(label, name, _medium(name, grid, seed), Inputs(media, masks))
+    tensors = {role.name: values_of(role.shape or (), grid, seed + 1 + index) for index, role in enumerate(roles) if role.kind == "values"}
+    images = {
+        role.name: pictures_of(stored_pictures(grid, seed + 1 + index), modality_of(name, grid))
+        for index, role in enumerate(roles)
+        if role.kind == "pictures"
+    }
+    return Trial(label, name, _medium(name, grid, seed), Inputs(media, masks, tensors, images))
 
 
 def _medium(name: str, grid: Grid, seed: int) -> Medium:
@@ -166,14 +218,18 @@ class Samples:
     manifest: Manifest
 
     def with_roles(self, roles: Collection[str]) -> Batch:
-        """Return the micro-batch with only these roles, as a run reads it."""
+        """Return the micro-batch as a run reads it, with these roles only."""
         latents = {role: stored for role, stored in self.batch.latents.items() if role in roles}
         masks = {role: mask for role, mask in self.batch.masks.items() if role in roles}
-        return attrs.evolve(self.batch, latents=latents, masks=masks)
+        tensors = {role: tensor for role, tensor in self.batch.tensors.items() if role in roles}
+        pictures = {role: stored for role, stored in self.batch.pictures.items() if role in roles}
+        return attrs.evolve(self.batch, latents=latents, masks=masks, tensors=tensors, pictures=pictures)
 
 
 def setting_of(grids: Mapping[str, Sequence[Grid]] | None = None) -> Setting:
-    """Return a setting as a run makes it, with all registered conditions; codecs have the scale of the first grid of their modality."""
+    """Return a setting like that of a run, with all registered conditions, and with codecs whose scale is that of the first grid of their
+    modality.
+    """
     video, audio = ((grids or GRIDS)[modality][0].scale for modality in MODALITIES)
     modalities: dict[str, Modality] = {"video": VideoModality(video), "audio": AudioModality(audio[0], BINS)}
     return Setting(modalities, ShiftedLogitNormal(), False, condition_maker(load()), takes_marker=True)
@@ -185,7 +241,7 @@ def draws_of(names: Sequence[str] = NAMES, number: int = 0) -> CountedDraws:
 
 
 def samples_of(sources: Mapping[str, Source], grids: Mapping[str, Sequence[Grid]] | None = None) -> list[Samples]:
-    """Return samples of several shapes, from codecs of one scale; the video and audio of a sample are at the same index in their lists."""
+    """Return samples of several shapes, from codecs of one scale; the video and audio of a sample have the same index in their lists."""
     all_ = grids or GRIDS
     chosen = {modality: [grid for grid in all_[modality] if grid.scale == all_[modality][0].scale] for modality in MODALITIES}
     count = max(len(own) for own in chosen.values())
@@ -200,20 +256,24 @@ def alone(batch: Batch, index: int) -> Batch:
     text = Text(
         {modality: features[row] for modality, features in batch.text.features.items()}, batch.text.mask[row], batch.text.is_connected
     )
-    return Batch(batch.names[row], latents, masks, text)
+    tensors = {role: tensor[row] for role, tensor in batch.tensors.items()}
+    pictures = {role: StoredPictures(stored.latents[row], stored.frames[row]) for role, stored in batch.pictures.items()}
+    return Batch(batch.names[row], latents, masks, text, tensors, pictures)
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """Return everything in a micro-batch that a strategy must leave unchanged, by name."""
+    """Return the tensors of a micro-batch that a strategy must leave unchanged, by name."""
     found = {f'batch.latents["{role}"].latents': stored.latents for role, stored in batch.latents.items()}
     found |= {f'batch.latents["{role}"].rate': stored.rate for role, stored in batch.latents.items()}
     found |= {f'batch.masks["{role}"]': mask for role, mask in batch.masks.items()}
+    found |= {f'batch.tensors["{role}"]': tensor for role, tensor in batch.tensors.items()}
+    found |= {f'batch.pictures["{role}"].latents': stored.latents for role, stored in batch.pictures.items()}
     found |= {f'batch.text.features["{modality}"]': features for modality, features in batch.text.features.items()}
     return found
 
 
 def _samples(sources: Mapping[str, Source], grids: Mapping[str, Grid]) -> Samples:
-    latents, masks, entries = {}, {}, {}
+    latents, masks, tensors, pictures, entries = {}, {}, {}, {}, {}
     for seed, (role, source) in enumerate(sources.items()):
         grid = grids.get(source.modality)
         if source.kind == "text" or grid is None:
@@ -221,6 +281,12 @@ def _samples(sources: Mapping[str, Source], grids: Mapping[str, Grid]) -> Sample
         elif source.kind == "latents":
             latents[role] = StoredLatents(latents_of(source.modality, grid, seed), torch.tensor(RATES[source.modality]))
             entries[role] = Entry(tuple(latents[role].latents.shape[1:]), RATES[source.modality][0])
+        elif source.kind == "pictures":
+            pictures[role] = stored_pictures(grid, seed)
+            entries[role] = Entry(tuple(pictures[role].latents.shape[1:]))
+        elif source.kind == "values":
+            tensors[role] = values_of(source.shape or (), grid, seed)
+            entries[role] = Entry(tuple(tensors[role].shape[1:]))
         else:
             sides = (grid.frames, grid.height, grid.width) if source.modality == "video" else (grid.frames,)
             masks[role] = mask_of(grid.num_tokens, seed).reshape(BATCH, *sides)
@@ -228,5 +294,7 @@ def _samples(sources: Mapping[str, Source], grids: Mapping[str, Grid]) -> Sample
     text = Text({modality: torch.ones(BATCH, WORDS, WIDTH) for modality in MODALITIES}, torch.ones(BATCH, WORDS))
     label = " and ".join(f"{modality} of {grid}" for modality, grid in grids.items())
     return Samples(
-        label, Batch(NAMES, latents, masks, text), Manifest({role: dict.fromkeys(NAMES, entry) for role, entry in entries.items()})
+        label,
+        Batch(NAMES, latents, masks, text, tensors, pictures),
+        Manifest({role: dict.fromkeys(NAMES, entry) for role, entry in entries.items()}),
     )

@@ -1,1 +1,1 @@
-"""Training: the loop, validation, and the adapters and engine that it works with."""
+"""Train a model: plan and load a run, run the training loop, validate, and save the results."""

@@ -1,4 +1,6 @@
-"""The conditioning swap: a clip is denoised with another clip's conditioning, which makes a model worse if it uses its conditioning."""
+"""Swap the conditioning of clips. A model that uses its conditioning has a higher loss with the conditioning of another
+clip.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,17 @@ from ltxcore.train.feed import prepared
 TEXT, GIVEN, FROZEN, REFERENCES = "text", "given", "frozen", "references"
 
 OWN, OTHER = "own_context", "other_context"
-"""The names of two contexts: with all of the clip's own conditioning, and with all of another clip's."""
+"""The names of two contexts: in the first, a clip has all of its own conditioning; in the second, it has all of another
+clip's.
+"""
 
 CONTEXTS: Mapping[str, frozenset[str]] = {
     OWN: frozenset(),
     OTHER: frozenset({TEXT, GIVEN, FROZEN, REFERENCES}),
     **{f"other_{part}": frozenset({part}) for part in (TEXT, GIVEN, FROZEN, REFERENCES)},
 }
-"""The contexts by name, each with the parts of the conditioning that come from another clip: its text, the tokens that
-conditions give, the frozen modality, the references.
+"""The contexts by name. Each context lists the parts of the conditioning that come from another clip: the text, the
+tokens that conditions give, the frozen modality, the references.
 """
 
 
@@ -37,15 +41,15 @@ def exchanged(
     parts: Collection[str],
     device: torch.device,
 ) -> dict[str, ModelInput]:
-    """Return `inputs`, which were prepared from `own`, with these parts taken from `other`; targets, masks and noise
-    stay as they are.
+    """Return `inputs`, which were prepared from `own`, with these parts taken from `other`. Targets, masks and noise do
+    not change.
 
     Raises:
         DataError: a condition cannot apply to these samples.
 
     Source: docs/explanation/arithmetic.md#conditioning-swap
     """
-    mixed = prepared(strategy, backbone, _mixed(own, other, inputs, parts), draws, device)
+    mixed = prepared(strategy, backbone, _mixed(strategy, own, other, inputs, parts), draws, device)
     if GIVEN not in parts:
         return mixed
     clean = prepared(strategy, backbone, other, draws, device)
@@ -53,9 +57,11 @@ def exchanged(
 
 
 def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
-    """Return which clips have any of these parts, which can then be replaced by another clip's, `[B]` bool."""
+    """Return which clips have at least one of these parts, `[B]` bool; only in those clips can the swap replace
+    anything.
+    """
     found = []
-    for given in inputs.values():
+    for given in (each for each in inputs.values() if not each.is_absent):
         size, target = given.tokens.shape[0], 0 if given.clean is None else given.clean.shape[1]
         whole = [
             TEXT in parts,
@@ -68,8 +74,13 @@ def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
     return torch.stack(found).any(dim=0)
 
 
-def _mixed(own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Batch:
-    """Return the targets and masks of `own` with the frozen modalities, references and text of `other`, as far as `parts` names them."""
+def _mixed(strategy: Strategy, own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Batch:
+    """Return the batch `own`, with each of the frozen modalities, references and text that `parts` names taken from
+    `other`.
+
+    Values and pictures from which tokens are appended count as references; values that say what is given stay, as masks do. The pictures of
+    another clip are placed where the clip's own are.
+    """
 
     def taken(role: str) -> Batch:
         if role not in inputs:
@@ -77,12 +88,20 @@ def _mixed(own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Co
         return other if FROZEN in parts and not inputs[role].is_generated else own
 
     latents = {role: taken(role).latents[role] for role in own.latents}
-    return attrs.evolve(own, latents=latents, text=(other if TEXT in parts else own).text)
+    sources = strategy.sources()
+    tensors = {role: (other if REFERENCES in parts and sources[role].appends else own).tensors[role] for role in own.tensors}
+    pictures = {
+        role: attrs.evolve(own.pictures[role], latents=other.pictures[role].latents)
+        for role in own.pictures
+        if REFERENCES in parts and sources[role].appends
+    }
+    pictures = {**own.pictures, **pictures}
+    return attrs.evolve(own, latents=latents, pictures=pictures, text=(other if TEXT in parts else own).text, tensors=tensors)
 
 
 def _with_given(given: ModelInput, clean: Tensor | None) -> ModelInput:
-    """Return a generated modality whose fully or partly given tokens have the content of `clean` `[B, T, D]`, at the
-    same noise level and with the same noise.
+    """Return the input of a generated modality in which all fully or partly given tokens have the content of `clean`
+    `[B, T, D]`. The noise level and the noise do not change.
     """
     if not given.is_generated or clean is None or given.noise is None or given.loss_mask is None:
         return given

@@ -1,4 +1,4 @@
-"""The samples of `[validation]`, generated during training by the same sampler that `ltx sample` uses."""
+"""Generate the samples of `[validation]` during training, with the same sampler that `ltx sample` uses."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Generations(Protocol):
 
     @property
     def at_intervals(self) -> bool:
-        """Whether it generates during training, or only before and after."""
+        """Whether clips are also generated during training, and not only before and after."""
         ...
 
     def generate(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
-        """Generate every clip except those that `spared` leaves out, from noise that is the same at every step, and
-        write it to `folder`.
+        """Generate every clip that `spared` does not leave out, from the same noise at every step, and write the clips
+        to `folder`.
         """
         ...
 
@@ -41,9 +41,9 @@ class Validation:
 
     Attributes:
         samples: the samples, encoded before training.
-        model: the model whose codecs decode what is generated. They are loaded anew each time, so that they take no memory from
-            training.
-        marks: whether the first latent frame is marked, as in the run's training.
+        model: the model whose codecs decode the clips. The codecs are loaded each time they are needed, so that they
+            take no memory during training.
+        marks: whether the first latent frame is marked; the same as in the training of the run.
     """
 
     samples: Sequence[Encoded]
@@ -56,14 +56,17 @@ class Validation:
         """Encode the samples of a run file.
 
         Raises:
-            LtxError: a file cannot be read or encoded, or the model has no text encoder, or no codec for what is to be generated.
+            LtxError: a file cannot be read or encoded, or the model has no text encoder or no codec for a generated
+                modality.
         """
         with decoders(model, {name for sample in samples for name in sample.canvas.request.generated}):
-            pass  # errors that would come after the first steps are raised before them
+            pass  # raises errors now that would otherwise be found only after the first steps
         return cls(encode(samples, model), model, marks)
 
     def generate(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
-        """Generate every sample; each process generates its share in step with the others, and the first one decodes and writes."""
+        """Generate every sample. Each process generates a share of the samples, in step with the others; the first
+        process decodes and writes all of them.
+        """
         sampler = Sampler(backbone, engine.forward, engine.device, self.marks)
         names = named([sample.canvas.request.prompt for sample in self.samples])
         mine: dict[int, Mapping[str, Tensor]] = {}
@@ -89,10 +92,10 @@ class Validation:
 
 
 def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tuple[int, bool]]:
-    """Yield the samples of this process, by number, and whether each counts.
+    """Yield the number of each sample of this process, and whether its result is used.
 
-    All processes run the same passes at the same time: samples with the same modalities are dealt together, and the
-    last of them is generated again if they do not divide evenly.
+    All processes run the same passes at the same time, so samples with the same modalities are dealt out together. If
+    the samples do not divide evenly, the remaining processes generate the last sample again.
     """
     kinds: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
     for index, sample in enumerate(samples):
@@ -104,6 +107,6 @@ def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tu
 
 
 def named(prompts: Sequence[str]) -> list[str]:
-    """Return the prompts as names of samples; a repeated name gets a number at its end."""
+    """Return a name for each sample: its prompt, with a number at the end if an earlier sample has the same prompt."""
     counts = [prompts[: index + 1].count(prompt) for index, prompt in enumerate(prompts)]
     return [f"{prompt} ({count})" if count > 1 else prompt for prompt, count in zip(prompts, counts, strict=True)]

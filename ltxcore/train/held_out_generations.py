@@ -1,4 +1,4 @@
-"""Held-out clips, generated anew under the run's own conditions, each shown beside its original."""
+"""Generate held-out clips under the run's own conditions, and show each beside its original."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
+from ltxcore.drawn_conditions import VALUE
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.protocols import Backbone, Draws, Engine, Modality, Setting, Strategy
-from ltxcore.sample.euler import euler, plain, schedule
+from ltxcore.sample.euler import euler, plain
 from ltxcore.sample.outputs import decoders, write_media
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.out_of_memory import Spared
@@ -26,9 +27,9 @@ class Generation:
     Attributes:
         name: the name of the clip or sample.
         path: the file that was generated after training.
-        original: the clip itself, decoded from its latents, so that both show the losses of the VAE; None for a sample from a
-            prompt.
-        before: the file that was generated before training; None if none was asked for.
+        original: the original clip, decoded from its latents, so that the VAE degrades both clips alike; None for a
+            sample from a prompt.
+        before: the file that was generated before training; None if no such file was requested.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Generation:
 
 @attrs.frozen(eq=False)
 class Always:
-    """Draws with which every condition that has a probability applies."""
+    """Random draws that make every condition apply, whatever its probability; drawn values are those of the clip."""
 
     draws: Draws
 
@@ -51,15 +52,17 @@ class Always:
         return self.draws.normal(key, shape)
 
     def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        return torch.zeros(self.size, *shape)
+        return self.draws.uniform(key, shape) if VALUE in key else torch.zeros(self.size, *shape)
 
     def shared_uniform(self, key: str) -> float:
-        return 0.0
+        return self.draws.shared_uniform(key) if VALUE in key else 0.0
 
 
 @attrs.frozen(eq=False)
 class _Latents:
-    """A clip as generated and as it is, by modality `[C, ...]`, with the frames or latent steps per second of each modality."""
+    """The generated and the original latents of a clip, `[C, ...]` by modality, with the frames or latent steps per
+    second of each modality.
+    """
 
     generated: Mapping[str, Tensor]
     original: Mapping[str, Tensor]
@@ -68,17 +71,18 @@ class _Latents:
 
 @attrs.frozen(eq=False)
 class HeldOutGenerations:
-    """Generates held-out clips anew.
+    """Generates held-out clips from noise.
 
     Attributes:
         names: the names of the clips.
-        samples: the samples to read them from.
-        strategy: the run's strategy, with sigma 1 for every sample: what it prepares is the start of generation.
+        samples: the samples that the clips are read from.
+        strategy: the run's strategy, with sigma 1 for every sample, so that the inputs it prepares are the start of
+            generation.
         modalities: the modalities by name.
-        model: the model whose codecs decode.
-        steps: the number of Euler steps.
+        model: the model whose codecs decode the clips.
+        sigmas: the noise levels, from 1 to 0.
         seed: the seed of the noise.
-        at_intervals: whether it generates during training, or only before and after.
+        at_intervals: whether clips are also generated during training, and not only before and after.
     """
 
     names: Sequence[str]
@@ -86,7 +90,7 @@ class HeldOutGenerations:
     strategy: Strategy
     modalities: Mapping[str, Modality]
     model: Codecs
-    steps: int
+    sigmas: Tensor
     seed: int
     at_intervals: bool = attrs.field(default=False, init=False)
 
@@ -98,15 +102,15 @@ class HeldOutGenerations:
         names: Sequence[str],
         samples: Samples,
         model: Codecs,
-        steps: int,
+        sigmas: Tensor,
         seed: int,
     ) -> HeldOutGenerations:
         strategy = build(attrs.evolve(setting, sigma_sampler=FixedSigma(1.0)))
-        return cls(names, samples, strategy, setting.modalities, model, steps, seed)
+        return cls(names, samples, strategy, setting.modalities, model, sigmas, seed)
 
     def generate(self, engine: Engine, backbone: Backbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
-        """Generate every clip except those that `spared` leaves out, from noise that is the same at every step, and
-        write it to `folder`. Every process generates, and the first one decodes and writes.
+        """Generate every clip that `spared` does not leave out, from the same noise at every step, and write the clips
+        to `folder`. Every process generates clips; the first process decodes and writes them.
         """
         clips: dict[int, _Latents] = {}
         for index, name in enumerate(self.names):
@@ -119,11 +123,11 @@ class HeldOutGenerations:
         batch = self.samples.load([name], self.strategy.wanted(draws))
         with engine.evaluating():
             inputs = sent(prepared(self.strategy, backbone, batch, draws, engine.device), engine.device)
-            tokens = euler(plain(engine.forward), inputs, schedule(self.steps))
-        own = {modality: batch.latents[modality] for modality in inputs}
+            tokens = euler(plain(engine.forward), inputs, self.sigmas)
+        own = {modality: batch.latents[modality] for modality, given in inputs.items() if not given.is_absent}
         original = {modality: stored.latents[0].float() for modality, stored in own.items()}
         result = dict(original)
-        for modality, drawn in tokens.items():
+        for modality, drawn in ((each, tokens[each]) for each in tokens if each in own):
             grid = self.modalities[modality].grid(own[modality].latents)
             result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
         return _Latents(result, original, {modality: float(stored.rate[0]) for modality, stored in own.items()})

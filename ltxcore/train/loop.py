@@ -1,6 +1,6 @@
-"""The training loop: from micro-batches to gradients to steps, and the metrics of each step.
+"""Run the training loop: compute gradients from micro-batches, update the weights, and report the metrics of each step.
 
-It also finds where in the model a value that is not finite came from.
+If a value is not finite, the loop also finds the module that produced it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, cast
 
 import attrs
@@ -17,57 +18,77 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ltxcore.config.run_file import Dropped
 from ltxcore.devices import with_random_state
-from ltxcore.encoded.batches import MicroBatch, Order, weights
+from ltxcore.encoded.batches import MicroBatch, Order
 from ltxcore.errors import DataError, listed
-from ltxcore.flow.draws import CountedDraws, generator
+from ltxcore.flow.draws import generator
 from ltxcore.memory import telling
 from ltxcore.modalities.video import VideoModality
 from ltxcore.objectives import DEFAULT, ObjectiveUse, drawn, labelled
-from ltxcore.protocols import Backbone, Batch, Draws, Engine, ModelInput, Strategy
+from ltxcore.protocols import Backbone, Engine, ModelInput, Strategy
 from ltxcore.runs.passes import LargestDraws, in_words
+from ltxcore.train.caption_dropout import CaptionDropout
+from ltxcore.train.dealing import OWN, Data, Dealt, Read
 from ltxcore.train.feed import Samples, prepared, sent
-from ltxcore.train.learning import Learned, learn
+from ltxcore.train.learning import Given, Learned, learn
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
 from ltxcore.train.prompts import Prompts
 from ltxcore.workers import in_order
 
 
 @attrs.frozen(eq=False)
-class Taken:
-    """A micro-batch whose gradients have been added.
+class Part:
+    """A micro-batch of one dataset, as the model saw it.
 
     Attributes:
-        micro_batch: its samples.
-        weight: its weight in its step.
-        facts: the facts about it, on the CPU.
-        inputs: what the model saw.
-        learned: its losses, on the device.
+        dealt: the micro-batch.
+        facts: the facts about the micro-batch, on the CPU.
+        inputs: the inputs that the model was given.
     """
 
-    micro_batch: MicroBatch
-    weight: float
+    dealt: Dealt
     facts: Facts
     inputs: Mapping[str, ModelInput]
+
+
+@attrs.frozen(eq=False)
+class Taken:
+    """A micro-batch whose gradients have been added, with the micro-batches of the objectives that have a dataset.
+
+    Attributes:
+        own: the run's own samples.
+        others: the samples of the objectives.
+        learned: the losses, on the device.
+    """
+
+    own: Part
+    others: Sequence[Part]
     learned: Learned
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        return self.own, *self.others
 
 
 @attrs.frozen(eq=False)
 class Loop:
-    """A run's training, step by step.
+    """The training of a run, step by step.
 
     Attributes:
         engine: runs and updates the model.
-        backbone: connects the text, and is searched for values that are not finite.
+        backbone: connects the text; if a loss is not finite, the cause is searched for in the backbone.
         strategy: makes inputs and losses.
         samples: the samples that are read.
         order: the endless sequence of micro-batches.
         seed: the seed of all draws.
         accumulation: the number of micro-batches per optimizer step and process.
         workers: the number of threads that read micro-batches ahead.
-        objectives: what is learned; empty for the strategy's own loss alone.
-        video_scale: the frames and pixels of a latent cell, for reporting how large clips are.
+        objectives: the objectives; empty for the strategy's loss alone.
+        caption_dropout: the probability of dropping a caption, or a probability for each modality.
+        video_scale: the frames, rows and columns of pixels in a latent cell, used to report the size of clips.
         last_checkpoint: returns the path of the run's last checkpoint; "" if there is none.
+        datasets: the data of the objectives that have a dataset of their own, by their names in metrics.
     """
 
     engine: Engine
@@ -79,136 +100,151 @@ class Loop:
     accumulation: int
     workers: int
     objectives: Sequence[ObjectiveUse] = ()
+    caption_dropout: Dropped = 0.0
     video_scale: Sequence[int] = VideoModality().scale
     last_checkpoint: Callable[[], str] = lambda: ""
+    datasets: Mapping[str, Data] = attrs.field(factory=dict)
     _prompts: Prompts = attrs.field(
         init=False, default=attrs.Factory(lambda self: Prompts(self.samples.texts, self.backbone), takes_self=True)
     )
+    _drops: CaptionDropout = attrs.field(
+        init=False, default=attrs.Factory(lambda self: CaptionDropout(self.caption_dropout, self._prompts), takes_self=True)
+    )
 
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-        """Make the optimizer steps `first` + 1 to `total`, and yield the number and the metrics of each.
+        """Run the optimizer steps `first` + 1 to `total`, and yield the number and the metrics of each step.
 
         Raises:
             DataError: a loss or a gradient is not finite; the error names the step, the samples, their sigmas and the module.
-            OutOfMemory: memory ran out; the error names the step, and the samples with their size.
+            OutOfMemory: memory ran out; the error names the step, the samples and their size.
         """
         engine = self.engine
         reading = in_order(self._load, self._dealt(first, total), self.workers, ahead=2 * self.workers)
         for step in range(first + 1, total + 1):
             began = time.perf_counter()
             uses = self._uses(step)
-            taken = [self._micro_step(f"training step {step}", uses, *each) for each in islice(reading, self.accumulation)]
+            taken = [self._micro_step(f"training step {step}", uses, each) for each in islice(reading, self.accumulation)]
             with telling(f"updating the weights in step {step}", engine.device):
                 tally = self._read(step, taken)
                 rates = engine.learning_rates
                 norm = engine.step()
             if not math.isfinite(norm):
                 engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient(), self._left_sound()))
-            yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rates, norm, time.perf_counter() - began)
+            yield (
+                step,
+                self._metrics(
+                    tally, sum(tokens(part.inputs) for each in taken for part in each.parts), rates, norm, time.perf_counter() - began
+                ),
+            )
 
-    def attempt(self, micro_batch: MicroBatch) -> None:
-        """Compute the gradients of a micro-batch of the largest size, with every condition and objective that has a
-        probability, only to see whether memory suffices.
+    def attempt(self, micro_batch: MicroBatch, others: Mapping[str, MicroBatch] = MappingProxyType({})) -> None:
+        """Compute the gradients of a micro-batch of the largest size, with every condition and every objective applied,
+        to find out whether there is enough memory. `others` are the largest micro-batches of the objectives' datasets.
 
-        Nothing of it is kept: it takes no random draws of the run, and the loss is ignored. All processes try the same
-        micro-batch, since each of them may get it.
+        The gradients and the loss are discarded, and the run's random draws are not used up. All processes try the same
+        micro-batch, since the run may give it to any of them.
 
         Raises:
-            OutOfMemory: memory does not suffice; the error names the samples with their size.
+            OutOfMemory: memory does not suffice; the error names the samples and their size.
         """
-        draws = LargestDraws(len(micro_batch.names))
+        tried = {OWN: (self.samples, micro_batch), **{label: (self.datasets[label].samples, each) for label, each in others.items()}}
+        dealt = {label: Dealt(of, each, 1.0, LargestDraws(len(each.names))) for label, (of, each) in tried.items()}
         with self.engine.trying():
-            batch = self._read_by_all(micro_batch, draws)
-            self._micro_step("trying a step before training, the largest of the run,", self._uses(), micro_batch, 1.0, batch, draws)
+            self._micro_step("trying a step before training, the largest of the run,", self._uses(), self._read_by_all(dealt))
 
-    def _read_by_all(self, micro_batch: MicroBatch, draws: Draws) -> Batch:
-        """Read a micro-batch, or fail on all processes if one cannot read it: a process that went on alone would wait for the others."""
-        read: Batch | Exception
+    def _read_by_all(self, dealt: Mapping[str, Dealt]) -> Read:
+        """Read a micro-batch. If one process cannot read it, all processes fail, because a process that continued would
+        wait for the others forever.
+        """
+        read: Read | Exception
         try:
-            read = self.samples.load(micro_batch.names, self.strategy.wanted(draws))
+            read = self._load(dealt)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are told
             read = error
         failed = self.engine.gather(isinstance(read, Exception))
         if isinstance(read, Exception):
             raise read
         if any(failed):
-            raise DataError("another process could not read it")
+            raise DataError("another process could not read the micro-batch")
         return read
 
-    def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
-        """Yield the micro-batches of this process, each with its weight in its step.
-
-        A step takes accumulation x processes micro-batches. So a run on another number of processes with the same
-        global batch takes the same ones.
-
-        Source: docs/explanation/arithmetic.md#micro-batches-and-passes, #weight-of-a-micro-batch
-        """
-        engine = self.engine
+    def _dealt(self, first: int, total: int) -> Iterator[Mapping[str, Dealt]]:
+        """Yield each micro-batch of this process, together with the micro-batches of the step's objectives that have a dataset."""
+        own, place = Data(self.samples, self.order, self.seed), (self.accumulation, self.engine.rank, self.engine.world_size)
         for index in range(first, total):
-            step = self.order.step(index, self.accumulation * engine.world_size)
-            yield from list(zip(step, weights(step), strict=True))[engine.rank :: engine.world_size]
+            learned = {label: data for label, data in self.datasets.items() if label in self._uses(index + 1)}
+            steps = {label: data.step(index, *place) for label, data in {OWN: own, **learned}.items()}
+            yield from ({label: step[number] for label, step in steps.items()} for number in range(self.accumulation))
 
-    def _load(self, dealt: tuple[MicroBatch, float]) -> tuple[MicroBatch, float, Batch]:
-        micro_batch, weight = dealt
-        return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(draws_of(self.seed, micro_batch)))
+    def _load(self, dealt: Mapping[str, Dealt]) -> Read:
+        return {label: (each, each.load(self.strategy)) for label, each in dealt.items()}
 
     def _uses(self, step: int | None = None) -> dict[str, ObjectiveUse]:
-        """Return the objectives that are learned in a step, by their names in metrics; all of them if there is no step."""
+        """Return the objectives that are drawn for a step, by their names in metrics; without a step, return all
+        objectives.
+        """
         uses = labelled(self.objectives or [DEFAULT])
         return uses if step is None else drawn(uses, self.seed, step)
 
-    def _micro_step(
-        self,
-        doing: str,
-        uses: Mapping[str, ObjectiveUse],
-        micro_batch: MicroBatch,
-        weight: float,
-        batch: Batch,
-        draws: Draws | None = None,
-    ) -> Taken:
-        """Compute the gradients of a micro-batch. Nothing is asked of the device, so that it is still busy while the
-        next micro-batch is prepared.
+    def _micro_step(self, doing: str, uses: Mapping[str, ObjectiveUse], read: Read) -> Taken:
+        """Compute the gradients of a micro-batch. No value is read from the device, so that the device stays busy while
+        the next micro-batch is prepared.
         """
         device = self.engine.device
-        made: Mapping[str, ModelInput] = {}
-        with telling(lambda: f"{doing} on {in_words(micro_batch.names, made, self.samples.manifest, self.video_scale)}", device):
-            made = prepared(self.strategy, self.backbone, batch, draws or draws_of(self.seed, micro_batch), device)
-            facts, inputs = Facts.of(made), sent(made, device)
-            with dropout(self.seed, micro_batch, device):
-                learned = learn(self.engine, self.strategy, uses, self._prompts, batch, inputs, weight)
-        return Taken(micro_batch, weight, facts, inputs, learned)
+        made: dict[str, Mapping[str, ModelInput]] = {}
+        with telling(lambda: f"{doing} on {self._in_words(read, made)}", device):
+            for label, (dealt, batch) in read.items():
+                made[label] = prepared(self.strategy, self.backbone, batch, dealt.draws, device, self._drops)
+            parts = {
+                label: Part(dealt, Facts.of(made[label], dealt.samples.sets(dealt.micro_batch.names)), sent(made[label], device))
+                for label, (dealt, _) in read.items()
+            }
+            given = {label: Given(read[label][1], part.inputs, part.dealt.weight) for label, part in parts.items()}
+            with dropout(self.seed, read[OWN][0].micro_batch, device):
+                learned = learn(self.engine, self.strategy, uses, self._prompts, given.pop(OWN), given)
+        return Taken(parts.pop(OWN), tuple(parts.values()), learned)
+
+    def _in_words(self, read: Read, made: Mapping[str, Mapping[str, ModelInput]]) -> str:
+        said = (
+            in_words(dealt.micro_batch.names, made.get(label, {}), dealt.samples.manifest, self.video_scale)
+            for label, (dealt, _) in read.items()
+        )
+        return ", and ".join(said)
 
     def _read(self, step: int, taken: Sequence[Taken]) -> Tally:
-        """Return the losses of a step, once all its work is queued; if a loss is not finite, nothing has been updated yet."""
+        """Read the losses of a step after all of its work is queued. At this point the weights are not updated yet, so
+        a loss that is not finite does no harm.
+        """
         values = read([each.learned.named() for each in taken])
         self._check_finite(step, taken, [math.isfinite(losses[""][0]) for losses in values])
         tally = Tally()
         for each, losses in zip(taken, values, strict=True):
-            tally.add("loss", losses[""][0] * each.weight)
-            add_losses(tally, {name: losses[name] for name in each.learned.own}, each.facts)
+            weight = each.own.dealt.weight
+            tally.add("loss", losses[""][0] * weight)
+            add_losses(tally, {name: losses[name] for name in each.learned.own}, each.own.facts)
             for name in filter(None, each.learned.weighted):
-                tally.add(f"loss/{name}", losses[name][0] * each.weight)
+                tally.add(f"loss/{name}", losses[name][0] * weight)
             for name in each.learned.each:
                 tally.add(f"loss/{name}", sum(losses[name]), len(losses[name]))
         return tally
 
     def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool]) -> None:
-        """Stop all processes if the loss of any is not finite: to find the cause, all processes run the model again,
-        which a single one cannot do.
+        """Stop all processes if a loss on any of them is not finite. To find the cause, all processes run the model
+        again, since one process cannot run it alone.
         """
         finite = self.engine.gather(all(are_finite))
         if all(finite):
             return
-        # If this process's own losses are finite, any micro-batch will do.
+        # A process whose own losses are finite runs any micro-batch.
         chosen = next((each for each, is_finite in zip(taken, are_finite, strict=True) if not is_finite), taken[0])
-        with dropout(self.seed, chosen.micro_batch, self.engine.device):
-            culprit = first_not_finite(self.backbone, lambda: self.engine.forward(chosen.inputs))
+        with dropout(self.seed, chosen.own.dealt.micro_batch, self.engine.device):
+            culprit = first_not_finite(self.backbone, lambda: [self.engine.forward(part.inputs) for part in chosen.parts])
         found = self.engine.gather((_seen([chosen]), culprit))
         wrong = [seen for seen, fine in zip(found, finite, strict=True) if not fine]
         self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
     def _left_sound(self) -> str:
-        """Say what is still usable after a gradient that is not finite."""
+        """Say which weights are still usable if a gradient was not finite."""
         if not self.engine.updates_in_backward:
             return "Nothing was updated in this step."
         last = self.last_checkpoint()
@@ -229,15 +265,10 @@ class Loop:
         }
 
 
-def draws_of(seed: int, micro_batch: MicroBatch) -> CountedDraws:
-    """Return the random draws that a micro-batch is trained with."""
-    return CountedDraws(seed, micro_batch.epoch, micro_batch.names, micro_batch.id)
-
-
 @contextmanager
 def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterator[None]:
-    """Seed the global generator for this micro-batch, since dropout takes no generator of its own, and restore it
-    afterwards.
+    """Seed PyTorch's global generator for this micro-batch, and restore it afterwards. Dropout accepts no other
+    generator.
 
     Source: docs/explanation/arithmetic.md#random-numbers
     """
@@ -251,8 +282,9 @@ Seen = tuple[list[str], dict[str, list[str]]]
 
 
 def _seen(taken: Sequence[Taken]) -> Seen:
-    names = [name for each in taken for name in each.micro_batch.names]
-    return names, {name: [f"{sigma:.3f}" for each in taken for sigma in each.facts.sigmas[name]] for name in taken[0].facts.sigmas}
+    parts = [part for each in taken for part in each.parts]
+    names = [name for part in parts for name in part.dealt.micro_batch.names]
+    return names, {name: [f"{sigma:.3f}" for part in parts for sigma in part.facts.sigmas[name]] for name in parts[0].facts.sigmas}
 
 
 def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str, sound: str = "Nothing was updated in this step.") -> DataError:
@@ -269,7 +301,7 @@ def first_not_finite(model: object, run: Callable[[], object]) -> str:
     """Return the name of the first module whose output is not finite when `run` runs the model again; "" if there is
     none.
 
-    Of nested modules, it is the innermost.
+    Of nested modules, the innermost is named.
     """
     found: list[str] = []
 

@@ -1,8 +1,10 @@
-"""The metrics of an optimizer step: sums and counts that are accumulated over micro-batches and processes, and divided at the end."""
+"""Compute the metrics of an optimizer step: sums and counts accumulate over micro-batches and processes, and are
+divided at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,7 +22,7 @@ QUARTERS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
 
 @attrs.define
 class Tally:
-    """Means by name, each kept as a sum and a count."""
+    """Means by name, each stored as a sum and a count."""
 
     sums: dict[str, float] = attrs.field(factory=dict)
     counts: dict[str, float] = attrs.field(factory=dict)
@@ -43,31 +45,53 @@ class Tally:
 
 @attrs.frozen
 class Facts:
-    """The facts about a micro-batch that are reported besides its losses. They are known before it is sent to the
-    device, so that only the losses have to be read from there.
+    """The facts about a micro-batch that are reported besides its losses. They are known before the micro-batch is sent
+    to the device, so only the losses have to be read back.
 
     Attributes:
         sigmas: the sigma of every sample, by modality.
-        counted: whether any token of a sample counts in the loss, by modality.
-        applied: for each condition of the run, on any modality, whether it was applied to a sample.
+        counted: for every sample, whether any of its tokens counts in the loss, by modality.
+        applied: for each condition of the run, whether it was applied to each sample, in any modality.
+        drawn: for each drawn key of a condition, by "CONDITION/KEY", the name of each sample's value or of its bin; ""
+            for a sample to which the condition was not applied. For each choice, by "CHOICE/one_of", the name of each sample's list.
+        sets: the name of the set that each sample comes from; empty if the run has no sets.
+        absent: the modalities that the samples lack.
     """
 
     sigmas: Mapping[str, Sequence[float]]
     counted: Mapping[str, Sequence[bool]]
     applied: Mapping[str, Sequence[bool]]
+    drawn: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    sets: Sequence[str] = ()
+    absent: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, prepared: Mapping[str, ModelInput]) -> Facts:
+    def of(cls, prepared: Mapping[str, ModelInput], sets: Sequence[str] = ()) -> Facts:
         return cls(
             {name: given.sigma.tolist() for name, given in prepared.items()},
             {name: _counted(given) for name, given in prepared.items()},
             {key: applied.tolist() for given in prepared.values() for key, applied in given.applied.items()},
+            {key: names for given in prepared.values() for key, names in _drawn(given)},
+            sets,
+            frozenset(name for name, given in prepared.items() if given.is_absent),
         )
+
+    def parts(self, index: int) -> Iterator[str]:
+        """Yield the names of the further means that include a sample: for each condition, whether it was applied, and with which drawn
+        values; and the set that it comes from.
+        """
+        for key, applied in self.applied.items():
+            yield f"{key}/{'applied' if applied[index] else 'not_applied'}"
+        for key, names in self.drawn.items():
+            if names[index]:
+                yield f"{key}_{names[index]}"
+        if self.sets:
+            yield f"set_{self.sets[index]}"
 
 
 def read(losses: Sequence[Mapping[str, Tensor]]) -> list[dict[str, list[float]]]:
-    """Return the values of losses of any shapes, by their names; they are read from the device all at once, since each
-    read waits for it.
+    """Return the values of losses of any shape, by name. All losses are read from the device at once, since each read
+    waits for the device.
     """
     flat = [loss.detach().float().reshape(-1) for each in losses for loss in each.values()]
     values = iter(torch.cat(flat).tolist() if flat else [])
@@ -75,11 +99,12 @@ def read(losses: Sequence[Mapping[str, Tensor]]) -> list[dict[str, list[float]]]
 
 
 def add_losses(tally: Tally, losses: Mapping[str, Sequence[float]], facts: Facts) -> None:
-    """Add the losses of a micro-batch, by modality, by sigma of that modality, and by condition.
+    """Add the losses of a micro-batch to a tally, by modality, by the sigma of that modality, by condition, by drawn
+    value, and by set.
 
-    A sample without a token that counts has loss 0. It is included in the mean of its modality, as in the training
-    loss, but not in those of buckets and conditions, where the 0 would look like a good prediction; the share of such
-    samples is `uncounted/MODALITY`.
+    A sample without a token that counts has loss 0. The mean of its modality includes this 0, as the training loss does. The means of
+    buckets and conditions leave it out, because it would look like a good prediction in them. `uncounted/MODALITY` is the share of such
+    samples. Samples that lack a modality are in none of its means.
 
     Args:
         tally: the tally to add to.
@@ -87,15 +112,17 @@ def add_losses(tally: Tally, losses: Mapping[str, Sequence[float]], facts: Facts
         facts: the facts about the micro-batch.
     """
     for name, values in losses.items():
+        if name in facts.absent:
+            continue
         counted = facts.counted[name]
         tally.add(f"loss/{name}", sum(values), len(values))
         tally.add(f"uncounted/{name}", len(counted) - sum(counted), len(counted))
         kept = [index for index, counts in enumerate(counted) if counts]
         for index in kept:
             tally.add(f"loss/{name}/sigma_{QUARTERS[bucket(facts.sigmas[name][index])]}", values[index])
-        for key, applied in facts.applied.items():
-            for index in kept:
-                tally.add(f"loss/{name}/{key}/{'applied' if applied[index] else 'not_applied'}", values[index])
+        for index in kept:
+            for part in facts.parts(index):
+                tally.add(f"loss/{name}/{part}", values[index])
 
 
 def bucket(sigma: float) -> int:
@@ -104,15 +131,22 @@ def bucket(sigma: float) -> int:
 
 
 def tokens(prepared: Mapping[str, ModelInput]) -> int:
-    """Count the tokens of a micro-batch that the model sees, target and appended ones."""
-    return sum(given.tokens.shape[0] * given.tokens.shape[1] for given in prepared.values())
+    """Count the tokens that the model sees in a micro-batch, both target and appended tokens."""
+    return sum(given.tokens.shape[0] * given.tokens.shape[1] for given in prepared.values() if not given.is_absent)
 
 
 def peak_memory(device: Any) -> float:
-    """Return the most memory that this process has used, in GiB: of the GPU if the model is on one, else resident memory."""
+    """Return the peak memory of this process in GiB: GPU memory if the model is on a GPU, otherwise resident memory."""
     if is_gpu(device):
         return peak_gpu_memory(device) / 2**30
     return peak_host_memory() / 2**30
+
+
+def _drawn(given: ModelInput) -> Iterator[tuple[str, list[str]]]:
+    for key, values in given.drawn.items():
+        applied = given.applied.get(key.rpartition("/")[0])
+        here = [True] * len(values) if applied is None else applied.tolist()  # a choice concerns every sample
+        yield key, [value.label if each else "" for value, each in zip(values, here, strict=True)]
 
 
 def _counted(given: ModelInput) -> list[bool]:

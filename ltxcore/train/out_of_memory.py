@@ -1,7 +1,6 @@
-"""What a run does and advises when it runs out of memory: which of its settings take less memory, and which samples are
-skipped so that the run can go on.
+"""Handle running out of memory: advise which settings take less memory, and skip samples so that the run can continue.
 
-A trial step before training finds out in the first minute whether memory suffices.
+A trial step before training shows in the first minute whether memory suffices.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ import torch
 
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpu_memory, is_gpu, memory_is_bounded, peak_gpu_memory
-from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_out_of_memory
+from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_out_of_memory, reason_of
 from ltxcore.logs import warn
 from ltxcore.memory import gib, give_back_memory, let_go, telling, what
 from ltxcore.planner.advice import KINDS, Change, Kind, Variant
 from ltxcore.planner.estimate import Estimator, Need
-from ltxcore.planner.largest_batch import of_manifest
 from ltxcore.runs.engine import engine_problems, uses_zero
 from ltxcore.runs.memory_settings import contradictions
 from ltxcore.runs.passes import largest
 from ltxcore.runs.run_folder import goes_on
 from ltxcore.runs.run_plan import RunPlan
+from ltxcore.train.dealing import Data
 from ltxcore.train.loop import Loop
 
 NAMED = 3
-"""The number of remedies that are named; `ltx plan` lists all, with what each saves."""
+"""The maximum number of remedies that an error names; `ltx plan` lists all remedies, with the memory that each saves."""
 
 WEIGHTS = frozenset(
     {"acceleration.mixed_precision_mode", "acceleration.quantization", "acceleration.offload_blocks", "engine.stage", "engine.offload"}
@@ -37,14 +36,15 @@ WEIGHTS = frozenset(
 BESIDE = frozenset({"acceleration.offload_optimizer_during_validation"})
 
 Helps = frozenset[str]
-"""The keys that reduce the memory of one kind of work."""
+"""The keys of the run file that reduce the memory of one kind of work."""
 
 ENCODING: Helps = frozenset({"acceleration.load_text_encoder_in_8bit", "acceleration.offload_text_encoder", "acceleration.vae_tiling"})
 LOADING: Helps = WEIGHTS
 TRAINING: Helps = WEIGHTS | {
-    "optimization.enable_gradient_checkpointing", "optimization.optimizer_type", "optimization.batch_size", "lora.rank",
+    "optimization.enable_gradient_checkpointing", "acceleration.offload_activations", "optimization.optimizer_type", "optimization.batch_size",
+    "optimization.tokens_per_batch", "lora.rank",
 }  # fmt: skip
-MEASURING: Helps = WEIGHTS | BESIDE | {"optimization.batch_size"}
+MEASURING: Helps = WEIGHTS | BESIDE | {"optimization.batch_size", "optimization.tokens_per_batch"}
 DRAWING: Helps = WEIGHTS | BESIDE
 DECODING: Helps = WEIGHTS | BESIDE | {"acceleration.vae_tiling"}
 
@@ -55,7 +55,7 @@ OTHERWISE = {
     DRAWING: "fewer frames or pixels of this sample (validation.video_dims)",
     DECODING: "fewer frames or pixels of this sample (validation.video_dims)",
 }
-"""The advice that applies whatever the settings are."""
+"""For each kind of work, the advice that applies whatever the settings are."""
 
 
 @attrs.frozen(eq=False)
@@ -67,7 +67,7 @@ class Advice:
         rank: the rank of this process.
         processes: the number of processes.
         device: the device of this process.
-        need: what `ltx plan` expects the run to need; None if that was not computed.
+        need: the memory that `ltx plan` expects the run to need; None if it was not computed.
     """
 
     planned: RunPlan
@@ -78,12 +78,12 @@ class Advice:
 
     @contextmanager
     def during(self, doing: str | Callable[[], str], helps: Helps) -> Iterator[None]:
-        """Return a context in which running out of memory ends the run with an explanation; details that are known
-        further inside, such as the micro-batch, are reported there.
+        """Return a context in which running out of memory ends the run with an explanation. Inner code reports the
+        details that it knows, such as the micro-batch.
 
         Args:
-            doing: the work, as words that follow "while".
-            helps: the keys that reduce its memory.
+            doing: the work, in words that can follow "while".
+            helps: the keys that reduce the memory of this work.
 
         Raises:
             OutOfMemory: memory ran out.
@@ -99,7 +99,7 @@ class Advice:
             raise type(error).of(attrs.evolve(problem, remedy=remedy, where=where) for problem in error.problems) from None
 
     def remedy(self, helps: Helps, of_host: bool = False) -> str:
-        """Say, in a sentence or two, which settings take less memory in this run."""
+        """Say in one or two sentences which settings would take less memory in this run."""
         known = self._need()
         least = self._of_host() if of_host and is_gpu(self.device) else [*self.cheapest(helps), *filter(None, [OTHERWISE.get(helps)])]
         named = (
@@ -111,8 +111,8 @@ class Advice:
         return f"{known}{named} `{command}` says what the run needs, and what would make it fit."
 
     def of_first_update(self) -> str:
-        """Warn that the optimizer's state, which the first update creates, may not fit in addition to what a step has
-        taken; "" if it does, or if this is not known.
+        """Return a warning that the optimizer's state, which the first update creates, might not fit beside the memory
+        that a step has taken; "" if the state fits, or if this is not known.
         """
         if self.need is None or not is_gpu(self.device):
             return ""
@@ -123,11 +123,10 @@ class Advice:
         return f"WARNING: {line}. {self.remedy(TRAINING)}"
 
     def cheapest(self, helps: Helps) -> list[str]:
-        """Return settings that would make the run take less memory and that it does not have already, the cheapest
-        first. Nothing is measured, so this takes no time.
+        """Return the settings that would reduce the run's memory and that the run does not use yet, cheapest first.
+        Nothing is measured, so this takes no time.
         """
-        found = self.planned.outline
-        estimator = Estimator(found, found.base, of_manifest(self.planned.manifest, found))
+        estimator = Estimator.of(self.planned)
         start = Variant(self._config, self.processes)
         said = []
         for kind in (*BESIDE_TRAINING, *KINDS):
@@ -137,7 +136,8 @@ class Advice:
         return said
 
     def _is_allowed(self, start: Variant, change: Change) -> bool:
-        if "engine" in change.tables and start.config.engine.deepspeed_config is not None:  # the user's configuration decides all of it
+        # The user's DeepSpeed configuration decides these settings.
+        if "engine" in change.tables and start.config.engine.deepspeed_config is not None:
             return False
         changed = start.changed(change)
         return not any(contradictions(changed.config)) and not any(engine_problems(changed.config, changed.processes))
@@ -146,7 +146,7 @@ class Advice:
         return "" if self.need is None else f"`ltx plan` expects the run to need about {gib(self.need.with_margin)} of a GPU. "
 
     def _of_host(self) -> list[str]:
-        """Return settings that take less host memory, for a model on a GPU."""
+        """Return the settings that take less host memory, for a model on a GPU."""
         config = self._config
         away, workers = config.acceleration.offload_blocks, config.data.num_dataloader_workers
         return [
@@ -157,7 +157,9 @@ class Advice:
         ]
 
     def _changed(self) -> str:
-        """Return a note on changed run files: an unfinished run continues with its own run file, unless it is told to take another."""
+        """Return a note on how to continue with a changed run file: without `--allow-changes`, an unfinished run
+        accepts only its own run file.
+        """
         folder = self.planned.outline.folder
         resumes = folder.run_file.exists() and not self._config.checkpoints.no_resume
         return " With a changed run file, add --allow-changes." if resumes else ""
@@ -170,7 +172,7 @@ class Advice:
 
 @attrs.define(eq=False)
 class Spared:
-    """Generation of samples during training: if memory does not suffice for a sample, the run goes on without it.
+    """Lets the generation of samples during training skip a sample if memory does not suffice for it.
 
     Attributes:
         advice: the advice of the run.
@@ -181,8 +183,8 @@ class Spared:
 
     @contextmanager
     def drawing(self, name: str) -> Iterator[None]:
-        """Return a context for one sample's passes through the model. Under ZeRO the processes make them together, so
-        that none can skip a sample: there, running out of memory ends the run.
+        """Return a context for the passes of one sample through the model. Under ZeRO, the processes run these passes
+        together and none can skip a sample, so running out of memory ends the run.
 
         Raises:
             OutOfMemory: memory ran out under ZeRO.
@@ -193,7 +195,7 @@ class Spared:
 
     @contextmanager
     def decoding(self, name: str) -> Iterator[None]:
-        """Return a context for the work on one sample that a single process does by itself."""
+        """Return a context for the work that a single process does by itself on one sample."""
         with self._without(name, DECODING):
             yield
 
@@ -221,11 +223,13 @@ def _keys(change: Change) -> frozenset[str]:
 
 
 def _chosen(changes: list[Change]) -> Change:
-    """Choose among several changes of one kind: for offloaded blocks, about half of them; otherwise the first change, which costs least."""
+    """Choose one of several changes of the same kind: for offloaded blocks, the change in the middle of the list;
+    otherwise the first change, which is the cheapest.
+    """
     return changes[len(changes) // 2] if "offload_blocks" in changes[0].said else changes[0]
 
 
-# ---- what saves memory besides training, the cheapest first
+# ---- what saves memory outside training, cheapest first
 
 
 def _tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -248,16 +252,16 @@ BESIDE_TRAINING: tuple[Kind, ...] = (_text_encoder, _tiling, _optimizer_away)
 
 
 def try_largest(loop: Loop, advice: Advice, first: int) -> None:
-    """Make a forward and a backward of the largest micro-batch to come; nothing of it is kept, and it takes no random
-    draws of the run.
+    """Run a forward and a backward pass on the largest micro-batch to come. The results are discarded, and the run's
+    random draws are not used up.
 
-    This is done only if memory is bounded, and not if blocks are compiled, since compiled code depends on the sizes
-    that it has seen.
+    This step is left out if memory is not bounded. It is also left out if blocks are compiled, because compiled code
+    depends on the sizes that it has seen.
 
     Args:
         loop: the training loop of the run.
         advice: the advice to give if memory runs out.
-        first: the step after which the run resumes; 0 if it begins, when there is no optimizer state yet.
+        first: the step after which the run resumes; 0 for a run that begins and has no optimizer state yet.
 
     Raises:
         OutOfMemory: memory does not suffice.
@@ -271,11 +275,15 @@ def try_largest(loop: Loop, advice: Advice, first: int) -> None:
         return
     try:
         with advice.during("trying a step before training", TRAINING):
-            loop.attempt(largest(loop.order, samples.manifest, samples.sources, first * in_step, count))
+            own, *others = (
+                largest(each.order, each.samples.manifest, each.samples.sources, first * in_step, count)
+                for each in (Data(samples, loop.order, loop.seed), *loop.datasets.values())
+            )
+            loop.attempt(own, dict(zip(loop.datasets, others, strict=True)))
     except OutOfMemory:
         raise
     except Exception as error:  # noqa: BLE001 - a condition of the user's may not take draws that are all 0, and takes those of the run
-        warn(f"no step could be tried before training: {type(error).__name__}: {error}")
+        warn(f"no step could be tried before training: {reason_of(error)}")
         let_go(error)
     finally:
         give_back_memory()

@@ -1,4 +1,4 @@
-"""What a run left: its files, and how its validation loss changed."""
+"""Describe the result of a run: its files, and how its validation loss changed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ltxcore.train.held_out_generations import Generation
 
 @attrs.frozen
 class Outcome:
-    """The files that a run left.
+    """The files and validation losses that a run left.
 
     Attributes:
         output_dir: the output folder.
         step: the number of optimizer steps done.
-        finished: whether the run finished; if it was asked to stop, `resume` is the command that continues it.
+        finished: whether the run finished; if it was stopped, `resume` is the command that continues it.
         weights: the LoRA or model; None if the run was stopped.
         metrics: the file with the metrics, one JSON object per line.
         generations: the clips generated after training.
         before: the validation losses before training; empty if nothing is held out.
-        after: the validation losses after training, in every context, the clip's own and another clip's.
+        after: the validation losses after training, with each clip's own context and with another clip's.
         resume: the command that resumes the run; "" if it finished.
         best: the weights with the lowest validation loss; None if the run does not keep them.
-        ended: why the run finished before its last step; "" if it did not.
+        ended: why the run finished early; "" if it reached its last step.
         averaged: the LoRA or model with the averaged weights; None if the run does not average them.
     """
 

@@ -1,4 +1,4 @@
-"""A run, once it is planned and loaded: measure, train, save, measure again, export, generate."""
+"""Carry out a run that is planned and loaded: measure, train, save, measure again, export, generate."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
 from ltxcore.runs import checkpoint
 from ltxcore.runs.about import about_data
-from ltxcore.runs.group_settings import group_metadata
 from ltxcore.runs.records import Status
 from ltxcore.runs.run_plan import RunPlan
+from ltxcore.runs.saved_metadata import saved_metadata
 from ltxcore.runs.trackers import Trackers
 from ltxcore.train.best import Best
 from ltxcore.train.conditioning_swap import CONTEXTS
-from ltxcore.train.feed import Samples
+from ltxcore.train.dealing import OWN, Data
 from ltxcore.train.generations import Generations
 from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.loop import Loop
@@ -43,19 +43,19 @@ class Session:
 
     Attributes:
         plan: the plan of the run.
-        samples: the samples that are read.
+        data: the run's data (`OWN`), and those of the objectives that have a dataset, by their names in metrics.
         model: the model that is trained.
-        engine: runs and updates it.
+        engine: runs and updates the model.
         held_out: measures the validation loss; None if nothing is held out.
         generations: generates the samples of the run file, or held-out clips; None if there is no codec to decode them.
-        trackers: receive every step; there are none on processes other than the first.
+        trackers: the trackers, which receive every step; empty on all processes but the first.
         advice: the advice to give if memory runs out.
-        best: keeps track of the best validation loss; None if the run does not ask for that.
-        writer: this process as the writer of the output folder; None on processes other than the first.
+        best: keeps track of the best validation loss; None if the run file does not ask for this.
+        writer: this process as the writer of the output folder; None on all processes but the first.
     """
 
     plan: RunPlan
-    samples: Samples
+    data: Mapping[str, Data]
     model: TrainedModel
     engine: Engine
     held_out: HeldOut | None
@@ -67,12 +67,13 @@ class Session:
     spared: Spared = attrs.field(init=False, default=attrs.Factory(lambda self: Spared(self.advice), takes_self=True))
 
     def run(self) -> Outcome:
-        """Begin the run, or continue it after the last checkpoint.
+        """Begin the run, or continue it from the last checkpoint.
 
         Raises:
             DataError: a loss or gradient is not finite, or a file has changed.
             CheckpointError: the checkpoint cannot be resumed from, or something could not be saved.
-            OutOfMemory: memory ran out; the error says during which work, and what would take less memory.
+            OutOfMemory: memory ran out; the error names the work during which this happened, and settings that take
+                less memory.
         """
         config = self.plan.config
         folder = self.plan.outline.folder
@@ -85,10 +86,10 @@ class Session:
             with self.advice.during("training", TRAINING):
                 outcome = self._trained(first, config.optimization.steps)
         except BaseException:
-            with undisturbed():  # a launcher that saw another process end also ends this one, which has not reported its reason yet
+            with undisturbed():  # when one process ends, the launcher ends the others too; this process must first report its reason
                 self.trackers.finish()
             raise
-        with contextlib.nullcontext() if outcome.finished else undisturbed():  # a launcher that asked to stop may do so again
+        with contextlib.nullcontext() if outcome.finished else undisturbed():  # a launcher may ask to stop more than once
             self.trackers.finish()
         return outcome
 
@@ -103,7 +104,9 @@ class Session:
     # ---- beginning
 
     def _begin(self) -> None:
-        """Remove what an earlier run left; this is reached only for an unfinished run that is to start over."""
+        """Prepare the output folder for a new run: remove the files of an unfinished run that starts over, and write
+        the run file.
+        """
         folder = self.plan.outline.folder
         folder.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.path, older_than=0)
@@ -111,14 +114,14 @@ class Session:
         for made in (folder.samples, folder.best):
             if made.exists():
                 shutil.rmtree(made)
-        # A run file without a status is left by a run that was killed here, and that starts over; a status without its run file would belong to another run.
+        # The status goes first: a run that is killed here leaves a run file without a status, and so starts over.
         folder.remove_status()
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
         self._write_status("running")
 
     def _go_on(self) -> None:
-        """Prepare the output folder to continue. The run may have another run file now, and another number of
-        processes. Half-written models that a killed process left behind are removed, since they take much disk space.
+        """Prepare the output folder for continuing a run, perhaps with a changed run file or a different number of
+        processes. Half-written models of a killed process are removed, since they take much disk space.
         """
         folder = self.plan.outline.folder
         remove_unfinished(folder.path, older_than=0)
@@ -126,7 +129,9 @@ class Session:
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
 
     def _resumed(self) -> int:
-        """Return the step after which to continue; 0 to begin."""
+        """Restore the newest checkpoint, and return the step after which the run continues; 0 if there is no
+        checkpoint.
+        """
         saved = self.engine.first(self._newest)
         if saved is None:
             return 0
@@ -135,19 +140,20 @@ class Session:
         self._say_average(saved, tensors)
         if self.best is not None and "best" in values:
             self.best.restore(values["best"])
-            if config.keep_best and self.engine.first(self._saved_best) is None:  # one from a later course took its place
+            # Weights that were saved after this checkpoint have replaced them.
+            if config.keep_best and self.engine.first(self._saved_best) is None:
                 self.best.forget()
-        # With another run file the schedule changes; what the optimizer has found out by itself stays.
+        # A changed run file may change the learning rate schedule; the other values of the optimizer are kept.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
         inform(f"resuming after step {saved.step}")
         return saved.step
 
     def _say_average(self, saved: checkpoint.Saved, tensors: Mapping[str, object]) -> None:
-        """Say where the moving average begins, or that it ends, if the unfinished run did otherwise."""
+        """Say that the moving average begins here, if the unfinished run had none, or ends here, if only the unfinished run had one."""
         was, is_now = average_in(tensors) is not None, self._averages
         if is_now and not was:
-            inform(f"there is no average of the weights in {saved.path}: it begins now, at the weights of step {saved.step}")
+            inform(f"there is no average of the weights in {saved.path}: the average begins now, with the weights of step {saved.step}")
         if was and not is_now:
             inform(f"the average of the weights in {saved.path} is dropped, since ema.decay is no longer set")
 
@@ -156,7 +162,7 @@ class Session:
         return self.plan.config.ema.decay is not None
 
     def _newest(self) -> checkpoint.Saved | None:
-        """Return the checkpoint to resume from, after its files have been checked against their hashes."""
+        """Return the checkpoint to resume from, after checking its files against their hashes."""
         outline = self.plan.outline
         saved = checkpoint.newest(outline.folder.checkpoints) if outline.resumes else None
         if saved is not None:
@@ -164,17 +170,17 @@ class Session:
         return saved
 
     def _before(self, first: int) -> dict[str, float]:
-        """Return the validation losses of the untrained model: measured now, or taken from the unfinished run. Samples
-        that are due by now are generated.
+        """Return the validation losses of the untrained model, which are measured now or were recorded by the
+        unfinished run. Samples that are due are generated.
         """
         known = self.engine.first(self._measured)
         if self.held_out is not None and not known:
-            known = self._measure("before training", averaged=False)  # the average is still that of the weights themselves
+            known = self._measure("before training", averaged=False)  # the average still equals the weights
             self.trackers.log(first, known)
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
         if self.best is not None and known:
-            self.best.loss({**known, **of_average(known)})  # refuses a part that is not measured now, and not hours later
+            self.best.loss({**known, **of_average(known)})  # refuses an unknown part of the loss now, and not hours later
         if not first and not self.plan.config.validation.skip_initial_validation:
             self._generate(first)
         if first and self.engine.first(self._left_out) == first:
@@ -182,11 +188,15 @@ class Session:
         return known
 
     def _measured(self) -> dict[str, float]:
-        """Return the validation losses before training that the output folder records; empty if they have not been measured yet."""
+        """Return the validation losses before training from the output folder; empty if they have not been measured
+        yet.
+        """
         return dict((self.plan.outline.folder.status() or {}).get("before", {}))
 
     def _left_out(self) -> int:
-        """Return the step after which the run was stopped without measuring and generating; 0 if there was none."""
+        """Return the step after which the run was stopped before it could measure and generate; 0 if there is no such
+        step.
+        """
         return int((self.plan.outline.folder.status() or {}).get("left_out", 0))
 
     # ---- training
@@ -197,25 +207,26 @@ class Session:
             engine=self.engine,
             backbone=self.model.backbone,
             strategy=self.plan.outline.strategy,
-            samples=self.samples,
+            samples=self.data[OWN].samples,
             order=self.plan.order,
             seed=config.seed,
             accumulation=config.optimization.gradient_accumulation_steps,
             workers=config.data.num_dataloader_workers,
             objectives=config.objectives,
+            caption_dropout=config.data.caption_dropout,
             video_scale=self.plan.outline.info.video_scale,
+            datasets={label: data for label, data in self.data.items() if label != OWN},
             last_checkpoint=lambda: str(saved[-1].path) if (saved := checkpoint.found(self.plan.outline.folder.checkpoints)) else "",
         )
 
     def _train(self, first: int, stop: Stop) -> int:
         config = self.plan.config
-        loop = self._loop()
         total, interval = config.optimization.steps, config.checkpoints.interval
         step = first
-        for step, metrics in loop.steps(total, first):
+        for step, metrics in self._loop().steps(total, first):
             self._check_writer(looks=False)
             self.trackers.log(step, metrics)
-            stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach the processes in different steps
+            stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach different processes in different steps
             if step < total and not stopping:
                 self._validate(step)
             if step < total and self._is_over:
@@ -231,7 +242,7 @@ class Session:
         return self.best is not None and self.best.is_over
 
     def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take a measurement into account, on the first process for all of them, and keep the weights if they are the best so far."""
+        """Judge a measurement on the first process, on behalf of all, and keep the weights if they are the best so far."""
         best = self.best
         if best is None or not metrics:
             return
@@ -244,7 +255,7 @@ class Session:
         best.restore(self.engine.first(judged))
 
     def _keep_best(self, best: Best) -> None:
-        """Save the weights as the best; the previous best are removed once the new ones are complete."""
+        """Save the weights as the best so far. The previous best weights are removed once the new files are complete."""
         folder = self.plan.outline.folder
         self._check_writer()
         name = folder.weights(self.plan.config.model.training_mode, best.is_of_average).name
@@ -253,13 +264,13 @@ class Session:
         checkpoint.keep_only(folder.best, best.step)
 
     def _saved_best(self) -> Path | None:
-        """Return the file with the best weights, or its index; None if there are none."""
+        """Return the file with the best weights, or the index of its parts; None if no best weights are saved."""
         saved = [each for each in checkpoint.found(self.plan.outline.folder.best) if self.best is not None and each.step == self.best.step]
         return next((path for each in saved for path in checkpoint.weights_in(each)), None)
 
     def _validate(self, step: int) -> None:
-        """Validate during training: generate as often as the run file says, and measure the validation loss as often,
-        but at most ten times per run.
+        """Validate during training: generate samples at the interval of the run file, and measure the validation loss
+        at the same interval, but at most ten times per run.
         """
         validation, total = self.plan.config.validation, self.plan.config.optimization.steps
         measures = self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0
@@ -287,7 +298,7 @@ class Session:
         )
 
     def _save(self, step: int) -> None:
-        """Save on the first process; the others help to assemble tensors."""
+        """Save a checkpoint on the first process; the other processes help to assemble its tensors."""
         config = self.plan.config.checkpoints
         folder = self.plan.outline.folder
         self._check_writer()
@@ -303,14 +314,13 @@ class Session:
 
     @property
     def _results(self) -> tuple[bool, ...]:
-        """The weights that are saved: False stands for those that are trained, True for their average."""
+        """The weights that are saved: False stands for the trained weights, True for their average."""
         return (False, True) if self._averages else (False,)
 
     def _write_weights(self, path: Path, averaged: bool = False, **more: str) -> Path:
         outline = self.plan.outline
-        trigger = outline.config.preprocessing.lora_trigger
         decay = {"ema_decay": str(outline.config.ema.decay)} if averaged else {}
-        said = {**({"trigger": trigger} if trigger else {}), **group_metadata(outline.config), **decay, **more}
+        said = {**saved_metadata(outline.config), **decay, **more}
         return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine, averaged)
 
     # ---- the end
@@ -338,7 +348,7 @@ class Session:
             if self.held_out is not None:
                 after = self._measure(f"after the last step, whose weights are in {paths[False]},", *CONTEXTS)
                 self.trackers.log(step, after)
-                if not self._is_over:  # else these very weights were judged already
+                if not self._is_over:  # otherwise these weights have already been judged
                     self._judge(step, after)
             drawn = self._generate(step)
         judge = self.best
@@ -360,8 +370,8 @@ class Session:
         )
 
     def _measure(self, when: str, *contexts: str, averaged: bool = True) -> dict[str, float]:
-        """Return the losses of the held-out clips, if there are any; also with the averaged weights, if there are any and they
-        may differ, in the clips' own context.
+        """Return the losses of the held-out clips, if there are any. If the run averages its weights and the average
+        may differ from them, return the losses of the average in the clips' own context too.
         """
         if self.held_out is None:
             return {}
@@ -373,7 +383,7 @@ class Session:
         return found
 
     def _generate(self, step: int) -> list[Generation]:
-        """Generate with the averaged weights, if there are any."""
+        """Generate clips, with the averaged weights if the run averages its weights."""
         if self.generations is None:
             return []
         folder = self.plan.outline.folder.samples
@@ -387,12 +397,11 @@ class Session:
         ]
 
     def _check_writer(self, looks: bool = True) -> None:
-        """Check that the output folder is still this run's."""
+        """Check that no other run has taken over the output folder."""
         if self.writer is not None:
             self.writer.check(looks)
 
     def _write_status(self, status: Status, **more: object) -> None:
-        plan = self.plan
         self._check_writer()
-        told = {"held_out": list(plan.split.held_out), "processes": self.engine.world_size, "data": about_data(plan)}
-        plan.outline.folder.write_status(status, **told, **more)
+        told = {"held_out": list(self.plan.split.held_out), "processes": self.engine.world_size, "data": about_data(self.plan)}
+        self.plan.outline.folder.write_status(status, **told, **self.model.recorded, **more)

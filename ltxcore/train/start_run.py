@@ -1,6 +1,6 @@
-"""A run from its file to its result: encode, plan, load, train, measure, export, generate.
+"""Carry out a run file from beginning to end: encode, plan, load, train, measure, export, generate.
 
-It also makes the statement about memory that `ltx run` prints before it loads the model.
+The line about memory that `ltx run` prints before it loads the model is written here too.
 """
 
 from __future__ import annotations
@@ -9,40 +9,50 @@ import contextlib
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import attrs
 import torch
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import LoadedRun, located
+from ltxcore.config.loras import FROZEN
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpu_memory, is_gpu, own_device
+from ltxcore.encoded.checks import count
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import to_verify, verify
+from ltxcore.encoded.streams import placeholders, streams_in
 from ltxcore.engines.process import Processes
-from ltxcore.errors import CheckpointError, ConfigError, LtxError
+from ltxcore.errors import CheckpointError, ConfigError, LtxError, listed
 from ltxcore.files import is_of_disk, not_written
 from ltxcore.logs import inform, of_first, warn
 from ltxcore.memory import gib
+from ltxcore.models.exports import said_of_programs
+from ltxcore.models.lora_save import saved_type
 from ltxcore.objectives import PassCount, labelled
 from ltxcore.planner.estimate import Estimator, Need
-from ltxcore.planner.largest_batch import of_manifest
 from ltxcore.runs.about import changed_data
 from ltxcore.runs.checkpoint import check_space
 from ltxcore.runs.checks import check_ahead
+from ltxcore.runs.data_sets import plan_of
 from ltxcore.runs.engine import build_engine, uses_zero
-from ltxcore.runs.first_encoding import encoded
-from ltxcore.runs.passes import passes_of
+from ltxcore.runs.first_encoding import encoded, encoded_data
+from ltxcore.runs.noted import of_loras
+from ltxcore.runs.objective_datasets import objective_datasets, with_planned
+from ltxcore.runs.passes import passes_of, said
+from ltxcore.runs.prompts import prompts_of_run
 from ltxcore.runs.resume import where_it_lies
 from ltxcore.runs.run_folder import STATUS, goes_on
-from ltxcore.runs.run_plan import Outline, RunPlan, draft, plan
+from ltxcore.runs.run_plan import Outline, RunPlan, draft
 from ltxcore.runs.trackers import Trackers, trackers_of
+from ltxcore.sample.euler import levels_of_steps
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.outputs import decoders
 from ltxcore.train.best import Best
+from ltxcore.train.dealing import OWN, data_of
 from ltxcore.train.feed import Samples
 from ltxcore.train.generations import Generations, Validation
 from ltxcore.train.held_out_generations import HeldOutGenerations
@@ -51,7 +61,7 @@ from ltxcore.train.outcome import Outcome
 from ltxcore.train.prompts import load_prompts
 from ltxcore.train.session import Session
 from ltxcore.train.trained_model import TrainedModel, load_model
-from ltxcore.train.validation_loss import HeldOut
+from ltxcore.train.validation_loss import held_out_of
 from ltxcore.writer import Writer, writing
 
 HOLD_OUT = "set held_out under [data] to a number of samples, or to a separate dataset"
@@ -71,18 +81,19 @@ def run(
     allow_changes: bool = False,
     take_over: bool = False,
 ) -> Outcome:
-    """Do what a run file says. An unfinished run in its `output_dir` continues from where it was last saved.
+    """Carry out a run file. An unfinished run in its `output_dir` continues from its last checkpoint.
 
     Args:
         loaded: the run file.
-        processes: the processes that run it together, all of which call this; None takes them from the environment.
-        allow_changes: whether to continue an unfinished run even if its run file was different.
+        processes: the processes that carry out the run together, each of which calls this function; None to read them
+            from the environment.
+        allow_changes: whether to continue an unfinished run whose run file was different.
         take_over: whether to end another process that writes to `output_dir` or to the encoded data.
 
     Raises:
-        LtxError: for everything that is wrong, before anything is written to `output_dir`; or for what stopped the training. With
-            several processes, it is raised on one of them.
-        SystemExit: on the others.
+        LtxError: something is wrong with the run (this is found before anything is written to `output_dir`), or
+            something stopped the training. Of several processes, one raises this error.
+        SystemExit: another process has raised the error.
     """
     processes = processes or Processes.meet()
     here = where_it_lies(loaded, STATUS)[0].config
@@ -92,7 +103,7 @@ def run(
             found = processes.together(lambda: draft(loaded, processes.world_size, allow_changes=allow_changes).checked())
             where = found.folder.path
             writer = processes.together(lambda: _writer(where, stack, take_over) if processes.rank == 0 else None)
-            # Again, since the process that wrote there until now may have made progress.
+            # Checked again, since the process that wrote to the folder until now may have made progress.
             found = processes.together(lambda: draft(loaded, processes.world_size, allow_changes=allow_changes, base=found.base).checked())
             session = _session(found, writer, device, processes, take_over)
             with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
@@ -106,7 +117,7 @@ def run(
 
 
 def _writer(folder: Path, stack: contextlib.ExitStack, take_over: bool) -> Writer:
-    """Return the one process that writes to `output_dir`."""
+    """Make this process the only one that writes to `output_dir`."""
     try:
         return stack.enter_context(writing(folder, takes_over=take_over, name="--take-over"))
     except OSError as error:
@@ -114,7 +125,7 @@ def _writer(folder: Path, stack: contextlib.ExitStack, take_over: bool) -> Write
 
 
 def _session(found: Outline, writer: Writer | None, device: torch.device, processes: Processes, take_over: bool) -> Session:
-    """Do everything that comes before the first file in `output_dir`; the processes are connected last, once each has
+    """Do everything that comes before the first file in `output_dir`. The processes are connected last, after each has
     encoded its share of the data.
     """
     config, progress = found.config, processes.progress
@@ -122,42 +133,44 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
         inform(f"this unfinished run {note}")
     inform(f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}")
     processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
-    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, take_over)
-    found = attrs.evolve(found, root=root)
-    progress.says("reading the encoded samples", is_long=True)
-    planned = processes.first_then_others(lambda: plan(found, only))
-    if processes.rank == 0 and (changed := changed_data(planned)):
-        warn(changed)
-    samples = Samples(found.root, found.strategy.sources(), planned.manifest)
+    planned = _planned(found, processes, take_over)
+    found = planned.outline
+    data = data_of(planned)
+    samples = data[OWN].samples
     apart, names = _held_out(planned, samples, processes, take_over)
-    for each in (samples, apart)[: 1 if apart is samples else 2]:
+    for each in (*(each.samples for each in data.values()), *([] if apart is samples else [apart])):
         _verify(each, config, processes)
-    inform(f"{len(planned.split.train)} samples to train on, {len(names)} held out")
+    inform(f"{count(planned.split.train)} to train on, {len(names)} held out")
     if not names:
         inform(f"no clips are held out ({planned.split.why_none}), so there is no validation loss; {HOLD_OUT}")
     advice = _advice(planned, device, processes)
-    codecs = _codecs(config, device)
-    with advice.during("encoding the prompts of objectives", ENCODING):
-        samples.texts = load_prompts(planned, codecs, processes)
+    codecs = codecs_of(config, device)
+    with advice.during("encoding prompts", ENCODING):
+        samples.texts = load_prompts(planned, prompts_of_run(config), codecs, processes)
     generations = _generations(advice, apart, names, codecs, processes)
     progress.says("loading the model", is_long=True)
     model = processes.together(lambda: _model(planned, samples, device, advice))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
-    inform(f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}")
+    inform(
+        f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} step{'s' * (config.optimization.steps != 1)} of {batch(planned, processes)}"
+    )
     if config.objectives:
         inform(f"learning {', '.join(labelled(config.objectives))}: {PassCount.of(config.objectives)} of the model per micro-batch")
+    if config.model.base is not None:
+        inform(f"a frozen copy of {found.info.name} predicts what the base predicts")
+    if config.model.training_mode == "lora" and (told := said_of_programs(saved_type(model.backbone))):
+        inform(told)
     if model.idle:
-        inform(f"LoRA modules that are not trained, because no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}")
+        inform(f"LoRA modules that no loss of this run reaches are not trained: {listed(model.idle, 1)}")
     processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
     with advice.during("setting up the optimizer", LOADING):
         engine = build_engine(config, model.backbone, model.parameters, processes, device)
-    batch_size, seed = config.optimization.batch_size, config.seed
     return Session(
         plan=planned,
-        samples=samples,
+        data=data,
         model=model,
         engine=engine,
-        held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
+        held_out=held_out_of(planned, data, apart, names),
         generations=generations,
         trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
         advice=advice,
@@ -166,14 +179,50 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     )
 
 
+def _check_frozen(found: Outline, frozen: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to resume a run whose frozen LoRAs have changed.
+
+    Raises:
+        CheckpointError: the files differ from those that the run began with.
+    """
+    before = (found.folder.status() or {}).get(FROZEN) if found.resumes else None
+    if before is None or found.changes:
+        return
+    changed = [each["name"] for each, now in zip(before, frozen, strict=False) if each["sha256"] != now["sha256"]]
+    if changed:
+        what = f"frozen LoRAs have changed since this run began: {listed(changed)}"
+        raise CheckpointError(
+            what, where=found.loaded.where("model.loras"), remedy="Restore the files, or accept the change with --allow-changes."
+        )
+
+
+def _planned(found: Outline, processes: Processes, take_over: bool) -> RunPlan:
+    """Encode the data of the run and of its objectives, as far as they are not encoded yet, and plan the run with these data."""
+    for note in of_loras(found):
+        warn(note)
+    sets = encoded_data(found, processes, take_over)
+    datasets = {each.label: encoded(each.outline, each.dataset, None, processes, take_over) for each in objective_datasets(found)}
+    processes.progress.says("reading the encoded samples", is_long=True)
+    planned = processes.first_then_others(lambda: with_planned(plan_of(found, sets), datasets))
+    if processes.rank == 0 and (changed := changed_data(planned)):
+        warn(changed)
+    if planned.order.sets:
+        inform(f"the run trains on {said(passes_of(planned.order, found.config, processes.world_size))}")
+    if told := streams_in(planned.manifest):
+        inform(told)
+    for label, each in planned.datasets.items():
+        inform(f"{label}: {count(each.split.train)} of its own in {each.outline.root}, and {len(each.split.held_out)} held out")
+    return planned
+
+
 def _best(config: RunFile) -> Best | None:
-    """Return the object that keeps track of the best validation loss, if the run file asks for that."""
+    """Return the object that keeps track of the best validation loss, if the run file asks for it."""
     table = config.checkpoints
     return Best(table.best_by, table.stop_after) if table.keep_best or table.stop_after is not None else None
 
 
 def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Advice:
-    """Return the advice for running out of memory, including whether that is likely."""
+    """Return the advice for running out of memory, and report whether memory is likely to suffice."""
     need = need_at_start(planned, processes.world_size) if is_gpu(device) and processes.rank == 0 else None
     if need is not None:
         inform(said_at_start(planned, need, gpu_memory(device)))
@@ -182,31 +231,37 @@ def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Adv
 
 def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Advice) -> TrainedModel:
     with advice.during("loading the model", LOADING):
-        return load_model(planned, samples, device, divided=uses_zero(planned.config, advice.processes))
+        model = load_model(planned, samples, device, divided=uses_zero(planned.config, advice.processes))
+    if model.recorded:
+        _check_frozen(planned.outline, model.recorded[FROZEN])
+        inform(f"the LoRA is trained on top of {listed(each['name'] for each in model.recorded[FROZEN])}; only the LoRA itself changes")
+    return model
 
 
 def device_of(processes: Processes) -> torch.device:
-    """Return the device that this process computes on: its own GPU, if there is one."""
+    """Return the device that this process computes on: its own GPU, or the CPU if there is no GPU."""
     return torch.device(own_device(processes.place.local_rank))
 
 
 def batch(planned: RunPlan, processes: Processes) -> str:
-    """Describe the samples of an optimizer step: how many there are and, unless they are exactly one full micro-batch,
-    how that number comes about.
+    """Describe the samples of an optimizer step: their number and, unless they are exactly one full micro-batch, how
+    this number is made up.
     """
     config = planned.config
     table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
-    parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
-    samples = math.prod(parts)
-    said = f"{samples} samples"
+    many = table.gradient_accumulation_steps, processes.world_size
+    made_up = f"{f', {many[0]} accumulated' if many[0] > 1 else ''}{f', {many[1]} processes' if many[1] > 1 else ''}"
+    if table.batch_size is None:
+        return f"{passes.in_step:.3g} samples on average ({table.micro_batch}{made_up})"
+    samples = math.prod([table.batch_size, *many])
+    said = f"{samples} sample{'s' * (samples != 1)}"
     if samples != table.batch_size:
-        accumulated = f", {parts[1]} accumulated" if parts[1] > 1 else ""
-        said += f" ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
+        said += f" ({table.batch_size} at a time{made_up})"
     return f"up to {said}, {passes.in_step:.3g} on average" if passes.not_full else said
 
 
 def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
-    """Read completely the share of the samples that `data.verify` gives; each process reads its part of them."""
+    """Read in full the share of the samples that `data.verify` asks for; each process reads a part of this share."""
     names = to_verify(samples.manifest.samples, config.data.verify, config.seed)
     if not names:
         return
@@ -218,7 +273,9 @@ def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
 
 
 def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_over: bool) -> tuple[Samples, tuple[str, ...]]:
-    """Return the held-out samples and the samples to read them from: the run's data, or a dataset of their own."""
+    """Return the names of the held-out samples, and the dataset that they are read from: the run's own or a separate
+    one.
+    """
     found = planned.outline
     dataset = found.config.data.held_out
     if not isinstance(dataset, Path):
@@ -226,12 +283,12 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_ove
     root, only = encoded(found, dataset, None, processes, take_over)
     manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
     processes.together(lambda: found.strategy.check(manifest))
-    return Samples(root, found.strategy.sources(), manifest), manifest.samples
+    return Samples(root, found.strategy.sources(), manifest, cells=placeholders(planned.manifest)), manifest.samples
 
 
 def _generations(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Codecs, processes: Processes) -> Generations | None:
-    """Return the object that generates the samples of the run file, encoded now, before the model takes the memory; or
-    held-out clips; or the first clips of the training set.
+    """Return the object that generates the samples of the run file, or else held-out clips, or else the first training
+    clips. The samples are encoded now, before the model takes the memory.
     """
     planned = advice.planned
     found = planned.outline
@@ -248,7 +305,8 @@ def _generations(advice: Advice, apart: Samples, names: tuple[str, ...], codecs:
         warn(f"no samples are generated: {error}")
         return None
     chosen = names[:DRAWN] or planned.split.train[:DRAWN]
-    return HeldOutGenerations.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
+    sigmas = levels_of_steps(config.validation.levels, config.validation.inference_steps)
+    return HeldOutGenerations.of(found.build, found.setting, chosen, apart, codecs, sigmas, config.seed)
 
 
 def _validation(advice: Advice, codecs: Codecs, marks: bool) -> Validation:
@@ -256,7 +314,7 @@ def _validation(advice: Advice, codecs: Codecs, marks: bool) -> Validation:
         return Validation.of(advice.planned.outline.samples, codecs, marks)
 
 
-def _codecs(config: RunFile, device: torch.device) -> Codecs:
+def codecs_of(config: RunFile, device: torch.device) -> Codecs:
     """Return the codecs and the text encoder of the run's model, on this process's device."""
     return Codecs.of(
         config.model,
@@ -268,28 +326,27 @@ def _codecs(config: RunFile, device: torch.device) -> Codecs:
 
 
 def need_at_start(planned: RunPlan, processes: int) -> Need | str:
-    """Estimate what each device has to hold, or explain why that is not known.
+    """Estimate the memory that each device needs, or explain why the estimate is not possible.
 
     Args:
         planned: the run.
         processes: the number of processes.
     """
-    found = planned.outline
     try:
-        return Estimator(found, found.base, of_manifest(planned.manifest, found)).need(found.config, processes)
+        return Estimator.of(planned).need(planned.config, processes)
     except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        # A user's strategy may need values, which tensors without memory do not have.
+        # A user's strategy may need the values of tensors, and the tensors of an estimate have none.
         return f"how much memory it needs is unknown: {error}"
 
 
 def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
-    """Say in one line what each device has to hold, and whether that is too much. This never stops a run, since it is
-    only an estimate.
+    """Say in one line how much memory each device needs, and whether it has too little. This never stops a run, since
+    it is only an estimate.
 
     Args:
         planned: the run.
-        need: what each device needs.
-        memory: the bytes of a device.
+        need: the memory that each device needs, or why it is not known.
+        memory: the memory of a device, in bytes.
     """
     if isinstance(need, str):
         return need
@@ -302,12 +359,12 @@ def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
 
 @contextmanager
 def few_threads(shapes: Iterable[tuple[int, ...]], device: torch.device) -> Iterator[None]:
-    """Use one thread for a small model on a CPU, unless OMP_NUM_THREADS says otherwise; the number is restored
+    """Use one thread for a small model on a CPU, unless OMP_NUM_THREADS is set; restore the number of threads
     afterwards.
 
-    Its operations take less than a millisecond, and threads that wait for one another so often gain little and can lose
-    much. On two cores, a step of the tiny model takes 0.08 s with one thread and 0.06 s with two, but 0.2 to 1.6 s with
-    two while something else runs on one of the cores.
+    The operations of a small model take less than a millisecond. Threads that have to wait for one another that often
+    save little time, and can lose much. On two cores, a step of the tiny model takes 0.08 s with one thread and 0.06 s
+    with two, but 0.2 to 1.6 s with two while something else runs on one of the cores.
 
     Args:
         shapes: the shapes of the model's parameters.

@@ -1,10 +1,12 @@
-"""The model of a run: loaded as far as it is needed, with the trained parameters selected."""
+"""Load the parts of a model that a run needs, and select the parameters that it trains."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -12,65 +14,79 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ltxcore.codecs.load_codecs import METADATA_KEY, TINY, text_encoder
+from ltxcore.config.loras import FROZEN, said_of, strengths
 from ltxcore.config.run_file import RunFile
 from ltxcore.encoded.batches import MicroBatch
+from ltxcore.encoded.streams import absent_of
 from ltxcore.engines.saved import AVERAGE, PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.loss import total_loss
 from ltxcore.models import UNTRAINED
+from ltxcore.models.adapter_types import adapter_types
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.base_alone import CopyOfBase
+from ltxcore.models.block_inputs import BlockInputs
 from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
+from ltxcore.models.lora_stack import put_under
 from ltxcore.models.offload import place
 from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
-from ltxcore.objectives import prompts_of
 from ltxcore.protocols import Engine, ModelInput
-from ltxcore.runs.engine import weights_dtype
+from ltxcore.runs.engine import compute_dtype, weights_dtype
 from ltxcore.runs.fits import newest
+from ltxcore.runs.prompts import prompts_of_run
 from ltxcore.runs.run_plan import Outline, RunPlan
 from ltxcore.train.feed import Samples, prepared, sent
 
 
 @attrs.frozen(eq=False)
 class TrainedModel:
-    """A backbone on its device.
+    """A backbone on its device, with the parameters that a run trains.
 
     Attributes:
         backbone: the model, with adapters in a LoRA run.
         parameters: the trained parameters, by name.
-        idle: the modules that a LoRA target names, or in full mode the parameters, that are not trained because no loss of this
-            run can reach them.
+        idle: what is not trained because no loss of this run reaches it: modules that match a LoRA target or, in full
+            mode, parameters.
         outline: the outline of the run.
+        frozen: the frozen LoRAs under the trained one, for the metadata of files; "" if there are none.
         count: the number of elements that are trained.
-        state_bytes: the bytes of the optimizer's state for them; if they are not known, those of AdamW.
+        state_bytes: the size of the optimizer's state in bytes; if it is not known, the size that AdamW's state would
+            have.
     """
 
     backbone: LTXBackbone
     parameters: Mapping[str, Parameter]
     idle: tuple[str, ...]
     outline: Outline
+    frozen: str = ""
     count: int = attrs.field(init=False)
     state_bytes: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # Counted now: an engine may divide them among processes.
+        # Counted now, because an engine may divide the parameters among processes later.
         object.__setattr__(self, "count", sum(parameter.numel() for parameter in self.parameters.values()))
         shapes = ((name, tuple(parameter.shape)) for name, parameter in self.parameters.items())
         found = [self.outline.config.optimization.optimizer.state_bytes(name, shape) for name, shape in shapes]
         object.__setattr__(self, "state_bytes", 8 * self.count if None in found else sum(found))
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the record of the run says about the model, for JSON: the frozen LoRAs, if there are any."""
+        return {FROZEN: json.loads(self.frozen)} if self.frozen else {}
+
     def save(self, path: Path, metadata: Mapping[str, str], engine: Engine, averaged: bool = False) -> Path:
-        """Write the LoRA or the whole model, with the weights that an engine holds, or with their moving average; called
-        within the engine's `first`.
+        """Write the LoRA or the whole model with an engine's weights, or with their moving average. Call this inside
+        the engine's `first`.
 
         Returns:
             The file, or the index of a model that was written in parts.
 
         Raises:
-            CheckpointError: it could not be written completely, or changes nothing.
+            CheckpointError: the file could not be written completely, or the weights have no effect.
         """
         with engine.evaluating():
             return self._save(path, metadata, engine, averaged)
@@ -83,7 +99,9 @@ class TrainedModel:
             return engine.whole(f"{AVERAGE if averaged and name in self.parameters else PARAMETER}{name}")
 
         if config.model.training_mode == "lora":
-            save_lora(self.backbone, path, metadata=metadata, dtype=dtype, weight=weight)
+            all_change = not config.preprocessing.may_lack
+            under = {FROZEN: self.frozen} if self.frozen else {}
+            save_lora(self.backbone, path, metadata={**metadata, **under}, dtype=dtype, weight=weight, all_change=all_change)
             return path
         base, size = base_of(self.outline), config.checkpoints.max_shard_size
         said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata}
@@ -91,8 +109,9 @@ class TrainedModel:
         return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
 
     def checkpoint_bytes(self) -> int:
-        """Return the bytes that a checkpoint takes: the export and, for an exact resume, the trained parameters with
-        the optimizer's state; and the same for the moving average, if there is one.
+        """Return the size of a checkpoint in bytes. It consists of the export and, for an exact resume, of the trained
+        parameters and the optimizer's state. A moving average of the weights adds its own export and its own
+        parameters.
         """
         config = self.outline.config
         full = config.model.training_mode == "full"
@@ -104,12 +123,16 @@ class TrainedModel:
 
 
 def _of_tiny(base: str) -> dict[str, str]:
-    """Return what a checkpoint of the tiny model records about its VAEs; fresh weights have no file that records it."""
+    """Return the metadata that a checkpoint of the tiny model has about its VAEs. Fresh weights have no file that could
+    contain these metadata.
+    """
     return {METADATA_KEY: TINY, "text_fingerprint": text_encoder(base).fingerprint}
 
 
 def base_of(outline: Outline) -> str:
-    """Return the checkpoint that weights are read from: in full mode that of `load_checkpoint`, if there is one."""
+    """Return the checkpoint that weights are read from: `load_checkpoint` if it is set in full mode, otherwise
+    `model_path`.
+    """
     model = outline.config.model
     if model.training_mode == "full" and model.load_checkpoint is not None:
         return str(newest(model.load_checkpoint))
@@ -117,11 +140,12 @@ def base_of(outline: Outline) -> str:
 
 
 def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:
-    """Load the modalities of the run and the further ones that its samples need, with adapters in a LoRA run.
+    """Load the modalities that the run trains and those that only its generated samples need, with adapters in a LoRA
+    run.
 
-    One backward on the first sample finds what the run's loss reaches; the rest is not trained, since weight decay
-    alone would change it. An engine that divides the weights takes them as they are in the file: they are its mapped
-    pages until the engine converts and divides them.
+    A backward pass on the first sample finds the parameters that the run's loss reaches. The others are not trained,
+    since weight decay alone would change them. For an engine that divides the weights, the weights stay memory-mapped
+    from the file until the engine converts and divides them.
 
     Args:
         plan: the plan of the run.
@@ -137,6 +161,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     config = outline.config
     full = config.model.training_mode == "full"
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
+    offloaded = 0 if full else config.acceleration.offload_blocks
     backbone = load_backbone(
         base_of(outline),
         outline.streams,
@@ -146,20 +171,30 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         quantizer=config.acceleration.quantizer,
         as_stored=divided,
         device=torch.device("cpu") if divided else device,
-        offloaded=config.acceleration.offload_blocks,
+        offloaded=offloaded,
         with_connectors=_needs_connectors(plan),
+        connectors_path=config.model.connectors_path,
     )
+    if config.acceleration.offload_activations:
+        backbone.transformer.block_inputs = BlockInputs.on(device)
     if divided:
-        unreached = _unreached_without_weights(plan, samples, backbone)
+        unreached = _of_all_kinds(plan, lambda each: _unreached_without_weights(plan, samples, each, backbone))
     else:
-        place(backbone, device, config.acceleration.offload_blocks)
-        unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
-    # Streams that are only there to generate samples: no loss reaches them, as is expected.
+        place(backbone, device, offloaded)
+        unreached = _of_all_kinds(
+            plan, lambda each: unreached_parameters(backbone, lambda: _one_loss(plan, samples, each, backbone, device, mixed))
+        )
+    # Streams that are loaded only to generate samples; no loss is expected to reach them.
     drawn = {name for name, _ in backbone.named_parameters() if not is_needed(name.removeprefix("transformer."), outline.modalities)}
     unreached |= drawn
     if full:
+        if config.model.base is not None:
+            backbone.copy_of_base = CopyOfBase(_copy_of_base(outline, device))
         return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached - drawn)), outline)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
+    loras = strengths(config.model.loras)
+    if loras:
+        put_under(backbone, loras, adapter_types(outline.loaded.registry))
     added = add_lora(
         backbone,
         **config.lora.adapters(),
@@ -169,26 +204,46 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         start=None if config.model.load_checkpoint is None else newest(config.model.load_checkpoint),
     )
     trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
-    return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline)
+    return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline, said_of(loras) if loras else "")
+
+
+def _copy_of_base(outline: Outline, device: torch.device) -> LTXBackbone:
+    """Load the base once more, as a LoRA run holds it: in the dtype of matrix products, with its first blocks in host memory if the run
+    asks for block swap. The model's inputs have already passed through the text connectors.
+    """
+    config = outline.config
+    copy = load_backbone(
+        config.model.model_path,
+        outline.modalities,
+        dtype=compute_dtype(config),
+        seed=config.seed,
+        device=device,
+        offloaded=config.acceleration.offload_blocks,
+        with_connectors=False,
+    )
+    place(copy, device, config.acceleration.offload_blocks)
+    return copy
 
 
 def _needs_connectors(plan: RunPlan) -> bool:
-    """Return whether any text of a run has yet to pass through the connectors: a prompt, or a sample that was stored
-    without them, including those of a held-out dataset.
+    """Return whether any text of a run has yet to pass through the connectors. Prompts have to, and so do samples that
+    were stored before the connectors; a separate held-out dataset counts as having such samples. The samples of
+    objectives' datasets count as samples of the run.
     """
     texts = [
         entry
-        for role, source in plan.outline.strategy.sources().items()
+        for each in (plan, *plan.datasets.values())
+        for role, source in each.outline.strategy.sources().items()
         if source.kind == "text"
-        for entry in plan.manifest.entries[role].values()
+        for entry in each.manifest.entries[role].values()
     ]
-    has_prompts = bool(plan.outline.samples or prompts_of(plan.config.objectives))
+    has_prompts = bool(plan.outline.samples or prompts_of_run(plan.config))
     return has_prompts or isinstance(plan.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
-    """Return the backbone with its blocks compiled, if the run asks for it. This comes last, since a compiled block
-    must not be changed any more.
+    """Compile the blocks of the backbone, if the run asks for it, and return the backbone. This comes last, since a
+    compiled block must not change any more.
     """
     if config.acceleration.compile:
         for block in backbone.transformer.transformer_blocks:
@@ -196,18 +251,27 @@ def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
     return backbone
 
 
-def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:
-    """Find the unreached parameters from names and shapes alone, since no device may have room for the whole model;
-    only a loss that depends on values needs the weights.
+def _of_all_kinds(plan: RunPlan, unreached: Callable[[MicroBatch], frozenset[str]]) -> frozenset[str]:
+    """Return the parameters that no loss reaches, whichever of the run's combinations of modalities the samples have."""
+    order, firsts = plan.order, dict[frozenset[str], MicroBatch]()
+    for index in range(order.per_epoch if order.kinds else 1):
+        first = order.micro_batch(index)
+        firsts.setdefault(absent_of(plan.manifest, first.names[0]), first)
+    return frozenset.intersection(*map(unreached, firsts.values()))
+
+
+def _unreached_without_weights(plan: RunPlan, samples: Samples, first: MicroBatch, backbone: LTXBackbone) -> frozenset[str]:
+    """Find, from names and shapes alone, the parameters that no loss reaches, since perhaps no device can hold the
+    whole model. Only a loss that depends on values needs the weights.
     """
     outline = plan.outline
     bare = outline.base.sketch(outline.modalities)
-    inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, backbone, torch.device("cpu")).items()}
+    inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, first, backbone, torch.device("cpu")).items()}
     try:
         return unreached_parameters(bare, lambda: total_loss(outline.strategy.loss(bare(inputs.get("video"), inputs.get("audio")), inputs)))
     except (RuntimeError, NotImplementedError):
-        # The weights have the dtypes of the file, of which there may be several.
-        return unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, torch.device("cpu"), torch.bfloat16))
+        # The weights keep the dtypes that they have in the file, which may differ between weights.
+        return unreached_parameters(backbone, lambda: _one_loss(plan, samples, first, backbone, torch.device("cpu"), torch.bfloat16))
 
 
 def _only_reached(backbone: LTXBackbone, unreached: frozenset[str]) -> dict[str, Parameter]:
@@ -216,15 +280,18 @@ def _only_reached(backbone: LTXBackbone, unreached: frozenset[str]) -> dict[str,
     return {name: parameter for name, parameter in backbone.named_parameters() if name not in unreached}
 
 
-def _one_loss(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Tensor:
-    inputs = _one_input(plan, samples, backbone, device)
+def _one_loss(
+    plan: RunPlan, samples: Samples, first: MicroBatch, backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None
+) -> Tensor:
+    inputs = _one_input(plan, samples, first, backbone, device)
     with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
         predicted = backbone(inputs.get("video"), inputs.get("audio"))
     return total_loss(plan.outline.strategy.loss(predicted, inputs))
 
 
-def _one_input(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device) -> dict[str, ModelInput]:
-    first: MicroBatch = plan.order.micro_batch(0)
+def _one_input(plan: RunPlan, samples: Samples, first: MicroBatch, backbone: LTXBackbone, device: torch.device) -> dict[str, ModelInput]:
+    """Return the model's input for the first sample of a micro-batch, without the modalities that the sample lacks."""
     strategy = plan.outline.strategy
     draws = CountedDraws(plan.config.seed, first.epoch, first.names[:1], first.id)
-    return sent(prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device), device)
+    inputs = prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device)
+    return sent({name: given for name, given in inputs.items() if not given.is_absent}, device)

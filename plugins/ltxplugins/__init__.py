@@ -1,1 +1,3 @@
-"""The plugins that come with ltx, a folder for each family; they are ordinary plugins, each registered by its own entry point."""
+"""The plugins that come with ltx, with a folder for each kind. They are ordinary plugins, each registered by an entry
+point of its own.
+"""

@@ -29,5 +29,5 @@ def test_another_kind_or_latents_that_are_no_numbers_are_refused(tmp_path: Path)
     with pytest.raises(DataError) as error:
         read_sample(path, "mask")
     assert str(error.value) == f"{path}: holds video latents, not a mask"
-    with pytest.raises(DataError, match="has values that are not numbers"):
+    with pytest.raises(DataError, match="has NaN or infinite values"):
         read_sample(path, "latents")

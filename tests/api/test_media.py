@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,17 @@ import torch
 
 from helpers.media_made import gradient_clip, pitch, psnr, tone
 from ltxcore.api import Sound
-from ltxcore.api.media import open_clip, open_sound, probe, read_clip, read_sound, write_frames, write_media
+from ltxcore.api.media import (
+    frame_seconds,
+    open_clip,
+    open_sound,
+    probe,
+    read_clip,
+    read_sound,
+    read_with_gaps,
+    write_frames,
+    write_media,
+)
 
 RATE = Fraction(30000, 1001)
 
@@ -27,6 +38,18 @@ def test_frames_written_one_at_a_time_are_read_one_at_a_time_at_their_exact_rate
         heard = torch.cat([piece.samples for piece in pieces], dim=1)
     assert torch.equal(heard, read_sound(path).samples)
     assert (probe(path).frames, probe(path).rate, probe(path).sound_rate) == (9, RATE, 16_000)
+
+
+def test_a_path_may_be_a_text_in_everything_that_reads_or_writes_media(tmp_path: Path) -> None:
+    clip, path = gradient_clip(frames=9), tmp_path / "a.mp4"
+    write_frames(str(path), iter(clip.frames), RATE, tone(0.3, hertz=300.0))
+    assert write_media(str(tmp_path / "b"), clip) == tmp_path / "b.mp4"
+    for read in (probe, partial(frame_seconds, max_frames=9)):
+        assert read(str(path)) == read(path)
+    with open_clip(str(path)) as (rate, frames), open_sound(str(path)) as pieces:
+        assert (rate, len(list(frames)), sum(piece.samples.shape[1] for piece in pieces) > 0) == (RATE, 9, True)
+    assert torch.equal(read_clip(str(path)).frames, read_clip(path).frames)
+    assert torch.equal(read_sound(str(path)).samples, read_with_gaps(str(path))[0].samples)
 
 
 def test_a_sound_that_aac_does_not_take_is_made_one_that_it_does(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_without_a_model_there_are_no_codecs_and_one_of_them_alone_is_refused() 
     assert given([], WITH) == {"codecs": None}
     with pytest.raises(ConfigError) as error:
         given(["--audio-vae-path", "a"], WITH)
-    assert str(error.value) == "a VAE path needs a model\n    Name the model too: --model-path MODEL."
+    assert str(error.value) == "the path of a VAE or text encoder needs a model\n    Name the model too: --model-path MODEL."
 
 
 def test_a_command_that_computes_nothing_has_no_option_that_says_how() -> None:
@@ -76,6 +76,12 @@ def test_every_key_of_preprocessing_is_an_option_with_its_default() -> None:
     names = {option_of(key.name) for key in keys_of(PreprocessingTable)}
     text = CliRunner().invoke(click.command()(preprocessing_options(lambda options: None)), ["--help"]).output
     assert names <= set(text.split())
+
+
+def test_a_key_of_a_column_is_named_as_the_option_takes_it() -> None:
+    assert option_of("preprocessing.columns.video_mask.column") == "--columns video_mask.column"
+    with pytest.raises(ConfigError, match=r"^--columns video_mask\.unit: there is no such key"):
+        given(["--columns", "video_mask.unit=2"], preprocessing_options)
 
 
 def test_a_source_and_its_keys_are_options_too() -> None:

@@ -67,22 +67,22 @@ FAULTS = [
     Fault(
         "model",
         {"model": {"model_path": "model.safetensors", "load_checkpoint": "start.safetensors"}},
-        "TMP/model.safetensors: 1 tensors are not part of the model: transformer_blocks.0.attn1.to_z.weight",
+        "TMP/model.safetensors: 1 tensor is not part of the model: transformer_blocks.0.attn1.to_z.weight",
         model_with_a_foreign_tensor,
     ),
-    Fault("LoRA to start from", {}, "TMP/start.safetensors: 1 modules do not fit the base", lora_of_another_model),
+    Fault("LoRA to start from", {}, "TMP/start.safetensors: 1 module does not fit the base", lora_of_another_model),
     Fault(
         "samples",
         {"validation": {"samples": [{"prompt": "x", "video_dims": [64, 60, 17]}]}},
-        "{video_dims}: validation.samples[0].video_dims: a picture of 64x60x17 has height 60",
+        "{video_dims}: validation.samples[0].video_dims: a clip of 64x60x17 has height 60",
     ),
     Fault(
         "rows",
         {"data": {"dataset": "clips.jsonl", "preprocessed_data_root": "file/encoded"}},
-        'TMP/clips.jsonl:2: its video "gone.mp4" is not there',
+        'TMP/clips.jsonl:2: the video "gone.mp4" is not there',
         broken_row,
     ),
-    Fault("captions", {}, 'TMP/clips.jsonl:4: its "caption" is 4, not text'),
+    Fault("captions", {}, 'TMP/clips.jsonl:4: the value of "caption" is 4, not text'),
     Fault("media", {}, "TMP/clips.jsonl:3: TMP/broken.mp4: this is not a clip, a sound or an image that can be read"),
     Fault(
         "buckets",
@@ -92,7 +92,7 @@ FAULTS = [
     Fault(
         "encoded set",
         {},
-        "{preprocessed_data_root}: data.preprocessed_data_root: the data cannot be encoded there: TMP/file is a file, not a folder",
+        "{preprocessed_data_root}: data.preprocessed_data_root: the data cannot be encoded in this folder: TMP/file is a file, not a folder",
         lambda folder: (folder / "file").touch(),
     ),
     Fault(

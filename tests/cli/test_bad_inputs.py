@@ -47,7 +47,7 @@ def truncated(root: Path) -> None:
 
 
 AT = "TMP/run.toml:16: training_strategy.audio.conditions[0]"
-ON_AUDIO = "    Conditions on audio: mask, prefix, reference, suffix."
+ON_AUDIO = "    Conditions on audio: hole, mask, prefix, reference, suffix."
 
 CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]] = {
     "an unknown condition": (
@@ -90,7 +90,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
             "TMP/run.toml:10: training_strategy: no modality is generated, so there is nothing to train",
             "    Set is_generated = true for video, audio or both.",
             f'{AT}.type: the condition "mask" makes no sense on the frozen audio, which is already given',
-            "    Remove it, or set is_generated = true for audio.",
+            "    Remove the condition, or set is_generated = true for audio.",
         ],
     ),
     "a folder that is not there": (
@@ -106,7 +106,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         without_mask,
         [
             f'{AT}.mask_dir: "audio_masks" lacks 1 sample of "audio_latents", "conditions": sound90',
-            "    Make them with `ltx preprocess`, or take these samples out of the other folders.",
+            "    Make the missing samples with `ltx preprocess`, or remove these samples from the other folders.",
         ],
     ),
     "a mask of the wrong length": (
@@ -122,7 +122,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         nan,
         [
             'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" holds NaN or infinite values: sound03',
-            "    Check the media that they come from, and run `ltx preprocess` again, which encodes them again.",
+            "    Check the media of these samples, and run `ltx preprocess` again, which encodes the samples again.",
         ],
     ),
     "a prefix as long as the clip": (
@@ -130,8 +130,8 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         nothing,
         [
             f"{AT}, samples sound00, sound01, sound02, sound03, sound04 and 19 more: "
-            "a prefix of 8 latent frames covers all 8 of the sample, and leaves nothing to generate",
-            "    Set temporal_boundary to less than the length of the shortest sample, or leave short samples out.",
+            "a prefix of 8 latent frames leaves nothing to generate in a sample of 8 latent frames",
+            "    Set temporal_boundary below the length of the shortest sample, or leave out the short samples.",
         ],
     ),
     "LoRA targets that match nothing": (
@@ -146,8 +146,8 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         {},
         truncated,
         [
-            'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" has another size than recorded: sound03',
-            '    Run `ltx preprocess` again, which encodes them again. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed again.',
+            'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" has a size that differs from the recorded one: sound03',
+            '    Run `ltx preprocess` again, which encodes them again. If the files are your own, delete the manifest*.jsonl of "audio_latents": the folder is then indexed again.',
         ],
     ),
 }
@@ -188,7 +188,7 @@ def test_a_row_whose_path_climbs_out_of_the_dataset_folder_is_refused(tmp_path: 
     (tmp_path / "set" / "data.jsonl").write_text('{"audio": "../../elsewhere/a.wav", "caption": "a tone"}\n')
     run = tables(tmp_path, tmp_path / "out", **audio(conditions=[]))
     run["data"] = {"dataset": str(tmp_path / "set" / "data.jsonl")}
-    at = 'TMP/set/data.jsonl:1: its audio "../../elsewhere/a.wav"'
+    at = 'TMP/set/data.jsonl:1: the audio "../../elsewhere/a.wav"'
     assert refused(write_run(tmp_path, run), tmp_path) == [
         f"{at} is outside the folder of the dataset, so its samples would be outside the output folder",
         "    Move the file under TMP/set, or the dataset file to a folder that holds both.",

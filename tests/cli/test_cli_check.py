@@ -67,9 +67,15 @@ def test_a_run_that_is_in_order_is_told_in_a_few_lines(run_file: Path) -> None:
         "  audio       generated, mask, prefix (probability 0.25)\n"
         "  steps       8, batch size 2\n"
         "  samples     3 to train on, 1 held out\n"
-        "It trains on each of 3 samples 4 times; 1 of 2 micro-batches is not full: 1.5 of 2 on average.\n" + NOT_HERE,
+        "The run trains on each of 3 samples 4 times; 1 of 2 micro-batches is not full: 1.5 of 2 on average.\n" + NOT_HERE,
         "",
     )
+
+
+def test_objectives_are_told_with_their_weights_and_probabilities(run_file: Path) -> None:
+    several = '[{type="flow_matching"}, {type="preservation", prompt="rain", weight={audio=0.5}, probability=0.25}]'
+    out = check("run.toml", "--set", f"objectives={several}")[1]
+    assert "  objectives  flow_matching, preservation (weight { audio = 0.5 }, probability 0.25)\n" in out
 
 
 def test_settings_are_checked_too(run_file: Path) -> None:
@@ -81,7 +87,7 @@ def test_settings_are_checked_too(run_file: Path) -> None:
         "  audio       generated, mask, prefix (probability 0.25)\n"
         "  steps       8, batch size 2, 4 accumulated\n"
         "  samples     4 to train on, 0 held out\n"
-        "It trains on each of 4 samples 16 times.\n" + NOT_HERE
+        "The run trains on each of 4 samples 16 times.\n" + NOT_HERE
     )
 
 
@@ -91,9 +97,9 @@ def test_raw_media_are_counted_and_their_headers_are_read_before_they_are_encode
     (tmp_path / "set.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "c"}')
     status, out, _ = check("run.toml", *settings)
     assert status == 0
-    passes = "it trains on the one sample 8 times; the only micro-batch is not full: 1 of 2 on average."
+    passes = "the run trains on the one sample 8 times; the only micro-batch is not full: 1 of 2 on average."
     assert out.endswith(
-        f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\nIf they are all of one shape, {passes}\n{NOT_HERE}"
+        f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\nIf all samples have the same shape, {passes}\n{NOT_HERE}"
     )
     (tmp_path / "a.wav").write_bytes(b"")
     assert check("run.toml", *settings)[2].startswith(f"{tmp_path}/set.jsonl:1: {tmp_path}/a.wav: this is not a clip")
@@ -181,11 +187,18 @@ def test_a_folder_is_shown_as_it_is_understood_with_buckets_that_can_be_used(cli
         f"{path} is valid.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
         f"  steps       3000, batch size 2\n  samples     3, not encoded yet; the first run encodes {clips}\n"
         f"{clips}: left out: 1 hidden or system file\n"
-        f'{clips}: left out (on_error = "skip"):\n  {clips}/d.wav: is a sound, without video\n'
-        "Judging by the headers, it trains on each of 3 samples 1,000 times; 3 of 3 micro-batches are not full "
+        f'{clips}: left out (on_error = "skip"):\n  {clips}/d.wav: has audio but no video\n'
+        "Judging by the headers, the run trains on each of 3 samples 1,000 times; 3 of 3 micro-batches are not full "
         f"(each holds samples of one shape, and there are 3 shapes): 1 of 2 on average.\n{NOT_HERE}",
     )
     assert not (clips.parent / "clips.precomputed").exists()
+
+
+def test_masks_are_counted_apart_from_the_images(clips: Path) -> None:
+    clip_file(clips / "masks/c.png", width=96, frames=1, sound=False)
+    (clips / "c.jsonl").write_text('{"video": "c.png", "video_mask": "masks/c.png", "caption": "c"}\n')
+    status, out, _ = check("clips/c.jsonl")
+    assert (status, out.splitlines()[1:3]) == (0, ["  images      1: 96 x 64 pixels", "  companions  1 video_mask"])
 
 
 def test_a_folder_that_cannot_be_used_is_shown_and_fails(clips: Path) -> None:
@@ -219,7 +232,7 @@ def test_a_dataset_file_is_shown_too(clips: Path) -> None:
     assert out == (
         "clips/set.csv is a dataset of 2 samples.\n"
         "  clips       2: 64 x 64, 96 x 64 pixels, 20 to 33 frames, 16 per second, 1 with audio\n"
-        "  captions    2 of 2: 1 words\n"
+        "  captions    2 of 2: 1 word\n"
         f"  encoded in  {clips}/.precomputed (not yet encoded)\n"
         'clips/set.csv: 1 path with backslashes, such as "beach\\b.mp4", are read with "/"\n'
         "To keep roughly the size of the clips, write under [preprocessing] in a run file (smaller buckets need less memory, see `ltx plan`):\n"
@@ -232,7 +245,7 @@ def test_a_run_without_buckets_gets_a_line_of_them_from_its_clips(clips: Path) -
     assert check(str(path)) == (
         2,
         "",
-        f"{clips}: its clips have 3 sizes (width x height x frames): 64x64x33, 96x64x1, 96x64x20\n"
+        f"{clips}: the clips have 3 sizes (width x height x frames): 64x64x33, 96x64x1, 96x64x20\n"
         '    Set resolution_buckets, such as resolution_buckets = "96x64x17;96x64x1;64x64x33".\n',
     )
 
@@ -243,7 +256,7 @@ def test_a_run_without_buckets_gets_a_line_of_them_from_its_clips(clips: Path) -
         (b"", "has no rows"),
         (b"\xff\xfe\x00", "is not UTF-8 text (byte 0)"),
         (b'{"video": "a.mp4", "caption"', "is not a JSON object"),
-        (b'{"video": "gone.mp4", "caption": "c"}\n', 'its video "gone.mp4" is not there'),
+        (b'{"video": "gone.mp4", "caption": "c"}\n', 'the video "gone.mp4" is not there'),
     ],
 )
 def test_the_rows_of_a_dataset_that_is_not_encoded_yet_are_read(clips: Path, content: bytes, told: str) -> None:

@@ -78,7 +78,7 @@ def test_samples_that_the_run_encodes_anew_by_itself_are_told_and_not_refused(fo
     assert "/clips.jsonl: the first run encodes 1 of 2 samples again, since their captions have changed.\n" in out
 
     out = check(str(path), *settings, "--set", "preprocessing.resolution_buckets=64x64x9")[1]
-    assert "encodes 1 of 2 samples again, since their files or preprocessing options have changed.\n" in out
+    assert "encodes 2 of 2 samples again, since their files or preprocessing options have changed.\n" in out
 
     sound_file(folder / "sound.wav")  # a new row
     clip_file(folder / "e.mp4", frames=17)

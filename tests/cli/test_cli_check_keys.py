@@ -84,7 +84,7 @@ def test_nothing_is_told_that_only_follows_from_a_key_that_is_not_known(folder: 
 def test_paths_that_are_not_there_are_told_beside_all_that_does_not_hang_on_them(folder: Path) -> None:
     parts = {"output folder", "hub", "schedule", "held-out rows"}
     both = sample(type="first_frame", image_or_video="no.png", size=(64, 60, 17))
-    size = Fault("size", both, "{video_dims}: validation.samples[0].video_dims: a picture of 64x60x17 has height 60")
+    size = Fault("size", both, "{video_dims}: validation.samples[0].video_dims: a clip of 64x60x17 has height 60")
     apart = [fault for fault in NOT_THERE if fault.part not in ("held-out rows", "what a sound is drawn for")]
     path, told = with_faults(folder, [*apart, size, *(fault for fault in FAULTS if fault.part in parts)])
     assert_told_once(messages(check(str(path))[2], folder), told)

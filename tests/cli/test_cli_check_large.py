@@ -70,7 +70,7 @@ def test_sizes_of_some_clips_that_differ_are_refused_with_a_word_that_they_are_o
     clip_file(many / "11.mp4", frames=9)
     status, _, err = check(str(raw_run(many.parent, "clips")))
     assert status == 2
-    assert err.startswith(f"{many}: its clips have 2 sizes (width x height x frames): 64x64x9, 64x64x17 (of 5 files that were opened)\n")
+    assert err.startswith(f"{many}: the clips have 2 sizes (width x height x frames): 64x64x9, 64x64x17 (of 5 files that were opened)\n")
 
 
 def test_a_dataset_is_told_of_the_files_that_were_opened(many: Path) -> None:

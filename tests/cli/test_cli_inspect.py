@@ -42,6 +42,12 @@ def test_inspect_shows_what_the_first_steps_see_and_writes_nothing_to_the_runs_f
     assert not (folder / "out").exists()
 
 
+def test_inspect_says_which_samples_of_the_steps_it_does_not_show(folder: Path) -> None:
+    code, shown, said = look("--set", "objectives=[{type='flow_matching'}, {type='regularization', dataset='data'}]")
+    assert (code, said) == (0, f"not shown: the samples of the objective regularization, which are in {folder / 'data'}\n")
+    assert "What the model sees: tokens per sample, in 2 samples" in shown
+
+
 def test_more_steps_than_the_run_has_are_refused(folder: Path) -> None:
     lines = (folder / "run.toml").read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if text.startswith("steps ="))

@@ -37,7 +37,7 @@ def test_what_is_wrong_is_told_before_any_process_is_started(data: Path, tmp_pat
     assert result.exit_code == 2
     assert told(result, tmp_path) == [
         f'TMP/run.toml:{lines.index("[engine]") + 2}: engine.name: "single" is an engine for one process, but there are 2',
-        "    Start it without a launcher.",
+        "    Start the run without a launcher.",
     ]
     assert not (tmp_path / "out").exists()
 
@@ -61,7 +61,7 @@ def test_a_contradiction_with_a_deepspeed_configuration_is_told_for_the_number_o
     result = ltx("launch", "--num-gpus", "3", str(path))
     assert told(result, tmp_path) == [
         "TMP/ds.json: train_batch_size is 16, but batch size x accumulation x processes is 4 x 1 x 3 = 12",
-        '    Make them equal, or write "auto" in the DeepSpeed configuration.',
+        '    Make the two values equal, or write "auto" in the DeepSpeed configuration.',
     ]
     assert ltx("check", str(path), "--set", "engine.name=zero").exit_code == 0
 
@@ -70,7 +70,7 @@ def test_a_hostfile_without_this_machine_is_told(data: Path, tmp_path: Path) -> 
     (tmp_path / "hosts").write_text("192.0.2.7 slots=2\n")
     result = ltx("launch", "--hostfile", str(tmp_path / "hosts"), str(write_run(tmp_path, tables(data, tmp_path / "out"))))
     assert result.exit_code == 2
-    assert told(result, tmp_path)[-1] == "    Say which one it is with --node-rank."
+    assert told(result, tmp_path)[-1] == "    Give the number of this machine's line, counted from 0, with --node-rank."
 
 
 @pytest.mark.parametrize("option", ["--local_rank=1", "--local-rank=1"])

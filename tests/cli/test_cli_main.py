@@ -94,7 +94,7 @@ def test_an_error_is_told_however_little_is_asked_for() -> None:
 def test_to_ask_for_less_and_for_more_is_refused_and_so_is_a_word_that_means_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ltx("-q", "-v", "schema")[2].endswith("Error: -q asks for fewer messages and -v for more; leave one of them out.\n")
     monkeypatch.setenv("LTX_VERBOSITY", "loud")
-    assert ltx("schema")[2].endswith('Error: LTX_VERBOSITY in the environment is "loud"; it may be "quiet" or "verbose".\n')
+    assert ltx("schema")[2].endswith('Error: LTX_VERBOSITY in the environment is "loud"; it must be "quiet" or "verbose".\n')
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -158,8 +158,14 @@ def test_a_lazy_command_is_imported_when_it_is_called_and_not_for_the_help(monke
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("click.core_gone:greet", "cannot be imported: ModuleNotFoundError: No module named 'click.core_gone'\n    Fix or uninstall it."),
-        ("textwrap:greet", "cannot be imported: AttributeError: module 'textwrap' has no attribute 'greet'\n    Fix or uninstall it."),
+        (
+            "click.core_gone:greet",
+            "cannot be imported: ModuleNotFoundError: No module named 'click.core_gone'\n    Fix or uninstall the plugin.",
+        ),
+        (
+            "textwrap:greet",
+            "cannot be imported: AttributeError: module 'textwrap' has no attribute 'greet'\n    Fix or uninstall the plugin.",
+        ),
         ("click.core:Context", "is not a click command"),
     ],
 )
@@ -176,7 +182,7 @@ def test_a_command_that_is_switched_off_or_broken_is_gone_from_the_help_and_says
     assert ltx("convert", "old.yaml") == (
         2,
         "",
-        f'the command "convert" comes from a plugin that {DISABLE} switches off, ltx {__version__} (convert)\n    Remove it from {DISABLE}.\n',
+        f'the command "convert" comes from ltx {__version__} (convert), a plugin that {DISABLE} switches off\n    Remove it from {DISABLE}.\n',
     )
     broken = Broken(HERE, "it is torn", frozenset({("command", "greet")}))
     monkeypatch.setattr(program, "load", lambda: Registry({}, (broken,)))

@@ -65,7 +65,11 @@ def test_a_run_file_for_clips_tells_what_was_found_and_all_that_is_still_to_be_f
     )
     at = lines.index("Still to be filled in or corrected (`ltx check runs/mine.toml` lists it again):")
     assert "there is no file or folder /models/ltx-2.3-22b-dev.safetensors" in lines[at + 1]
-    assert f"  {clips}: has 1 file without a caption: 0.mp4" in lines
+    assert (
+        '1 file has no caption, and is captioned with the name of the folder: caption_from = "folder". '
+        "`ltx caption clips` writes captions, which are then used instead." in lines
+    )
+    assert not any("without a caption" in line for line in lines)
     assert lines[-1] == "Start it: ltx run runs/mine.toml"
     written = Path("runs/mine.toml").read_text()
     assert 'dataset = "../clips/"\n' in written
@@ -84,8 +88,27 @@ def test_a_folder_without_any_caption_is_fitted_all_the_same(clips: Path) -> Non
         text.unlink()
     code, said, _ = new("t2v", "--data", "clips", "--model", "tiny")
     assert code == 0
-    assert "has 5 files without a caption" in said
-    assert "prompt" not in Path("t2v.toml").read_text()
+    assert '5 files have no caption, and are captioned with the name of the folder: caption_from = "folder".' in said
+    assert "t2v.toml is valid." in said
+    assert load_run(Path("t2v.toml")).config.preprocessing.caption_from == "folder"
+
+
+def test_the_name_of_the_folder_is_no_caption_where_masks_would_get_it_too(clips: Path) -> None:
+    clip_file(clips / "1_mask.mp4", seed=9, frames=33)
+    _, said, _ = new("t2v", "--data", "clips", "--model", "tiny")
+    assert "has 1 file without a caption: 0.mp4" in said
+    assert "caption_from" not in Path("t2v.toml").read_text()
+
+
+def test_a_silent_clip_counts_in_runs_that_use_no_audio_alone(clips: Path) -> None:
+    clip_file(clips / "5.mp4", seed=5, frames=33, sound=False)
+    (clips / "5.txt").write_text("nothing is heard")
+    _, said, _ = new("t2v", "--data", "clips", "--model", "tiny")
+    assert '1 file has no audio, and is left out: on_error = "skip".' in said
+    assert load_run(Path("t2v.toml")).config.optimization.batch_size == 4  # of five clips with audio, one is held out
+    _, said, _ = new("v2v_ic", "--data", "clips", "--model", "tiny")
+    assert "no audio" not in said
+    assert load_run(Path("v2v_ic.toml")).config.optimization.batch_size == 5
 
 
 def test_a_run_file_for_the_tiny_model_is_in_order_as_it_is_written(clips: Path) -> None:
@@ -104,7 +127,7 @@ def test_data_that_a_mode_cannot_use_are_told(here: Path) -> None:
     assert code == 2
     assert (
         told
-        == "sounds: contains no clips or pictures, which t2v trains on\n    Name other data, or an audio mode: `ltx new` lists the modes.\n"
+        == "sounds: contains no clips or pictures for t2v to train on\n    Name other data, or an audio mode: `ltx new` lists the modes.\n"
     )
     assert not Path("t2v.toml").exists()
     assert new("t2a", "--data", "nowhere")[0] == 2
@@ -142,7 +165,7 @@ def test_the_demo_uses_its_clips_where_they_are_and_leaves_others_alone(here: Pa
     assert new("full_finetune_zero3", "--demo", ".")[1].endswith("Start it: ltx launch --num-gpus 2 full_finetune_zero3.toml\n")
     (here / "media" / "clips.jsonl").write_text(json.dumps({"video": "my.mp4", "caption": "mine"}))
     code, _, told = new("t2a", "--demo", ".")
-    assert (code, told) == (2, "media already exists, and is not from the demo\n    Name another folder with --demo.\n")
+    assert (code, told) == (2, "media already exists, and its content is not that of the demo\n    Name another folder with --demo.\n")
     assert not (here / "t2a.toml").exists()
 
 

@@ -27,6 +27,7 @@ CASES: Sequence[tuple[str, ...]] = [
     ("preprocess", "a.jsonl", "--model-path", "tiny", "--output-dir", "PATH"),
     ("split", "PATH", "-o", "out"),
     ("caption", "PATH", *URL),
+    ("captions", "PATH"),
     ("reference", "PATH", "-o", "a.jsonl"),
     ("decode", "PATH", "-o", "out"),
     ("doctor", "PATH"),
@@ -36,6 +37,9 @@ CASES: Sequence[tuple[str, ...]] = [
     ("publish", "PATH"),
     ("model", "PATH"),
     ("plugins", "show", "mask", "--plugin", "PATH"),
+    ("plugins", "list", "--plugin", "PATH"),
+    ("preprocess", "a.jsonl", "--model-path", "tiny", "--plugin", "PATH"),
+    ("check", "a.jsonl", "--plugin", "PATH"),
     ("plugins", "new", "mine", "--into", "PATH"),
     ("schema", "--plugin", "PATH"),
     ("convert", "PATH"),
@@ -76,5 +80,5 @@ def test_a_text_that_names_a_file_or_something_else_is_refused_in_words(
     assert done.exit_code == 2
     assert isinstance(done.exception, SystemExit)
     assert any(
-        said in " ".join(done.stderr.split()) for said in ("too long", "there is no file", "does not name a file", "there is no model")
+        said in " ".join(done.stderr.split()) for said in ("too long", "there is no file", "names neither a file", "there is no model")
     )

@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from helpers.training_runs import sound_set, tables, write_run
+from helpers.raw_media import dataset_file
+from helpers.sample_made import clip_file, film
+from helpers.training_runs import put_sound, sound_set, tables, write_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
+from ltxcore.planner.costs import cost, machine, told
+from ltxcore.planner.largest_batch import glance_at_datasets, shapes_of
+from ltxcore.runs.run_plan import draft
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -139,8 +144,35 @@ def test_what_is_learned_is_told_with_what_it_takes(small: str) -> None:
     path = Path(small)
     path.write_text(f"objectives = [{{ type = 'flow_matching' }}, {{ type = 'flow_matching', error = 'l1' }}]\n{path.read_text()}")
     assert "  learns       flow_matching, flow_matching_2: 2 forwards and 2 backwards per micro-batch\n" in plan(small, "--gpus=1").stdout
-    told = json.loads(plan(small, "--gpus=1", "--json").stdout)
-    assert (told["forwards"], told["backwards"]) == (2, 2)
+    found = json.loads(plan(small, "--gpus=1", "--json").stdout)
+    assert (found["forwards"], found["backwards"]) == (2, 2)
+
+
+SQUARES = """
+import torch
+
+
+class Squares(torch.optim.SGD):
+    \"\"\"An optimizer that keeps a square matrix for each matrix, which grows with no share of its numbers.\"\"\"
+
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                self.state[weight]["square"] = weight.detach() @ weight.detach().T
+        super().step()
+"""
+
+
+def test_the_state_of_an_optimizer_that_cannot_be_counted_is_told_as_unknown(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/squares_of_a_stranger.py").write_text(SQUARES)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = cost(load_run(Path(small), ["optimization.optimizer_type=squares_of_a_stranger:Squares"]), 1, 8 * 2**30)
+    assert ("optimizer", "unknown, and not included below") in dict(told(found))["The GPU"]
+    assert machine(found)["gpu"]["optimizer"] is None
+    assert found.need.states.optimizer == 0
 
 
 def test_what_it_does_is_told_on_the_error_stream(small: str) -> None:
@@ -175,10 +207,42 @@ def test_neither_data_nor_media_of_samples_need_be_here_where_the_size_is_said(t
     unsaid = plan(str(path), "--gpus=1")
     assert unsaid.exit_code == 2
     assert (
-        "preprocessing.resolution_buckets: the size of the clips is unknown: it is not set, and there are no encoded data here"
+        "preprocessing.resolution_buckets: the size of the clips is unknown: it is not set, and there are neither encoded data nor clips here"
         in unsaid.stderr
     )
     assert "--bucket 960x544x49" in unsaid.stderr
+
+
+def test_clips_that_are_not_encoded_yet_tell_their_size_and_frame_rate_by_their_headers(tmp_path: Path) -> None:
+    rows = [{"video": film(tmp_path / f"{index}.mp4").name, "caption": "a square"} for index in range(2)]
+    both = {name: {"is_generated": True, "latents_dir": folder} for name, folder in (("video", "latents"), ("audio", "audio_latents"))}
+    run = {
+        **tables(tmp_path / "none", tmp_path / "out"),
+        "data": {"dataset": str(dataset_file(tmp_path / "clips.jsonl", rows)), "preprocessed_data_root": str(tmp_path / "encoded")},
+        "training_strategy": {"name": "flexible", **both},
+    }
+    path = str(write_run(tmp_path, run))
+    result = plan(path, "--gpus=1", "--gpu-memory=8")
+    assert result.exit_code == 0, result.output
+    assert "4 of clips of 64x64x17 with 1.1 s of sound at 16 frames per second, as the clips have\n" in result.stdout
+    assert f"reading the headers of {tmp_path / 'clips.jsonl'}\n" in result.stderr
+    found = draft(load_run(Path(path)), 1, writes=False).checked()
+    larger = shapes_of(found, found.base, "96x64x33", seen=glance_at_datasets(found, lambda said: None, is_needed=False))
+    assert larger.described == "clips of 96x64x33 with 2.1 s of sound at 16 frames per second, as the clips have"
+    assert not (tmp_path / "encoded").exists()
+    dataset_file(tmp_path / "clips.jsonl", [*rows, {"video": clip_file(tmp_path / "long.mp4", frames=25).name, "caption": "a square"}])
+    several = plan(path, "--gpus=1")
+    assert several.exit_code == 2
+    assert "Set resolution_buckets, such as " in several.stderr
+    sets = []
+    for name, frames in (("short", 17), ("long", 25)):
+        (tmp_path / name).mkdir()
+        clip = clip_file(tmp_path / name / "a.mp4", frames=frames)
+        sets.append({"name": name, "dataset": str(dataset_file(clip.with_name("set.jsonl"), [{"video": clip.name, "caption": name}]))})
+    run["data"] = {"sets": sets}
+    found = draft(load_run(write_run(tmp_path, run, "sets.toml")), 1, writes=False).checked()
+    seen = glance_at_datasets(found, lambda said: None, is_needed=True)
+    assert shapes_of(found, found.base, seen=seen).described.startswith("clips of 64x64x25 with 1.6 s of sound at 16 frames per second")
 
 
 def test_the_size_that_the_run_file_says_counts_and_encoded_data_are_still_counted(small: str) -> None:
@@ -192,5 +256,29 @@ def test_the_size_that_the_run_file_says_counts_and_encoded_data_are_still_count
 def test_where_nothing_makes_it_fit_people_are_told_so_and_scripts_by_status_1(small: str) -> None:
     """Nothing fits where the margin alone does not."""
     result = plan(small, "--gpus=1", "--gpu-memory=0.5")
-    assert "No setting makes it fit, not even all of them together: it needs GPUs with more memory.\n" in result.output
+    assert "No setting makes the run fit, not even all settings together: the run needs GPUs with more memory.\n" in result.output
     assert result.exit_code == 1
+
+
+def test_a_regularization_dataset_is_counted_with_its_tokens_and_its_memory_whether_it_is_here_or_not(small: str) -> None:
+    path = Path(small)
+    for number in range(20, 29):
+        put_sound(path.parent / "others", number, steps=12)
+    body, found = path.read_text(), {}
+    for name in ("others", "elsewhere"):
+        path.write_text(f"objectives = [{{ type = 'flow_matching' }}, {{ type = 'regularization', dataset = '{name}' }}]\n{body}")
+        found[name] = cost(load_run(path, elsewhere=["objectives"]), 1, 80 * 2**30)
+    rows = {name: dict(next(told(each))[1])["regularization"] for name, each in found.items()}
+    assert re.fullmatch(r"48 tokens: 4 of 9 encoded samples, the largest such as sound\d\d", rows["others"])
+    assert rows["elsewhere"].startswith("32 tokens: 4 of samples that are not encoded here, taken to be as large as 9 encoded samples")
+    assert machine(found["others"])["datasets"]["regularization"]["tokens"] == 48
+    assert found["others"].need.passes.forwards == 2
+    peaks = {name: each.need.activations.peak for name, each in found.items()}
+    assert peaks["others"] > 1.2 * peaks["elsewhere"], "that of the run's own samples is smaller"
+
+
+@pytest.mark.parametrize("memory", ["nan", "inf"])
+def test_memory_that_is_not_finite_is_refused(small: str, memory: str) -> None:
+    result = plan(small, "--gpu-memory", memory)
+    assert result.exit_code == 2
+    assert f"{memory} is not a finite number." in result.output

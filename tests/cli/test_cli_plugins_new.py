@@ -41,7 +41,7 @@ def test_plugins_new_makes_a_package_and_says_how_to_go_on(tmp_path: Path) -> No
     }
 
 
-@pytest.fixture(params=["condition", "objective", "optimizer", "schedule", "quantizer", "source"])
+@pytest.fixture(params=["condition", "objective", "adapter", "optimizer", "schedule", "quantizer", "source", "exporter", "column"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

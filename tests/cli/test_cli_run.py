@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,9 @@ def told(result: Result, folder: Path) -> list[str]:
 def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_path: Path) -> None:
     result = ltx("-q", "run", str(write_run(tmp_path, tables(data, tmp_path / "out"))), "--set", "optimization.steps=2")
     assert (result.exit_code, result.stderr) == (0, "")
-    *table, _, _, _, _, _, _, _, _, _, _ = told(result, tmp_path)
-    assert (len(table), table[0].rstrip()) == (6, "Validation loss of generated tokens at sigma 0.9, 4 held-out clips")
-    assert told(result, tmp_path)[-10:] == [
+    table, said = told(result, tmp_path)[:6], told(result, tmp_path)[6:]
+    assert table[0].rstrip() == "Validation loss of generated tokens at sigma 0.9, 4 held-out clips"
+    assert said[:-1] == [
         "Done, 2 steps. In TMP/out:",
         "  lora.safetensors     the LoRA",
         "  metrics.jsonl        all metrics of the run, one JSON object per line",
@@ -40,7 +41,12 @@ def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_pa
         "  TMP/out/samples/step_000000_1.wav",
         "  TMP/out/samples/step_000002_1.wav",
         "  TMP/out/samples/original_1.wav",
+        "Generate with the trained weights (replace the words in capitals with your own files):",
     ]
+    _, *words = shlex.split(said[-1])
+    assert words[:3] == ["sample", "what you want to see and hear", "--model"]
+    assert words[4:8] == ["--lora", "TMP/out/lora.safetensors", "--condition", "type=mask,audio=SOUND.wav,mask=MASK.wav"]
+    assert words[8:] == ["--no-generate-video", "-o", "sample.wav"]
     again = ltx("run", str(tmp_path / "run.toml"))
     assert again.exit_code == 2
     assert told(again, tmp_path) == [
@@ -52,7 +58,7 @@ def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_pa
 def test_samples_of_the_run_file_are_called_so(data: Path, tmp_path: Path) -> None:
     asked = {"samples": [{"prompt": "a tone"}], "video_dims": [32, 32, 9]}
     result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out", validation=asked))), "--set", "optimization.steps=1")
-    assert told(result, tmp_path)[-4:] == [
+    assert told(result, tmp_path)[-6:-2] == [
         "  samples/             the samples of the run file, step by step",
         "Listen and compare:",
         "  TMP/out/samples/step_000000_1.wav",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from click.testing import CliRunner
 
 from helpers.media_made import psnr
 from helpers.refusing import Refusing, without_sizes
-from helpers.sample_made import film, sound_file
+from helpers.sample_made import film, image_file, sound_file
 from ltxcore.cli.main import main
 from ltxcore.media.probe import probe, read_clip
 from ltxcore.models.load_base import load_backbone
@@ -125,13 +126,14 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
     assert draw("a tone", *arguments, "-o", "a.mp4")[2] == (
         f"{folder}/film.mp4 has 16 frames per second and is used frame by frame at 8: it plays 2.00 times slower\n"
         'lora.safetensors was trained with "TOK" before every caption, but the prompt "a tone" does not contain it.\n'
+        "The tiny model is only for trying ltx: `ltx new MODE --data DATA` writes a run file for a real model.\n"
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x"], "--model: does not name a model to generate with\n    Write --model tiny, or --model and the path of a model file."),
+        (["x"], "--model: there is no model to generate with\n    Write --model tiny, or --model and the path of a model file."),
         (
             ["x", *QUICK, "-o", "film.mp4"],
             "--output: the file film.mp4 already exists\n    Name another file, or overwrite it with --overwrite.",
@@ -147,7 +149,7 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
         ),
         (
             ["x", *QUICK, "--video-dims", "64x60x17"],
-            "--video-dims: a picture of 64x60x17 has height 60, which is not a multiple of 32\n    Use 32 or 64.",
+            "--video-dims: a clip of 64x60x17 has height 60, which is not a multiple of 32\n    Use 32 or 64.",
         ),
         (["x", *QUICK, "--stg-blocks", "9"], "--stg-blocks: there is no block 9\n    The model has 4, numbered from 0."),
         (["x", *QUICK, "--inference-steps", "1"], "--inference-steps: must be at least 2, not 1"),
@@ -212,3 +214,23 @@ def test_memory_that_runs_out_is_said_with_what_takes_less(folder: Path, functio
         "CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) "
         f"while {doing}\n    Each of these needs less memory: {less}.\n"
     )
+
+
+def test_the_preset_for_distilled_models_sets_noise_levels_and_no_guidance(folder: Path) -> None:
+    quick = ["a red disc", "--model", "tiny", "--device", "cpu", "--video-dims", "64x64x9"]
+    assert draw(*quick, "--preset", "distilled", "-o", "a.mp4") == (0, "a.mp4\n", "")
+    levels = "1,0.99375,0.9875,0.98125,0.975,0.909375,0.725,0.421875,0"
+    assert draw(*quick, "--sigmas", levels, *PLAIN, "--guidance-rescale=0", "-o", "b.mp4") == (0, "b.mp4\n", "")
+    assert (folder / "a.mp4").read_bytes() == (folder / "b.mp4").read_bytes()
+    code, _, said = draw(*quick, "--sigmas", "1,much,0")
+    assert code == 2
+    assert '"1,much,0" is not a list of noise levels' in said
+
+
+def test_a_clip_from_a_compressed_image_says_so_in_its_metadata(folder: Path) -> None:
+    image_file(folder / "a.png")
+    for crf, said in (("30", "image_crf=30"), ("0", None)):
+        condition = ["--condition", "type=first_frame,image_or_video=a.png"]
+        draw("a red disc", *QUICK, *PLAIN, *condition, "--image-crf", crf, "--overwrite", "-o", "a.mp4")
+        with av.open("a.mp4") as container:
+            assert container.metadata.get("comment") == said

@@ -43,4 +43,7 @@ def test_the_tiny_model_takes_no_codec_of_another() -> None:
     for load, key in ((video_codec, "video_vae_path"), (audio_codec, "audio_vae_path"), (text_encoder, "text_encoder_path")):
         with pytest.raises(ConfigError) as error:
             load("tiny", **{key: Path("vae.safetensors")})
-        assert str(error.value) == f"the tiny model has its own VAEs, but {key} names another: vae.safetensors\n    Remove {key}."
+        assert (
+            str(error.value)
+            == f"the tiny model has its own VAEs and text encoder, but {key} names another: vae.safetensors\n    Remove {key}."
+        )

@@ -80,7 +80,8 @@ def test_sizes_that_do_not_fit_the_blocks_are_refused(frames: int, height: int, 
     with pytest.raises(DataError) as error:
         CODEC.encode(gradient_clip(frames, height, width))
     assert str(error.value) == (
-        f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded\n    The number of frames must be a multiple of 8 plus 1, its height and width multiples of 32."
+        f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded\n"
+        "    The number of frames must be a multiple of 8 plus 1, and the height and width must be multiples of 32."
     )
 
 

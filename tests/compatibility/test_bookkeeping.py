@@ -167,7 +167,7 @@ def test_a_file_with_bytes_changed_in_many_ways_never_ends_in_a_traceback(loaded
 
 def test_check_run_and_report_name_the_file(films: Path, out: Path) -> None:
     (out / NEWEST / "manifest.json").write_text("[]")
-    told = f"{out}/{NEWEST}/manifest.json: is not the manifest of a checkpoint: it is damaged\n    Move this checkpoint out of {out}/checkpoints, so that the run starts over"
+    told = f"{out}/{NEWEST}/manifest.json: is not the manifest of a checkpoint: the file is damaged\n    Move this checkpoint out of {out}/checkpoints, so that the run starts over"
     for command in ("check", "run"):
         assert told in ltx(films, command, "pictures.toml", status=2)
     (out / "run.toml").write_bytes(b"\xff")

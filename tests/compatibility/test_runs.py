@@ -44,7 +44,7 @@ def test_an_unfinished_run_goes_on_to_what_0_1_0_would_have_made_of_it(folder: P
     said = ltx(folder, "run", f"{run_file}.toml")
     assert "resuming after step 2" in said
     assert "0 files encoded now" in said or name == "whole_model"  # which names the encoded set
-    assert "the data are not those that this run began with" not in said
+    assert "the data have changed since this run began" not in said
     assert "Done, 4 steps." in said
     assert losses(folder / "out" / name) == [1, 2, 3, 4]
     same(next((folder / "out" / name).glob("*.safetensors")), folder / "weights" / f"{name}.safetensors")

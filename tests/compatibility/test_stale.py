@@ -114,14 +114,14 @@ def test_a_new_run_encodes_them_anew(folder: Path) -> None:
 def test_a_run_under_way_that_is_allowed_changes_encodes_them_anew_and_says_that_its_data_are_others(folder: Path) -> None:
     said = ltx(folder, "run", "sounds.toml", "--allow-changes")
     assert told(said, "encoded again") == reasons(REASONS)  # of pictures alone too, for runs that read no sound
-    assert "the data are not those that this run began with (some samples were encoded again)" in said
+    assert "the data have changed since this run began (some samples were encoded again)" in said
     assert losses(folder / "out/sounds") == [1, 2, 3, 4]
 
 
 def test_a_run_under_way_goes_on_with_what_was_encoded_anew_meanwhile_and_says_so(folder: Path) -> None:
     ltx(folder, *PREPROCESS, "--on-error", "skip")
     said = ltx(folder, "run", "pictures.toml")
-    assert "the data are not those that this run began with" in said
+    assert "the data have changed since this run began" in said
     assert told(said, "kept as this run began with") == {}
     assert "resuming after step 2" in said
 
@@ -144,7 +144,7 @@ def test_what_the_user_changed_in_a_run_under_way_is_encoded_anew_and_the_rest_s
     (folder / "otherwise/clips.jsonl").write_text("\n".join(rows[1:]).replace("of upright", "something else"))
     said = ltx(folder, "run", "pictures.toml")
     assert "7 samples in" in said
-    assert "1 files encoded now" in said
+    assert "1 file encoded now" in said
     assert told(said, "kept as this run began with") == reasons(REASONS.keys() - {"hole"})
     assert "(then 8 samples to train on and 0 held out, now 7 and 0)" in said
     assert "resuming after step 2" in said

@@ -86,7 +86,7 @@ def test_another_run_starts_from_what_was_trained(folder: Path, tmp_path: Path, 
         "validation.samples=[]",
     ]
     said = ltx(folder, "run", f"{run_file}.toml", *(f"--set={each}" for each in settings))
-    assert "Done, 1 steps." in said
+    assert "Done, 1 step." in said
 
 
 def test_a_trained_model_draws_and_is_a_base_for_other_runs(folder: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_trained_model_draws_and_is_a_base_for_other_runs(folder: Path, tmp_pa
     ltx(folder, "sample", "a square", "--model", model, "-o", "model.mp4", *QUICK, *PLAIN)
     assert probe(folder / "model.mp4").frames == 9
     settings = [f"output_dir={tmp_path / 'out'}", f"model.model_path={model}", "optimization.steps=1"]
-    assert "Done, 1 steps." in ltx(folder, "run", "two_processes.toml", *(f"--set={each}" for each in settings))
+    assert "Done, 1 step." in ltx(folder, "run", "two_processes.toml", *(f"--set={each}" for each in settings))
 
 
 # ---------------------------------------------------------------- ltx-checkerboard
@@ -113,7 +113,7 @@ def test_the_tests_of_ltx_checkerboard_pass(folder: Path) -> None:
 def test_its_run_file_trains_and_its_lora_draws_with_its_condition(folder: Path, tmp_path: Path) -> None:
     assert "checkerboard" in ltx(folder, "check", "finished.toml", f"--set=output_dir={tmp_path / 'out'}")
     settings = [f"output_dir={tmp_path / 'out'}", "optimization.steps=1"]
-    assert "Done, 1 steps." in ltx(folder, "run", "finished.toml", *(f"--set={each}" for each in settings))
+    assert "Done, 1 step." in ltx(folder, "run", "finished.toml", *(f"--set={each}" for each in settings))
     plugin = ["--plugin", folder / "ltx-checkerboard/src/ltx_checkerboard/__init__.py"]
     condition = ["--condition", f"type=checkerboard,size=1,video={folder / 'plain/clips/0.mp4'}"]
     lora = ["--lora", folder / "weights/finished.safetensors"]

@@ -29,8 +29,15 @@ TRAINING = {
     "reference": "{ type = 'reference', latents_dir = 'references' }",
     "first_frame": "{ type = 'first_frame', probability = 0.5 }",
     "spatial_crop": "{ type = 'spatial_crop', spatial_region = [0, 32, 64, 96] }",
+    "hole": "{ type = 'hole', length = 0.3, count = 2 }",
+    "drawn_hole": "{ type = 'hole', length = { min = 0.1, max = 1 }, start = { min = 0, max = 1 }, invert = { one_of = [true, false] } }",
+    "keyframes": "{ type = 'keyframes', keyframes_dir = 'keyframes', candidates = [0, -1] }",
+    "drawn_prefix": "{ type = 'prefix', temporal_boundary = { min = 1, max = 8, fit = true } }",
+    "drawn_suffix": "{ type = 'suffix', temporal_boundary = { one_of = [1, 4], weights = [1, 0.5] }, probability = 0.5 }",
 }
 SAMPLING = {
+    "video_hole": "{ type = 'hole', video = 'clip.mp4', height = 0.5, top = 1 }",
+    "audio_hole": "{ type = 'hole', audio = 'sound.wav', length = 0.5 }",
     "video_mask": "{ type = 'mask', video = 'clip.mp4', mask = 'clip.mp4' }",
     "audio_prefix": "{ type = 'prefix', audio = 'sound.wav', duration = 0.5 }",
     "video_prefix": "{ type = 'prefix', video = 'clip.mp4', num_frames = 9 }",
@@ -39,6 +46,8 @@ SAMPLING = {
     "first_frame": "{ type = 'first_frame', image_or_video = 'clip.mp4' }",
     "crop": "{ type = 'spatial_crop', video = 'clip.mp4', spatial_region = [0, 0, 64, 32] }",
     "reference": "{ type = 'reference', video = 'clip.mp4', downscale_factor = 2, include_in_output = true }",
+    "keyframes": "{ type = 'keyframes', images = ['clip.mp4', 'clip.mp4'], frames = [0, -1] }",
+    "timed_keyframes": "{ type = 'keyframes', images = ['clip.mp4'], times = [0.5] }",
     "audio_reference": "{ type = 'reference', audio = 'sound.wav' }",
 }
 VALUES = {
@@ -72,7 +81,10 @@ def run_file(rng: random.Random) -> str:
     for index, name in enumerate(names):
         generated = index == 0 or rng.random() < 0.5
         allowed = [
-            key for key in TRAINING if (name == "video" or key not in ("first_frame", "spatial_crop")) and (generated or key == "reference")
+            key
+            for key in TRAINING
+            if (name == "video" or key not in ("first_frame", "spatial_crop", "keyframes"))
+            and (generated or key in ("reference", "keyframes"))
         ]
         conditions = ", ".join(TRAINING[key] for key in rng.sample(allowed, rng.randint(0, min(3, len(allowed)))))
         lines += [
@@ -81,6 +93,10 @@ def run_file(rng: random.Random) -> str:
             f"latents_dir = '{name}'",
             f"conditions = [{conditions}]",
         ]
+        if allowed and rng.random() < 0.4:
+            lists = [", ".join(TRAINING[key] for key in rng.sample(allowed, rng.randint(1, min(2, len(allowed))))) for _ in range(2)]
+            weights = rng.choice(["", ", weights = [1, 0.5, 2]"])
+            lines.append(f"choices = [{{ one_of = [[{lists[0]}], [], [{lists[1]}]]{weights} }}]")
     for table in rng.sample(list(VALUES), rng.randint(0, len(VALUES))):
         lines += [f"[{table}]", rng.choice(VALUES[table])]
     for _ in range(rng.randint(0, 2)):

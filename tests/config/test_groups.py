@@ -34,8 +34,8 @@ def mistakes(cls: type, *groups: dict[str, Any]) -> list[str]:
     ("group", "mistake"),
     [
         ({"blocks": "3-1"}, 'groups.0.blocks: "3-1" ends before it begins'),
-        ({"blocks": "all"}, 'groups.0.blocks: "all" is no range of blocks'),
-        ({"blocks": ""}, 'groups.0.blocks: "" is no range of blocks'),
+        ({"blocks": "all"}, 'groups.0.blocks: "all" is not a range of blocks'),
+        ({"blocks": ""}, 'groups.0.blocks: "" is not a range of blocks'),
         ({"modules": []}, "groups.0.modules: names no module"),
         ({"name": "lora_B", "modules": ["ff"]}, 'groups.0.name: "lora_B" cannot be the name of a group'),
         ({"name": "", "modules": ["ff"]}, 'groups.0.name: "" cannot be the name of a group'),
@@ -51,7 +51,7 @@ def test_what_is_wrong_with_a_group_is_said_at_its_key(cls: type, group: dict[st
 def test_a_group_that_sets_nothing_and_one_with_the_name_of_another_are_mistakes() -> None:
     assert mistakes(LoraTable, {"modules": ["ff"]}) == ["groups.0: sets nothing"]
     named = {"name": "deep", "modules": ["ff"], "learning_rate": 1e-4}
-    assert mistakes(OptimizationTable, named, named) == ['groups.1: is another group called "deep"']
+    assert mistakes(OptimizationTable, named, named) == ['groups.1: has the same name as another group, "deep"']
 
 
 def test_only_a_lora_has_groups_of_rank() -> None:

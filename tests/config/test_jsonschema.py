@@ -73,7 +73,7 @@ def _elements(schema: dict[str, Any], value: Any) -> bool:
         return True
     if isinstance(schema["items"], list):
         return len(value) == schema["minItems"] == schema["maxItems"] and all(map(valid, schema["items"], value))
-    return all(valid(schema["items"], element) for element in value)
+    return len(value) >= schema.get("minItems", 0) and all(valid(schema["items"], element) for element in value)
 
 
 def _combined(schema: dict[str, Any], value: Any) -> bool:
@@ -136,6 +136,14 @@ def test_what_the_loader_refuses_the_schema_refuses_too(inputs: Path, mistakes: 
         "[{ type = 'first_frame' }]",
         "[{ type = 'mask' }]",
         "[{ type = 'prefix', temporal_boundary = 0 }]",
+        "[{ type = 'prefix', temporal_boundary = {} }]",
+        "[{ type = 'prefix', temporal_boundary = { min = 0, max = 3 } }]",
+        "[{ type = 'prefix', temporal_boundary = { min = 1 } }]",
+        "[{ type = 'prefix', temporal_boundary = { min = 1, max = 3, scale = 'log' } }]",
+        "[{ type = 'prefix', temporal_boundary = { one_of = [] } }]",
+        "[{ type = 'prefix', temporal_boundary = { one_of = [1, 0] } }]",
+        "[{ type = 'prefix', temporal_boundary = { one_of = [1], weights = [0] } }]",
+        "[{ type = 'prefix', temporal_boundary = { min = 1, max = 3, one_of = [1] } }]",
         "[1]",
         "{}",
     ],
@@ -144,6 +152,24 @@ def test_conditions_that_the_loader_refuses_the_schema_refuses_too(mistakes: Mis
     text = minimal.replace("[data]", f"conditions = {conditions}\n[data]")
     assert mistakes(text)
     assert not valid(SCHEMA, tomli.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("columns", "fits"),
+    [
+        ("{ type = 'reference_video', downscale_factor = 2, column = 'd' }", True),
+        ("{ type = 'video_mask' }", True),
+        ("{ type = 'video_mask', downscale_factor = 2 }", False),
+        ("{ type = 'reference_vid' }", False),
+        ("{ column = 'd' }", False),
+    ],
+)
+def test_a_column_like_a_registered_one_fits_the_schema_if_the_loader_takes_it(
+    load: Load, mistakes: Mistakes, minimal: str, columns: str, fits: bool
+) -> None:
+    text = f"{minimal}\n[preprocessing.columns]\ndepth = {columns}"
+    assert (load if fits else mistakes)(text)
+    assert valid(SCHEMA, tomli.loads(text)) is fits
 
 
 def test_a_key_carries_its_help_its_unit_and_its_default() -> None:
@@ -167,4 +193,9 @@ def test_a_strangers_keys_are_in_the_schema(tmp_path: Path) -> None:
     video = schema["properties"]["training_strategy"]["oneOf"][0]["properties"]["video"]
     (stripes,) = [one for one in video["properties"]["conditions"]["items"]["oneOf"] if one["properties"]["type"]["const"] == "stripes"]
     assert stripes["description"] == "Give stripes."
-    assert stripes["properties"]["every"] == {"type": "integer", "minimum": 2, "description": "how far apart (cells)", "default": 4}
+    every = stripes["properties"]["every"]
+    assert {**every, "anyOf": every["anyOf"][:1]} == {
+        "anyOf": [{"type": "integer", "minimum": 2}],
+        "description": "how far apart (cells)",
+        "default": 4,
+    }

@@ -75,7 +75,7 @@ def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(b"a = '\xff'")
-    assert message(path) == f"{path}: is not UTF-8 text\n    Save it as UTF-8."
+    assert message(path) == f"{path}: is not UTF-8 text\n    Save the file as UTF-8."
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_type_that_only_a_checker_sees_is_the_plugins_fault(mistakes: Mistakes
     (folder / "stripes.py").write_text(text.replace("every: int", "every: Fraction"))
     assert mistakes('plugins = ["stripes.py"]\n' + video(minimal, "every = 4")) == (
         "run.toml:7: training_strategy.video.conditions[0]: the type of Stripes.every cannot be read: name 'Fraction' is not defined\n"
-        "    Import it at the top of the module, not under TYPE_CHECKING."
+        "    Import the type at the top of the module, not under TYPE_CHECKING."
     )
 
 
@@ -207,7 +207,7 @@ def test_a_type_that_toml_cannot_hold_is_the_plugins_fault(mistakes: Mistakes, m
     text = PLUGIN.replace("import enum\n", "import enum\nimport threading\n").replace("every: int", "every: threading.Thread")
     (folder / "stripes.py").write_text(text)
     assert mistakes('plugins = ["stripes.py"]\n' + video(minimal, "every = 4")) == (
-        "run.toml:7: training_strategy.video.conditions[0].every: its class types it as <class 'threading.Thread'>, which a run file cannot hold\n"
+        "run.toml:7: training_strategy.video.conditions[0].every: has the type <class 'threading.Thread'>, which a run file cannot hold\n"
         "    Report this to the plugin's author."
     )
 

@@ -43,7 +43,7 @@ def test_each_objective_has_its_own_keys_and_those_of_all(load: Load, minimal: s
     ("entry", "told"),
     [
         ('type = "flow_maching"', 'objectives[0].type: there is no objective "flow_maching"\n    Did you mean "flow_matching"?'),
-        ("weight = 1.0", "objectives[0].type: does not name any objective\n    Choose one: flow_matching, "),
+        ("weight = 1.0", "objectives[0].type: does not name any objective\n    Choose one: distill, flow_matching, "),
         ('type = "flow_matching", weight = 0', "objectives[0].weight: must be above 0, not 0"),
         ('type = "flow_matching", weight = { audio = 0 }', "objectives[0].weight.audio: must be above 0, not 0"),
         ('type = "flow_matching", weight = { sound = 1 }', "objectives[0].weight.sound: is not a modality"),
@@ -51,6 +51,9 @@ def test_each_objective_has_its_own_keys_and_those_of_all(load: Load, minimal: s
         ('type = "flow_matching", probability = 0', "objectives[0].probability: must be above 0, not 0"),
         ('type = "flow_matching", error = "mae"', 'objectives[0].error: must be "mse" or "huber" or "l1", not the text "mae"'),
         ('type = "flow_matching", delta = 0', "objectives[0].delta: must be above 0, not 0"),
+        ('type = "distill", guidance = 0.5', "objectives[0].guidance: must be from 1 to 100, not 0.5"),
+        ('type = "distill", guidance = { audio = 200 }', "objectives[0].guidance: must be from 1 to 100, not 200"),
+        ('type = "distill", teacher = "student"', 'objectives[0].teacher: must be "base" or "ema", not the text "student"'),
         ('type = "weighted_region"', 'objectives[0]: the objective "weighted_region" needs data of its own'),
         ('type = "weighted_region", mask_dir = "x"', "objectives[0].mask_dir: there is no such key"),
     ],

@@ -75,15 +75,19 @@ def test_what_the_run_file_does_not_say_follows_from_the_optimizer(load: Load, m
             '"adamw_schedule_free", warmup_steps = 5',
             'warmup_steps: cannot be combined with the optimizer "adamw_schedule_free", which needs a constant learning rate\n    Remove it.',
         ),
+        (
+            '"schedulefree:SGDScheduleFree", scheduler_type = "cosine"',
+            'scheduler_type: cannot be combined with the optimizer "schedulefree:SGDScheduleFree", which needs a constant learning rate\n    Remove it.',
+        ),
         ('"adamw", warmup_steps = 1.5', "warmup_steps: must be a whole number of steps, or a share below 1, not 1.5"),
-        ('"adamw", steps = 20, warmup_steps = 20', "warmup_steps: is 20 steps, which leaves none of the 20 steps after it\n    Set it lower."),
+        ('"adamw", steps = 20, warmup_steps = 20', "warmup_steps: is 20 steps, so no step is left after the warmup\n    Set it lower."),
         ('"adamw", warmup_steps = -1', "warmup_steps: must be at least 0, not -1"),
         ('"adamw", scheduler_type = "warmup_stable_decay", scheduler_params = { decay = 0 }', "scheduler_params.decay: must be above 0, not 0"),
-        ('"torch.optim:Rprop", weight_decay = 0.1', 'weight_decay: the optimizer "torch.optim:Rprop" has no weight decay\n    Set it to 0, or remove it.'),
+        ('"torch.optim:Rprop", weight_decay = 0.1', 'weight_decay: the optimizer "torch.optim:Rprop" has no weight decay\n    Set the value to 0, or remove the key.'),
         ('"torch.optim:NAdam", optimizer_params = { beta = 1 }', 'optimizer_params.beta: there is no such key\n    Did you mean "betas"?'),
         ('"torch.optim:NAdamm"', "optimizer_type: the optimizer \"torch.optim:NAdamm\" cannot be imported: AttributeError: module 'torch.optim' has no"),
-        ('"torch.nn:Linear"', 'optimizer_type: "torch.nn:Linear" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer\n    Name another optimizer.'),
-        ('"no_such_package:Adam"', 'optimizer_type: there is no package "no_such_package"\n    Install it, or correct the name.'),
+        ('"torch.nn:Linear"', 'optimizer_type: "torch.nn:Linear" is not a torch optimizer: it is not a subclass of torch.optim.Optimizer\n    Name another optimizer.'),
+        ('"no_such_package:Adam"', 'optimizer_type: there is no package "no_such_package"\n    Install the package, or correct the name.'),
         ('"torch.optim:"', 'optimizer_type: "torch.optim:" is not the name of a class in a package\n    Write "package.module:Class", such as "torch.optim:NAdam".'),
     ],
 )  # fmt: skip
@@ -127,7 +131,7 @@ def test_a_python_file_beside_a_run_is_no_package(
     monkeypatch.syspath_prepend(there)
     told = mistakes(f'optimization = {{ optimizer_type = "own_optimizers:Own" }}\n{minimal}')
     assert '"own_optimizers" is in ' in told
-    assert "Install it, or write a plugin and add its file to plugins." in told
+    assert "Install the package, or write a plugin and add its file to plugins." in told
     assert not (there / "own_optimizers.py.ran").exists()
 
 

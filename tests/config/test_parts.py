@@ -13,7 +13,7 @@ from ltxcore.errors import collecting
 
 def test_what_is_known_is_there_with_defaults_and_the_rest_raises() -> None:
     table = parted(LoraTable, {"dropout": 0.5, "rank": 7}, {"rank"})
-    assert (table.dropout, table.use_dora, isinstance(table, LoraTable)) == (0.5, False, True)
+    assert (table.dropout, table.use_dora, isinstance(table, LoraTable)) == (0.5, None, True)
     for key in ("rank", "alpha"):  # which is the rank by default
         with pytest.raises(Unreadable):
             getattr(table, key)

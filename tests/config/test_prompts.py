@@ -156,7 +156,7 @@ def test_commas_inside_quotes_or_brackets_of_a_value_are_part_of_it(files: Path,
 
 def test_conditions_that_are_wrong_are_named_as_they_were_written(files: Path) -> None:
     assert refused(files, "x", conditions=["type=prefx,video=here.mp4", "first_frame", "type=first_frame,video=gone.mp4"]) == (
-        '--condition first_frame: "first_frame" is not key=value\n    Write it as --condition type=first_frame,image_or_video=a.png.'
+        '--condition first_frame: "first_frame" is not key=value\n    Write --condition type=first_frame,image_or_video=a.png.'
     )
     assert refused(files, "x", conditions=["type=prefx,video=here.mp4", "type=first_frame,video=gone.mp4"]) == (
         '--condition type=prefx,video=here.mp4: type: there is no condition "prefx"\n    Did you mean "prefix"?\n'
@@ -164,7 +164,7 @@ def test_conditions_that_are_wrong_are_named_as_they_were_written(files: Path) -
     )
     assert refused(files, "x", conditions=["type=spatial_crop,spatial_region=[1"]) == (
         "--condition type=spatial_crop,spatial_region=[1: the value is broken TOML: Unclosed array (at end of document)\n"
-        "    Write it as --condition type=first_frame,image_or_video=a.png."
+        "    Write --condition type=first_frame,image_or_video=a.png."
     )
 
 
@@ -183,6 +183,11 @@ def test_files_that_say_of_no_sample_are_refused(files: Path) -> None:
     remedy = '    Write [[validation.samples]], each with a prompt = "...".'
     (files / "run.toml").write_text(MINIMAL + "[validation]\nseed = 1\n")
     assert refused(files, str(files / "run.toml")) == f"run.toml:10: validation: has no samples to generate\n{remedy}"
+    (files / "run.toml").write_text(MINIMAL)
+    assert refused(files, str(files / "run.toml")) == (
+        "run.toml: this run file has no table [validation]\n"
+        '    Give a prompt in place of the file, or write [[validation.samples]] in it, each with a prompt = "...".'
+    )
     (files / "odd.toml").write_text("validation = 3\n")
     assert refused(files, str(files / "odd.toml")) == "odd.toml:1: validation: must be a table, not 3"
     (files / "empty.jsonl").write_text("\n")

@@ -9,11 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
+from ltxcore.config.acceleration import AccelerationTable
 from ltxcore.config.jsonschema import json_schema
 from ltxcore.config.quantizers import quantizer_of
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.render import document
-from ltxcore.config.run_file import AccelerationTable
 from ltxcore.config.structure import structurer_of
 from ltxcore.config.tables import plain
 from ltxcore.errors import ConfigError
@@ -73,7 +73,7 @@ def test_a_run_file_names_a_quantizer_and_its_keys_and_is_written_with_all_of_th
         ({"quantization": "block"}, "quantization", 'there is no quantizer "block"'),
         ({"quantization": "blocks", "quantization_params": {"size": 3}}, "quantization_params.size", "there is no such key"),
         ({"quantization": "blocks", "quantization_params": {"block": 1}}, "quantization_params.block", "must be at least 2, not 1"),
-        ({"quantization_params": {"block": 64}}, "quantization_params", "has no quantization to go with"),
+        ({"quantization_params": {"block": 64}}, "quantization_params", "has no effect without quantization"),
         (
             {"quantization": "int4-quanto"},
             "quantization",

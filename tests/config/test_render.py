@@ -58,15 +58,18 @@ def test_the_resolved_file_is_the_whole_run(load: Load, minimal: str, folder: Pa
         "[model]\n"
         'model_path = "tiny"\n'
         'training_mode = "lora"\n'
+        "loras = []\n"
         "\n"
         "[lora]\n"
         "rank = 32\n"
         "alpha = 32\n"
         "dropout = 0.0\n"
-        "use_rslora = false\n"
-        "use_dora = false\n"
+        'type = "lora"\n'
         'target_modules = ["to_k", "to_q", "to_v", "to_out.0"]\n'
         "groups = []\n"
+        "\n"
+        "[lora.params]\n"
+        "use_rslora = false\n"
         "\n"
         "[training_strategy]\n"
         'name = "flexible"\n'

@@ -12,6 +12,7 @@ from ltxcore.config.load import LoadedRun, preprocessing_of, with_source
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import ConfigError
+from ltxcore.registry import load as installed
 from ltxplugins.sources.folder import Folder
 
 Load = Callable[[str], LoadedRun]
@@ -50,7 +51,7 @@ def test_without_a_name_the_sources_of_the_run_are_known_to_whoever_reads_its_da
         ('source = "foldr"', 'preprocessing.source: there is no source "foldr"\n    Did you mean "folder"?'),
         (
             'source_params = { prefer = "video" }',
-            "preprocessing.source_params: are for a source, and none is named\n    Name it in source.",
+            "preprocessing.source_params: belong to a source, but no source is named\n    Name the source with the key source.",
         ),
         ('source = "table", prefer = "video"', 'preprocessing.prefer: the source "table" has no prefer\n    Remove it.'),
         (
@@ -71,10 +72,10 @@ def test_what_is_wrong_with_them_is_told_at_their_keys(load: Load, minimal: str,
 
 
 def test_settings_and_options_of_a_command_name_a_source_too() -> None:
-    assert preprocessing_of(["source=folder", "source_params.prefer=image"]).reader == Folder(prefer="image")
-    assert with_source(PreprocessingTable(source="folder", prefer="image")).reader == Folder(prefer="image")
+    assert preprocessing_of(["source=folder", "source_params.prefer=image"], installed()).reader == Folder(prefer="image")
+    assert with_source(PreprocessingTable(source="folder", prefer="image"), installed()).reader == Folder(prefer="image")
     with pytest.raises(ConfigError) as error:
-        with_source(PreprocessingTable(source="folder", source_params={"prefer": "sound"}))
-    assert str(error.value).startswith('--source-params.prefer: must be "video" or "image"')
+        with_source(PreprocessingTable(source="folder", source_params={"prefer": "sound"}), installed())
+    assert str(error.value).startswith('--source-params prefer: must be "video" or "image"')
     with pytest.raises(ConfigError, match=r'--set: source: there is no source "x"'):
-        preprocessing_of(["source=x"])
+        preprocessing_of(["source=x"], installed())

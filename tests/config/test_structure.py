@@ -78,7 +78,7 @@ scheduler_params = { start = 1, end_factor = "1" }
         "run.toml:15: training_strategy.audio.conditions[1].probability: must be at most 1, not 2\n"
         "run.toml:15: training_strategy.audio.conditions[1].temporal_boundary: must be at least 1, not 0\n"
         'run.toml:16: training_strategy.audio.conditions[2].type: the condition "first_frame" does not work on audio\n'
-        "    Conditions on audio: mask, prefix, reference, suffix.\n"
+        "    Conditions on audio: hole, mask, prefix, reference, suffix.\n"
         "run.toml:17: training_strategy.audio.conditions[3].mask_dir: is missing\n"
         "    Add mask_dir: text, folder of the encoded mask.\n"
         "run.toml:19: optimization.scheduler_params.start: there is no such key\n"
@@ -93,7 +93,7 @@ scheduler_params = { start = 1, end_factor = "1" }
 def test_an_empty_file_says_what_a_run_needs(mistakes: Mistakes) -> None:
     assert mistakes("") == (
         "run.toml:1: model.model_path: is missing\n"
-        '    Add model_path: text, "tiny", a safetensors file, or a diffusers folder.\n'
+        '    Add model_path: text, "tiny", a safetensors file, a folder of such files, or a diffusers folder.\n'
         "run.toml:1: training_strategy.name: does not name any strategy\n"
         "    Choose one: flexible.\n"
         "run.toml:1: data: does not name any data to train on\n"
@@ -127,7 +127,7 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
     )
     assert mistakes(text) == (
         'run.toml:14: training_strategy.video.conditions[0].type: the condition "mask" makes no sense on the frozen video, which is already given\n'
-        "    Remove it, or set is_generated = true for video."
+        "    Remove the condition, or set is_generated = true for video."
     )
 
 
@@ -139,7 +139,7 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
         ("['mask']", 'conditions[0]: must be a table, not the text "mask"'),
         (
             "[{}]",
-            "conditions[0].type: does not name any condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix.",
+            "conditions[0].type: does not name any condition\n    Choose one: first_frame, hole, keyframes, mask, prefix, reference, spatial_crop, suffix.",
         ),
         ("[{ type = 3 }]", 'conditions[0].type: must be text, not 3\n    Write "3", in quotes.'),
         (
@@ -313,12 +313,12 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
         ),
         (
             "hub.push_to_hub = true\n",
-            'run.toml:1: hub.hub_model_id: push_to_hub needs it\n    Write where to publish: hub_model_id = "name/model".',
+            'run.toml:1: hub.hub_model_id: must be set, because push_to_hub is true\n    Write where to publish: hub_model_id = "name/model".',
         ),
         (
             "preprocessing.resolution_buckets = '64x64;64x64x17'\n",
             'run.toml:1: preprocessing.resolution_buckets: "64x64" is not a bucket\n'
-            '    Write width x height x frames, such as "960x544x49"; separate several with ";".',
+            '    Write width x height x frames, such as "960x544x49"; separate several buckets with ";".',
         ),
         (
             "preprocessing.alpha_color = 'mauve'\n",
@@ -375,7 +375,7 @@ TOO_LONG = f'the name "{"x" * 40}..." is too long: it has 300 bytes, but a file\
     [
         ("x" * 300, TOO_LONG),
         ("x/" * 3000, "the path is too long: it has "),
-        ("a\\u0000b", "contains a zero byte, which no file name may contain"),
+        ("a\\u0000b", "contains a zero byte, which no file name can contain"),
         ("~nobody-of-that-name/a", "there is no home folder ~nobody-of-that-name"),
     ],
 )
@@ -418,7 +418,7 @@ def test_clips_that_are_held_out_do_not_lie_among_those_that_are_trained_on(
     assert load(f"{folders}'held'\n").config.data.held_out == folder / "held"
     assert mistakes(f"{folders}'clips/held'\n") == (
         "run.toml:11: data.held_out: is inside the folder clips, whose media would be both trained on and held out\n"
-        "    Move it out of that folder."
+        "    Move the held-out media out of that folder."
     )
 
 
@@ -430,7 +430,7 @@ def test_held_out_is_a_number_of_samples_or_a_share(load: Load, minimal: str, ke
 
 def test_an_encoded_set_that_is_not_there_is_named(mistakes: Mistakes, minimal: str) -> None:
     assert mistakes(minimal.replace('root = "."', 'root = "set"')) == (
-        "run.toml:9: data.preprocessed_data_root: there is no folder set\n    Correct the path, or set dataset, so that the first use encodes it."
+        "run.toml:9: data.preprocessed_data_root: there is no folder set\n    Correct the path, or set dataset, so that the data are encoded on first use."
     )
 
 
@@ -539,7 +539,7 @@ def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, caplog: py
         ),
         (
             "prompts = ['one', 'two']\nimages = ['a.png']",
-            "run.toml:12: validation.images: has 1 entries for 2 prompts\n    Write one entry for each prompt.",
+            "run.toml:12: validation.images: has 1 entry for 2 prompts\n    Write one entry for each prompt.",
         ),
         ("prompts = 'one'", 'run.toml:11: validation.prompts: must be a list of texts, not the text "one"'),
         (

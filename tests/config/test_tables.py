@@ -19,12 +19,13 @@ CONDITIONS = {name: named.value for name, named in load().of_kind("condition").i
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("first_frame", ["type", "probability"]),
-        ("prefix", ["type", "probability", "temporal_boundary"]),
-        ("suffix", ["type", "probability", "temporal_boundary"]),
-        ("spatial_crop", ["type", "probability", "spatial_region"]),
+        ("first_frame", ["type", "probability", "level"]),
+        ("prefix", ["type", "probability", "temporal_boundary", "level"]),
+        ("suffix", ["type", "probability", "temporal_boundary", "level"]),
+        ("spatial_crop", ["type", "probability", "spatial_region", "level"]),
         ("mask", ["type", "probability", "mask_dir"]),
-        ("reference", ["type", "probability", "latents_dir"]),
+        ("reference", ["type", "probability", "level", "strength", "latents_dir"]),
+        ("keyframes", ["type", "probability", "candidates", "level", "strength", "keyframes_dir"]),
     ],
 )
 def test_the_training_table_has_a_source_for_each_role(name: str, keys: list[str]) -> None:
@@ -37,14 +38,15 @@ OUTPUT = ["include_in_output", "downscale_factor", "temporal_scale_factor"]
 @pytest.mark.parametrize(
     ("name", "modality", "keys"),
     [
-        ("first_frame", "video", ["type", "video", "image_or_video"]),
-        ("prefix", "video", ["type", "temporal_boundary", "num_frames", "duration", "video", "image_or_video"]),
-        ("suffix", "audio", ["type", "temporal_boundary", "duration", "audio"]),
-        ("spatial_crop", "video", ["type", "spatial_region", "video", "image_or_video"]),
+        ("first_frame", "video", ["type", "level", "video", "image_or_video"]),
+        ("prefix", "video", ["type", "temporal_boundary", "level", "num_frames", "duration", "video", "image_or_video"]),
+        ("suffix", "audio", ["type", "temporal_boundary", "level", "duration", "audio"]),
+        ("spatial_crop", "video", ["type", "spatial_region", "level", "video", "image_or_video"]),
         ("mask", "video", ["type", "video", "image_or_video", "mask"]),
         ("mask", "audio", ["type", "audio", "mask"]),
-        ("reference", "video", ["type", "video", *OUTPUT]),
-        ("reference", "audio", ["type", "audio"]),
+        ("reference", "video", ["type", "level", "strength", "video", *OUTPUT]),
+        ("reference", "audio", ["type", "level", "strength", "audio"]),
+        ("keyframes", "video", ["type", "level", "strength", "images", "frames", "times"]),
     ],
 )
 def test_the_sample_table_has_a_file_for_its_medium_and_each_role(name: str, modality: str, keys: list[str]) -> None:
@@ -91,3 +93,18 @@ def test_a_class_that_is_not_attrs_has_no_keys() -> None:
     with pytest.raises(PluginError) as caught:
         keys_of(int)
     assert str(caught.value) == "<class 'int'> is not an attrs class, so it has no keys"
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        (attrs.field(default=10**5000), "the default of Own.every cannot be written in a run file: a whole number is too large"),
+        (attrs.field(default=[1, -(10**30)]), "the default of Own.every cannot be written in a run file: a whole number is too large"),
+        (attrs.field(default=2, metadata={"help": 10**5000}), "the help of Own.every is of the type int; it must be text"),
+        (attrs.field(default=2, metadata={"unit": ["s"]}), "the unit of Own.every is of the type list; it must be text"),
+    ],
+    ids=["default", "default in a list", "help", "unit"],
+)
+def test_a_key_that_no_list_of_keys_can_show_is_refused(field: Any, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        keys_of(attrs.make_class("Own", {"every": field}))

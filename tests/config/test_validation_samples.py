@@ -9,7 +9,7 @@ import pytest
 
 from config.run_files import Load, Mistakes
 from ltxcore.conditions import AskedCondition
-from ltxcore.config.validation_samples import Freeze, ValidationSample
+from ltxcore.config.validation_samples import Freeze, ValidationSample, ValidationTable
 
 Sample = Callable[[str], ValidationSample]
 
@@ -158,12 +158,12 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
         ("{ type = 'prefx', video = 'clip.mp4' }", '.type: there is no condition "prefx"\n    Did you mean "prefix"?'),
         (
             "{ video = 'clip.mp4' }",
-            ".type: does not name any condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix.",
+            ".type: does not name any condition\n    Choose one: first_frame, hole, keyframes, mask, prefix, reference, spatial_crop, suffix.",
         ),
         ("{ type = 'prefix' }", ": does not say which modality it works on\n    Set video or image_or_video or audio."),
         (
             "{ type = 'prefix', video = 'clip.mp4', audio = 'sound.wav' }",
-            ": is about video and audio, but a condition works on one\n    Write one condition for each.",
+            ": names both video and audio, but a condition works on one modality\n    Write one condition for each modality.",
         ),
         ("{ type = 'first_frame' }", ": has no medium of its own\n    Set one of video and image_or_video to a file."),
         (
@@ -173,10 +173,10 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
         ("{ type = 'first_frame', video = 'gone.mp4' }", ".video: there is no file gone.mp4\n    Paths are relative to the run file."),
         (
             "{ type = 'first_frame', audio = 'sound.wav' }",
-            ".audio: there is no such key\n    Known: image_or_video, type, video.\n"
+            ".audio: there is no such key\n    Known: image_or_video, level, type, video.\n"
             "run.toml:12: validation.samples[0].conditions[0]: has no medium of its own\n    Set one of video and image_or_video to a file.",
         ),
-        ("{ type = 'mask', audio = 'sound.wav' }", ".mask: is missing\n    Add mask: a path, its mask."),
+        ("{ type = 'mask', audio = 'sound.wav' }", ".mask: is missing\n    Add mask: a path, the mask of the condition."),
         (
             "{ type = 'mask', audio = 'sound.wav', mask = 'mask.wav', probability = 0.5 }",
             ".probability: there is no such key\n    Known: audio, mask, type.",
@@ -188,26 +188,47 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
         ("{ type = 'reference' }", ": does not say which modality it works on\n    Set video or image_or_video or audio."),
         (
             "{ type = 'reference', audio = 'sound.wav', downscale_factor = 2 }",
-            ".downscale_factor: there is no such key\n    Known: audio, type.",
+            ".downscale_factor: there is no such key\n    Known: audio, level, strength, type.",
         ),
         ("{ type = 'reference', video = 'clip.mp4', downscale_factor = 0 }", ".downscale_factor: must be at least 1, not 0"),
         (
             "{ type = 'prefix', video = 'clip.mp4', temporal_boundary = 2, num_frames = 9 }",
-            ": sets temporal_boundary and num_frames, which mean the same\n    Keep one of them.",
+            ": sets temporal_boundary and num_frames, which mean the same\n    Keep one of these keys.",
         ),
         (
             "{ type = 'prefix', video = 'clip.mp4', num_frames = 9, duration = 1 }",
-            ": sets num_frames and duration, which mean the same\n    Keep one of them.",
+            ": sets num_frames and duration, which mean the same\n    Keep one of these keys.",
         ),
         ("{ type = 'prefix', video = 'clip.mp4', temporal_boundary = 0 }", ".temporal_boundary: must be at least 1, not 0"),
         (
             "{ type = 'prefix', audio = 'sound.wav', num_frames = 9 }",
-            ".num_frames: there is no such key\n    Known: audio, duration, temporal_boundary, type.",
+            ".num_frames: there is no such key\n    Known: audio, duration, level, temporal_boundary, type.",
         ),
         ("{ type = 'prefix', audio = 'sound.wav', duration = 0 }", ".duration: must be above 0, not 0"),
         (
             "{ type = 'spatial_crop', video = 'clip.mp4', spatial_region = [1, 1, 1, 1] }",
             ".spatial_region: the region [1, 1, 1, 1] is empty\n    Write [y1, x1, y2, x2] in pixels with 0 <= y1 < y2 and 0 <= x1 < x2.",
+        ),
+        (
+            "{ type = 'keyframes', images = ['start.png'] }",
+            ": does not say where images lie in the clip\n    Write a number for each: frames = [0, -1], or times in seconds.",
+        ),
+        (
+            "{ type = 'keyframes', images = ['start.png'], frames = [0], times = [0.0] }",
+            ": sets frames and times, which mean the same\n    Keep one of them.",
+        ),
+        (
+            "{ type = 'keyframes', images = ['start.png', 'clip.mp4'], frames = [0] }",
+            ": images has 2 entries, but frames has 1\n    Write one number in frames for each of images.",
+        ),
+        ("{ type = 'keyframes', images = [], frames = [] }", ": has no images\n    Name image files: images = [...]."),
+        (
+            "{ type = 'keyframes', images = ['gone.png'], frames = [0] }",
+            ".images: there is no file gone.png\n    Paths are relative to the run file.",
+        ),
+        (
+            "{ type = 'keyframes', images = ['start.png'], frames = [0], candidates = [0] }",
+            ".candidates: is for training alone\n    Remove the key: here, all files that are named are given.",
         ),
         ("{ type = 'video_to_audio' }", ".video: is missing\n    Add video: a path, the video that is given."),
         ("'mask'", ': must be a table, not the text "mask"'),
@@ -227,7 +248,7 @@ def test_a_sample_cannot_freeze_both_modalities(wrong: Mistakes) -> None:
 def test_a_frozen_modality_cannot_be_given_in_part(wrong: Mistakes) -> None:
     assert wrong("{ type = 'prefix', video = 'clip.mp4' }, { type = 'video_to_audio', video = 'clip.mp4' }") == (
         'run.toml:12: validation.samples[0].conditions[0].type: the condition "prefix" makes no sense on the frozen video, which is already given\n'
-        "    Remove it, or what freezes the video."
+        "    Remove the condition, or the entry that freezes the video."
     )
 
 
@@ -250,3 +271,29 @@ def test_conditions_that_are_no_list_are_refused(mistakes: Mistakes, minimal: st
     assert mistakes(text) == (
         'run.toml:12: validation.samples[0].conditions: must be a list of tables\n    Write conditions = [{ type = "...", ... }].'
     )
+
+
+def test_distilled_sigmas_switch_guidance_off_unless_the_file_sets_it() -> None:
+    table = ValidationTable(sigmas="distilled")
+    assert table.levels == (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0)
+    assert (table.inference_steps, table.guidance_rescale, table.problems()) == (8, 0, [])
+    assert [(table.video_cfg_scale, table.video_stg_scale, table.video_modality_guidance_scale)] * 2 == [
+        (1, 0, 1),
+        (table.audio_cfg_scale, table.audio_stg_scale, table.audio_modality_guidance_scale),
+    ]
+    assert ValidationTable(sigmas="distilled", video_cfg_scale=2.0).video_cfg_scale == 2
+    usual = ValidationTable()
+    own = ValidationTable(sigmas=[1.0, 0.5, 0.2, 0.0])
+    assert (usual.levels, usual.inference_steps, own.inference_steps) == (None, 30, 3)
+    assert own.video_cfg_scale == usual.video_cfg_scale == 3
+
+
+@pytest.mark.parametrize("sigmas", ["[]", "[1.0, 0.0]", "[0.9, 0.5, 0.0]", "[1.0, 0.5, 0.1]", "[1.0, 0.5, 0.5, 0.0]"])
+def test_sigmas_that_do_not_fall_from_1_to_0_are_refused(sigmas: str, mistakes: Mistakes, minimal: str) -> None:
+    found = mistakes(minimal + f"[validation]\nsigmas = {sigmas}")
+    assert "validation.sigmas: must fall from 1 to 0 in at least two steps" in found
+
+
+def test_a_number_of_steps_that_contradicts_the_sigmas_is_refused(mistakes: Mistakes, minimal: str) -> None:
+    found = mistakes(minimal + '[validation]\nsigmas = "distilled"\ninference_steps = 30')
+    assert "validation.inference_steps: is 30, but sigmas gives 8 steps" in found

@@ -26,7 +26,10 @@ def test_rows_of_a_file_name_files_under_its_folder(tmp_path: Path) -> None:
     assert listed.file(row, "video") == tmp_path / "in/a.mp4"
     with pytest.raises(DataError) as error:
         listed.file(empty, "video")
-    assert str(error.value) == f'{tmp_path}/in/set.jsonl:2: its "media_path" names no file\n    Name a file, or leave the row out.'
+    assert (
+        str(error.value)
+        == f'{tmp_path}/in/set.jsonl:2: the value of "media_path" does not name a file\n    Name a file, or leave the row out.'
+    )
 
 
 def test_a_column_that_the_user_names_plays_its_role(tmp_path: Path) -> None:
@@ -61,7 +64,7 @@ def test_a_text_that_cannot_be_read_leaves_its_medium_out_with_the_reason(tmp_pa
     (tmp_path / "a.txt").write_bytes(b"\xff")
     listed = open_dataset(tmp_path)
     assert [row.file for row in listed.rows] == ["b.mp4"]
-    assert [str(problem) for problem in listed.problems] == [f"{tmp_path}/a.txt: is not UTF-8 text (byte 0)\n    Save it as UTF-8."]
+    assert [str(problem) for problem in listed.problems] == [f"{tmp_path}/a.txt: is not UTF-8 text (byte 0)\n    Save the file as UTF-8."]
 
 
 def test_sounds_beside_clips_have_no_row_in_a_file_and_that_is_told(tmp_path: Path) -> None:

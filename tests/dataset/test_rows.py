@@ -10,7 +10,7 @@ import pytest
 
 from helpers.raw_media import dataset_file, message
 from ltxcore.config.preprocessing import PreprocessingTable
-from ltxcore.dataset.rows import Dataset, read_dataset, with_trigger, without_opening
+from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.errors import DataError
 
 
@@ -70,9 +70,9 @@ def test_a_path_that_climbs_out_of_the_dataset_is_refused_and_names_the_row(tmp_
     path = rows(tmp_path / "data", {"video": "ok.mp4", "caption": "c"}, {"video": cell, "caption": "c"})
     with pytest.raises(DataError) as error:
         read(path)
-    beside = '\n{0}:2: its video "." is a folder, not a file\n    Paths are relative to {1}.' if cell == "." else ""
+    beside = '\n{0}:2: the video "." is a folder, not a file\n    Paths are relative to {1}.' if cell == "." else ""
     assert message(error) == (
-        f'{path}:2: its video "{cell}" is outside the folder of the dataset, so its samples would be outside the output folder\n'
+        f'{path}:2: the video "{cell}" is outside the folder of the dataset, so its samples would be outside the output folder\n'
         f"    Move the file under {tmp_path}/data, or the dataset file to a folder that holds both."
         + beside.format(path, tmp_path / "data")
     )
@@ -111,11 +111,11 @@ def test_all_that_is_wrong_with_a_dataset_is_told_at_once_in_order_of_its_lines(
         read(path)
     assert message(error) == (
         f'{path}:1: has no "caption"\n    Every row needs a value in every column that is used.\n'
-        f'{path}:2: its "video" is empty\n    Name a file, or leave the row out.\n'
-        f'{path}:3: its "caption" is 3, not text\n    Put it in quotes.\n'
-        f'{path}:3: its video "gone.mp4" is not there\n    Paths are relative to {tmp_path}.\n'
+        f'{path}:2: the value of "video" is empty\n    Name a file, or leave the row out.\n'
+        f'{path}:3: the value of "caption" is 3, not text\n    Put the value in quotes.\n'
+        f'{path}:3: the video "gone.mp4" is not there\n    Paths are relative to {tmp_path}.\n'
         f'{path}:4: has no "video"\n    Every row needs a value in every column that is used.\n'
-        f'{path}:5: its video "folder" is a folder, not a file\n    Paths are relative to {tmp_path}.\n'
+        f'{path}:5: the video "folder" is a folder, not a file\n    Paths are relative to {tmp_path}.\n'
         f"{path}:6: is not a JSON object: Expecting value\n    Each line must be one object with the columns as keys."
     )
 
@@ -127,8 +127,8 @@ def test_files_that_are_not_there_or_are_none_lose_their_own_rows_where_the_user
     data = read(rows(tmp_path, *captioned), on_error="skip")
     assert [sample.name for sample in data.samples] == ["a"]
     assert [(problem.where.rpartition(":")[2], problem.what) for problem in data.left_out] == [
-        ("2", 'its video "pipe.mp4" is a pipe, not a file'),
-        ("3", 'its video "gone.mp4" is not there'),
+        ("2", 'the video "pipe.mp4" is a pipe, not a file'),
+        ("3", 'the video "gone.mp4" is not there'),
     ]
     with pytest.raises(DataError, match="not text"):  # a mistake in the row itself is still one
         read(rows(tmp_path, *captioned, {"video": "a.mp4", "caption": 3}), on_error="skip")
@@ -160,7 +160,7 @@ def test_two_columns_of_one_role_are_refused_unless_one_is_chosen(tmp_path: Path
         read(path)
     assert (
         message(error)
-        == f'{path}: has the columns "video" and "media_path", which could both be the video\n    Say which one with video_column.'
+        == f'{path}: has the columns "video" and "media_path", which could both be the video\n    Choose one with --video-column (in a run file: preprocessing.video_column).'
     )
     assert read(path, video_column="media_path").samples[0].name == "b"
 
@@ -178,7 +178,7 @@ def test_one_column_cannot_play_two_roles(tmp_path: Path) -> None:
         read(path, video_column="video", reference_video_column="video")
     assert (
         message(error)
-        == f'{path}: its column "video" is used as video and reference_video at the same time\n    Give each role its own column.'
+        == f'{path}: the column "video" is used as video and reference_video at the same time\n    Give each role its own column.'
     )
 
 
@@ -187,8 +187,8 @@ def test_a_dataset_without_captions_is_refused_with_the_columns_found(tmp_path: 
     with pytest.raises(DataError) as error:
         read(path)
     assert (
-        message(error)
-        == f'{path}: has no caption column; its columns are video, words\n    Add a column "caption", or name yours with caption_column.'
+        message(error) == f"{path}: has no caption column; its columns are video, words\n"
+        '    Add a column "caption", or name yours with --caption-column (in a run file: preprocessing.caption_column).'
     )
 
 
@@ -197,7 +197,8 @@ def test_a_dataset_without_clips_and_sounds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(path)
     assert (
-        message(error) == f'{path}: has neither a column "video" nor "audio"\n    Add one, or name yours with video_column or audio_column.'
+        message(error) == f'{path}: has no column "video" and no column "audio"\n'
+        "    Add such a column, or name one of yours with --video-column or --audio-column (in a run file: preprocessing.video_column or preprocessing.audio_column)."
     )
 
 
@@ -207,17 +208,17 @@ def test_a_dataset_without_clips_and_sounds_is_refused(tmp_path: Path) -> None:
         (
             {"audio": "a.wav", "video_mask": "m.png", "caption": "c"},
             {},
-            'its column "video_mask" is for the video of samples, but there is none\n    Add a column "video".',
+            'the column "video_mask" belongs to the video of a sample, but no sample has video\n    Add a column "video".',
         ),
         (
             {"video": "a.mp4", "audio_mask": "m.wav", "caption": "c"},
             {"skip_audio": True},
-            'its column "audio_mask" is for the audio of samples, but there is none\n    Leave skip_audio out, or add a column "audio".',
+            'the column "audio_mask" belongs to the audio of a sample, but no sample has audio\n    Remove skip_audio, or add a column "audio".',
         ),
         (
             {"video": "a.mp4", "reference_audio": "m.wav", "caption": "c"},
             {"skip_audio": True},
-            'its column "reference_audio" is for the audio of samples, but there is none\n    Leave skip_audio out, or add a column "audio".',
+            'the column "reference_audio" belongs to the audio of a sample, but no sample has audio\n    Remove skip_audio, or add a column "audio".',
         ),
     ],
 )
@@ -249,13 +250,13 @@ def test_folders_that_the_dataset_cannot_make_are_refused_together(tmp_path: Pat
     with pytest.raises(DataError) as error:
         read(path, folders={"conditions", "audio_latents", "audio_masks", "depth", "my_masks"}, root=tmp_path / "root", skip_audio=True)
     assert message(error) == (
-        f'{path}: the run reads the folder "audio_latents", but skip_audio ignores the audio of the clips\n    Leave skip_audio out.\n'
+        f'{path}: the run reads the folder "audio_latents", but skip_audio ignores the audio of the clips\n    Remove skip_audio.\n'
         f'{path}: the run reads the folder "audio_masks", but there is no column "audio_mask"\n'
-        '    Add a column "audio_mask", or name yours with audio_mask_column.\n'
+        '    Add a column "audio_mask", or name yours with --audio-mask-column (in a run file: preprocessing.audio_mask_column).\n'
         f'{path}: the run reads the folder "conditions", but there is no column "caption"\n'
-        '    Add a column "caption", or name yours with caption_column.\n'
+        '    Add a column "caption", or name yours with --caption-column (in a run file: preprocessing.caption_column).\n'
         f'{path}: the run reads the folder "depth", which nothing in this dataset provides\n'
-        "    Known: audio_latents, audio_masks, conditions, latents, reference_audio_latents, reference_latents, video_masks."
+        "    Known: audio_latents, audio_masks, conditions, keyframes, latents, reference_audio_latents, reference_latents, video_masks."
     )
 
 
@@ -280,13 +281,8 @@ def test_stock_openings_are_left_out_before_the_trigger_word_is_put_there_and_co
     path = dataset_file(tmp_path / "set.jsonl", rows)
     data = read(path, remove_llm_prefixes=True, lora_trigger="TRIG")
     assert [sample.caption for sample in data.samples] == ["TRIG Rain", "TRIG wind"]
-    assert data.notes == (f"{path}: 1 of 2 captions begin with a stock phrase, which is removed",)
+    assert data.notes == (f"{path}: a stock phrase is removed from the beginning of 1 of 2 captions",)
     assert [sample.caption for sample in read(path).samples] == ["The audio contains rain", "wind"]
-
-
-@pytest.mark.parametrize(("trigger", "expected"), [(" TRIG ", "TRIG a dog"), ("", "a dog"), (None, "a dog"), ("  ", "a dog")])
-def test_the_trigger_word_comes_before_every_caption(trigger: str | None, expected: str) -> None:
-    assert with_trigger("a dog", trigger) == expected
 
 
 def test_backslashes_of_windows_are_read_as_slashes_where_the_file_is_there_and_said(tmp_path: Path) -> None:
@@ -303,7 +299,7 @@ def test_backslashes_of_windows_are_read_as_slashes_where_the_file_is_there_and_
     with pytest.raises(DataError) as error:
         read(path)
     assert message(error) == (
-        f'{path}:1: its video "C:\\clips\\a.mp4" is not there\n'
+        f'{path}:1: the video "C:\\clips\\a.mp4" is not there\n'
         f'    Paths are relative to {tmp_path}. Separate folders with "/", and leave out the name of a Windows drive.'
     )
 
@@ -311,10 +307,10 @@ def test_backslashes_of_windows_are_read_as_slashes_where_the_file_is_there_and_
 @pytest.mark.parametrize(
     ("cell", "told"),
     [
-        ("x" * 5000, f'its video "{"x" * 200}..." cannot be read: File name too long'),
-        ("a\0.mp4", 'its video "a\0.mp4" is not there'),
-        ("\ud800.mp4", 'its video "\ud800.mp4" is not there'),
-        ("pipe.mp4", 'its video "pipe.mp4" is a pipe, not a file'),
+        ("x" * 5000, f'the video "{"x" * 200}..." cannot be read: File name too long'),
+        ("a\0.mp4", 'the video "a\0.mp4" is not there'),
+        ("\ud800.mp4", 'the video "\ud800.mp4" is not there'),
+        ("pipe.mp4", 'the video "pipe.mp4" is a pipe, not a file'),
     ],
 )
 def test_names_that_no_medium_can_have_are_refused_in_words(tmp_path: Path, cell: str, told: str) -> None:
@@ -329,7 +325,9 @@ def test_half_a_letter_is_no_caption(tmp_path: Path) -> None:
     path = rows(tmp_path, {"video": "a.mp4", "caption": "half \ud83c"})
     with pytest.raises(DataError) as error:
         read(path)
-    assert message(error) == f'{path}:1: its "caption" contains an unpaired surrogate, which is not valid text\n    Write it again.'
+    assert (
+        message(error) == f'{path}:1: the value of "caption" contains an unpaired surrogate, which is not valid text\n    Write it again.'
+    )
 
 
 @pytest.mark.parametrize(
@@ -373,45 +371,43 @@ def test_two_columns_of_other_programs_for_one_role_are_not_guessed_between(tmp_
     touched(tmp_path, "a.mp4")
     with pytest.raises(DataError) as error:
         read(rows(tmp_path, {"file_name": "a.mp4", "video_path": "a.mp4", "caption": "c"}))
-    assert 'has neither a column "video" nor "audio"' in message(error)
+    assert 'has no column "video" and no column "audio"' in message(error)
+
+
+def test_a_cell_may_hold_a_list_of_captions_that_each_get_the_trigger_word(tmp_path: Path) -> None:
+    touched(tmp_path, "a.wav", "b.wav")
+    path = rows(tmp_path, {"audio": "a.wav", "caption": ["The audio contains rain", "wind"]}, {"audio": "b.wav", "caption": "a bell"})
+    data = read(path, remove_llm_prefixes=True, lora_trigger="TRIG", caption_prefix="loud:")
+    assert [sample.captions for sample in data.samples] == [("TRIG loud: Rain", "TRIG loud: wind"), ("TRIG loud: a bell",)]
+    assert data.notes == (f"{path}: a stock phrase is removed from the beginning of 1 of 3 captions",)
+
+
+def test_a_text_is_divided_into_captions_only_where_a_separator_is_named(tmp_path: Path) -> None:
+    touched(tmp_path, "a.wav", "b.wav", "c.wav")
+    texts = ["rain\n\nwind\n  \n\na bell ", " | sun | moon|", "\n \n"]
+    path = rows(tmp_path, *({"audio": f"{name}.wav", "caption": text} for name, text in zip("abc", texts, strict=True)))
+    assert [sample.captions for sample in read(path).samples] == [(text,) for text in texts]
+    assert [sample.captions for sample in read(path, caption_separator="blank-line").samples] == [
+        ("rain", "wind", "a bell"),
+        ("| sun | moon|",),
+        ("",),
+    ]
+    assert read(path, caption_separator="|").samples[1].captions == ("sun", "moon")
 
 
 @pytest.mark.parametrize(
-    ("caption", "expected"),
+    ("caption", "what"),
     [
-        ("The video shows a dog.", "A dog."),
-        ("the clip depicts two boats at sea", "Two boats at sea"),
-        ("This footage captures: rain", "Rain"),
-        ("A video showing a red disc", "A red disc"),
-        ("The scene opens with a door that creaks", "A door that creaks"),
-        ("In this video, we see a man on a bench", "A man on a bench"),
-        ("In the scene there are five birds", "Five birds"),
-        ("Throughout the recording, a bell rings", "A bell rings"),
-        ("We can see the moon", "The moon"),
-        ("Sure, here's a short description of the video: The video features an old mill.", "An old mill."),
-        ("Here is the caption: a cat", "A cat"),
-        ("  The image displays snow  ", "Snow"),
-        ("The video shows\nwaves", "Waves"),
+        ([], 'the value of "caption" is [], not text'),
+        (["rain", 3], 'the value of "caption" is 3, not text'),
+        (["rain", None], 'the value of "caption" is None, not text'),
+        ([["rain"]], "the value of \"caption\" is ['rain'], not text"),
+        (["rain", "\ud800"], 'the value of "caption" contains an unpaired surrogate'),
     ],
 )
-def test_how_a_model_begins_a_caption_is_left_out(caption: str, expected: str) -> None:
-    assert without_opening(caption) == expected
-
-
-@pytest.mark.parametrize(
-    "caption",
-    [
-        "",
-        "  a dog, as it was written ",
-        "The video game shows its score",
-        "In the video store a man reads",
-        "Sure-footed goats climb",
-        "The videotape shows its age",
-        "A dog, and the video shows it",
-        "The sound of rain",
-        "The video shows ",
-        "We seek shelter",
-    ],
-)
-def test_other_captions_stay_to_the_letter(caption: str) -> None:
-    assert without_opening(caption) == caption
+def test_a_list_with_something_other_than_captions_is_refused(tmp_path: Path, caption: list[Any], what: str) -> None:
+    touched(tmp_path, "a.wav")
+    with pytest.raises(DataError) as error:
+        read(rows(tmp_path, {"audio": "a.wav", "caption": caption}))
+    (problem,) = error.value.problems
+    assert (problem.where, problem.what[: len(what)], bool(problem.remedy)) == (f"{tmp_path}/set.jsonl:1", what, True)

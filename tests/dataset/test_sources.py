@@ -44,7 +44,7 @@ class Album:
 
     def read(self, path: Path) -> Table:
         rows = tuple(Row(number, {"video": f"{line}.mp4", "caption": line}) for number, line in enumerate(lines(path / "album.lines"), 1))
-        return Table(path, rows, folder=path)
+        return Table(path, rows)
 
 
 def lines(path: Path) -> list[str]:
@@ -75,7 +75,7 @@ def test_a_file_is_read_by_the_source_of_its_ending(tmp_path: Path) -> None:
     assert endings(options(Lines)) == [".jsonl", ".csv", ".tsv", ".json", ".parquet", ".lines"]
     with pytest.raises(DataError) as error:
         read_table(path)
-    assert str(error.value) == f'{path}: a dataset cannot be a ".lines" file\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'
+    assert str(error.value).startswith(f'{path}: no installed source reads a ".lines" file\n    Write it as .jsonl, .csv, ')
 
 
 def test_a_folder_goes_to_the_source_that_recognizes_it_before_the_general_one(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_several_sources_for_one_path_are_not_guessed_between(tmp_path: Path) ->
         read_rows(path, options(Lines, Other))
     assert str(error.value) == (
         f'{path}: can be read by several sources, "lines" of ltx-lines 1.0 (lines) and "other" of ltx-lines 1.0 (lines)\n'
-        '    Say which, such as preprocessing.source = "lines".'
+        '    Choose one, such as preprocessing.source = "lines".'
     )
 
 
@@ -137,8 +137,8 @@ def test_what_a_source_does_wrong_is_its_own_fault(tmp_path: Path, gives: Callab
     with pytest.raises(PluginError) as error:
         read_rows(path, options(broken))
     (problem,) = error.value.problems
-    assert problem.what.startswith(f'the source "broken" cannot read it: {what}')
-    assert (problem.where, problem.remedy) == (str(path), "Report this to its author.")
+    assert problem.what.startswith(f'the source "broken" cannot read this dataset: {what}')
+    assert (problem.where, problem.remedy) == (str(path), "Report this to the author of the source.")
 
 
 def test_a_source_that_fails_to_tell_what_it_reads_is_named(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_source_that_fails_to_tell_what_it_reads_is_named(tmp_path: Path) -> N
             raise KeyError(path.name)
 
     (tmp_path / "clips").mkdir()
-    with pytest.raises(PluginError, match=r'clips: the source "unsure" cannot tell whether it reads it: KeyError'):
+    with pytest.raises(PluginError, match=r'clips: the source "unsure" cannot tell whether it reads this dataset: KeyError'):
         read_rows(tmp_path / "clips", options(Unsure))
 
 
@@ -177,7 +177,7 @@ def test_a_place_that_a_row_gives_itself_is_that_of_its_faults(tmp_path: Path) -
     with pytest.raises(DataError) as error:
         read_dataset(listing(tmp_path), options(Placed, source="placed", reader=Placed()))
     assert [(problem.where, problem.what) for problem in error.value.problems] == [
-        ("box c.mp4", 'its video "c.mp4" is not there'),
+        ("box c.mp4", 'the video "c.mp4" is not there'),
         ("box a.mp4", '"a.mp4" is already in box a.mp4'),
     ]
 
@@ -185,9 +185,9 @@ def test_a_place_that_a_row_gives_itself_is_that_of_its_faults(tmp_path: Path) -
 def test_without_any_source_nothing_is_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTX_DISABLE_PLUGINS", "sources")
     path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4"}])
-    with pytest.raises(DataError, match=r'set\.jsonl: a dataset cannot be a "\.jsonl" file\n    No source is installed\.'):
+    with pytest.raises(DataError, match=r'set\.jsonl: no installed source reads a "\.jsonl" file\n    Add a plugin with a source '):
         read_table(path)
-    with pytest.raises(DataError, match="is a folder, which no source reads"):
+    with pytest.raises(DataError, match="is a folder that no source reads"):
         open_dataset(tmp_path)
-    with pytest.raises(DataError, match="is neither a dataset, nor an encoded set, nor a run file"):
+    with pytest.raises(DataError, match="is not a dataset, an encoded set or a run file"):
         data_kind(path)

@@ -32,3 +32,15 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     write = rows_writer(tmp_path / "no/set.jsonl")
     with pytest.raises(DataError, match=r"no/set\.jsonl: cannot be written: "):
         write([{"video": "a.mp4"}])
+
+
+def test_a_csv_file_cannot_hold_several_captions_in_a_cell(tmp_path: Path) -> None:
+    rows = [{"video": "a.mp4", "caption": "one", "speed": [1, 2]}, {"video": "b.mp4", "caption": ["one", "two"]}]
+    with pytest.raises(ConfigError) as error:
+        rows_writer(tmp_path / "set.csv")(rows)
+    assert str(error.value) == (
+        f'{tmp_path}/set.csv: the column "caption" holds lists of texts, which a CSV file cannot hold\n    Write .jsonl or .json.'
+    )
+    assert not (tmp_path / "set.csv").exists()
+    rows_writer(tmp_path / "set.csv")(rows[:1])
+    assert (tmp_path / "set.csv").read_text() == 'video,caption,speed\na.mp4,one,"[1, 2]"\n'

@@ -12,7 +12,7 @@ import pytest
 from helpers.engine_modes import make_set, run_tables, write, zero
 from helpers.launches import UNCHECKED, run_jobs
 from helpers.sampling import asked, sampled
-from ltxcore.runs.checkpoint import digest
+from ltxcore.files import digest
 
 pytestmark = pytest.mark.slow
 

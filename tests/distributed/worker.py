@@ -51,8 +51,8 @@ def count_tried(is_tried: bool) -> list[str]:
     tried: list[str] = []
     attempt = getattr(Loop.attempt, "plain", Loop.attempt)
 
-    def noted(loop: Any, micro_batch: Any) -> None:
-        attempt(loop, micro_batch)
+    def noted(loop: Any, micro_batch: Any, others: Any) -> None:
+        attempt(loop, micro_batch, others)
         tried.append(micro_batch.id)
 
     noted.plain = attempt  # type: ignore[attr-defined]

@@ -28,16 +28,16 @@ def test_all_that_is_wrong_with_buckets_is_told_at_once() -> None:
         f"{where}: the bucket 960x540x48 has height 540, which is not a multiple of 32\n    Use 512 or 544.\n"
         f"{where}: the bucket 960x540x48 has 48 frames, which is not a multiple of 8 plus 1\n    Use 41 or 49.\n"
         f"{where}: the bucket 20x64x17 has width 20, which is not a multiple of 32\n    Use 32.\n"
-        f'{where}: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".\n'
-        f'{where}: "64x64x-1" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".\n'
-        f"{where}: the bucket 64x64x17 is listed twice\n    Name each bucket once."
+        f'{where}: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several buckets with ";".\n'
+        f'{where}: "64x64x-1" is not a bucket\n    Write width x height x frames, such as "960x544x49"; separate several buckets with ";".\n'
+        f"{where}: the bucket 64x64x17 is listed twice\n    List each bucket once."
     )
     assert Bucket(64, 64, 17) in buckets
 
 
 def test_an_option_without_a_bucket_is_refused() -> None:
     assert texts(parse_buckets(" ; ", SCALE, "here")[1]) == (
-        'here: does not name any bucket\n    Write width x height x frames, such as "960x544x49"; separate several with ";".'
+        'here: does not name any bucket\n    Write width x height x frames, such as "960x544x49"; separate several buckets with ";".'
     )
 
 
@@ -80,7 +80,7 @@ def test_clips_of_one_size_that_the_codec_takes_need_no_option() -> None:
 def test_clips_of_several_sizes_need_the_option() -> None:
     bucket, problem = common_size([Bucket(64, 96, 17), Bucket(64, 64, 17), Bucket(64, 96, 25)], SCALE, "set.jsonl")
     assert bucket is None
-    assert str(problem) == "set.jsonl: its clips have 3 sizes (width x height x frames): 64x64x17, 64x96x17, 64x96x25"
+    assert str(problem) == "set.jsonl: the clips have 3 sizes (width x height x frames): 64x64x17, 64x96x17, 64x96x25"
 
 
 def test_clips_that_the_codec_does_not_take_need_the_option() -> None:

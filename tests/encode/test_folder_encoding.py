@@ -91,7 +91,7 @@ def test_a_sound_among_clips_is_refused_or_kept_for_runs_of_sound(clips: Path) -
     assert message(error) == (
         f"{clips}/photo.png: is an image, which has neither duration nor audio\n"
         '    Set skip_audio, or keep only its image with on_error = "skip".\n'
-        f'{clips}/waves.wav: is a sound, without video\n    Move it elsewhere, or keep only its audio with on_error = "skip".'
+        f'{clips}/waves.wav: has audio but no video\n    Move it elsewhere, or keep only its audio with on_error = "skip".'
     )
     summary = encode(clips, resolution_buckets=BUCKETS, on_error="skip")
     assert summary.samples == ("a", "beach/b")
@@ -100,7 +100,7 @@ def test_a_sound_among_clips_is_refused_or_kept_for_runs_of_sound(clips: Path) -
         "1 more without audio, for video-only runs:",
         f"  {clips}/photo.png: is an image, which has neither duration nor audio",
         "1 more without video, for audio-only runs:",
-        f"  {clips}/waves.wav: is a sound, without video",
+        f"  {clips}/waves.wav: has audio but no video",
     ]
     made = {folder: list(read_source(summary.root, folder)) for folder in summary.folders}
     assert made == {
@@ -126,9 +126,7 @@ def test_a_run_of_sound_takes_clips_and_sounds_and_a_run_of_pictures_refuses_the
     assert summary.samples == ("a", "beach/b", "waves")
     with pytest.raises(DataError) as error:
         encode(clips, folders=["latents", "conditions"])
-    assert message(error) == (
-        f'{clips}/waves.wav: is a sound, without video\n    Move it elsewhere, or leave it out with on_error = "skip".'
-    )
+    assert message(error) == (f'{clips}/waves.wav: has audio but no video\n    Move it elsewhere, or leave it out with on_error = "skip".')
     summary = encode(clips, folders=["latents", "conditions"], on_error="skip")
     assert (summary.samples, [problem.where for problem in summary.refused]) == (("a", "beach/b"), [f"{clips}/waves.wav"])
     assert "waves" not in read_source(summary.root, "conditions")

@@ -115,7 +115,7 @@ def test_dolby_vision_that_cannot_be_shown_is_refused_with_its_row_and_can_be_le
     with pytest.raises(DataError) as refused:
         encode(data, **OPTIONS)
     assert f"{data}:1: {tmp_path / 'a.mp4'}" in message(refused)
-    assert "Dolby Vision of profile 5" in message(refused)
+    assert "Dolby Vision profile 5" in message(refused)
     summary = encode(data, on_error="skip", **OPTIONS)
     assert summary.samples == ("b",)
     assert len(summary.refused) == 1

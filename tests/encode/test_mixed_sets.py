@@ -100,7 +100,7 @@ def test_the_encoded_set_alone_serves_runs_of_pictures_and_is_refused_by_those_w
         read_manifest(tmp_path, {**pictures, "audio": Source("audio_latents", "latents", "audio")})
     assert message(error) == (
         f'{tmp_path}/audio_latents: "audio_latents" lacks 2 samples of "conditions", "latents": image, silent\n'
-        "    Make them with `ltx preprocess`, or take these samples out of the other folders."
+        "    Make the missing samples with `ltx preprocess`, or remove these samples from the other folders."
     )
 
 

@@ -98,7 +98,7 @@ def test_every_nth_frame_is_taken_and_a_file_with_too_few_is_refused(tmp_path: P
     assert read_fitted(path, Bucket(32, 32, 3), last=True).frames[:, 0, 0, 0].tolist() == [14, 15, 16]
     with pytest.raises(DataError) as error:
         read_fitted(path, Bucket(32, 32, 25))
-    assert str(error.value) == f"{path}: has 17 frames, fewer than it claims; 25 are needed\n    Encode it again."
+    assert str(error.value) == f"{path}: has 17 frames, fewer than its header says; 25 are needed\n    Encode it again."
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from helpers.training_runs import sound_set
-from ltxcore.encode.prompts import FOLDER, encode_prompts, read_prompts
+from ltxcore.encode.prompts import FOLDER, encode_prompts, missing_prompts, read_prompts
 from ltxcore.encoded.folders import list_encoded
 from ltxcore.errors import DataError
 
@@ -34,8 +34,8 @@ class Counting:
 
 def test_each_text_is_encoded_once_and_the_empty_caption_is_one(tmp_path: Path) -> None:
     encoder = Counting()
-    assert encode_prompts(tmp_path, ["a dog", "", "a dog"], "counting", encoder.load) == 2
-    assert encode_prompts(tmp_path, ["", "a dog"], "counting+8bit", encoder.load) == 0
+    assert encode_prompts(tmp_path, ["a dog", "", "a dog"], "counting", encoder.load) == ["a dog", ""]
+    assert encode_prompts(tmp_path, ["", "a dog"], "counting+8bit", encoder.load) == []
     assert encoder.asked == ["a dog", ""]
     found = read_prompts(tmp_path, ["", "a dog"], "counting")
     assert found[""].mask.tolist() == [[0, 0, 0, 0, 0, 1]]
@@ -48,10 +48,11 @@ def test_another_encoder_and_a_damaged_file_are_encoded_again(tmp_path: Path) ->
     encode_prompts(tmp_path, ["a dog"], "counting", encoder.load)
     with pytest.raises(DataError, match='the prompt "a dog" is not encoded'):
         read_prompts(tmp_path, ["a dog"], "another")
-    assert encode_prompts(tmp_path, ["a dog"], "another", Counting("another").load) == 1
+    assert encode_prompts(tmp_path, ["a dog"], "another", Counting("another").load) == ["a dog"]
     for path in (tmp_path / FOLDER).iterdir():
         path.write_bytes(path.read_bytes()[:40])
-    assert encode_prompts(tmp_path, ["a dog"], "counting", encoder.load) == 1
+    assert missing_prompts(tmp_path, ["a dog", "", "a dog"], "counting") == ["a dog", ""]
+    assert encode_prompts(tmp_path, ["a dog"], "counting", encoder.load) == ["a dog"]
     assert read_prompts(tmp_path, ["a dog"], "counting")["a dog"].mask.sum() == 3
 
 

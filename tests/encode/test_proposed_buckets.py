@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from ltxcore.encode.buckets import MOST_TOKENS, Bucket, choose, parse_buckets, proposed_buckets, proposed_line
+from ltxcore.config.preprocessing import MOST_TOKENS
+from ltxcore.encode.buckets import Bucket, choose, parse_buckets, proposed_buckets, proposed_line
 
 SCALE = (8, 32, 32)
 

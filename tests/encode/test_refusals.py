@@ -59,8 +59,8 @@ def test_all_samples_that_cannot_be_made_are_named_at_once(tmp_path: Path) -> No
         '    Add a bucket such as "64x64x1".\n'
         f"{path}:5: {tmp_path}/sound.wav: has no pictures\n    Name a clip or an image.\n"
         f"{path}:6: {tmp_path}/text.mp4: this is not a clip, a sound or an image that can be read\n"
-        "    Play it to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
-        f"{path}:7: {tmp_path}/cut.mp4: this file is cut short: it ends earlier than its header says\n    Copy or download it again."
+        "    Play the file to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
+        f"{path}:7: {tmp_path}/cut.mp4: this file is cut short: it ends earlier than its header says\n    Copy or download the file again."
     )
 
 
@@ -74,7 +74,7 @@ def test_skip_leaves_them_out_counts_them_and_says_why(tmp_path: Path) -> None:
         "conditions          1 made       0 reused\n"
         "latents             1 made       0 reused\n"
         "audio_latents       1 made       0 reused\n"
-        f"1 samples in {tmp_path}/.precomputed, 1 refused:\n"
+        f"1 sample in {tmp_path}/.precomputed, 1 refused:\n"
         f"  {path}:1: {tmp_path}/short.mp4: has 9 frames, but the shortest bucket has 17\n"
         "    Add a shorter bucket."
     )
@@ -94,11 +94,11 @@ def test_files_of_every_kind_that_cannot_be_read_lose_themselves_alone(tmp_path:
     path = clips(tmp_path, [{"video": name} for name in names])
     summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
     assert summary.samples == ("good", "old")
-    convert = "Convert it to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av"
+    convert = "Convert the file to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av"
     assert [str(problem) for problem in summary.refused] == [
-        f'{path}:2: {tmp_path}/new.mp4: the codec "zzzz" of its pictures is not supported by this FFmpeg\n    {convert}',
-        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), which is not itself a medium\n    Name the files that it refers to.",
-        f'{path}:4: {tmp_path}/drawing.svg: the codec "svg" of its pictures is not supported by this FFmpeg\n    {convert}',
+        f'{path}:2: {tmp_path}/new.mp4: the installed FFmpeg does not support the codec "zzzz" of the pictures\n    {convert}',
+        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), not a media file\n    Name the files that it refers to.",
+        f'{path}:4: {tmp_path}/drawing.svg: the installed FFmpeg does not support the codec "svg" of the pictures\n    {convert}',
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_clip_whose_sound_cannot_be_decoded_keeps_its_pictures(tmp_path: Path)
     clip_file(tmp_path / "b.mp4")
     path = clips(tmp_path, [{"video": "a.mp4"}, {"video": "b.mp4"}])
     assert refused(path, resolution_buckets="64x64x17") == (
-        f'{path}:1: {tmp_path}/a.mp4: the codec "zzzz" of its sound is not supported by this FFmpeg\n'
+        f'{path}:1: {tmp_path}/a.mp4: the installed FFmpeg does not support the codec "zzzz" of the sound\n'
         f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}.'
     )
     summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
@@ -142,7 +142,7 @@ def test_a_set_without_any_sound_is_refused_in_one_sentence(tmp_path: Path) -> N
     for index in range(3):
         clip_file(tmp_path / f"{index}.mp4", sound=False)
     path = clips(tmp_path, [{"video": f"{index}.mp4"} for index in range(3)])
-    assert refused(path) == f'{path}: none of its clips has audio\n    Set skip_audio, or name audio files in a column "audio".'
+    assert refused(path) == f'{path}: none of the clips has audio\n    Set skip_audio, or name audio files in a column "audio".'
 
 
 def test_sounds_that_are_too_short_or_no_sounds_are_named(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_clips_of_several_sizes_without_buckets_are_refused_with_all_that_cannot
     path = clips(tmp_path, [{"video": f"{name}.mp4"} for name in "abc"])
     assert refused(path) == (
         f"{path}:3: {tmp_path}/c.mp4: this is not a clip, a sound or an image that can be read\n"
-        "    Play it to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
-        f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x96x17\n"
+        "    Play the file to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
+        f"{path}: the clips have 2 sizes (width x height x frames): 64x64x17, 64x96x17\n"
         '    Set resolution_buckets, such as resolution_buckets = "64x96x17;64x64x17".'
     )
 
@@ -182,7 +182,7 @@ def test_clips_of_several_sizes_that_are_only_listened_to_may_have_durations_ins
     clip_file(tmp_path / "b.mp4", frames=20)
     path = clips(tmp_path, [{"video": f"{name}.mp4"} for name in "ab"])
     assert refused(path, folders=["audio_latents", "conditions"]) == (
-        f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x20\n"
+        f"{path}: the clips have 2 sizes (width x height x frames): 64x64x17, 64x64x20\n"
         '    Set resolution_buckets, such as resolution_buckets = "64x64x17". '
         "Since only their audio is used, you can set audio_durations instead."
     )
@@ -195,7 +195,10 @@ def test_codecs_of_another_model_beside_the_tiny_one_are_refused(tmp_path: Path,
     paths: dict[str, Any] = {key: tmp_path / "other"}
     with pytest.raises(ConfigError) as error:
         preprocess.preprocess(path, None, preprocess.PreprocessingTable(), Codecs("tiny", **paths), progress=False)
-    assert message(error) == f"the tiny model has its own VAEs, but {key}_path names another: {tmp_path}/other\n    Remove {key}_path."
+    assert (
+        message(error)
+        == f"the tiny model has its own VAEs and text encoder, but {key}_path names another: {tmp_path}/other\n    Remove {key}_path."
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,9 +240,9 @@ def test_references_that_do_not_go_with_their_clips_are_named(tmp_path: Path) ->
     clip_file(tmp_path / "b.mp4", frames=33, sound=False)
     path = clips(tmp_path, [{"video": "a.mp4", "reference_video": "short.mp4"}, {"video": "b.mp4", "reference_video": "slow.mp4"}])
     assert refused(path, skip_audio=True, reference_temporal_scale_factor=2) == (
-        f"{path}:1: {tmp_path}/short.mp4: has 25 frames, but its clip has 33 in the bucket 64x64x33\n    Make it as long as its clip.\n"
+        f"{path}:1: {tmp_path}/short.mp4: has 25 frames, but its clip has 33 in the bucket 64x64x33\n    Make the reference as long as its clip.\n"
         f"{path}:2: {tmp_path}/slow.mp4: has 8 frames per second, but its clip has 16\n"
-        "    With reference_temporal_scale_factor, a reference must have the frame rate of its clip; write it again at that rate."
+        "    With reference_temporal_scale_factor, a reference must have the frame rate of its clip; convert the reference to that rate."
     )
 
 
@@ -251,9 +254,9 @@ def test_masks_that_do_not_go_with_their_clips_are_named(tmp_path: Path) -> None
         rows.append({"video": f"{index}.mp4", "video_mask": f"masks/{index}.mp4"})
     path = clips(tmp_path, rows)
     assert refused(path, skip_audio=True) == (
-        f"{path}:1: {tmp_path}/masks/0.mp4: has 9 frames, but its clip has 17 in the bucket 64x64x17\n    Make it as long as its clip, or use an image.\n"
+        f"{path}:1: {tmp_path}/masks/0.mp4: has 9 frames, but its clip has 17 in the bucket 64x64x17\n    Make the mask as long as its clip, or use an image.\n"
         f"{path}:2: {tmp_path}/masks/1.mp4: has 96 x 64 pixels, but its clip has 64 x 64, which is a different aspect ratio\n"
-        "    A mask must have the width and height of its clip, or the same multiple of both."
+        "    A mask may be larger or smaller than its clip, but must have the same aspect ratio."
     )
 
 
@@ -282,7 +285,7 @@ def test_a_mask_of_cells_of_another_length_is_named_after_the_others_are_done(tm
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == (
-        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, but its sample has 27\n    It must have one value per latent cell."
+        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, but the sample has 27 latent cells\n    A mask must have one value per latent cell."
     )
     assert list(read_source(tmp_path / ".precomputed", "audio_masks")) == ["1"]
 
@@ -300,7 +303,7 @@ def test_a_clip_that_breaks_off_while_it_is_decoded_loses_only_itself(tmp_path: 
     summary = encode(path, on_error="skip")
     assert summary.samples == ("clips/0", "clips/2")
     assert [str(problem) for problem in summary.refused] == [
-        f"{path}:2: {tmp_path}/clips/1.mp4: has 12 frames, fewer than it claims; 17 are needed\n    Encode it again."
+        f"{path}:2: {tmp_path}/clips/1.mp4: has 12 frames, fewer than its header says; 17 are needed\n    Encode it again."
     ]
 
 
@@ -326,7 +329,8 @@ def test_values_that_are_not_finite_are_refused_and_not_written(tmp_path: Path, 
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == "\n".join(
-        f'{path}:{line}: its values in "latents" would not be finite\n    Check its files, and the weights of the VAE.' for line in (1, 2)
+        f'{path}:{line}: the encoded values for "latents" are not finite\n    Check the files of this sample and the weights of the VAE.'
+        for line in (1, 2)
     )
     assert read_source(tmp_path / ".precomputed", "latents") == {}
 

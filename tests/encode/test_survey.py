@@ -51,7 +51,7 @@ def test_what_on_error_leaves_out_is_no_problem_as_preprocessing_finds_too(tmp_p
 def test_a_set_of_which_no_clip_has_sound_is_told_once_and_planned_without(tmp_path: Path) -> None:
     found = surveyed(clips(tmp_path, a=True, b=True))
     assert found.silent is not None
-    assert found.silent.what == "none of its clips has audio"
+    assert found.silent.what == "none of the clips has audio"
     assert (found.problems, found.refused) == ((found.silent,), ())
     assert {each.folders for each in found.planned} == {frozenset({"conditions", "latents"})}
 

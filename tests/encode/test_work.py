@@ -1,9 +1,57 @@
 from __future__ import annotations
 
-import pytest
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from ltxcore.encode.work import Share
+import attrs
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from helpers.raw_media import clip_file, dataset_file, encode, sound_file
+from ltxcore.codecs.load_codecs import text_encoder
+from ltxcore.codecs.source import Codecs
+from ltxcore.codecs.tiny_text import TinyTextEncoder
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.rows import Sample
+from ltxcore.encode.ledger import Ledger
+from ltxcore.encode.preprocess import preprocess
+from ltxcore.encode.work import TEXT, Share, encode_captions, text_product
+from ltxcore.encoded.store import read_stored
+from ltxcore.encoded.stored import each_caption
 from ltxcore.errors import ConfigError
+from ltxcore.protocols import Clip, Codec, TextEncoder
+
+
+class Counting(TinyTextEncoder):
+    """The tiny encoder, which also writes down what it was given."""
+
+    def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
+        given.append([*captions])
+        return super().encode(captions)
+
+
+given: list[list[str]] = []
+
+
+def test_a_caption_of_several_samples_is_encoded_once_for_all_of_them(tmp_path: Path) -> None:
+    captions = {"a": "a door", "a@000008": "a door", "b": "a window", "a@000016": "a door", "c": "a roof"}
+    samples = [Sample(name, name, name, {}, caption) for name, caption in captions.items()]
+    done = list[int]()
+    given.clear()
+    outcomes = encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, lambda: done.append(1))
+    assert given == [["a door", "a window"], ["a roof"]]
+    assert [*outcomes] == [*captions]
+    assert len(done) == len(captions)
+    for name, caption in captions.items():
+        (expected,) = TinyTextEncoder().encode([caption])
+        found = load_file(tmp_path / TEXT / f"{name}.safetensors")
+        assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
+    encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, lambda: None)
+    assert len(given) == 2, "all are up to date"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -31,5 +79,84 @@ def test_an_environment_that_names_no_share_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(ConfigError) as error:
         Share.of_environment()
     assert str(error.value) == (
-        f"environment: RANK={rank} and WORLD_SIZE={size} do not describe a process of a run\n    Let a launcher set them, such as torchrun, or unset both."
+        f"environment: RANK={rank}, WORLD_SIZE={size} and LOCAL_RANK=0 do not describe a process of a run\n    Let a launcher such as torchrun set all three, or unset them."
     )
+
+
+def test_all_captions_of_a_sample_are_encoded_and_only_their_change_encodes_them_again(tmp_path: Path) -> None:
+    captions = {"a": ["rain", "the wind in the trees", "a bell"], "b": "the sea", "c": ["one", "two"]}
+    for name in captions:
+        sound_file(tmp_path / f"{name}.wav")
+
+    def made(**options: object) -> int:
+        data = dataset_file(tmp_path / "set.jsonl", [{"audio": f"{name}.wav", "caption": text} for name, text in captions.items()])
+        return encode(data, tmp_path / "encoded", folders=("conditions", "audio_latents"), **options).folders["conditions"].done
+
+    assert made(batch_size=2) == 3
+    encoder = text_encoder("tiny")
+    for name, own in captions.items():
+        texts = own if isinstance(own, list) else [own]
+        sample, _ = read_stored(tmp_path / f"encoded/conditions/{name}.safetensors")
+        parts = each_caption(sample)
+        assert len(parts) == len(texts)
+        for part, features in zip(parts, encoder.encode(texts), strict=True):
+            assert {key: tensor.tolist() for key, tensor in part.tensors.items()} == {
+                key: tensor.to(torch.float32).tolist() for key, tensor in features.items()
+            }
+    assert made() == 0
+    captions["a"] = ["rain", "a bell", "the wind in the trees"]
+    assert made() == 1
+    captions["a"] = "rain"
+    assert made() == 1
+    assert len(each_caption(read_stored(tmp_path / "encoded/conditions/a.safetensors")[0])) == 1
+
+
+def test_a_single_caption_has_the_fingerprint_that_it_always_had() -> None:
+    one = text_product(["rain"], 8, "e")
+    assert one.ingredients == {"caption": "rain", "length": 8}
+    assert text_product(["rain", "wind"], 8, "e").fingerprint != one.fingerprint
+
+
+encoders: list[weakref.ref[TextEncoder]] = []
+in_memory: list[int] = []
+
+
+class Watching(Codecs):
+    """The tiny codecs, which also write down how many text encoders are in memory when a clip is encoded."""
+
+    def text(self) -> TextEncoder:
+        encoder = super().text()
+        encoders.append(weakref.ref(encoder))
+        return encoder
+
+    def video(self) -> Codec:
+        return Watched(super().video())
+
+
+@attrs.frozen
+class Watched:
+    codec: Codec
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.codec, name)
+
+    def encode(self, clip: Clip) -> Tensor:
+        in_memory.append(sum(encoder() is not None for encoder in encoders))
+        return self.codec.encode(clip)
+
+
+def test_the_text_encoder_makes_room_for_the_vae_also_if_what_is_ahead_was_told(tmp_path: Path) -> None:
+    clip_file(tmp_path / "a.mp4", sound=False)
+    path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4", "caption": "c"}])
+    encoders.clear()
+    in_memory.clear()
+    told = list[int]()
+    preprocess(
+        path,
+        None,
+        PreprocessingTable(skip_audio=True),
+        Watching("tiny", device="cpu"),
+        progress=False,
+        before=lambda seen, standing: told.append(standing.encodes),
+    )
+    assert (told, len(encoders), in_memory) == ([1], 1, [0])

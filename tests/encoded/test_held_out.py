@@ -78,7 +78,7 @@ def test_a_single_sample_cannot_be_held_out() -> None:
 def test_a_negative_number_is_refused(held_out: int | float) -> None:
     with pytest.raises(ConfigError) as caught:
         split(_clips(10), held_out)
-    assert str(caught.value) == f"held_out = {held_out} is negative\n    Use a number of samples, or a share of them below 1."
+    assert str(caught.value) == f"held_out = {held_out} is negative\n    Use a number of samples, or a share below 1."
 
 
 def test_clips_of_one_file_alone_are_all_trained_on_unless_asked() -> None:
@@ -120,7 +120,7 @@ def test_a_run_whose_held_out_samples_are_gone_does_not_go_on() -> None:
     with pytest.raises(DataError) as caught:
         restored(_clips(5), ["clip004", "clip007"])
     told = "held-out samples of this run are no longer in its data: clip007"
-    assert str(caught.value) == f"{told}\n    Restore them, or start a new run in another output_dir."
+    assert str(caught.value) == f"{told}\n    Restore the samples, or start a new run in another output_dir."
 
 
 def test_a_run_of_which_only_held_out_samples_are_left_does_not_go_on() -> None:

@@ -28,8 +28,8 @@ from ltxcore.protocols import Entry, Source
 
 MASKS = "training_strategy.audio.conditions.0.mask_dir"
 LATENTS = "training_strategy.audio.latents_dir"
-MAKE_THEM = "\n    Make them with `ltx preprocess`, or take these samples out of the other folders."
-LOOK = "\n    Check the media that they come from, and run `ltx preprocess` again, which encodes them again."
+MAKE_THEM = "\n    Make the missing samples with `ltx preprocess`, or remove these samples from the other folders."
+LOOK = "\n    Check the media of these samples, and run `ltx preprocess` again, which encodes the samples again."
 
 
 def refused(root: Path, sources: dict[str, Source], **options: object) -> str:
@@ -104,7 +104,7 @@ def test_a_sample_that_cannot_be_taken_out_is_named(tmp_path: Path) -> None:
 def test_an_entry_for_a_name_that_climbs_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         append_entry(tmp_path, "latents", "../a", Entry((1,)))
-    expected = 'the sample name "../a" may lead out of the data root\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
+    expected = 'the sample name "../a" could lead out of the data root\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
     assert str(caught.value) == expected
 
 
@@ -132,7 +132,7 @@ def test_a_folder_that_is_not_there_yet_has_nothing_to_reuse(tmp_path: Path) -> 
 def test_a_folder_that_climbs_out_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_source(tmp_path, "../x")
-    expected = 'the folder name "../x" may lead out of the data root'
+    expected = 'the folder name "../x" could lead out of the data root'
     assert str(caught.value) == f'{expected}\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
 
 
@@ -163,7 +163,7 @@ def test_a_folder_outside_the_root_is_refused(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a"])
     sources = {**INPAINTING, "audio.cond0.mask": attrs.evolve(AUDIO_MASK, folder="../masks")}
     remedy = 'Use a relative path without ".." or empty parts, with "/" between its parts.'
-    assert refused(tmp_path, sources) == f'{MASKS}: the folder name "../masks" may lead out of the data root\n    {remedy}'
+    assert refused(tmp_path, sources) == f'{MASKS}: the folder name "../masks" could lead out of the data root\n    {remedy}'
 
 
 def test_a_sample_that_lacks_its_mask_is_refused_and_named(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_own_values_that_are_not_finite_are_written_anew_by_whoever_wrote_them(t
     inpainting_set(tmp_path, ["a", "b"])
     put(tmp_path, "audio_masks", "b", {"mask": torch.full((6,), torch.nan)})
     assert refused(tmp_path, INPAINTING) == (
-        f'{MASKS}: 1 sample of "audio_masks" holds NaN or infinite values: b\n    Write them again, without such values.'
+        f'{MASKS}: 1 sample of "audio_masks" holds NaN or infinite values: b\n    Write these samples again without NaN or infinite values.'
     )
 
 
@@ -261,7 +261,7 @@ def test_latents_of_two_codecs_in_one_folder_are_refused(tmp_path: Path, shape: 
     inpainting_set(tmp_path, ["a", "b", "c"])
     put(tmp_path, "audio_latents", "c", {"latents": values(*shape)})
     expected = f'{LATENTS}: the samples of "audio_latents" do not all have the same {what} in c'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write the samples of one kind again."
+    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write these samples again, all with the same {what.partition(':')[0]}."
 
 
 def test_samples_whose_encoder_is_not_known_go_with_any(tmp_path: Path) -> None:
@@ -298,16 +298,19 @@ def test_text_without_features_for_a_modality_of_the_run_is_refused(tmp_path: Pa
 def test_a_recorded_sample_whose_file_is_gone_is_refused_and_named(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b"])
     (tmp_path / "audio_latents" / "b.safetensors").unlink()
-    remedy = 'Run `ltx preprocess` again. If you removed them on purpose, delete the manifest*.jsonl of "audio_latents" too: it is then indexed again.'
-    assert refused(tmp_path, INPAINTING) == f'{LATENTS}: 1 sample of "audio_latents" is recorded, but the file is gone: b\n    {remedy}'
+    remedy = 'Run `ltx preprocess` again. If you removed the files on purpose, delete the manifest*.jsonl of "audio_latents" too: the folder is then indexed again.'
+    assert (
+        refused(tmp_path, INPAINTING)
+        == f'{LATENTS}: the manifest of "audio_latents" records 1 sample whose file is missing: b\n    {remedy}'
+    )
 
 
 def test_a_sample_of_another_size_than_recorded_is_refused_and_named(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b"])
     path = tmp_path / "audio_latents" / "b.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    expected = f'{LATENTS}: 1 sample of "audio_latents" has another size than recorded: b'
-    remedy = 'Run `ltx preprocess` again, which encodes them again. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed again.'
+    expected = f'{LATENTS}: 1 sample of "audio_latents" has a size that differs from the recorded one: b'
+    remedy = 'Run `ltx preprocess` again, which encodes them again. If the files are your own, delete the manifest*.jsonl of "audio_latents": the folder is then indexed again.'
     assert refused(tmp_path, INPAINTING) == f"{expected}\n    {remedy}"
 
 

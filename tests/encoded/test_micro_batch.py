@@ -113,7 +113,7 @@ def test_all_damaged_files_of_the_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         verify(tmp_path, sources, ["a", "b", "c"], manifest)
     damaged = [f"ROOT/{each}.safetensors: is damaged" for each in ("conditions/a", "audio_latents/c", "audio_masks/a")]
-    assert message(caught.value, tmp_path) == "\n".join(f"{each}: its bytes are not those that were written{REDO}" for each in damaged)
+    assert message(caught.value, tmp_path) == "\n".join(f"{each}: its content differs from what was written{REDO}" for each in damaged)
 
 
 def test_files_of_0_1_0_which_have_no_checksum_are_held_to_what_their_manifest_says(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_samples_of_two_shapes_do_not_stack(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a"])
     inpainting_set(tmp_path, ["b"], steps=7)
-    expected = 'samples of different shapes are in one micro-batch, in the role "audio": [8, 6, 16] (a), [8, 7, 16] (b)'
+    expected = 'a micro-batch has samples of different shapes in the role "audio": [8, 6, 16] (a), [8, 7, 16] (b)'
     assert _refused(tmp_path, read_manifest(tmp_path, INPAINTING)) == expected
 
 
@@ -212,7 +212,7 @@ def test_text_of_two_widths_does_not_stack(tmp_path: Path) -> None:
     sources = {"text": TEXT}
     with pytest.raises(DataError) as caught:
         load_batch(tmp_path, sources, ["a", "b"], ["text"], read_manifest(tmp_path, sources))
-    assert str(caught.value) == 'samples of different shapes are in one micro-batch, in the role "text": [8, 6] (a), [8, 12] (b)'
+    assert str(caught.value) == 'a micro-batch has samples of different shapes in the role "text": [8, 6] (a), [8, 12] (b)'
 
 
 def test_a_loaded_micro_batch_is_a_batch_of_the_protocol(tmp_path: Path) -> None:

@@ -69,10 +69,10 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "latents without values": (_pt({"latents": torch.empty(16, 3, 2, 2, device="meta")}), "latents is a tensor without values"),
     "latents of 10 TB by strides of 0": (
         _pt({"latents": torch.zeros(1).expand(128, 10_000, 1_000, 2_000)}),
-        "latents says that it is [128, 10000, 1000, 2000], but only 4 bytes of it are there",
+        "latents has the shape [128, 10000, 1000, 2000], but only 4 bytes of data",
     ),
     "a mask of complex numbers": (_pt({"mask": torch.zeros(5, dtype=torch.complex64)}), "mask is of type complex64"),
-    "a zip that unpacks to 300 MB": (_bomb, "would take 314,572,800 once unpacked, and was not"),
+    "a zip that unpacks to 300 MB": (_bomb, "would take 314,572,800 when unpacked, so it was not unpacked"),
     "a zip without a directory": (lambda path: path.with_suffix(".pt").write_bytes(b"PK\x03\x04" + bytes(500)), "is truncated or not a .pt file"),
     "a header 50,000 deep": (_bytes(_safetensors(DEEP)), "it has no readable header"),
     "a tensor's place 50,000 deep": (
@@ -89,7 +89,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
         "padded to 1,000,000,000,000 positions",
     ),
     "text without width": (lambda path: safetensors.torch.save_file({"video": torch.zeros(3, 0)}, path, {"length": "8"}), "have no values per token"),
-    "a rate of 1e-300": (lambda path: safetensors.torch.save_file({"latents": values(16, 3, 2, 2)}, path, {"rate": "1e-300"}), "its rate is 1e-300"),
+    "a rate of 1e-300": (lambda path: safetensors.torch.save_file({"latents": values(16, 3, 2, 2)}, path, {"rate": "1e-300"}), "a rate of 1e-300 frames per second"),
     "a file of 4 GB and a byte": (_sparse, "has 4,294,967,297 bytes, but a sample has at most 4,294,967,296"),
     "a named pipe": (os.mkfifo, "cannot be read: it is a named pipe or a device, not an ordinary file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "cannot be read: it is a named pipe or a device, not an ordinary file"),

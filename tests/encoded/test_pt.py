@@ -101,7 +101,7 @@ def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path: Path) -> N
     path = _save(tmp_path / "a.pt", {"latents": Harmful(tmp_path / "harm")})
     with pytest.raises(DataError) as caught:
         read_stored(path)
-    what = "holds more than plain tensors, and was refused without running anything in it"
+    what = "holds more than plain tensors, so it was refused, and nothing in it was run"
     assert message(caught.value, tmp_path) == f"ROOT/a.pt: {what}{ONLY_PLAIN}"
     assert not (tmp_path / "harm").exists()
 
@@ -151,29 +151,29 @@ def test_what_is_not_a_pt_file_is_a_data_error(tmp_path: Path, data: bytes) -> N
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ([torch.zeros(3)], f"holds a list, not a table of tensors{ONLY_PLAIN}"),
-        ({"latents": [1.0, 2.0]}, f"latents is a list, not a plain tensor{ONLY_PLAIN}"),
-        ({"latents": torch.zeros(2, 2).to_sparse()}, f"latents is a Tensor, not a plain tensor{ONLY_PLAIN}"),
+        ([torch.zeros(3)], f"holds a value of type list, not a table of tensors{ONLY_PLAIN}"),
+        ({"latents": [1.0, 2.0]}, f"latents is of type list, not a plain tensor{ONLY_PLAIN}"),
+        ({"latents": torch.zeros(2, 2).to_sparse()}, f"latents is of type Tensor, not a plain tensor{ONLY_PLAIN}"),
         ({"samples": torch.zeros(3)}, f"holds samples; a sample holds latents, mask, or prompt_embeds with prompt_attention_mask{REDO}"),
         ({}, f"holds nothing; a sample holds latents, mask, or prompt_embeds with prompt_attention_mask{REDO}"),
         (
             {"latents": torch.zeros(6, 128)},
-            f"latents that are tokens need num_frames, height and width (video), or num_time_steps and frequency_bins (audio){REDO}",
+            f"latents in the form of tokens need num_frames, height and width (video), or num_time_steps and frequency_bins (audio){REDO}",
         ),
         (
             {"latents": torch.zeros(6, 128), "num_frames": 2, "height": 2, "width": 2},
-            f"its 6 tokens are not 2 x 2 x 2, as its num_frames, height, width say{REDO}",
+            f"there are 6 tokens, but num_frames, height, width say 2 x 2 x 2{REDO}",
         ),
         ({"latents": torch.zeros(128, 1, 2, 2), "fps": "24"}, f"fps is '24', not a number{REDO}"),
-        ({"latents": torch.zeros(128, 1, 2, 2), "fps": 0}, f"its rate is 0 frames per second{REDO}"),
+        ({"latents": torch.zeros(128, 1, 2, 2), "fps": 0}, f"a rate of 0 frames per second is not possible{REDO}"),
         (
             {"video_prompt_embeds": torch.zeros(8, 4), "prompt_attention_mask": torch.ones(7)},
-            f"its video text features [8, 4] do not fit its prompt_attention_mask [7]{REDO}",
+            f"the video text features of shape [8, 4] do not fit prompt_attention_mask of shape [7]{REDO}",
         ),
         ({"mask": torch.tensor([2.0])}, f"the mask has values from 2 to 2; they must lie between 0 (generated) and 1 (given){REDO}"),
         (
             {"prompt_attention_mask": torch.ones(7)},
-            f'it holds no tensors; a sample holds "latents", "mask", or text features named "video" and "audio"{REDO}',
+            f'this file holds no tensors; a sample holds "latents", "mask", "pictures" and "frames", "values", or text features named "video" and "audio"{REDO}',
         ),
     ],
 )

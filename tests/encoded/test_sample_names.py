@@ -21,7 +21,7 @@ def test_a_name_that_may_climb_out_is_refused(tmp_path: Path, name: str) -> None
         sample_path(tmp_path, "latents", name)
     assert (
         message(caught.value, tmp_path)
-        == f'the sample name "{name}" may lead out of the data root\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
+        == f'the sample name "{name}" could lead out of the data root\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
     )
 
 
@@ -31,7 +31,7 @@ def test_a_folder_that_may_climb_out_is_refused(tmp_path: Path, folder: str) -> 
         sample_path(tmp_path, folder, "a")
     assert (
         message(caught.value, tmp_path)
-        == f'the folder name "{folder}" may lead out of the data root\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
+        == f'the folder name "{folder}" could lead out of the data root\n    Use a relative path without ".." or empty parts, with "/" between its parts.'
     )
 
 

@@ -127,11 +127,15 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 WRONG = {
-    "nothing": ({}, Entry(()), 'it holds no tensors; a sample holds "latents", "mask", or text features named "video" and "audio"'),
+    "nothing": (
+        {},
+        Entry(()),
+        'this file holds no tensors; a sample holds "latents", "mask", "pictures" and "frames", "values", or text features named "video" and "audio"',
+    ),
     "other names": (
         {"latent": torch.zeros(8, 3, 16), "mask": torch.zeros(3)},
         Entry(()),
-        'it holds latent, mask; a sample holds "latents", "mask", or text features named "video" and "audio"',
+        'this file holds latent, mask; a sample holds "latents", "mask", "pictures" and "frames", "values", or text features named "video" and "audio"',
     ),
     "whole numbers": ({"latents": torch.zeros(8, 3, 16, dtype=torch.int64)}, Entry(()), "latents is of type int64, not floating point"),
     "two axes": (
@@ -147,15 +151,19 @@ WRONG = {
     "mask of two axes": (
         {"mask": torch.zeros(3, 2)},
         Entry(()),
-        "a mask of shape [3, 2] is neither that of a video [F, H, W] nor of a sound [T]",
+        "a mask of shape [3, 2] fits neither a video, [F, H, W], nor a sound, [T]",
     ),
     "mask of pixels": (
         {"mask": torch.tensor([0.0, 255.0])},
         Entry(()),
         "the mask has values from 0 to 255; they must lie between 0 (generated) and 1 (given)",
     ),
-    "rate of nothing": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=0.0), "its rate is 0 frames per second"),
-    "rate of NaN": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=float("nan")), "its rate is nan frames per second"),
+    "rate of nothing": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=0.0), "a rate of 0 frames per second is not possible"),
+    "rate of NaN": (
+        {"latents": torch.zeros(8, 3, 2, 2)},
+        Entry((), rate=float("nan")),
+        "a rate of nan frames per second is not possible",
+    ),
     "text without length": ({"video": torch.zeros(5, 8)}, Entry(()), "text features do not say what length they are padded to"),
     "text too long": ({"video": torch.zeros(5, 8)}, Entry((4,)), "text features have 5 tokens, but their stated length is 4"),
     "text of two lengths": (
@@ -188,7 +196,7 @@ def test_a_header_whose_rate_is_no_number_is_named(tmp_path: Path) -> None:
     safetensors.torch.save_file({"latents": torch.zeros(8, 3, 2, 2)}, tmp_path / "a.safetensors", metadata={"rate": "fast"})
     with pytest.raises(DataError) as caught:
         read_stored(tmp_path / "a.safetensors")
-    what = "its header says rate 'fast' and length None, which are not both numbers"
+    what = "the header says rate 'fast' and length None; if given, each must be a number"
     assert message(caught.value, tmp_path) == f"ROOT/a.safetensors: {what}{REDO}"
 
 
@@ -211,7 +219,7 @@ def test_a_truncated_file_says_how_much_is_there(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError) as caught:
         read_latents(path)
-    assert message(caught.value, tmp_path) == f"ROOT/latents/a.safetensors: is truncated: 1000 of {entry.bytes} bytes are there{REDO}"
+    assert message(caught.value, tmp_path) == f"ROOT/latents/a.safetensors: is truncated: only 1000 of {entry.bytes} bytes are there{REDO}"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +312,7 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
         problem = damage(path, entry)
         assert problem is not None
         told = message(DataError.of([problem]), tmp_path)
-        assert told == f"ROOT/masks/a.safetensors: is damaged: its bytes are not those that were written{REDO}"
+        assert told == f"ROOT/masks/a.safetensors: is damaged: its content differs from what was written{REDO}"
 
 
 def test_a_file_without_a_checksum_is_taken_as_it_is_as_long_as_it_can_be_read(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_folders_that_go_with_no_latents_are_named(root: Path) -> None:
 
 def test_a_folder_without_latents_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "video_masks", mask=torch.ones(3, 2, 2))
-    with pytest.raises(DataError, match="there are no latents in this folder"):
+    with pytest.raises(DataError, match="this folder holds neither latents nor media"):
         whole_set(tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_a_changed_byte_is_found_without_reading_values_and_a_changed_shape_by_r
     said = {key: attrs.evolve(entry, shape=(4, 3, 2, 9)) for key, entry in known.items()}
     (problem,) = found.wrong(said, lambda: None)
     assert (problem.what, problem.where) == (
-        "has the shape [4, 3, 2, 2], but its manifest says [4, 3, 2, 9]",
+        "has the shape [4, 3, 2, 2], but the manifest says [4, 3, 2, 9]",
         str(found.path("latents", "a")),
     )
     path = found.path("latents", "a")

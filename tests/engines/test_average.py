@@ -177,6 +177,18 @@ def test_measuring_between_two_steps_changes_nothing(dtype: torch.dtype) -> None
     assert all(torch.equal(tensor, averages(second)[name]) for name, tensor in averages(first).items())
 
 
+def test_within_the_average_it_stays_in_place() -> None:
+    engine = engine_of()
+    for number in range(3):
+        step(engine, number)
+    average, before = averages(engine), {name: each.detach().clone() for name, each in engine.parameters.items()}
+    with engine.averaged():
+        with engine.averaged():
+            assert all(torch.equal(each, average[name]) for name, each in engine.parameters.items())
+        assert all(torch.equal(each, average[name]) for name, each in engine.parameters.items())
+    assert all(torch.equal(each, before[name]) for name, each in engine.parameters.items())
+
+
 @pytest.mark.parametrize("moments", [True, False])
 def test_another_engine_goes_on_with_the_average_to_the_last_bit(moments: bool) -> None:
     whole, first = engine_of(every=2), engine_of(every=2)

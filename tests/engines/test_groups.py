@@ -24,7 +24,6 @@ def parameters(*parts: str) -> dict[str, Parameter]:
     }
 
 
-LORA = parameters("lora_A.default.weight", "lora_B.default.weight")
 WHOLE = parameters("weight", "bias")
 
 
@@ -53,17 +52,19 @@ def test_a_group_has_its_own_learning_rate_and_weight_decay_and_the_rest_those_o
     }
 
 
-def test_lora_plus_multiplies_the_learning_rate_of_the_b_matrices_in_each_group() -> None:
-    assert groups_of(optimization(learning_rate=1e-3, lora_plus_ratio=16, groups=[DEEP]), LORA) == {
-        "": (1e-3, 0.01, ["0.attn1.to_k.lora_A.default.weight"]),
-        "lora_B": (pytest.approx(1.6e-2), 0.01, ["0.attn1.to_k.lora_B.default.weight"]),
-        "deep": (1e-4, 0.0, ["1.attn1.to_k.lora_A.default.weight"]),
-        "deep/lora_B": (pytest.approx(1.6e-3), 0.0, ["1.attn1.to_k.lora_B.default.weight"]),
+@pytest.mark.parametrize("ending", [".default.weight", ""])
+def test_lora_plus_multiplies_the_learning_rate_of_the_b_matrices_in_each_group(ending: str) -> None:
+    held = parameters(f"lora_A{ending}", f"lora_B{ending}")
+    assert groups_of(optimization(learning_rate=1e-3, lora_plus_ratio=16, groups=[DEEP]), held) == {
+        "": (1e-3, 0.01, [f"0.attn1.to_k.lora_A{ending}"]),
+        "lora_B": (pytest.approx(1.6e-2), 0.01, [f"0.attn1.to_k.lora_B{ending}"]),
+        "deep": (1e-4, 0.0, [f"1.attn1.to_k.lora_A{ending}"]),
+        "deep/lora_B": (pytest.approx(1.6e-3), 0.0, [f"1.attn1.to_k.lora_B{ending}"]),
     }
 
 
 def test_lora_plus_without_b_matrices_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"optimization\.lora_plus_ratio: there is no B matrix"):
+    with pytest.raises(ConfigError, match=r"optimization\.lora_plus_ratio: applies to no matrix"):
         parameter_groups(optimization(lora_plus_ratio=16), WHOLE)
 
 

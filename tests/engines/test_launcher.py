@@ -42,9 +42,12 @@ def test_the_number_of_this_machine_and_of_its_processes_may_be_said(tmp_path: P
     [
         (
             "a slots=2\nb slots=3\n",
-            "TMP/hosts: gives machines different numbers of slots: 2, 3\n    Write a line `NAME slots=N` for each, with the same N in all lines.",
+            "TMP/hosts: gives machines different numbers of slots: 2, 3\n    Write a line `NAME slots=N` for each machine, with the same N in all lines.",
         ),
-        ("# none\n", "TMP/hosts: does not name any machine\n    Write a line `NAME slots=N` for each, with the same N in all lines."),
+        (
+            "# none\n",
+            "TMP/hosts: does not name any machine\n    Write a line `NAME slots=N` for each machine, with the same N in all lines.",
+        ),
         ("a slots=two\n", 'TMP/hosts:1: "a slots=two" does not name a machine, or names one a second time\n    Write: NAME slots=N'),
         ("a\na\n", 'TMP/hosts:2: "a" does not name a machine, or names one a second time\n    Write: NAME slots=N'),
     ],
@@ -68,7 +71,7 @@ def test_a_hostfile_that_cannot_be_read_is_refused_in_words(tmp_path: Path, cont
 
 def test_a_machine_that_is_not_in_the_hostfile_is_asked_which_one_it_is(tmp_path: Path) -> None:
     assert refusal(tmp_path, "192.0.2.7 slots=2\n") == (
-        f"TMP/hosts: this machine, {socket.gethostname()}, is none of 192.0.2.7\n    Say which one it is with --node-rank."
+        f"TMP/hosts: this machine, {socket.gethostname()}, is not among 192.0.2.7\n    Give the number of this machine's line, counted from 0, with --node-rank."
     )
 
 

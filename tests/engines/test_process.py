@@ -50,8 +50,8 @@ def test_a_place_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, rank: 
     with pytest.raises(ConfigError) as error:
         Place.of_environment()
     assert str(error.value) == (
-        f"environment: RANK={rank} and WORLD_SIZE={size} do not describe a process of a run\n"
-        "    Let a launcher set them, such as torchrun, or unset both."
+        f"environment: RANK={rank}, WORLD_SIZE={size} and LOCAL_RANK=0 do not describe a process of a run\n"
+        "    Let a launcher such as torchrun set all three, or unset them."
     )
 
 

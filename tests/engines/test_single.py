@@ -351,5 +351,5 @@ def test_a_state_of_another_model_is_refused_and_names_the_parameters() -> None:
     with pytest.raises(CheckpointError) as error:
         engine.restore(tensors, values)
     assert str(error.value) == (
-        f"the saved parameters are not those of this run: stranger, {name}\n    Resume with the run file that it was saved with."
+        f"the saved parameters are not those of this run: stranger, {name}\n    Resume with the run file that the checkpoint was saved with."
     )

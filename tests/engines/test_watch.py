@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
+from datetime import timedelta
 
+import attrs
 import pytest
 from torch._C._distributed_c10d import HashStore
+from torch.distributed import TCPStore
 
 from ltxcore.engines.alive import Beat, Progress
 from ltxcore.engines.process import wait_at_store
@@ -66,6 +72,48 @@ def test_processes_hear_of_one_another_and_of_the_end() -> None:
     each[1].stop()
     wait(lambda: heard(each[0], 1).is_over)
     each[0].stop()
+
+
+@pytest.mark.parametrize("wrong", [b"", b"\xff", b"[", b"[1]", b"2"])
+def test_an_answer_that_is_no_heartbeat_is_passed_over(wrong: bytes) -> None:
+    store = HashStore()
+    store.set("beat/1", wrong)
+    here = Watch(0, 2, store, Progress(), 1.0, str, launchers={})
+    here.start()
+    wait(lambda: store.check(["beat/0"]))
+    time.sleep(2 * here.period)
+    assert heard(here, 1) is None
+    store.set("beat/1", json.dumps(attrs.asdict(Beat(what="encoding"))))
+    wait(lambda: heard(here, 1) is not None and heard(here, 1).what == "encoding")
+    here.stop()
+    assert not any(thread.is_alive() for thread in here._threads)
+
+
+HOLDS = """
+import sys
+from torch.distributed import TCPStore
+store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+print(store.port, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_the_threads_end_quietly_after_the_process_with_the_store_was_killed() -> None:
+    """An exception in one of them would be an error of this test."""
+    with subprocess.Popen([sys.executable, "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        client = TCPStore("127.0.0.1", int(holder.stdout.readline()), None, False, timedelta(seconds=1), wait_for_workers=False)
+        here = Watch(0, 1, client, Progress(), 100.0, str, launchers={})
+        here.start()
+        wait(lambda: client.check(["beat/0"]))
+        threading.Timer(0.2, holder.kill).start()
+        until = time.monotonic() + 1
+        while time.monotonic() < until:  # many calls, one of which is under way when the store goes
+            here.progress.news.set()
+            time.sleep(0.001)
+        here.stop()
+    wait(lambda: not any(thread.is_alive() for thread in here._threads))  # the last call may still wait for an answer
 
 
 def heard(here: Watch, rank: int) -> Beat:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from helpers.optimizers import optimization
-from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, RunFile
+from ltxcore.config.acceleration import AccelerationTable
+from ltxcore.config.run_file import EngineTable, ModelTable, RunFile
 from ltxcore.engines.zero_build import compiled, settled
 from ltxcore.engines.zero_config import Config
 from ltxcore.errors import ConfigError
@@ -49,8 +50,8 @@ def test_sizes_are_filled_from_the_width_of_the_model(tmp_path: Path, backbone: 
 def test_what_deepspeed_refuses_is_told_in_its_words_for_every_key(tmp_path: Path, backbone: LTXBackbone) -> None:
     config = {"zero_optimization": {"stage": 3, "reduce_bucket_size": -1, "overlap_com": True}}
     assert refusal(tmp_path, backbone, config) == (
-        "TMP/ds.json: DeepSpeed does not accept zero_optimization.reduce_bucket_size: Input should be greater than 0\n    Fix or remove it.\n"
-        "TMP/ds.json: DeepSpeed does not accept zero_optimization.overlap_com: Extra inputs are not permitted\n    Fix or remove it."
+        "TMP/ds.json: DeepSpeed does not accept zero_optimization.reduce_bucket_size: Input should be greater than 0\n    Fix or remove the value.\n"
+        "TMP/ds.json: DeepSpeed does not accept zero_optimization.overlap_com: Extra inputs are not permitted\n    Fix or remove the value."
     )
 
 
@@ -60,7 +61,7 @@ def test_what_is_compiled_on_first_use_is_named() -> None:
     assert compiled({"zero_force_ds_cpu_optimizer": True, "zero_optimization": nvme}) == ["DeepSpeed's Adam for the CPU", "offload to NVMe"]
 
 
-REMEDY = "    Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or write {} there."
+REMEDY = "    Install what is missing (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or set {} to {}."
 
 
 @pytest.mark.parametrize(
@@ -79,5 +80,5 @@ def test_what_would_be_compiled_is_refused_where_there_is_no_compiler(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert refusal(tmp_path, backbone, config) == (
-        f"{what} is compiled on first use, but here `ninja` and `c++` cannot be found\n{REMEDY.format(instead)}"
+        f"{what} is compiled on first use, but this machine lacks `ninja` and `c++`\n{REMEDY.format(what[what.index('(') + 1 : -1], instead)}"
     )

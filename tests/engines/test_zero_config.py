@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from helpers.optimizers import optimization
-from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, RunFile
+from ltxcore.config.acceleration import AccelerationTable
+from ltxcore.config.run_file import EngineTable, ModelTable, RunFile
 from ltxcore.engines.zero_config import FORGOTTEN_PRINTS, Config, Wanted, read, resolve
 from ltxcore.errors import ConfigError
 
@@ -28,7 +29,7 @@ WANTED = Wanted(
     weight_decay=0.01,
     schedule="linear",
 )
-EQUAL = 'Make them equal, or write "auto" in the DeepSpeed configuration.'
+EQUAL = 'Make the two values equal, or write "auto" in the DeepSpeed configuration.'
 
 FOREIGN: Config = {
     "fp16": {"enabled": "auto", "loss_scale": 0},
@@ -110,6 +111,16 @@ def test_what_a_run_file_says_is_read_from_its_tables() -> None:
     assert Wanted.of(run, 4) == attrs.evolve(WANTED, stage=2, offload="optimizer")
 
 
+def test_micro_batches_of_tokens_have_no_number_of_samples_for_deepspeed(tmp_path: Path) -> None:
+    run = RunFile(model=ModelTable(model_path="tiny"), training_strategy=None, optimization=optimization(tokens_per_batch=64))
+    wanted = Wanted.of(run, 4)
+    assert [resolve(wanted)[key] for key in ("train_micro_batch_size_per_gpu", "train_batch_size")] == [1, 4]
+    path = tmp_path / "ds.json"
+    path.write_text('{"train_micro_batch_size_per_gpu": 2}')
+    with pytest.raises(ConfigError, match=r"is 2, but it must be 1 where optimization\.tokens_per_batch fills micro-batches"):
+        resolve(wanted, path)
+
+
 def test_the_stage_of_the_run_file_counts_then_that_of_the_configuration_then_three(tmp_path: Path) -> None:
     assert resolved(tmp_path, {"zero_optimization": {"stage": "auto"}}, stage=1)["zero_optimization"]["stage"] == 1
     assert resolved(tmp_path, {"zero_optimization": {"stage": 1}})["zero_optimization"]["stage"] == 1
@@ -141,11 +152,11 @@ def test_another_optimizer_and_another_schedule_are_refused_and_equal_values_are
     assert "optimizer" not in resolved(tmp_path, {"optimizer": same})
     other = {"type": "Lamb", "params": {"lr": 1e-3, "betas": [0.9, 0.95], "max_coeff": 0.3}}
     assert refusal(tmp_path, {"optimizer": other, "scheduler": {"type": "WarmupLR"}}) == (
-        'TMP/ds.json: optimizer.type is "Lamb", but optimization.optimizer_type is "adamw"\n    Make them agree, or remove optimizer.\n'
+        'TMP/ds.json: optimizer.type is "Lamb", but optimization.optimizer_type is "adamw"\n    Make the two agree, or remove optimizer.\n'
         "TMP/ds.json: optimizer.params.lr is 0.001, but optimization.learning_rate is 0.0005\n"
-        '    Make them equal, or write "auto".\n'
+        '    Make the two values equal, or write "auto".\n'
         "TMP/ds.json: optimizer.params.betas is [0.9, 0.95], but optimization.optimizer_params.betas is [0.9, 0.999]\n"
-        '    Make them equal, or write "auto".\n'
+        '    Make the two values equal, or write "auto".\n'
         "TMP/ds.json: optimizer.params.max_coeff is not used\n    Remove it.\n"
         'TMP/ds.json: scheduler.type is "WarmupLR", but optimization.scheduler_type is "linear"\n'
         "    Remove scheduler: the run file sets the schedule."
@@ -159,7 +170,7 @@ def test_what_deepspeed_would_ignore_is_refused_all_at_once(tmp_path: Path) -> N
         "    It has no effect here. Use optimization.enable_gradient_checkpointing in the run file.\n"
         'TMP/ds.json: gradient_cliping is not used here\n    Did you mean "gradient_clipping"?\n'
         'TMP/ds.json: zero_optimization.offload_param.device is "auto", but nothing in the run file provides a value for it\n'
-        "    Write a value, or remove it."
+        "    Write a value, or remove the key."
     )
 
 
@@ -184,7 +195,7 @@ def test_offload_of_the_run_file_goes_to_host_memory_and_keeps_other_keys(tmp_pa
 def test_offload_that_the_configuration_turns_off_or_that_needs_stage_three_is_refused(tmp_path: Path) -> None:
     off = {"zero_optimization": {"offload_optimizer": {"device": "none"}}}
     assert refusal(tmp_path, off, offload="optimizer") == (
-        'TMP/ds.json: zero_optimization.offload_optimizer.device is "none", but engine.offload is "optimizer"\n    Make them agree, or remove one.'
+        'TMP/ds.json: zero_optimization.offload_optimizer.device is "none", but engine.offload is "optimizer"\n    Make the two agree, or remove one.'
     )
     assert refusal(tmp_path, {}, offload="all", stage=2) == (
         'engine.offload = "all" moves weights, which only stage 3 shards, but the stage is 2\n    Use "optimizer", or stage 3.'
@@ -199,9 +210,9 @@ def test_before_the_number_of_processes_is_known_a_whole_batch_is_not_judged(tmp
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{"a": 1, "a": 2}', 'says "a" more than once\n    Keep one of them.'),
+        ('{"a": 1, "a": 2}', 'sets "a" more than once\n    Keep one of the values.'),
         ("[1]", "is not a JSON object\n    Fix the file."),
-        ("[" * 100_000, "is not a DeepSpeed configuration: its values are nested too deeply\n    Fix the file."),
+        ("[" * 100_000, "is not a DeepSpeed configuration: the values are nested too deeply\n    Fix the file."),
         ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n    Fix the file."),
     ],
 )

@@ -105,7 +105,7 @@ def test_the_page_has_a_row_for_every_modality_that_every_mode_generates_and_all
 def test_the_how_to_of_a_mode_has_its_rows_and_its_part_of_the_run_file(mode: str) -> None:
     text = page_of(mode).read_text()
     assert f"{table([each for each in CHECKED_IN if each.mode == mode], named=False)}\n{measure_modes.END}" in text
-    (shown,) = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    shown, *_ = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert shown in (ROOT / "examples" / f"{mode}.toml").read_text()
     assert f"how-to/modes/{mode}.md)" in (ROOT / "examples" / "README.md").read_text()
 

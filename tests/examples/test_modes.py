@@ -18,10 +18,11 @@ from helpers.sampling import sampled
 from ltxcore.api.runs import read_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
+from ltxcore.config.loras import Strength
 from ltxcore.config.prompts import load_samples
 from ltxcore.media.probe import read_clip, read_sound, write_clip, write_sound
 from ltxcore.models.load_base import describe, load_backbone
-from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.models.lora_stack import load_loras
 from ltxcore.protocols import MODALITIES, Clip
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode

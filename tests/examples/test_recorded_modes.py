@@ -18,7 +18,8 @@ from helpers.golden_io import Case, load_case
 from ltxcore.cli.main import main
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.load import load_run
-from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.modality_tables import ModalityTable
+from ltxcore.strategy import Flexible
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECORDED = {

@@ -23,7 +23,7 @@ from ltxcore.media.probe import read_clip, write_clip
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-STRANGERS = (ROOT / "examples" / "ltx-checkerboard", Path(__file__).parent / "ltx-late")
+STRANGERS = (ROOT / "examples" / "ltx-checkerboard", ROOT / "examples" / "ltx-depth", Path(__file__).parent / "ltx-late")
 
 RUN = """
 output_dir = "out"
@@ -84,6 +84,35 @@ timestep_sampling_params = { sigma = 0.5 }
 file = "steps.txt"
 """
 
+PACED = """
+[training_strategy]
+name = "flexible"
+
+[training_strategy.video]
+is_generated = true
+latents_dir = "latents"
+conditions = [{ type = "paced", speed_dir = "speed" }]
+
+[preprocessing]
+skip_audio = true
+
+[preprocessing.columns.speed]
+column = "v"
+unit = 2
+
+[validation]
+video_dims = [64, 64, 17]
+frame_rate = 16.0
+inference_steps = 2
+interval = 10
+video_cfg_scale = 1.0
+video_stg_scale = 0.0
+
+[[validation.samples]]
+prompt = "a red disc rises"
+conditions = [{ type = "paced", speed = "a.csv" }]
+"""
+
 OBJECTIVES = """
 [[objectives]]
 type = "flow_matching"
@@ -113,7 +142,7 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Both packages, built from their sources and installed by pip without a network."""
+    """The packages, built from their sources and installed by pip without a network."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
@@ -164,13 +193,19 @@ def test_strangers_plugins_are_listed_with_where_they_come_from(environment: Env
     theirs = {(one["kind"], one["name"], one["distribution"], one["version"]) for one in listed["plugins"] if one["distribution"] != "ltx"}
     assert theirs == {
         ("condition", "checkerboard", "ltx-checkerboard", "0.1.0"),
+        ("condition", "by_depth", "ltx-depth", "0.1.0"),
+        ("column", "depth_clip", "ltx-depth", "0.1.0"),
+        ("condition", "paced", "ltx-late", "3.2.1"),
         ("strategy", "late", "ltx-late", "3.2.1"),
         ("objective", "consistent", "ltx-late", "3.2.1"),
         ("sigma_sampler", "fixed", "ltx-late", "3.2.1"),
+        ("adapter", "gain", "ltx-late", "3.2.1"),
         ("optimizer", "patient", "ltx-late", "3.2.1"),
         ("schedule", "halves", "ltx-late", "3.2.1"),
         ("source", "shelf", "ltx-late", "3.2.1"),
+        ("column", "speed", "ltx-late", "3.2.1"),
         ("quantizer", "int4", "ltx-late", "3.2.1"),
+        ("exporter", "scaled", "ltx-late", "3.2.1"),
         ("tracker", "loud", "ltx-late", "3.2.1"),
         ("command", "late", "ltx-late", "3.2.1"),
     }
@@ -182,6 +217,8 @@ def test_strangers_plugins_are_described_by_the_program(environment: Environment
     assert "ltx-checkerboard 0.1.0 (checkerboard)" in shown.stdout
     assert "Give every second square of the picture" in shown.stdout
     assert "latent cells" in shown.stdout
+    column = environment.ltx("plugins", "show", "speed", folder=tmp_path)
+    assert "Encoded to values [F] of video, in the folder speed\n\n[preprocessing.columns.speed]:" in column.stdout
     assert environment.ltx("late", folder=tmp_path).stdout == "too late\n"
     assert "Say how late it is." in environment.ltx("--help", folder=tmp_path).stdout
 
@@ -189,7 +226,7 @@ def test_strangers_plugins_are_described_by_the_program(environment: Environment
 def test_strangers_plugins_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("schema", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    names = "checkerboard late fixed loud share patient wait halves times consistent sharply int4 block shelf table"
+    names = "checkerboard late fixed loud share gain most patient wait halves times consistent sharply int4 block shelf table speed unit paced speed_dir"
     for name in names.split():
         assert f'"{name}"' in done.stdout
 
@@ -239,6 +276,28 @@ def test_what_a_strangers_condition_gives_is_shown_by_inspect(environment: Envir
     assert folder.joinpath("seen.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_adapter_of_a_stranger_trains_and_is_the_start_of_another_run(environment: Environment, folder: Path) -> None:
+    write(folder, LATE.replace("share = 0.25", "share = 0.5"))
+    adapter = ["--set", "lora.type=gain", "--set", "lora.params.most=0.5"]
+    done = environment.ltx("run", "run.toml", *adapter, folder=folder)
+    assert done.returncode == 0, done.stderr
+    first = folder / "out" / "lora.safetensors"
+    with safe_open(first, "pt") as file:
+        assert (file.metadata()["adapter_type"], file.metadata()["adapter_params"]) == ("gain", '{"most": 0.5}')
+        assert {name.rpartition(".")[2] for name in file.keys()} == {"gain"}  # noqa: SIM118
+    assert "kind        gain" in environment.ltx("model", str(first), folder=folder).stdout
+    start = ["--set", f"model.load_checkpoint={first}", "--set", "output_dir=again"]
+    done = environment.ltx("run", "run.toml", *adapter, *start, folder=folder)
+    assert done.returncode == 0, done.stderr
+    done = environment.ltx("export", str(first), "--for", "comfyui", "-o", "x.safetensors", folder=folder)
+    assert done.returncode == 2
+    assert '"comfyui" cannot load adapters of the type "gain"\n    Export it for another program: --for scaled.' in done.stderr
+    done = environment.ltx("export", str(first), "--for", "scaled,prefix=x", "-o", "x.safetensors", folder=folder)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Let late read x.safetensors.")
+    with safe_open(folder / "x.safetensors", "pt") as file:
+        assert {name.rpartition("/")[2] for name in file.keys()} == {"factor"}  # noqa: SIM118
+
+
 def test_a_strategy_an_objective_a_sampler_and_a_tracker_of_a_stranger_train(environment: Environment, folder: Path) -> None:
     write(folder, LATE + OBJECTIVES)
     settings = ["--set", "optimization.optimizer_type=patient", "--set", "optimization.optimizer_params.wait=3"]
@@ -276,7 +335,7 @@ def test_a_dataset_that_a_strangers_source_reads_is_checked_encoded_and_trained_
         database.commit()
     checked = environment.ltx("check", "set.sqlite", "--set", "source=shelf", "--set", "source_params.table=films", folder=tmp_path)
     assert (checked.returncode, checked.stdout.splitlines()[0]) == (2, "set.sqlite is a dataset of 2 samples.")
-    assert 'set.sqlite:3: its video "c.mp4" is not there' in checked.stderr
+    assert 'set.sqlite:3: the video "c.mp4" is not there' in checked.stderr
     video = '\n[training_strategy]\nname = "flexible"\n\n[training_strategy.video]\nis_generated = true\nlatents_dir = "latents"\n'
     table = '\n[preprocessing]\nsource = "shelf"\nsource_params = { table = "films" }\non_error = "skip"\nskip_audio = true\n'
     (tmp_path / "run.toml").write_text(RUN.replace('preprocessed_data_root = "set"', 'dataset = "set.sqlite"') + video + table)
@@ -286,6 +345,42 @@ def test_a_dataset_that_a_strangers_source_reads_is_checked_encoded_and_trained_
     assert '[preprocessing.source_params]\ntable = "films"\n' in (tmp_path / "out" / "run.toml").read_text()
     missing = environment.ltx("check", "set.sqlite", folder=tmp_path)
     assert 'the table "clips" cannot be read: no such table: clips' in missing.stderr
+
+
+def test_a_number_for_each_frame_goes_from_a_column_of_the_dataset_to_generation(environment: Environment, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_clip(tmp_path / f"{name}.mp4", gradient_clip(17, 64, 64, 16.0))
+    (tmp_path / "a.csv").write_text("speed\n" + "\n".join(map(str, range(17))))
+    rows = [{"video": "a.mp4", "caption": "one", "v": "a.csv"}, {"video": "b.mp4", "caption": "two", "v": [3] * 17}]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    encoded = ["preprocess", "set.jsonl", "--model-path", "tiny-untrained", "--skip-audio", "--no-progress"]
+    done = environment.ltx(*encoded, "--columns", "speed.column=v", "--columns", "speed.unit=2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "speed            2 made       0 reused" in done.stdout
+    (tmp_path / "run.toml").write_text(RUN.replace('preprocessed_data_root = "set"', 'dataset = "set.jsonl"\nheld_out = 1') + PACED)
+    done = environment.ltx("run", "run.toml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "0 files encoded now" in done.stderr
+    with safe_open(tmp_path / "out" / "lora.safetensors", "pt") as lora:
+        assert lora.metadata()["columns"] == '{"speed": {"unit": 2.0}}'
+    metrics = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert any("video.cond0.paced" in key for line in metrics for key in line)
+    seen = environment.ltx("inspect", "run.toml", "--dump", "seen.safetensors", folder=tmp_path)
+    assert "appended                          3" in seen.stdout
+    with safe_open(tmp_path / "seen.safetensors", "pt") as tensors:
+        given = tensors.get_tensor("step_1/video/noisy")[0, 12:, 0].tolist()
+    assert given in ([0, 2.25, 6.25], [1.5, 1.5, 1.5]), "the values of the clip that is not held out"
+    assert len(list((tmp_path / "out" / "samples").glob("*.mp4"))) == 2
+    alone = ["sample", "a red disc rises", "--model", "tiny-untrained", "--lora", "out/lora.safetensors", "--no-generate-audio"]
+    size = ["--video-dims", "64x64x17", "--frame-rate", "16", "--inference-steps", "2", "--video-cfg-scale", "1", "--video-stg-scale", "0"]
+    (tmp_path / "still.json").write_text(json.dumps([0.0] * 17))
+    drawn = []
+    for speed in ("a.csv", "still.json", "a.csv"):
+        done = environment.ltx(*alone, *size, "--condition", f"type=paced,speed={speed}", "-o", f"{len(drawn)}.mp4", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        drawn.append(read_clip(tmp_path / f"{len(drawn)}.mp4").frames)
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1]), "the model sees the numbers of the file"
 
 
 @pytest.mark.parametrize(

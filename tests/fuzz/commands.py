@@ -29,6 +29,7 @@ from ltxcore.runs.checks import check_run
 CLIPS = "plain/clips/*.mp4"
 SET = "plain/.precomputed/{latents,conditions}/**/[01m]*"
 QUIET = "--no-progress"
+EDITED = ("--regex", "--replace", r"(\w+)", r"\1 \1", "--prefix", "é, ", "--write")
 
 
 @attrs.frozen
@@ -136,9 +137,17 @@ SCENES: Mapping[str, Sequence[Scene]] = {
             QUIET,
         ),
     ],
+    "captions": [
+        *(scene(f"plain/two.{ending}", "captions", f"plain/two.{ending}", *EDITED) for ending in ("jsonl", "json", "csv", "tsv")),
+        scene("mixed/*", "captions", "mixed", *EDITED),
+        scene("mixed/*", "captions", "mixed", "--search", "a"),
+    ],
     "reference": [
         scene(f"plain/two.jsonl {CLIPS}", "reference", "plain/two.jsonl", "-o", "plain/made.jsonl", QUIET),
         scene("own.py", "reference", "plain/two.jsonl", "-o", "plain/made.jsonl", "--plugin", "own.py", "--filter", "turned", QUIET),
+    ],
+    "mask": [
+        scene(f"plain/two.jsonl {CLIPS}", "mask", "plain/two.jsonl", "-o", "plain/made.jsonl", "--filter", "color,color=red", QUIET),
     ],
     "decode": [scene("one/*/**/*", "decode", "one", "-o", "decoded", QUIET)],
     "doctor": [
@@ -172,7 +181,10 @@ SCENES: Mapping[str, Sequence[Scene]] = {
     "plugins": [scene("own.py", "plugins", "show", "stripes", "--plugin", "own.py")],
     "schema": [scene("own.py", "schema", "--plugin", "own.py")],
     "convert": [
-        scene("yaml/*.yaml", "convert", f"yaml/{name}_lora.yaml", *more) for name, more in (("i2v", ()), ("v2v_ic", ("-o", "new.toml")))
+        *(scene("yaml/*.yaml", "convert", f"yaml/{name}_lora.yaml", *more) for name, more in (("i2v", ()), ("v2v_ic", ("-o", "new.toml")))),
+        scene("ai-toolkit/*", "convert", "ai-toolkit/job.yaml"),
+        scene("musubi/*", "convert", "musubi/train.sh"),
+        scene("diffusion-pipe/*", "convert", "diffusion-pipe/main.toml"),
     ],
     "launch": [Scene(("hosts",), lambda: read_hosts(Path("hosts"), 0, None))],
     "bookkeeping": [

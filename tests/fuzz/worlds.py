@@ -1,4 +1,4 @@
-"""What users have on their disks, a small one of each: datasets, encoded sets, run files, models, LoRAs, prompts, configurations of ltx-trainer, plugins."""
+"""What users have on their disks, a small one of each: datasets, encoded sets, run files, models, LoRAs, prompts, configurations of other trainers, plugins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from helpers.older_runs import brought
+from helpers.other_trainers import job, musubi, pipe
 from helpers.sixteen_configs import configuration
 from helpers.training_runs import tables
 from helpers.whole_models import diffusers_folder, unified
@@ -99,6 +100,27 @@ def films(folder: Path) -> None:
     (folder / "yaml").mkdir()
     for name in ("i2v_lora", "v2v_ic_lora", "t2v_lora_low_vram"):
         (folder / "yaml" / f"{name}.yaml").write_text(configuration(name, folder / "yaml"))
+    _of_other_trainers(folder)
+
+
+def _of_other_trainers(folder: Path) -> None:
+    learned = {
+        "optimizer_args": ["betas=(0.9, 0.95)"],
+        "network_args": ["use_dora=true"],
+        "dop": True,
+        "dop_args": ["class=a", "multiplier=0.5"],
+    }
+    drawn = {"lr_scheduler": "cosine_with_restarts", "sample_prompts": "prompts.txt", "timestep_sampling": "shift", "network_alpha": 8.5}
+    shapes = {"dataset.enable_ar_bucket": True, "dataset.min_ar": 0.5, "directory.ar_buckets": [1.0, [16, 9]]}
+    optimizer = {"train.optimizer_params": {"weight_decay": 0.1}, "train.lr_scheduler": "linear", "train.ema_config": {"use_ema": True}}
+    places = {name: folder / name for name in ("ai-toolkit", "musubi", "diffusion-pipe")}
+    for place in places.values():
+        place.mkdir()
+    (places["ai-toolkit"] / "job.yaml").write_text(job({**optimizer, "network.type": "lokr", "model.quantize": True}))
+    (places["musubi"] / "arguments.toml").write_text(musubi(places["musubi"], {**learned, **drawn}, {"enable_bucket": True}))
+    (places["musubi"] / "train.sh").write_text("python ltx2_train_network.py --config_file arguments \\\n  --network_dim 8\n")
+    (places["musubi"] / "prompts.txt").write_text("a dog --w 96 --h 64 --f 17 --d 3 --s 20 --n ugly\n")
+    (places["diffusion-pipe"] / "main.toml").write_text(pipe(places["diffusion-pipe"], {**shapes, "lr_scheduler": "linear"}))
 
 
 def _datasets(folder: Path, rows: list[dict[str, str]]) -> None:

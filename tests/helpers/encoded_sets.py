@@ -60,7 +60,7 @@ def read_latents(path: Path) -> tuple[Tensor, float | None]:
     """Stored latents, `[C, F, H, W]` or `[C, T, M]`, and frames per second if it is video that says so.
 
     Raises:
-        DataError: as `read_stored`, or the file holds something else.
+        DataError: as in `read_stored`, or the file holds something else.
     """
     sample = expect(path, read_stored(path)[0], "latents")
     return sample.tensors["latents"], sample.rate
@@ -70,7 +70,7 @@ def read_text(path: Path) -> tuple[dict[str, Tensor], int]:
     """Stored text features by modality, `[l, E]` without padding, and the length L that they are padded to.
 
     Raises:
-        DataError: as `read_stored`, or the file holds something else.
+        DataError: as in `read_stored`, or the file holds something else.
     """
     sample = expect(path, read_stored(path)[0], "text")
     return dict(sample.tensors), sample.length

@@ -13,9 +13,10 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
+from ltxcore.modality_tables import ModalityTable
 from ltxcore.protocols import Batch, ModelInput, Setting, StoredLatents, Strategy, Text
 from ltxcore.registry import load
-from ltxcore.strategy import Flexible, FlexibleStrategy, ModalityTable
+from ltxcore.strategy import Flexible, FlexibleStrategy
 
 
 @attrs.frozen

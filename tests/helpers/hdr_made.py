@@ -142,10 +142,10 @@ def write_hdr(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(rate), options=_lossless(codec, told))
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        _tag(stream.codec_context, transfer, primaries, matrix, color_range)
+        tag(stream.codec_context, transfer, primaries, matrix, color_range)
         for index in range(frames):
             frame = frame_of(planes, pixels)
-            _tag(frame, transfer, primaries, matrix, color_range)
+            tag(frame, transfer, primaries, matrix, color_range)
             frame.pts, frame.time_base = index, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -158,7 +158,8 @@ def _lossless(codec: str, told: str) -> dict[str, str]:
     return {"libx264": {"qp": "0", "x264-params": told}, "libvpx-vp9": {"lossless": "1"}}.get(codec, {})
 
 
-def _tag(what: Any, transfer: int, primaries: int, matrix: int, color_range: int) -> None:
+def tag(what: Any, transfer: int, primaries: int = BT2020, matrix: int = NCL, color_range: int = STUDIO) -> None:
+    """Tell what a frame, or an encoder, means with its numbers."""
     what.color_trc, what.color_primaries, what.colorspace, what.color_range = transfer, primaries, matrix, color_range
 
 

@@ -21,6 +21,9 @@ from ltxcore.protocols import Entry
 STEPS = 8
 """Latent steps of a sound."""
 
+ONLY_TINY = "The tiny model is only for trying ltx: `ltx new MODE --data DATA` writes a run file for a real model.\n"
+"""What `ltx sample` says after a sample of the tiny model with a LoRA."""
+
 STOPPER = '''
 """A tracker that interrupts the run, as a user would."""
 import os

@@ -31,12 +31,25 @@ def test_tokens_of_every_fate_are_counted(root: Path) -> None:
     video, audio = of(seen, "video"), of(seen, "audio")
     assert (video.generated, video.given, video.partly, video.appended, video.in_loss) == (16, 8, 0, 6, 16)
     assert (audio.generated, audio.given, audio.partly, audio.appended, audio.in_loss) == (2, 2, 4, 0, 2)
-    assert video.conditions == ("video.cond0.reference", "video.cond1.first_frame")
-    assert audio.conditions == ("audio.cond0.mask",)
+    assert tuple(video.conditions) == ("video.cond0.reference", "video.cond1.first_frame")
+    assert tuple(audio.conditions) == ("audio.cond0.mask",)
     assert video.sample == audio.sample == seen.micro_batch.names[0]
     assert video.timesteps == (0.0, video.sigma)
     assert (video.sigma, audio.sigma) == (float(seen.inputs["video"].sigma[0]), float(seen.inputs["audio"].sigma[0]))
     assert video.loss is None
+
+
+def test_counts_say_at_which_level_tokens_are_given(root: Path) -> None:
+    reference, first_frame = ALWAYS["conditions"]
+    (seen,) = seen_of(av_run(root, video={**ALWAYS, "conditions": [reference, {**first_frame, "level": 0.25}]}, audio=MASKED))
+    assert of(seen, "video").levels == (0.0, 0.25)
+    assert of(seen, "audio").levels is None
+
+
+def test_counts_say_with_which_strength_media_are_appended(root: Path) -> None:
+    reference, first_frame = ALWAYS["conditions"]
+    (seen,) = seen_of(av_run(root, video={**ALWAYS, "conditions": [{**reference, "strength": 0.5}, first_frame]}, audio=MASKED))
+    assert (of(seen, "video").strengths, of(seen, "audio").strengths) == ((0.5,), ())
 
 
 def test_counts_say_where_the_target_lies(root: Path) -> None:
@@ -51,7 +64,7 @@ def test_a_condition_that_was_not_drawn_is_not_named(root: Path) -> None:
     never = {**VIDEO, "conditions": [{**condition, "probability": 0.0} for condition in VIDEO["conditions"]]}
     (seen,) = seen_of(av_run(root, video=never, audio=MASKED))
     video = of(seen, "video")
-    assert (video.generated, video.given, video.appended, video.conditions) == (24, 0, 0, ())
+    assert (video.generated, video.given, video.appended, video.conditions) == (24, 0, 0, {})
 
 
 def test_a_frozen_modality_is_given_and_counts_nowhere(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import attrs
@@ -15,11 +16,18 @@ from safetensors import safe_open
 from torch import Tensor
 
 from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
+from helpers.mixed_sets import mixed_set, mixed_tables
+from helpers.training_runs import put, write_run
+from ltxcore.config.load import load_run
 from ltxcore.errors import DataError
-from ltxcore.inspection.first_steps import FIELDS, inspect, tables, write_dump
+from ltxcore.inspection.first_steps import FIELDS, inspect, tables, tensors_of, write_dump
 from ltxcore.inspection.seen import Seen
 
-GENERATED = {*FIELDS, "predicted", "loss"} - {"marked"}  # the tiny model takes no marker
+GENERATED = {*FIELDS, "predicted", "loss"} - {
+    "marked",
+    "levels",
+    "strengths",
+}  # the tiny model takes no marker, and the run has no such keys
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,66 @@ def test_the_draws_of_the_conditions_are_there_and_decide_where_they_apply(
             assert torch.equal(applied, drawn < probability)
 
 
+def test_drawn_values_are_shown_counted_and_dumped(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    conditions = [
+        {"type": "suffix", "temporal_boundary": {"min": 1, "max": 2}},
+        {"type": "spatial_crop", "spatial_region": {"one_of": [[0, 0, 64, 32], [0, 32, 64, 64]]}, "probability": 0.5},
+    ]
+    seen = seen_of(av_run(tmp_path, video={**VIDEO, "conditions": conditions}), steps=3)
+    write_dump(tmp_path / "dump.safetensors", seen, "")
+    with safe_open(tmp_path / "dump.safetensors", "pt") as file:
+        lengths, regions, applied = (
+            torch.cat([file.get_tensor(f"step_{step}/{key}") for step in (1, 2, 3)])
+            for key in (
+                "drawn/video.cond0.suffix/temporal_boundary",
+                "drawn/video.cond1.spatial_crop/spatial_region",
+                "applied/video.cond1.spatial_crop",
+            )
+        )
+    assert set(lengths.tolist()) == {1, 2}
+    assert regions.shape == (6, 4)
+    table = [" ".join(line.split()) for line in shown(seen).splitlines()]
+    for length in (1, 2):
+        assert f"temporal_boundary {length} {int((lengths == length).sum())} of 6" in table
+    for region in ((0, 0, 64, 32), (0, 32, 64, 64)):
+        often = int(((regions == torch.tensor(region)).all(dim=1) & applied).sum())
+        assert f"spatial_region {','.join(map(str, region))} {often} of {int(applied.sum())}" in table
+    assert any(line.endswith(" 0 (2)") or " 0 (2)," in line for line in table)
+
+
+def test_keyframes_are_shown_with_the_candidates_that_were_drawn(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    for number in range(6):
+        stills = {"pictures": torch.randn(4, 128, 1, 2, 4), "frames": torch.tensor([0.0, number + 1, 9.0, 16.0])}
+        put(tmp_path / "data", "keyframes", f"clips/clip{number}", stills, fingerprint=f"k{number}")
+    condition = {"type": "keyframes", "keyframes_dir": "keyframes", "candidates": {"one_of": [[0, -1], [1]]}}
+    seen = seen_of(av_run(tmp_path, video={**VIDEO, "conditions": [condition]}), steps=3)
+    for each in seen:
+        video = each.inputs["video"]
+        (drawn,) = {tuple(value.value) for value in video.drawn["video.cond0.keyframes/candidates"]}
+        for index, name in enumerate(each.micro_batch.names):
+            starts = {round(float(start) * 16) for start in video.positions[index, 0, 24:, 0]}
+            assert starts == ({0, 16} if drawn == (0, -1) else {int(name.removeprefix("clips/clip")) + 1})
+    table = " ".join(shown(seen).split())
+    assert "candidates 0,-1" in table
+    assert "candidates 1" in table
+
+
+def test_the_lists_that_samples_draw_are_shown_counted_and_dumped(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    choice = {"one_of": [[{"type": "suffix", "temporal_boundary": 1}], [{"type": "first_frame", "probability": 0.5}], []]}
+    seen = seen_of(av_run(tmp_path, video={**VIDEO, "choices": [choice]}), steps=6)
+    write_dump(tmp_path / "dump.safetensors", seen, "")
+    with safe_open(tmp_path / "dump.safetensors", "pt") as file:
+        drawn = torch.cat([file.get_tensor(f"step_{step}/drawn/video.choice0/one_of") for step in range(1, 7)])
+    table = [" ".join(line.split()) for line in shown(seen).splitlines()]
+    for number, name in enumerate(("0_suffix", "1_first_frame", "2_nothing")):
+        assert f"one_of {name} {int((drawn == number).sum())} of 12" in table
+    assert f"video.choice0.list0.cond0.suffix {int((drawn == 0).sum())} of 12 samples" in table
+    assert any(line.endswith(" choice0.list0.0") for line in table)
+
+
 def test_the_header_says_which_samples_each_step_has_and_what_the_run_file_was(
     dumped: tuple[dict[str, Tensor], dict[str, str], list[Seen]],
 ) -> None:
@@ -101,6 +169,16 @@ def shown(seen: list[Seen]) -> str:
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= 80
     return "\n".join(" ".join(line.strip("─ ").split()) for line in text.splitlines() if line.strip("─ "))
+
+
+def test_levels_and_strengths_of_given_tokens_are_shown_and_dumped_where_there_are_any(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    reference, first_frame = ({**condition, "probability": 1.0} for condition in VIDEO["conditions"])
+    (plain,) = seen_of(av_run(tmp_path, video={**VIDEO, "conditions": [reference, first_frame]}))
+    assert not re.search("level|strength", shown([plain]))
+    (seen,) = seen_of(av_run(tmp_path, video={**VIDEO, "conditions": [{**reference, "strength": 0.5}, {**first_frame, "level": 0.25}]}))
+    assert re.findall("(?:level|strength) .*", shown([seen])) == ["level of given 0.000 to 0.250 0.000", "strength of appended 0.500 1.000"]
+    assert {"step_1/video/levels", "step_1/video/strengths"} <= dict(tensors_of(seen)).keys()
 
 
 def test_a_run_of_both_modalities_is_shown(tmp_path: Path) -> None:
@@ -159,3 +237,28 @@ def test_a_run_without_conditions_has_no_table_of_them(tmp_path: Path) -> None:
     bare = {**VIDEO, "conditions": []}
     (seen,) = seen_of(av_run(tmp_path, video=bare, audio=None, lora={"target_modules": ["attn1.to_q"]}))
     assert "Conditions" not in shown([seen])
+
+
+def test_samples_without_a_caption_are_shown_and_those_of_both_streams_are_counted_once(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    (seen,) = seen_of(av_run(tmp_path, data={"held_out": 0, "caption_dropout": 0.5}, optimization={"batch_size": 6}))
+    dropped = seen.inputs["video"].applied["caption_dropout"].tolist()
+    lines = shown([seen]).splitlines()
+    assert 0 < sum(dropped) < 6
+    assert f"caption_dropout {sum(dropped)} of 6 samples" in lines
+    rows = [line for line in lines if line.startswith("audio ") or " video " in line][-12:]
+    assert [line.endswith("no text") for line in rows] == [lost for lost in dropped for _ in ("video", "audio")]
+
+
+def test_a_modality_that_a_sample_lacks_is_shown_as_absent(tmp_path: Path) -> None:
+    root = mixed_set(tmp_path / "data")
+    console = Console(file=io.StringIO(), width=80)
+    loaded = load_run(write_run(tmp_path, mixed_tables(root, tmp_path / "out", optimization={"batch_size": 1, "steps": 10})))
+    inspect(loaded, console, steps=10, png=tmp_path / "seen.png", dump=tmp_path / "dump.safetensors")
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert sum(line.startswith("audio absent - - - - - - -") for line in lines) == 4
+    assert sum(" video absent - - - - - - -" in line for line in lines) == 2
+    assert "in the loss 8 to 12 5 to 8" in lines  # without the placeholders, of which none counts
+    assert any(line.startswith("audio.cond0.mask") and line.endswith("of 10 samples") for line in lines)
+    assert (tmp_path / "seen.png").stat().st_size > 0

@@ -24,7 +24,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mapping[str,
     """What a run gave its model, its metrics, and what was shown of it; two micro-batches a step."""
     folder = tmp_path_factory.mktemp("trained")
     av_set(folder / "data")
-    loaded = av_run(folder, optimization={"gradient_accumulation_steps": 2}, lora={"dropout": 0.5})
+    loaded = av_run(
+        folder, optimization={"gradient_accumulation_steps": 2}, lora={"dropout": 0.5}, data={"held_out": 0, "caption_dropout": 0.5}
+    )
     shown = inspect(loaded, steps=3, dump=folder / "dump.safetensors")
     given: list[Mapping[str, ModelInput]] = []
     prepared = loop.prepared
@@ -56,6 +58,13 @@ def test_conditions_that_are_drawn_apply_sometimes(trained: tuple[Any, Any, list
     for key in ("video.cond0.reference", "video.cond1.first_frame", "audio.cond0.mask"):
         applied = [bool(value) for each in shown for value in each.inputs[key.partition(".")[0]].applied[key]]
         assert 0 < sum(applied) < len(applied)
+    dropped = [(bool(lost), context) for each in shown for lost, context in zip(*_captions(each.inputs["audio"]), strict=True)]
+    assert {lost for lost, _ in dropped} == {True, False}
+    assert all(bool(context.any()) != lost for lost, context in dropped), "the empty caption of the tiny model has no words"
+
+
+def _captions(given: ModelInput) -> tuple[torch.Tensor, torch.Tensor]:
+    return given.applied["caption_dropout"], given.context
 
 
 def test_the_loss_before_the_first_step_is_that_of_the_run(trained: tuple[Any, list[dict[str, Any]], list[Seen]]) -> None:

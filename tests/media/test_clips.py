@@ -202,10 +202,12 @@ def test_what_a_file_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert message(error) == f"{mp4}: frames of 63 x 64 pixels cannot be written as H.264\n    Height and width must be even."
     with pytest.raises(DataError) as error:
         write_clip(png, gradient_clip(9))
-    assert message(error) == f"{png}: an image holds one frame and no sound, but this clip has 9 frames\n    Write it as .mp4."
+    assert message(error) == f"{png}: an image holds one frame and no sound, but this clip has 9 frames\n    Write the clip as .mp4."
     with pytest.raises(DataError) as error:
         write_clip(png, gradient_clip(1), tone())
-    assert message(error) == f"{png}: an image holds one frame and no sound, but this clip has 1 frame and sound\n    Write it as .mp4."
+    assert (
+        message(error) == f"{png}: an image holds one frame and no sound, but this clip has 1 frame and sound\n    Write the clip as .mp4."
+    )
     with pytest.raises(DataError) as error:
         write_clip(tmp_path / "a.avi", gradient_clip(9))
     assert message(error) == f'{tmp_path}/a.avi: a clip cannot be written as ".avi"\n    Use .mp4, or .png or .jpg for a single frame.'
@@ -228,7 +230,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(DataError) as error:
         write_clip(path, gradient_clip(), tone(rate=17_000))
     assert message(error) == (
-        f"{path}: a sound of 17000 samples per second cannot be written as AAC\n"
+        f"{path}: a sound with 17000 samples per second cannot be written as AAC\n"
         "    AAC supports 96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350 samples per second."
     )
     assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("a.mp4", b"old")]
@@ -241,5 +243,5 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_clip(path, gradient_clip())
     assert (
         message(error)
-        == f"{path}: this file cannot be written: File exists\n    Check that the folder exists, may be written to, and has space left."
+        == f"{path}: this file cannot be written: File exists\n    Check that the folder exists, is writable, and has space left."
     )

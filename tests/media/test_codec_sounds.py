@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert str(error.value) == f"{path}: audio with NaN or infinite values cannot be written"
     with pytest.raises(DataError) as error:
         write_clip(path, gradient_clip(), tone(channels=3))
-    assert str(error.value) == f"{path}: a sound of 3 channels cannot be written as AAC\n    Write 1, 2, 6 (5.1) or 8 (7.1) channels."
+    assert str(error.value) == f"{path}: a sound with 3 channels cannot be written as AAC\n    Write 1, 2, 6 (5.1) or 8 (7.1) channels."
 
 
 def test_a_silent_film_and_an_image_have_no_sound(tmp_path: Path) -> None:
@@ -150,4 +150,4 @@ def test_a_wav_file_of_no_samples_has_no_sound(tmp_path: Path) -> None:
         file.setframerate(8000)
     with pytest.raises(DataError) as error:
         read_sound(path)
-    assert str(error.value) == f"{path}: this file has no audio: its audio track is empty\n    Record or encode it again."
+    assert str(error.value) == f"{path}: this file has no audio: its audio track is empty\n    Record or encode the file again."

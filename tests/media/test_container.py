@@ -16,7 +16,7 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import blaming, opened
 from ltxcore.media.probe import frame_seconds, probe, read_clip, read_sound, shown_size, write_clip
 
-REMEDY = "    Convert it to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av"
+REMEDY = "    Convert the file to PNG, or to MP4 with H.264 and AAC; or, if the codec is new, run pip install --upgrade av"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_pictures_of_an_unknown_codec_are_named(tmp_path: Path) -> None:
     for read in (probe, read_clip, shown_size, RawFiles(tmp_path, tmp_path).info):
         with pytest.raises(DataError) as error:
             read(path)
-        assert str(error.value) == f'{path}: the codec "zzzz" of its pictures is not supported by this FFmpeg\n{REMEDY}'
+        assert str(error.value) == f'{path}: the installed FFmpeg does not support the codec "zzzz" of the pictures\n{REMEDY}'
     assert read_sound(path).rate == 16_000  # its sound is none the worse for it
 
 
@@ -65,7 +65,7 @@ def test_a_drawing_is_named_by_its_codec(tmp_path: Path) -> None:
     for read in (probe, read_clip, shown_size):
         with pytest.raises(DataError) as error:
             read(path)
-        assert str(error.value) == f'{path}: the codec "svg" of its pictures is not supported by this FFmpeg\n{REMEDY}'
+        assert str(error.value) == f'{path}: the installed FFmpeg does not support the codec "svg" of the pictures\n{REMEDY}'
 
 
 def test_a_clip_whose_sound_is_of_an_unknown_codec_still_has_pictures(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_a_clip_whose_sound_is_of_an_unknown_codec_still_has_pictures(tmp_path: 
     write_clip(path, gradient_clip(9), tone(0.4))
     renamed(path, b"mp4a")
     info = probe(path)
-    assert (info.frames, info.sound_rate, info.unheard) == (9, None, 'the codec "zzzz" of its sound is not supported by this FFmpeg')
+    assert (info.frames, info.sound_rate, info.unheard) == (9, None, 'the installed FFmpeg does not support the codec "zzzz" of the sound')
     assert read_clip(path).frames.shape[0] == 9
     with pytest.raises(DataError) as error:
         read_sound(path)
-    assert str(error.value) == f'{path}: the codec "zzzz" of its sound is not supported by this FFmpeg\n{REMEDY}'
+    assert str(error.value) == f'{path}: the installed FFmpeg does not support the codec "zzzz" of the sound\n{REMEDY}'
     assert RawFiles(tmp_path, tmp_path).info(path).unheard == info.unheard
 
 
@@ -86,7 +86,7 @@ def test_a_sound_of_an_unknown_codec_is_named(tmp_path: Path) -> None:
     for read in (probe, read_sound):
         with pytest.raises(DataError) as error:
             read(path)
-        assert str(error.value) == f'{path}: the codec "zzzz" of its sound is not supported by this FFmpeg\n{REMEDY}'
+        assert str(error.value) == f'{path}: the installed FFmpeg does not support the codec "zzzz" of the sound\n{REMEDY}'
 
 
 def test_what_ffmpeg_logs_is_logged_no_more_after_a_codec_was_looked_for(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_file_that_may_not_be_read_is_named(open_folder: Path) -> None:
     locked.mkdir()
     path.chmod(0)
     locked.chmod(0)
-    told = "this file cannot be read: Permission denied\n    Check its permissions and its disk."
+    told = "this file cannot be read: Permission denied\n    Check the permissions of the file, and the disk."
     with as_nobody():
         for read in (probe, read_clip, read_sound, shown_size, RawFiles(open_folder / "none", open_folder).info):
             for place in (path, locked / "b.png"):

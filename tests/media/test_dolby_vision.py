@@ -54,7 +54,7 @@ def test_a_profile_without_a_base_layer_to_show_is_refused_by_name(tmp_path: Pat
     for read in (probe, read_clip):
         with pytest.raises(DataError) as refused:
             read(file)
-        assert f"Dolby Vision of profile {profile}" in str(refused.value)
+        assert f"Dolby Vision profile {profile}" in str(refused.value)
         assert "no base layer that can be shown" in str(refused.value)
         assert str(file) in str(refused.value)
         assert "libplacebo" in str(refused.value)
@@ -77,7 +77,7 @@ def test_an_enhancement_layer_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_matroska_is_asked_likewise(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Dolby Vision of profile 5"):
+    with pytest.raises(DataError, match="Dolby Vision profile 5"):
         probe(into_matroska(hevc(tmp_path / "a.mkv"), in_matroska(5, 0)))
     file = into_matroska(hevc(tmp_path / "b.mkv"), in_matroska(8, 4))
     assert probe(file).frames == 2

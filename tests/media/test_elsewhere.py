@@ -54,18 +54,15 @@ def test_what_leads_to_other_files_is_refused_by_what_it_is_under_any_name(tmp_p
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
     for read in READERS:
-        assert refusal(path, read) == f"{path}: this is {LEADS[text]}, which is not itself a medium\n    Name the files that it refers to."
+        assert refusal(path, read) == f"{path}: this is {LEADS[text]}, not a media file\n    Name the files that it refers to."
 
 
 def test_what_stands_for_a_medium_is_named_too(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     (tmp_path / "b.mp4").write_text("<!DOCTYPE html><html><body>Please log in</body></html>")
-    told = f"{tmp_path}/a.mp4: this is a pointer of Git LFS, which is not itself a medium\n    Get the file itself: git lfs pull"
+    told = f"{tmp_path}/a.mp4: this is a pointer of Git LFS, not a media file\n    Get the file itself: git lfs pull"
     assert refusal(tmp_path / "a.mp4", probe) == told
-    assert (
-        refusal(tmp_path / "b.mp4", probe)
-        == f"{tmp_path}/b.mp4: this is a web page, which is not itself a medium\n    Download the file itself."
-    )
+    assert refusal(tmp_path / "b.mp4", probe) == f"{tmp_path}/b.mp4: this is a web page, not a media file\n    Download the file itself."
 
 
 @pytest.mark.parametrize("text", ["A file of words, no list.", "# " * 4000 + "x", "rem " * 2000, "<" * 8000, "version 2", "", "\xff\xfe"])
@@ -84,7 +81,7 @@ def test_ffmpeg_itself_is_kept_from_the_files_that_a_playlist_names(tmp_path: Pa
         av.open(str(path), container_options=options())
     (tmp_path / "beside.ts").unlink()
     os.mkfifo(tmp_path / "beside.ts")  # whoever opened this would wait for a writer
-    assert "not itself a medium" in refusal(path, probe)
+    assert "not a media file" in refusal(path, probe)
 
 
 def test_ffmpeg_knows_no_protocol_but_that_of_files(tmp_path: Path) -> None:

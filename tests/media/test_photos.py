@@ -108,7 +108,10 @@ def test_a_photograph_that_was_cut_short_is_refused(tmp_path: Path, name: str, s
     for read in (probe, read_clip, shown_size):
         with pytest.raises(DataError) as error:
             read(path)
-        assert str(error.value) == f"{path}: this file is cut short: it ends earlier than its header says\n    Copy or download it again."
+        assert (
+            str(error.value)
+            == f"{path}: this file is cut short: it ends earlier than its header says\n    Copy or download the file again."
+        )
 
 
 @pytest.mark.parametrize("name", ["a.avif", "a.heic"])

@@ -12,10 +12,8 @@ from helpers.media_made import cut, encode, gradient_clip, tone
 from ltxcore.errors import DataError
 from ltxcore.media.probe import MediaInfo, frame_seconds, probe, read_clip, read_sound, write_clip, write_sound
 
-CUT = "this file is cut short: it ends earlier than its header says\n    Copy or download it again."
-NO_MEDIUM = (
-    "this is not a clip, a sound or an image that can be read\n    Play it to see whether it is intact, and convert it to MP4, WAV or PNG."
-)
+CUT = "this file is cut short: it ends earlier than its header says\n    Copy or download the file again."
+NO_MEDIUM = "this is not a clip, a sound or an image that can be read\n    Play the file to see whether it is intact, and convert it to MP4, WAV or PNG."
 
 
 def test_a_clip_with_sound_is_described_without_decoding(tmp_path: Path) -> None:
@@ -76,7 +74,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: object) -> 
     )
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    assert str(error.value) == f"{tmp_path}: this is a folder, not a medium\n    Name a file in it."
+    assert str(error.value) == f"{tmp_path}: this is a folder, not a media file\n    Name a file in the folder."
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -127,12 +125,13 @@ def test_a_cut_flac_file_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_sound(path)
     assert str(error.value) == (
-        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it again."
+        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download the file again, or encode the file again."
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("a.jpg", CUT), ("a.png", "this file is damaged: {}\n    Copy or download it again, or encode it again.")]
+    ("name", "reason"),
+    [("a.jpg", CUT), ("a.png", "this file is damaged: {}\n    Copy or download the file again, or encode the file again.")],
 )
 def test_an_image_that_was_cut_short_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     write_clip(tmp_path / name, gradient_clip(1, 256, 256))
@@ -143,7 +142,7 @@ def test_an_image_that_was_cut_short_is_refused(tmp_path: Path, name: str, reaso
     path = cut(tmp_path / name, tmp_path / f"stub_{name}", 0.02 if name == "a.png" else 0.5)
     with pytest.raises(DataError) as error:
         probe(path)
-    assert str(error.value) in (f"{path}: {reason.format('its frames have no size')}", f"{path}: {NO_MEDIUM}")
+    assert str(error.value) in (f"{path}: {reason.format('the frames have no size')}", f"{path}: {NO_MEDIUM}")
 
 
 def test_a_clip_with_a_hole_in_it_is_damaged(tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ def test_a_clip_with_a_hole_in_it_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_clip(path)
     assert str(error.value) == (
-        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it again."
+        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download the file again, or encode the file again."
     )
 
 

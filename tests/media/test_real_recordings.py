@@ -96,7 +96,10 @@ def test_a_recording_that_was_cut_short_is_refused(tmp_path: Path, share: float)
         short = cut(path, tmp_path / path.name, share)
         with pytest.raises(DataError) as error:
             read_sound(short)
-        assert str(error.value) == f"{short}: this file is cut short: it ends earlier than its header says\n    Copy or download it again."
+        assert (
+            str(error.value)
+            == f"{short}: this file is cut short: it ends earlier than its header says\n    Copy or download the file again."
+        )
 
 
 @with_wav

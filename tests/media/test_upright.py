@@ -61,7 +61,7 @@ def test_a_slanted_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_clip(path)
     assert str(error.value) == (
-        f"{path}: this clip is to be shown rotated by an angle that is not a multiple of 90 degrees\n    Encode it again, upright."
+        f"{path}: this clip must be rotated for display by an angle that is not a multiple of 90 degrees\n    Encode the clip again, upright."
     )
 
 

@@ -300,7 +300,7 @@ def test_connectors_are_used_where_there_are_some_and_missed_where_there_should_
         backbone.connect(text)
     assert str(error.value) == (
         'the base model "big.safetensors" passes text through connectors, which this backbone does not have\n'
-        "    Load it with `load_backbone`, which reads them."
+        "    Load the backbone with `load_backbone`, which reads the connectors."
     )
 
 

@@ -61,7 +61,7 @@ def test_names_and_shapes_of_released_models_are_those_of_the_model(name: str) -
 
 
 def test_settings_of_another_kind_are_refused_by_the_model_itself() -> None:
-    with pytest.raises(CheckpointError, match="its configuration is damaged, or not that of a transformer"):
+    with pytest.raises(CheckpointError, match="the configuration is damaged, or does not describe a transformer"):
         blueprint_of_config({**TINY, "in_channels": "many"}, "here")
 
 

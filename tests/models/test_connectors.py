@@ -21,7 +21,7 @@ from ltxcore.runs.fits import check_text_features
 from ltxcore.safetensors_files import read_header
 
 BOTH = ("video", "audio")
-REDO = "They were made for another model: run `ltx preprocess` again with this one."
+REDO = "The text features were made for another model: run `ltx preprocess` again with this model."
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_folder_whose_configuration_lacks_a_setting_is_refused(connect, tmp_pa
     place.write_text(json.dumps({key: value for key, value in json.loads(place.read_text()).items() if key != "rope_type"}))
     with pytest.raises(CheckpointError) as caught:
         load_connectors_folder(place.parent, BOTH, torch.float32)
-    assert str(caught.value) == f"{place.parent}: its config.json lacks rope_type\n    Download the complete folder again."
+    assert str(caught.value) == f"{place.parent}: config.json lacks rope_type\n    Download the complete folder again."
 
 
 def test_connectors_are_frozen_and_give_no_gradient(connect):
@@ -160,15 +160,18 @@ def test_features_of_another_model_are_refused(connect):
     given = features(length=16, words=3)
     with pytest.raises(DataError) as caught:
         connect(Text({"video": torch.zeros(1, 16, 48), "audio": torch.zeros(1, 16, 32)}, torch.ones(1, 16)))
-    assert str(caught.value) == f"the text features of this model have 64 values per token for video, but these have 48\n    {REDO}"
+    assert (
+        str(caught.value)
+        == f"the text features of this model must have 64 values per token for video, but these features have 48\n    {REDO}"
+    )
     with pytest.raises(DataError) as caught:
         connect(Text({"video": given.features["video"]}, given.mask))
-    assert str(caught.value) == f"the text features of this model have 32 values per token for audio, but there are none\n    {REDO}"
+    assert str(caught.value) == f"the text features of this model must have 32 values per token for audio, but there are none\n    {REDO}"
     with pytest.raises(DataError) as caught:
         connect(features(length=20, words=3))
     assert (
         str(caught.value)
-        == f"text features are padded to 20 positions, which is not a multiple of the 8 registers of this model\n    {REDO}"
+        == f"text features are padded to 20 positions, which is not a multiple of 8, the number of registers of this model\n    {REDO}"
     )
 
 
@@ -195,7 +198,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     path = write_connectors(tmp_path / "c.safetensors", tensors)
     with pytest.raises(CheckpointError) as caught:
         load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
-    assert str(caught.value) == (f"{path}: the connectors have NaN or infinite values in {name}\n    Download or copy it again.")
+    assert str(caught.value) == (f"{path}: the connectors have NaN or infinite values in {name}\n    Download or copy the file again.")
 
 
 def test_matrices_that_were_not_downloaded_are_refused(tmp_path):
@@ -206,7 +209,7 @@ def test_matrices_that_were_not_downloaded_are_refused(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
     assert str(caught.value) == (
-        f"{path}: the connectors have nothing but zeros in {name}: the file was not downloaded completely\n    Download it again."
+        f"{path}: the connectors contain only zeros in {name}: the file was not downloaded completely\n    Download it again."
     )
 
 
@@ -290,7 +293,7 @@ def test_a_backbone_without_them_takes_connected_text_and_no_other(tmp_path):
         backbone.connect(given)
     assert str(caught.value) == (
         f'the base model "{path.name}" passes text through connectors, which this backbone does not have\n'
-        "    Load it with `load_backbone`, which reads them."
+        "    Load the backbone with `load_backbone`, which reads the connectors."
     )
 
 
@@ -312,5 +315,5 @@ def test_features_of_another_generation_are_refused_from_their_manifest(encoder,
         check_text_features(ModelInfo("ltx-2.3.safetensors", "2.3", "f", 48), encoder, "/data/conditions")
     assert str(caught.value) == (
         f"/data/conditions: these text features were made for {told}, but the model ltx-2.3.safetensors is LTX-2.3\n"
-        "    Run `ltx preprocess` again with this model, into another folder or in place of these."
+        "    Run `ltx preprocess` again with this model, into another folder or in place of these text features."
     )

@@ -90,7 +90,7 @@ TRAINED = "These are trained: attn1.to_k, attn1.to_out.0, audio_attn1.to_k, audi
         ({"blocks": "0-4"}, "groups.0.blocks: the model has 4 blocks, 0 to 3\n    Name others."),
         (
             {"modules": ["ff"], "blocks": "2-3", "modality": "audio"},
-            "groups.0: its modules, blocks and modality together name nothing that is trained\n"
+            "groups.0: the modules, blocks and modality of this group together name nothing that is trained\n"
             "    These are trained: ff.net.0.proj (video, blocks 0 to 3).",
         ),
     ],
@@ -106,7 +106,7 @@ def test_a_group_to_which_others_leave_nothing_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         check_groups(groups, PATHS, "lora.groups", 4)
     assert str(error.value) == (
-        'lora.groups.1: all that the group "late" names is in groups before it, and the first group that names a module has it\n'
-        "    Put it before them, or remove it."
+        'lora.groups.1: earlier groups name everything that the group "late" names, and a module belongs to the first group that names it\n'
+        "    Move this group before them, or remove it."
     )
     check_groups(groups[1:], PATHS, "lora.groups", 4)

@@ -106,14 +106,14 @@ def test_a_distilled_transformer_of_2_5_is_not_trained_unasked(tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     assert refused(tmp_path, tmp=tmp_path) == (
-        'TMP: this folder has neither a folder "transformer" nor a config.json\n'
-        "    Name a safetensors file in the official layout, or a complete folder in the layout of diffusers."
+        'TMP: this folder has neither a folder "transformer" nor a config.json, nor a file of a transformer\n'
+        "    Name a safetensors file in the official layout, a folder with one, or a complete folder in the layout of diffusers."
     )
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "LTXVideoTransformer3DModel"}))
     (tmp_path / WEIGHTS).write_bytes(b"")
     save_file({"x": torch.zeros(1)}, tmp_path / WEIGHTS)
     assert refused(tmp_path, tmp=tmp_path) == (
-        "TMP/config.json: its configuration is that of LTXVideoTransformer3DModel, not of LTX2VideoTransformer3DModel\n    Name the folder of LTX-2."
+        "TMP/config.json: this is the configuration of LTXVideoTransformer3DModel, not of LTX2VideoTransformer3DModel\n    Name the folder that holds the LTX-2 model."
     )
 
 
@@ -146,7 +146,7 @@ def test_a_folder_that_lacks_a_part_is_refused(tmp_path):
     files = sorted(place.glob("*.safetensors"))
     files[1].unlink()
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        f"TMP/ltx/transformer: 1 of the {len(files)} files that {WEIGHTS}.index.json names are missing: {files[1].name}\n"
+        f"TMP/ltx/transformer: lacks 1 of the {len(files)} files that {WEIGHTS}.index.json names: {files[1].name}\n"
         "    Download the rest of the folder."
     )
 
@@ -166,7 +166,7 @@ def test_a_folder_whose_parts_were_renamed_is_refused(tmp_path):
     (content_1, content_2) = first.read_bytes(), second.read_bytes()
     first.write_bytes(content_2)
     second.write_bytes(content_1)
-    assert f"{WEIGHTS}.index.json and the files that it names do not agree about " in refused(tmp_path / "ltx", tmp=tmp_path)
+    assert f"{WEIGHTS}.index.json and the files that it names disagree about " in refused(tmp_path / "ltx", tmp=tmp_path)
 
 
 def test_an_index_that_names_files_elsewhere_is_refused(tmp_path):
@@ -186,7 +186,7 @@ def test_a_part_that_is_cut_off_is_refused(tmp_path):
     size = last.stat().st_size
     last.write_bytes(last.read_bytes()[:-1])
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        f"TMP/ltx/transformer/{last.name}: is truncated: {size - 1} of {size} bytes are there\n    Download or copy it again."
+        f"TMP/ltx/transformer/{last.name}: is truncated: only {size - 1} of {size} bytes are there\n    Download or copy the file again."
     )
 
 
@@ -205,7 +205,7 @@ def test_a_file_of_the_right_size_whose_end_never_came_is_refused(tmp_path):
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     found = refused(path, tmp=tmp_path)
     assert found.startswith("TMP/transformer-bf16.safetensors: model.diffusion_model.")
-    assert found.endswith("is nothing but zeros: the file was not downloaded completely\n    Download it again.")
+    assert found.endswith("contains only zeros: the file was not downloaded completely\n    Download it again.")
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
@@ -214,7 +214,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     tensors["audio_proj_in.weight"][0, 0] = float("nan")
     save_file(tensors, place / WEIGHTS)
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        "TMP/ltx/transformer: audio_proj_in.weight has NaN or infinite values\n    Download or copy it again."
+        "TMP/ltx/transformer: audio_proj_in.weight has NaN or infinite values\n    Download or copy the file again."
     )
 
 
@@ -224,7 +224,7 @@ def test_packed_weights_are_refused(tmp_path):
     tensors["proj_in.weight"] = tensors["proj_in.weight"].to(torch.int8)
     save_file(tensors, place / WEIGHTS)
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        "TMP/ltx/transformer: 1 tensors are packed, which is not supported: patchify_proj.weight (torch.int8)\n"
+        "TMP/ltx/transformer: 1 tensor is packed, which is not supported: patchify_proj.weight (torch.int8)\n"
         "    Use the bf16 file, and quantization under [acceleration]."
     )
 
@@ -235,7 +235,7 @@ def test_weights_of_another_generation_than_the_configuration_are_refused_with_a
     folder(has, tmp_path / "other")
     shutil.copy(tmp_path / "other" / "transformer" / WEIGHTS, tmp_path / "ltx" / "transformer_full" / WEIGHTS)
     first, second, *_ = refused(tmp_path / "ltx", tmp=tmp_path).splitlines()
-    assert first == f"TMP/ltx/transformer_full: its tensors are those of LTX-{told[1]}, but its configuration says LTX-{told[0]}"
+    assert first == f"TMP/ltx/transformer_full: the tensors are those of LTX-{told[1]}, but the configuration says LTX-{told[0]}"
     assert second == "    Download the file again, with the configuration that belongs to it."
 
 
@@ -246,7 +246,7 @@ def test_names_are_spelled_as_the_folder_has_them(tmp_path):
     tensors["transformer_blocks.0.attn1.q_norm.weight"] = torch.zeros(3)
     save_file(tensors, place / WEIGHTS)
     found = refused(tmp_path / "ltx", tmp=tmp_path)
-    assert found.splitlines()[0] == "TMP/ltx/transformer: 1 tensors are missing: time_embed.linear.weight"
+    assert found.splitlines()[0] == "TMP/ltx/transformer: 1 tensor is missing: time_embed.linear.weight"
 
 
 # ---------------------------------------------------------------- saved again

@@ -109,8 +109,8 @@ def test_missing_unexpected_and_wrongly_shaped_tensors_are_all_named(tmp_path):
         load(changed(path, change))
     assert str(error.value) == (
         f"{path}: 2 tensors are missing: audio_proj_out.weight, proj_out.weight\n"
-        f"{path}: 1 tensors are not part of the model: proj_in.weight\n"
-        f"{path}: 1 tensors have the wrong shape: patchify_proj.bias is [3], but should be [64]"
+        f"{path}: 1 tensor is not part of the model: proj_in.weight\n"
+        f"{path}: 1 tensor has the wrong shape: patchify_proj.bias is [3], but should be [64]"
     )
 
 
@@ -118,14 +118,14 @@ def test_a_file_that_lacks_a_tensor_of_a_stream_the_run_does_not_need_is_refused
     path = changed(write_golden("B", tmp_path), lambda tensors: tensors.pop(PREFIX + "proj_out.weight"))
     with pytest.raises(CheckpointError) as error:
         load(path, {"audio"})
-    assert str(error.value) == f"{path}: 1 tensors are missing: proj_out.weight"
+    assert str(error.value) == f"{path}: 1 tensor is missing: proj_out.weight"
 
 
 def test_a_file_with_tensors_of_no_known_model_is_refused(tmp_path):
     path = write_golden("B", tmp_path, extra={"unet.conv.weight": torch.zeros(2)})
     with pytest.raises(CheckpointError) as error:
         load(path)
-    assert str(error.value) == f"{path}: it holds tensors that do not belong to any known model: unet.conv.weight"
+    assert str(error.value) == f"{path}: this file holds tensors that do not belong to any known model: unet.conv.weight"
 
 
 def test_a_file_without_a_transformer_is_refused(tmp_path):
@@ -134,19 +134,19 @@ def test_a_file_without_a_transformer_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         describe(str(path))
     assert str(error.value) == (
-        f'{path}: it holds no transformer: no tensor\'s name begins with "model.diffusion_model."\n'
+        f'{path}: this file holds no transformer: no tensor\'s name begins with "model.diffusion_model."\n'
         "    Name the checkpoint of the transformer, in the official layout."
     )
 
 
-def test_a_file_without_a_configuration_is_refused(tmp_path):
+def test_a_file_without_a_configuration_is_refused_if_its_tensors_do_not_tell_it(tmp_path):
     path = write_golden("B", tmp_path)
-    save_file(load_file(path), path)
+    save_file({name: tensor for name, tensor in load_file(path).items() if not name.endswith("patchify_proj.weight")}, path)
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert str(error.value) == (
-        f"{path}: its metadata lacks the configuration, and its weights cannot be read without it\n"
-        '    Use a file in the official layout, whose metadata has "config".'
+        f"{path}: states no configuration, and its tensors do not tell one, since they are not those of a whole transformer\n"
+        '    Use a file whose metadata has "config", such as the official one.'
     )
 
 
@@ -156,13 +156,16 @@ def test_a_truncated_file_never_loads_partly(tmp_path):
     path.write_bytes(path.read_bytes()[: size // 2])
     with pytest.raises(CheckpointError) as error:
         load(path)
-    assert str(error.value) == f"{path}: is truncated: {size // 2} of {size} bytes are there\n    Download or copy it again."
+    assert str(error.value) == f"{path}: is truncated: only {size // 2} of {size} bytes are there\n    Download or copy the file again."
 
 
 def test_a_path_to_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError) as error:
         describe(str(tmp_path / "model.safetensors"))
-    assert str(error.value) == f'{tmp_path}/model.safetensors: model_path does not name a file\n    Check the path, or use "tiny".'
+    assert (
+        str(error.value)
+        == f'{tmp_path}/model.safetensors: model_path names neither a file nor a folder\n    Check the path, or use "tiny".'
+    )
 
 
 def test_weights_that_change_in_memory_do_not_change_in_the_file(tmp_path):
@@ -230,7 +233,7 @@ def test_a_scale_of_nothing_is_not_part_of_the_model(tmp_path):
     path = changed(write_golden("B", tmp_path), lambda tensors: tensors.update({PREFIX + "foo.weight_scale": torch.ones(())}))
     with pytest.raises(CheckpointError) as error:
         load(path)
-    assert str(error.value) == f"{path}: 1 tensors are not part of the model: foo.weight_scale"
+    assert str(error.value) == f"{path}: 1 tensor is not part of the model: foo.weight_scale"
 
 
 def test_a_scale_that_is_no_number_is_found(tmp_path):
@@ -240,4 +243,4 @@ def test_a_scale_that_is_no_number_is_found(tmp_path):
     changed(path, lambda tensors: tensors.update({f"{name}_scale": torch.tensor(float("nan"))}))
     with pytest.raises(CheckpointError) as error:
         load(path)
-    assert str(error.value) == f"{path}: {name} has NaN or infinite values\n    Download or copy it again."
+    assert str(error.value) == f"{path}: {name} has NaN or infinite values\n    Download or copy the file again."

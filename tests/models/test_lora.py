@@ -6,7 +6,8 @@ import torch
 from helpers.golden_models import BOTH, random_input
 from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import ConfigError
-from ltxcore.models.adapters import ADAPTER, adapters, create_adapters, pair
+from ltxcore.models.adapter_types import adapter_of
+from ltxcore.models.adapters import adapters, create_adapters
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
 
@@ -84,8 +85,8 @@ def test_only_the_adapters_train():
 def test_an_adapter_counts_alpha_divided_by_rank_times():
     backbone = shaken(with_lora(tiny(), rank=4, alpha=8))
     for layer in adapters(backbone).values():
-        delta = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-        torch.testing.assert_close(layer.get_delta_weight("default"), 2 * delta)
+        delta = layer.tensors["lora_B"] @ layer.tensors["lora_A"]
+        torch.testing.assert_close(layer.module.get_delta_weight("default"), 2 * delta)
 
 
 def test_dropout_acts_in_training_and_not_in_evaluation():
@@ -100,7 +101,7 @@ def test_dropout_acts_in_training_and_not_in_evaluation():
 def test_a_second_set_of_adapters_is_refused():
     with pytest.raises(ConfigError) as error:
         with_lora(with_lora(tiny()))
-    assert str(error.value) == "the backbone has adapters already\n    Load it again to add others."
+    assert str(error.value) == "the backbone has adapters already\n    Load the backbone again to add other adapters."
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -140,8 +141,8 @@ def test_each_adapter_has_its_own_rank_alpha_and_dropout():
             "transformer_blocks.3.audio_ff.net.2": AdapterSettings(4, alpha=None, dropout=0.5),
         },
     )
-    create_adapters(backbone, asked, seed=0, rslora=True)
+    create_adapters(backbone, asked, adapter_of("lora", use_rslora=True), seed=0)
     found = adapters(backbone)
-    assert [pair(found[name])[0].shape[0] for name in asked] == [4, 2, 4]
-    assert [found[name].scaling[ADAPTER] for name in asked] == pytest.approx([4, 3 / 2**0.5, 1])
-    assert [getattr(found[name].lora_dropout[ADAPTER], "p", 0) for name in asked] == [0, 0.25, 0.5]
+    assert [found[name].tensors["lora_A"].shape[0] for name in asked] == [4, 2, 4]
+    assert [found[name].module.scaling["default"] for name in asked] == pytest.approx([4, 3 / 2**0.5, 1])
+    assert [getattr(found[name].module.lora_dropout["default"], "p", 0) for name in asked] == [0, 0.25, 0.5]

@@ -13,11 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers.golden_models import BOTH, ask_stock, golden_weights, load_golden, random_input, stock_model, write_golden
-from helpers.lora_files import load_lora
+from helpers.lora_files import export_for, load_lora
 from ltxcore.errors import CheckpointError, LtxError
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from ltxcore.models.lora_export import LAYOUTS, export_lora
 
 PATTERNS = [
     "to_k",
@@ -33,6 +32,7 @@ PATTERNS = [
 WIDTHS = {"A": (48, 48), "B": (64, 32), "C": (64, 32)}
 """Of the text features of each golden model: generations 2.0, 2.3 and 2.5."""
 
+PROGRAMS = ("comfyui", "diffusers", "ltx-pipelines")
 TOLERANCE = 1e-5
 MODULE = "diffusion_model.transformer_blocks.0.audio_attn1.to_k"
 
@@ -107,13 +107,13 @@ def folded(name: str, path: Path, folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["A", "B", "C"])
-@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("layout", PROGRAMS)
 def test_diffusers_own_loader_reads_every_export_and_its_own_model_says_the_same(
     name: str, layout: str, trained: Any, tmp_path: Path
 ) -> None:
     lora, expected, without = trained(name)
     assert (without["video"] - expected["video"]).abs().max() > 0.1
-    export_lora(lora, tmp_path / "x.safetensors", layout)
+    export_for(lora, tmp_path / "x.safetensors", layout)
     assert_near(asked_diffusers(name, tmp_path / "x.safetensors"), expected)
 
 
@@ -121,14 +121,14 @@ def test_diffusers_own_loader_reads_every_export_and_its_own_model_says_the_same
 @pytest.mark.parametrize("layout", ["comfyui", "ltx-pipelines"])
 def test_added_to_the_weights_of_the_checkpoint_by_its_names_it_says_the_same(name: str, layout: str, trained: Any, tmp_path: Path) -> None:
     lora, expected, _ = trained(name)
-    export_lora(lora, tmp_path / "x.safetensors", layout)
+    export_for(lora, tmp_path / "x.safetensors", layout)
     assert_near(folded(name, tmp_path / "x.safetensors", tmp_path), expected)
 
 
-@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("layout", PROGRAMS)
 def test_an_export_is_read_again_by_us(layout: str, trained: Any, tmp_path: Path) -> None:
     lora, expected, _ = trained("B")
-    export_lora(lora, tmp_path / "x.safetensors", layout)
+    export_for(lora, tmp_path / "x.safetensors", layout)
     backbone = load_golden("B", tmp_path)
     load_lora(backbone, tmp_path / "x.safetensors")
     with torch.no_grad():
@@ -164,13 +164,13 @@ def told(path: Path) -> dict[str, str]:
 def test_names_are_those_that_the_program_has(layout: str, before: str, tmp_path: Path) -> None:
     a, b = torch.ones(4, 128), torch.ones(128, 4)
     save_file({"diffusion_model.patchify_proj.lora_A.weight": a, "diffusion_model.patchify_proj.lora_B.weight": b}, tmp_path / "x")
-    export_lora(tmp_path / "x", tmp_path / "y", layout)
+    export_for(tmp_path / "x", tmp_path / "y", layout)
     assert set(load_file(tmp_path / "y")) == {f"{before}.lora_A.weight", f"{before}.lora_B.weight"}
 
 
 def test_an_alpha_is_folded_in_since_not_every_program_applies_it(tmp_path: Path) -> None:
     source = one_pair(tmp_path / "x", alpha=2.0)
-    export_lora(source, tmp_path / "y", "ltx-pipelines")
+    export_for(source, tmp_path / "y", "ltx-pipelines")
     found, was = load_file(tmp_path / "y"), load_file(source)
     assert set(found) == {f"{MODULE}.lora_A.weight", f"{MODULE}.lora_B.weight"}
     torch.testing.assert_close(found[f"{MODULE}.lora_B.weight"], was[f"{MODULE}.lora_B.weight"] / 2)
@@ -179,7 +179,7 @@ def test_an_alpha_is_folded_in_since_not_every_program_applies_it(tmp_path: Path
 def test_what_a_file_of_diffusers_says_of_its_alpha_is_folded_in_and_no_longer_said(tmp_path: Path) -> None:
     said = {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 12}), "trigger": "ltxworld"}
     source = one_pair(tmp_path / "x", metadata=said)
-    export_lora(source, tmp_path / "y", "diffusers")
+    export_for(source, tmp_path / "y", "diffusers")
     assert told(tmp_path / "y") == {"format": "pt", "trigger": "ltxworld"}
     ours = load_file(tmp_path / "y")["transformer.transformer_blocks.0.audio_attn1.to_k.lora_B.weight"]
     torch.testing.assert_close(ours, 3 * load_file(source)[f"{MODULE}.lora_B.weight"])
@@ -187,17 +187,17 @@ def test_what_a_file_of_diffusers_says_of_its_alpha_is_folded_in_and_no_longer_s
 
 def test_reference_factors_that_ltx_pipelines_reads_stay(tmp_path: Path) -> None:
     said = {"reference_downscale_factor": "2", "reference_temporal_scale_factor": "4"}
-    export_lora(one_pair(tmp_path / "x", metadata=said), tmp_path / "y", "ltx-pipelines")
+    export_for(one_pair(tmp_path / "x", metadata=said), tmp_path / "y", "ltx-pipelines")
     assert told(tmp_path / "y") == {"format": "pt", **said}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_the_dtype_is_that_of_the_source_where_no_other_is_asked_for(dtype: torch.dtype, tmp_path: Path) -> None:
     source = one_pair(tmp_path / "x", dtype=dtype)
-    assert export_lora(source, tmp_path / "y", "comfyui").dtype == str(dtype).removeprefix("torch.")
+    assert export_for(source, tmp_path / "y", "comfyui").dtype == str(dtype).removeprefix("torch.")
     assert {tensor.dtype for tensor in load_file(tmp_path / "y").values()} == {dtype}
     assert load_file(tmp_path / "y").keys() == load_file(source).keys()
-    export_lora(source, tmp_path / "z", "comfyui", dtype=torch.float32)
+    export_for(source, tmp_path / "z", "comfyui", dtype=torch.float32)
     assert {tensor.dtype for tensor in load_file(tmp_path / "z").values()} == {torch.float32}
 
 
@@ -207,14 +207,14 @@ def test_the_dtype_is_that_of_the_source_where_no_other_is_asked_for(dtype: torc
 def message(folder: Path, *args: Any, **options: Any) -> str:
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(LtxError) as error:
-        export_lora(*args, **options)
+        export_for(*args, **options)
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     return str(error.value).replace(str(folder), "TMP")
 
 
 def test_a_program_that_is_not_known_is_refused(tmp_path: Path) -> None:
     source = one_pair(tmp_path / "x")
-    assert message(tmp_path, source, tmp_path / "y", "comfyiu") == 'there is no layout "comfyiu"\n    Did you mean "comfyui"?'
+    assert message(tmp_path, source, tmp_path / "y", "comfyiu") == '--for: there is no exporter "comfyiu"\n    Did you mean "comfyui"?'
 
 
 def test_a_file_that_is_there_is_not_written_over_unasked_and_the_source_never(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_file_that_is_there_is_not_written_over_unasked_and_the_source_never(t
     )
     (tmp_path / "folder").mkdir()
     assert message(tmp_path, source, tmp_path / "folder", "comfyui") == "TMP/folder: this is a folder\n    Name the file to write."
-    assert export_lora(source, other, "diffusers", overwrite=True).modules == 1
+    assert export_for(source, other, "diffusers", overwrite=True).modules == 1
 
 
 def test_weights_that_are_not_finite_or_change_nothing_are_refused(tmp_path: Path) -> None:
@@ -233,15 +233,30 @@ def test_weights_that_are_not_finite_or_change_nothing_are_refused(tmp_path: Pat
     save_file({f"{MODULE}.lora_A.weight": a * float("nan"), f"{MODULE}.lora_B.weight": b}, tmp_path / "nan")
     save_file({f"{MODULE}.lora_A.weight": a, f"{MODULE}.lora_B.weight": b * 0}, tmp_path / "zero")
     name = "transformer_blocks.0.audio_attn1.to_k"
-    assert message(tmp_path, tmp_path / "nan", tmp_path / "y", "comfyui") == f"TMP/nan: 1 adapters have values that are not finite: {name}"
-    assert (
-        message(tmp_path, tmp_path / "zero", tmp_path / "y", "comfyui")
-        == "TMP/zero: no adapter in it changes anything: all products are zero"
+    assert message(tmp_path, tmp_path / "nan", tmp_path / "y", "comfyui") == (
+        f"TMP/nan: 1 adapter has values that are not finite: {name}\n    Download or copy the file again."
     )
+    assert message(tmp_path, tmp_path / "zero", tmp_path / "y", "comfyui") == "TMP/zero: no adapter in this file changes anything"
+
+
+def test_values_that_overflow_the_dtype_of_the_export_are_refused(tmp_path: Path) -> None:
+    save_file({f"{MODULE}.lora_A.weight": torch.ones(4, 128), f"{MODULE}.lora_B.weight": torch.full((128, 4), 1e5)}, tmp_path / "x")
+    assert message(tmp_path, tmp_path / "x", tmp_path / "y", "comfyui", dtype=torch.float16) == (
+        f"TMP/x: 1 tensor has values that are too large for the dtype of the written file: {MODULE}.lora_B.weight\n"
+        "    Choose --dtype bfloat16 or float32."
+    )
+    assert export_for(tmp_path / "x", tmp_path / "y", "comfyui", dtype=torch.bfloat16).dtype == "bfloat16"
+
+
+def test_a_folder_is_refused_since_its_metadata_would_be_lost(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    one_pair(tmp_path / "run" / "lora.safetensors", metadata={"trigger": "ltxworld"})
+    said = message(tmp_path, tmp_path / "run", tmp_path / "y", "comfyui")
+    assert said == "TMP/run: this is a folder\n    Name the LoRA in it, such as TMP/run/lora.safetensors."
 
 
 def test_a_whole_model_is_no_lora(tmp_path: Path) -> None:
     model = write_golden("B", tmp_path)
     with pytest.raises(CheckpointError) as error:
-        export_lora(model, tmp_path / "y", "comfyui")
+        export_for(model, tmp_path / "y", "comfyui")
     assert str(error.value).startswith(f"{model}: {len(golden_weights('B'))} tensors are not part of a LoRA of this model: ")

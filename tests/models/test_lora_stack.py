@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
 from helpers.golden_models import BOTH, random_input
+from helpers.lora_files import read_pairs
+from ltxcore.config.loras import Strength
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
+from ltxcore.models.adapter_types import Adapter
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.models.lora_file import LoraFile
+from ltxcore.models.lora_stack import load_loras, summed
+from ltxplugins.adapters.lora import Lora
 
 AUDIO = frozenset({"audio"})
 
@@ -41,11 +47,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def merged(backbone, loras: list[tuple[Path, float]]):
     """The sum of what files change, added to the weights themselves."""
-    from ltxcore.models.lora_file import read_lora
-
     with torch.no_grad():
         for path, strength in loras:
-            for name, (a, b) in read_lora(path, "").pairs.items():
+            for name, (a, b) in read_pairs(path).items():
                 backbone.transformer.get_submodule(name).weight.add_(strength * b @ a)
     return backbone
 
@@ -87,16 +91,19 @@ def refused(backbone, *loras: Strength, folder: Path) -> str:
 def test_a_lora_that_changes_nothing_of_what_is_drawn_is_refused(files: Path) -> None:
     assert refused(tiny(frozenset({"video"})), Strength(files / "sound.safetensors"), folder=files) == (
         "TMP/sound.safetensors: the LoRA has no effect: its modules belong to audio, but video is generated\n"
-        "    Generate the modality that it was trained for."
+        "    Generate the modality that the LoRA was trained for."
     )
 
 
 def test_a_dora_is_used_alone_and_as_it_is(files: Path, tmp_path: Path) -> None:
-    path = lora(tmp_path / "dora.safetensors", ["audio_attn1.to_q"], 4, dora=True)
+    path = lora(tmp_path / "dora.safetensors", ["audio_attn1.to_q"], 4, type="dora")
     alone = tiny()
     load_loras(alone, [Strength(path)])
     assert not torch.allclose(said(alone)["audio"], said(tiny())["audio"], atol=1e-3)
-    message = "TMP/dora.safetensors: it is a DoRA, which cannot have a strength or be combined with other LoRAs\n    Use it alone and without a strength."
+    message = (
+        'TMP/dora.safetensors: the adapters are of the type "dora", which cannot have a strength or be combined with other LoRAs\n'
+        "    Use this LoRA alone and without a strength."
+    )
     assert refused(tiny(), Strength(path, 0.5), folder=tmp_path) == message
     assert refused(tiny(), Strength(files / "one.safetensors"), Strength(path), folder=tmp_path) == message
 
@@ -119,7 +126,24 @@ def test_a_strength_is_written_behind_the_file(files: Path, tmp_path: Path) -> N
     assert Strength.parse(str(odd)) == Strength(odd)
     assert Strength.parse(f"{odd}:3") == Strength(odd, 3.0)
     assert Strength(path).metadata["rank"] == "2"
+    for number in ("nan", "inf", "1e999"):
+        with pytest.raises(ConfigError) as error:
+            Strength.parse(f"{path}:{number}")
+        assert str(error.value) == f"{path}: the strength {number} is not a finite number\n    Give a number, such as 0.8."
     for text, shown in (("gone.safetensors", "gone.safetensors"), (f"{path}:strong", f"{path}:strong"), ("gone:0.5", "gone")):
         with pytest.raises(ConfigError) as error:
             Strength.parse(text)
         assert str(error.value) == f"there is no file {shown}\n    Name a LoRA file, such as lora.safetensors or lora.safetensors:0.8."
+
+
+def test_adapters_of_a_type_with_other_keys_are_not_added() -> None:
+    @attrs.frozen
+    class Scaled(Lora):
+        scale: float = 1.0
+
+    files = [LoraFile(Adapter("scaled", Scaled(scale=scale)), {}, {}) for scale in (1.0, 2.0)]
+    with pytest.raises(CheckpointError) as error:
+        summed([Strength(Path("a")), Strength(Path("b"))], files)
+    assert str(error.value).startswith(
+        'b: the keys of the type "scaled" have other values here than in a, so the adapters cannot be combined'
+    )

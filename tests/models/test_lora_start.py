@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from helpers.golden_models import BOTH, random_input
 from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import CheckpointError
+from ltxcore.models.adapter_types import adapter_of
 from ltxcore.models.adapters import adapters
 from ltxcore.models.base import base_of
 from ltxcore.models.load_base import load_backbone
@@ -18,6 +19,7 @@ from ltxcore.models.targets import resolve_targets
 
 MODULE = "transformer_blocks.0.audio_attn1.to_k"
 TARGETS = ["audio_attn1.to_k", "audio_ff.net.2"]
+BY_ROOT = adapter_of("lora", use_rslora=True).adapter
 PLAIN = {"rank": 4, "alpha": 12, "dropout": 0.0, "target_modules": TARGETS}
 
 
@@ -111,7 +113,7 @@ def test_a_run_starts_from_a_file_of_any_layout(write, tmp_path):
     assert all(parameter.requires_grad for parameter in lora_parameters(backbone).values())
 
 
-@pytest.mark.parametrize("options", [{"alpha": 3}, {"rank": 9}, {"rank": 8, "alpha": 2, "rslora": True}, {"rank": 6, "dora": True}])
+@pytest.mark.parametrize("options", [{"alpha": 3}, {"rank": 9}, {"rank": 8, "alpha": 2, "adapter": BY_ROOT}, {"rank": 6, "type": "dora"}])
 def test_adapters_of_another_kind_start_at_what_the_file_says(options, tmp_path):
     first = trained()
     backbone, _ = started(written(first, tmp_path / "a.safetensors"), **options)
@@ -125,7 +127,7 @@ def test_the_part_of_an_adapter_that_the_file_does_not_fill_learns_too(tmp_path)
     backbone, _ = started(written(trained(), tmp_path / "a.safetensors"), rank=6)
     said_of = backbone(None, random_input("audio", 5))["audio"]
     said_of.square().sum().backward()
-    grad = adapters(backbone)[MODULE].lora_B["default"].weight.grad
+    grad = adapters(backbone)[MODULE].tensors["lora_B"].grad
     assert bool((grad.abs().sum(dim=0) > 0).all())
 
 
@@ -154,18 +156,20 @@ def test_a_wider_file_and_other_modules_are_refused_with_what_to_set(tmp_path):
     assert refusal(path, tmp_path, rank=2).endswith("\n    Set lora.rank = 4.")
     found = refusal(path, tmp_path, target_modules=["audio_attn1.to_k", "audio_attn1.to_q"])
     assert found.splitlines() == [
-        "TMP/a.safetensors: 4 adapted modules are missing from it: transformer_blocks.0.audio_attn1.to_q, transformer_blocks.1.audio_attn1.to_q, "
+        "TMP/a.safetensors: 4 adapted modules are missing from this file: transformer_blocks.0.audio_attn1.to_q, transformer_blocks.1.audio_attn1.to_q, "
         "transformer_blocks.2.audio_attn1.to_q, transformer_blocks.3.audio_attn1.to_q",
-        "    Set lora.target_modules to those of the file.",
-        "TMP/a.safetensors: 4 modules in it are not adapted here: transformer_blocks.0.audio_ff.net.2, transformer_blocks.1.audio_ff.net.2, "
+        "    Set lora.target_modules to the modules in the file.",
+        "TMP/a.safetensors: 4 modules in this file are not adapted in this run: transformer_blocks.0.audio_ff.net.2, transformer_blocks.1.audio_ff.net.2, "
         "transformer_blocks.2.audio_ff.net.2, transformer_blocks.3.audio_ff.net.2",
-        "    Set lora.target_modules to those of the file.",
+        "    Set lora.target_modules to the modules in the file.",
     ]
 
 
 def test_a_dora_is_not_the_start_of_a_plain_lora(tmp_path):
-    path = written(trained(dora=True), tmp_path / "a.safetensors")
-    assert refusal(path, tmp_path) == "TMP/a.safetensors: it is a DoRA, but the adapters here are not\n    Set lora.use_dora = true."
+    path = written(trained(type="dora"), tmp_path / "a.safetensors")
+    assert refusal(path, tmp_path) == (
+        'TMP/a.safetensors: the adapters in this file are of the type "dora", but this run uses the type "lora"\n    Set lora.type = "dora".'
+    )
 
 
 def test_a_joint_lora_is_no_start_for_a_run_of_sound_alone(tmp_path):
@@ -184,12 +188,13 @@ def test_nothing_is_changed_where_a_start_is_refused(tmp_path):
     assert adapters(backbone) == {}
 
 
-def headers(path, tmp_path, *, rank=4, dora=False, modalities=("audio",), targets=TARGETS):
+def headers(path, tmp_path, *, rank=4, modalities=("audio",), targets=TARGETS):
     """What `check_start` finds wrong with a file, from its header; "": nothing."""
     sketch = base_of("tiny-untrained").sketch(frozenset(modalities))
     try:
         found = resolve_targets(sketch, targets)
-        check_start(sketch, path, dict.fromkeys((*found.adapted, *found.unreachable), AdapterSettings(rank, None, 0.0)), dora)
+        settings = dict.fromkeys((*found.adapted, *found.unreachable), AdapterSettings(rank, None, 0.0))
+        check_start(sketch, path, settings, adapter_of())
     except CheckpointError as error:
         return str(error).replace(str(tmp_path), "TMP")
     return ""
@@ -220,5 +225,5 @@ def test_the_header_tells_modules_of_another_model_and_of_a_stream_that_is_not_t
         {name: value[:, :3].contiguous() if "lora_A" in name else value for name, value in tensors.items()}, tmp_path / "cut.safetensors"
     )
     assert headers(tmp_path / "cut.safetensors", tmp_path).startswith("TMP/cut.safetensors: 8 modules do not fit the base")
-    save_file({"transformer_blocks.0.attn1.to_k.lokr_w1": torch.zeros(2, 2)}, tmp_path / "lokr.safetensors")
-    assert headers(tmp_path / "lokr.safetensors", tmp_path).startswith("TMP/lokr.safetensors: 1 tensors are not part of a LoRA")
+    save_file({"transformer_blocks.0.attn1.to_k.hydra_w1": torch.zeros(2, 2)}, tmp_path / "hydra.safetensors")
+    assert headers(tmp_path / "hydra.safetensors", tmp_path).startswith("TMP/hydra.safetensors: 1 tensor is not part of a LoRA")

@@ -104,7 +104,7 @@ def test_an_index_with_a_part_that_is_missing_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as error:
         load(index)
     assert str(error.value).replace(str(tmp_path), "TMP") == (
-        "TMP: 1 of the 2 files that model.safetensors.index.json names are missing: model-00002-of-00002.safetensors\n"
+        "TMP: lacks 1 of the 2 files that model.safetensors.index.json names: model-00002-of-00002.safetensors\n"
         "    Download the rest of the folder."
     )
 
@@ -138,7 +138,7 @@ def test_another_base_is_refused(tmp_path):
         with pytest.raises(CheckpointError) as error:
             save_full(backbone, tmp_path / "x", base=base, dtype=torch.float32, metadata={})
         assert str(error.value) == (
-            f'{base}: the model was loaded from "B.safetensors", but this is another base (its fingerprint differs)\n'
+            f'{base}: the model was loaded from "B.safetensors", but this is a different base model (its fingerprint differs)\n'
             "    Name the file that the run was started from."
         )
     assert not (tmp_path / "x").exists()

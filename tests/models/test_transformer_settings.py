@@ -72,19 +72,19 @@ def test_settings_that_the_model_cannot_do_are_all_named():
     [
         (
             {},
-            "a.safetensors: its metadata lacks the configuration, and its weights cannot be read without it\n"
+            "a.safetensors: the metadata lacks the configuration, which is needed to read the weights\n"
             '    Use a file in the official layout, whose metadata has "config".',
         ),
         (
             {"config": "{"},
-            "a.safetensors: the configuration in its metadata is not JSON (Expecting property name enclosed in double quotes: "
+            "a.safetensors: the configuration in the metadata is not JSON (Expecting property name enclosed in double quotes: "
             "line 1 column 2 (char 1))\n    Download the file again.",
         ),
-        ({"config": "[" * 100_000}, "a.safetensors: the configuration in its metadata is not a JSON object\n    Download the file again."),
-        ({"config": "[]"}, "a.safetensors: the configuration in its metadata is not a JSON object\n    Download the file again."),
+        ({"config": "[" * 100_000}, "a.safetensors: the configuration in the metadata is not a JSON object\n    Download the file again."),
+        ({"config": "[]"}, "a.safetensors: the configuration in the metadata is not a JSON object\n    Download the file again."),
         (
             {"config": '{"vae": {}}'},
-            'a.safetensors: the configuration in its metadata has no section "transformer"\n    Name the checkpoint of the transformer.',
+            'a.safetensors: the configuration in the metadata has no section "transformer"\n    Name the checkpoint of the transformer.',
         ),
     ],
 )

@@ -22,6 +22,7 @@ from ltxcore.new.purposes import PURPOSES, WORDS, suits
 from ltxcore.new.text import Request, line, text
 from ltxcore.new.tiny_world import write_world
 from ltxcore.progress import bars
+from ltxcore.registry import load
 from ltxcore.runs.checks import check_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -107,7 +108,7 @@ def test_what_is_written_for_clips_passes_the_check_once_the_models_files_are_na
     name: str, model: str, small: Callable[[str], dict[str, Path]], dataset: Path, tmp_path: Path
 ) -> None:
     with bars(False) as phase:
-        clips, _ = look(dataset, MODES[name], phase)
+        clips, _ = look(dataset, MODES[name], load(), phase)
     assert (clips.count, clips.sizes, clips.rate) == (5, (Bucket(64, 64, 17),), 16.0)
     path = tmp_path / "run.toml"
     path.write_text(text(Request(MODES[name], model, MODES[name].purpose, "run.toml", str(dataset), clips)))

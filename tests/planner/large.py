@@ -1,4 +1,4 @@
-"""A base of 30M parameters with random weights, two clips with sound, and a run file that trains all of it on them."""
+"""A base of 30M parameters, or more, with random weights, two clips with sound, and a run file that trains all of it on them."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ LARGE: dict[str, Any] = {
 LENGTH = 32
 
 
-def write_large(path: Path) -> None:
-    """Write the base and the encoded clips into a folder."""
-    backbone = Base(ModelInfo("large", "2.3", "", LARGE["num_layers"]), LARGE).sketch(frozenset({"video", "audio"}))
+def write_large(path: Path, layers: int = LARGE["num_layers"]) -> int:
+    """Write the base and the encoded clips into a folder, and return the number of parameters."""
+    config = {**LARGE, "num_layers": layers}
+    backbone = Base(ModelInfo("large", "2.3", "", layers), config).sketch(frozenset({"video", "audio"}))
     shapes = {name.removeprefix("transformer."): tuple(each.shape) for name, each in backbone.named_parameters()}
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) >= 25e6
+    count = sum(torch.Size(shape).numel() for shape in shapes.values())
+    assert count >= 25e6
     tensors = {
         f"model.diffusion_model.{to_original(name)}": (torch.rand(shape, dtype=torch.bfloat16) - 0.5) / 16 for name, shape in shapes.items()
     }
-    save_file(tensors, path / "large.safetensors", metadata={"config": json.dumps({"transformer": LARGE})})
+    save_file(tensors, path / "large.safetensors", metadata={"config": json.dumps({"transformer": config})})
     for number in range(2):
         told = {"fingerprint": f"{number}", "origin": f"{number}.mp4"}
         put(path / "data", "latents", f"clip{number}", {"latents": torch.randn(128, 4, 4, 4)}, rate=16.0, **told)
         put(path / "data", "audio_latents", f"clip{number}", {"latents": torch.randn(8, 64, 16)}, **told)
         text = {"video": torch.randn(3, 512), "audio": torch.randn(3, 256)}
         put(path / "data", "conditions", f"clip{number}", text, shape=(LENGTH,), **told)
+    return count
 
 
 def large_run(folder: Path, name: str, **tables: Any) -> Path:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from helpers.training_runs import write_run
 from ltxcore.config.load import load_run
 from ltxcore.models.base import base_of
 from ltxcore.planner.advice import INSTALL, KINDS, Change, Remedy, Variant, remedies
-from ltxcore.planner.estimate import CONTEXT, Estimator
+from ltxcore.planner.estimate import CONTEXT, Estimator, Need
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import draft
 
@@ -70,6 +72,14 @@ def test_these_changes_of_a_run_on_one_gpu_are_tried(tmp_path: Path) -> None:
     assert tried(estimator_of(tmp_path)) == ON_ONE
 
 
+def test_weights_in_bfloat16_and_steps_in_backward_are_tried_in_full_fine_tuning(tmp_path: Path) -> None:
+    said = tried(estimator_of(tmp_path, model={"training_mode": "full"}))
+    assert {"acceleration.stochastic_rounding = true", "acceleration.step_in_backward = true"} <= set(said)
+    acceleration = {"mixed_precision_mode": "bf16", "stochastic_rounding": True, "step_in_backward": True}
+    said = tried(estimator_of(tmp_path, model={"training_mode": "full"}, acceleration=acceleration))
+    assert not any("rounding" in each or "in_backward" in each for each in said)
+
+
 @pytest.mark.parametrize(
     ("engine", "offloads"),
     [
@@ -90,13 +100,35 @@ def test_an_average_beside_the_weights_may_go_to_cpu_memory(tmp_path: Path) -> N
     assert said not in tried(estimator_of(tmp_path, ema={"decay": 0.999, "device": "cpu"}))
 
 
+def without_activations(folder: Path, processes: int = 1, **tables: Any) -> Need:
+    estimator = estimator_of(folder, processes=processes, **tables)
+    return estimator.without_activations(estimator.found.loaded.config, processes)
+
+
+def test_the_best_weights_are_counted_with_those_that_take_their_place(tmp_path: Path) -> None:
+    plain, kept = (without_activations(tmp_path, checkpoints={"keep_best": best}, data={"held_out": 2}) for best in (False, True))
+    assert (plain.best, kept.best) == (0, 2 * kept.exported)
+
+
+@pytest.mark.parametrize(("offload", "away"), [(None, False), ({"device": "none"}, False), ({"device": "cpu"}, True)])
+def test_an_average_goes_where_deepspeed_has_the_optimizer(offload: dict[str, str] | None, away: bool, tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 2, "offload_optimizer": offload}}))
+    engine = {"name": "zero", "deepspeed_config": str(tmp_path / "ds.json")}
+    states = without_activations(tmp_path, 2, engine=engine, ema={"decay": 0.9}).states
+    assert (states.average == 0) == away
+
+
+def test_what_checkpointing_keeps_may_go_to_cpu_memory(tmp_path: Path) -> None:
+    assert "acceleration.offload_activations = true" in tried(estimator_of(tmp_path, optimization={"enable_gradient_checkpointing": True}))
+
+
 def test_what_is_set_already_is_not_tried(tmp_path: Path) -> None:
     estimator = estimator_of(
         tmp_path,
         bucket="64x64x1",
         lora={"rank": 8},
         optimization={"steps": 2, "batch_size": 1, "enable_gradient_checkpointing": True},
-        acceleration={"quantization": "int8", "offload_blocks": 4, "mixed_precision_mode": "no"},
+        acceleration={"quantization": "int8", "offload_blocks": 4, "offload_activations": True, "mixed_precision_mode": "no"},
     )
     assert tried(estimator, 64) == [
         'acceleration.mixed_precision_mode = "bf16"',
@@ -130,9 +162,7 @@ def test_where_no_change_is_enough_several_are_that_fit_and_are_all_needed(alone
     least = min(estimator.need(each.config, each.processes, each.size).with_margin for each in once if each.processes == 1)
     memory = least - 2**10
     found = advised(estimator, memory)
-    assert [(remedy.is_other, remedy.need.states.host) for remedy in found] == sorted(
-        (each.is_other, each.need.states.host) for each in found
-    )
+    assert [(remedy.is_other, remedy.need.offloaded) for remedy in found] == sorted((each.is_other, each.need.offloaded) for each in found)
     for remedy in found:
         _is_needed_wholly(estimator, remedy, memory)
     said = [set(remedy.said) for remedy in found]
@@ -149,7 +179,8 @@ def _is_needed_wholly(estimator: Estimator, remedy: Remedy, memory: int) -> None
     assert estimator.need(made.config, made.processes, made.size) == remedy.need
     for left in range(len(changes)):
         fewer = _made(Variant(config, 1), [change for index, change in enumerate(changes) if index != left])
-        is_had = fewer.config.optimization.enable_gradient_checkpointing or not fewer.config.acceleration.offload_blocks
+        needs_it = fewer.config.acceleration.offload_blocks or fewer.config.acceleration.offload_activations
+        is_had = fewer.config.optimization.enable_gradient_checkpointing or not needs_it
         assert not (is_had and estimator.need(fewer.config, fewer.processes, fewer.size).fits(memory)), changes[left].said
 
 
@@ -180,3 +211,13 @@ def test_clips_are_not_made_too_short_for_a_condition(tmp_path: Path) -> None:
     assert 'preprocessing.resolution_buckets = "64x64x17"' in tried(estimator)
     memory = estimator.need(estimator.found.loaded.config, 1).with_margin - 2**10
     assert [remedy.said for remedy in advised(estimator, memory) if "buckets" in remedy.said[0]] == []
+
+
+def test_micro_batches_of_tokens_are_made_smaller_by_a_smaller_number_of_tokens(alone: Estimator) -> None:
+    """A clip of 20 tokens, three of which are a micro-batch."""
+    config = alone.found.loaded.config
+    config = attrs.evolve(config, optimization=attrs.evolve(config.optimization, batch_size=None, tokens_per_batch=64))
+    start = Variant(config, 1)
+    (change,) = (change for kind in KINDS for change in kind(start, alone) if "tokens_per_batch" in change.said)
+    assert change.said == "optimization.tokens_per_batch = 20, and gradient_accumulation_steps = 3 for about as many samples in a step"
+    assert alone.need(start.changed(change).config, 1).activations.peak < alone.need(config, 1).activations.peak

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from ltxcore.engines.process import Processes
 from ltxcore.models.base import base_of
 from ltxcore.planner.costs import GIB
 from ltxcore.planner.estimate import Estimator, Need
-from ltxcore.planner.largest_batch import encoded_here, shapes_of
+from ltxcore.planner.largest_batch import all_samples, sets_here, shapes_of
 from ltxcore.runs.engine import build_engine
 from ltxcore.runs.run_plan import Outline, draft, plan
 from ltxcore.train.feed import Samples
@@ -68,7 +69,7 @@ def predicted(path: Path, processes: int = 1) -> tuple[Outline, Need]:
     loaded = load_run(path)
     base = base_of(loaded.config.model.model_path)
     found = draft(loaded, processes, writes=False, base=base).checked()
-    return found, Estimator(found, base, shapes_of(found, base, encoded=encoded_here(found))).need(loaded.config, processes)
+    return found, Estimator(found, base, shapes_of(found, base, encoded=all_samples(sets_here(found)))).need(loaded.config, processes)
 
 
 def measured(found: Outline) -> Measured:
@@ -144,6 +145,32 @@ def test_one_process_holds_what_is_said(
     assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
 
 
+def test_what_waits_in_host_memory_for_the_backward_is_counted_there(data: Path, tmp_path: Path) -> None:
+    def run(away: bool) -> tuple[Outline, Need]:
+        acceleration = {"offload_activations": away}
+        path = run_file(tmp_path, data, LORA, SOUND, optimization={"enable_gradient_checkpointing": True}, acceleration=acceleration)
+        return predicted(path)
+
+    _, here = run(away=False)
+    found, need = run(away=True)
+    assert need.activations.host > 0
+    assert need.activations.saved + need.activations.host == here.activations.saved
+    assert need.activations.peak < here.activations.peak
+    assert need.host - here.host == need.activations.host
+    held = measured(found).saved  # on a CPU, all memory is the host's; beside it, the states of random generators, which weigh more here
+    assert held == pytest.approx(need.activations.saved + need.activations.host, rel=0.1)
+
+
+@pytest.mark.slow
+def test_what_attention_with_strengths_holds_is_counted(data: Path, tmp_path: Path) -> None:
+    video = PICTURE["video"]
+    weighted = {**PICTURE, "video": {**video, "conditions": [{**video["conditions"][0], "strength": 0.5}]}}
+    found, need = predicted(run_file(tmp_path, data, LORA, weighted))
+    _, plain = predicted(run_file(tmp_path, data, LORA, PICTURE))
+    assert need.activations.saved > 1.05 * plain.activations.saved
+    assert measured(found).saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
 def test_the_average_of_the_weights_is_counted_where_it_is_held_and_in_what_is_saved(data: Path, tmp_path: Path) -> None:
     (_, without), (_, beside), (_, away) = (
         predicted(run_file(tmp_path, data, LORA, SOUND, ema=ema)) for ema in ({}, {"decay": 0.9}, {"decay": 0.9, "device": "cpu"})
@@ -155,6 +182,26 @@ def test_the_average_of_the_weights_is_counted_where_it_is_held_and_in_what_is_s
     assert (beside.device - without.device, away.device - without.device) == (held, 0)
     assert (beside.host - without.host, away.host - without.host) == (0, held)
     assert (beside.exported, beside.checkpoint) == (2 * without.exported, without.checkpoint + without.exported + held)
+
+
+def test_the_frozen_copy_of_the_base_is_counted_where_it_is_held_and_not_in_what_is_saved(data: Path, tmp_path: Path) -> None:
+    path = run_file(tmp_path, data, FULL, SOUND, model={"base": "copy"}, acceleration={"offload_blocks": 4})
+    path.write_text(f"objectives = [{{ type = 'preservation', prompt = 'own' }}]\n{path.read_text()}")
+    found = draft(load_run(path), 1, writes=False).checked()
+    estimator, config = Estimator(found, found.base, shapes_of(found, found.base, encoded=all_samples(sets_here(found)))), found.config
+    near = attrs.evolve(config, acceleration=attrs.evolve(config.acceleration, offload_blocks=0))
+    none = attrs.evolve(near, model=attrs.evolve(config.model, base=None))
+    away, beside, without = (estimator.without_activations(each, 1) for each in (config, near, none))
+    planned = plan(found)
+    copy: Any = load_model(planned, Samples(found.root, found.strategy.sources(), planned.manifest), CPU).backbone.copy_of_base
+    held = bytes_of(copy.backbone.parameters())
+    assert held == beside.states.copy == 2 * without.parameters.loaded
+    assert (beside.device - without.device, beside.host - without.host) == (held, 0)
+    assert (beside.exported, beside.checkpoint) == (without.exported, without.checkpoint)
+    blocks = away.host - without.host
+    assert beside.states.weights == away.states.weights, "no block that is trained is in host memory"
+    assert 0.8 * held < blocks < held
+    assert away.device - without.device == held - blocks + 3 * blocks // 4
 
 
 TWICE = '''
@@ -188,6 +235,75 @@ def test_an_objective_holds_all_of_its_forwards_and_none_of_another_objective(da
     assert need.activations.saved == 2 * alone.activations.saved
     assert need.activations.peak == alone.activations.peak + alone.activations.saved
     assert measured(found).saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["dora", "lokr", "loha", "pissa"])
+def test_adapters_of_every_type_hold_what_is_said(kind: str, data: Path, tmp_path: Path) -> None:
+    more = {} if kind == "pissa" else {"quantization": "int8"}
+    found, need = predicted(run_file(tmp_path, data, LORA, SOUND, lora={"type": kind}, acceleration=more))
+    held = measured(found)
+    assert held.weights == need.states.weights
+    assert held.gradients == need.states.gradients
+    assert held.optimizer == need.states.optimizer
+    assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
+MIXED = """
+from collections.abc import Mapping
+from typing import ClassVar
+import attrs
+from ltxcore.api import hookimpl
+from ltxcore.api.adapters import AdapterShape
+
+@attrs.frozen
+class Mixed:
+    file_names: ClassVar[Mapping[str, str]] = {"mix": "mix"}
+    takes_dropout = False
+
+    def wrap(self, linear, settings):
+        import torch
+
+        class Layer(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = linear
+                self.mix = torch.nn.Parameter(torch.zeros(settings.rank, device=linear.weight.device))
+                numbers = torch.randn(linear.out_features, settings.rank, generator=torch.Generator().manual_seed(0))
+                self.register_buffer("frozen", numbers.to(linear.weight.device), persistent=False)
+                self.register_buffer("rounded", numbers.to(linear.weight.device, torch.bfloat16), persistent=False)
+
+            def forward(self, x):
+                return self.linear(x) + (self.frozen @ self.mix).to(x.dtype)
+
+        return Layer()
+
+    def tensors(self, layer):
+        return {"mix": layer.mix}
+
+    def shapes(self, outputs, inputs, settings):
+        return {"mix": (settings.rank,)}
+
+    def start(self, layer, linear, generator):
+        layer.mix.zero_()
+
+    def weight(self, layer, base):
+        return base
+
+    def measure(self, shapes):
+        return AdapterShape(None, None, shapes["mix"][0]) if "mix" in shapes else None
+
+@hookimpl
+def ltx_adapters():
+    return {"mixed": Mixed}
+"""
+
+
+def test_numbers_that_an_adapter_keeps_outside_its_file_are_counted(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mixed.py").write_text(MIXED)
+    path = run_file(tmp_path, data, LORA, SOUND, lora={"type": "mixed"})
+    path.write_text(f"plugins = ['mixed.py']\n{path.read_text()}")
+    found, need = predicted(path)
+    assert measured(found).weights == need.states.weights
 
 
 @pytest.mark.parametrize("in_backward", [False, True])

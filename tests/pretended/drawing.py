@@ -19,6 +19,7 @@ from ltxcore.models.offload import place
 from ltxcore.protocols import ModelInput
 from ltxcore.sample.generate import Studio
 from ltxcore.sample.sampler import Sampler
+from pretended.training import digest, norm_of_a_gpu
 
 GUIDANCE: Mapping[str, Mapping[str, float]] = {
     "none": {},
@@ -44,15 +45,12 @@ def guided(guidance: str, device: str, quantization: str | None = None, offload_
     RECORD.clear()
     with torch.no_grad():
         drawn = Sampler(model, forward, there).generate(what)
-    return {
-        "drawn": {name: tensor.flatten().tolist() for name, tensor in drawn.items()},
-        "waits": {READ: RECORD.of(READ), UP: RECORD.of(UP)},
-    }
+    return {"drawn": digest(drawn), "waits": {READ: RECORD.of(READ), UP: RECORD.of(UP)}}
 
 
 def both(guidance: str, **options: Any) -> dict[str, Any]:
-    """The same on the CPU and on the device, by the same attention."""
-    with sdpa_kernel(SDPBackend.MATH):
+    """The same on the CPU and on the device, by the same attention and the same RMS norm."""
+    with sdpa_kernel(SDPBackend.MATH), norm_of_a_gpu():
         return {device: guided(guidance, device, **options) for device in ("cpu", "cuda:0")}
 
 

@@ -109,7 +109,8 @@ def run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     made = func(*tree_map(_inner, args), **_on_the_cpu(name, kwargs))
     to = kwargs.get("device")
     if (not _is_device(to)) if to is not None else (not given):
-        return pin(made) if kwargs.get("pin_memory") else made
+        on_its_way = bool(given) and name == "_to_copy" and kwargs.get("non_blocking")
+        return pin(made) if kwargs.get("pin_memory") or on_its_way else made
     return _wrapped(func, name, args, made, given)
 
 
@@ -187,9 +188,10 @@ def _count(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], given: Seq
 
 def _count_copy(source: Tensor, *, to_device: bool, waits: bool) -> None:
     if isinstance(source, OnDevice) and not to_device:
-        if not waits:
+        if waits:
+            RECORD.wait(READ)
+        elif not QUEUE.counts:  # beside the main stream, where it may be copied back without a wait
             raise MixedDevices(f"a copy from the device that nobody waits for is read before it is there, in {place()}")
-        RECORD.wait(READ)
     elif not isinstance(source, OnDevice) and to_device and (waits or not is_pinned(source)):
         RECORD.wait(UP)
 

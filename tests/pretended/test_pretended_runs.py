@@ -30,7 +30,13 @@ CHECKPOINTED = ("optimization.enable_gradient_checkpointing=true",)
 OFFLOADED = (*CHECKPOINTED, "acceleration.offload_blocks=3")
 ROUNDED = "int8, in CPU memory"
 WEIGHTS: Mapping[str, tuple[str, ...]] = {
-    ROUNDED: (*OFFLOADED, "acceleration.quantization=int8", "acceleration.offload_optimizer_during_validation=true", *ACCUMULATED),
+    ROUNDED: (
+        *OFFLOADED,
+        "acceleration.offload_activations=true",
+        "acceleration.quantization=int8",
+        "acceleration.offload_optimizer_during_validation=true",
+        *ACCUMULATED,
+    ),
     "fp8, in CPU memory": (*OFFLOADED, "acceleration.quantization=fp8"),
     "fp8 under a DoRA": (*CHECKPOINTED, "acceleration.quantization=fp8", "lora.use_dora=true", "lora.use_rslora=true"),
     "a LoRA with dropout": ("lora.dropout=0.5",),
@@ -134,11 +140,7 @@ def test_what_is_drawn_under_all_guidance_is_as_on_the_cpu(more: dict[str, Any])
 
 
 def drawn_alike(found: Mapping[str, Any]) -> None:
-    """A GPU has a kernel for RMS norm and the CPU does the same in its own steps, so that the last bits may differ."""
-    here, there = found["cpu"]["drawn"], found["cuda:0"]["drawn"]
-    assert here.keys() == there.keys() == {"video", "audio"}
-    for name in here:
-        assert there[name] == pytest.approx(here[name], abs=1e-5)
+    assert found["cuda:0"]["drawn"] == found["cpu"]["drawn"]
     assert found["cuda:0"]["waits"] == {READ: {place: each["waits"] for place, each in WAITS["sample"].items()}, UP: {}}
 
 
@@ -150,9 +152,17 @@ def drawn_alike(found: Mapping[str, Any]) -> None:
 def test_any_weights_are_trained_on_any_way(tmp_path: Path, libraries: Path, precision: str) -> None:
     exactly = precision == "float32"
     cases = {name: (*settings, *(PLAIN if exactly else BF16)) for name, settings in WEIGHTS.items()}
-    for found in answers(runs(tmp_path, cases), libraries).values():
-        compared(found, exactly=exactly)
+    for name, found in answers(runs(tmp_path, cases), libraries).items():
+        all_trained = name == "all of them trained"
+        compared(found, exactly=exactly and not all_trained)
         as_listed(found)
+        if exactly and all_trained:
+            # The embedding of the noise level is used in several places. Autograd adds their gradients in the order in which they arrive,
+            # and the device has a thread of its own for them: of 111 gradients of the first step, those of its 4 tensors differ.
+            cpu, device = found["cpu"], found["cuda:0"]
+            assert device["losses"][0] == cpu["losses"][0]
+            assert device["losses"] == pytest.approx(cpu["losses"], rel=1e-6)
+            assert device["norms"] == pytest.approx(cpu["norms"], rel=1e-6)
 
 
 @pytest.mark.whole

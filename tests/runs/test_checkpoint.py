@@ -76,7 +76,7 @@ def test_a_file_that_was_changed_or_is_gone_is_refused(tmp_path: Path, change: o
         checkpoint.check(saved)
     assert message(error.value, tmp_path) == (
         f"TMP/step_000007: lora.safetensors {what}\n"
-        "    Move this checkpoint out of TMP, so that the run starts over, since there is none before it."
+        "    Move this checkpoint out of TMP, so that the run starts over, since there is no previous checkpoint."
     )
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_manifest_is_refused_with_the_checkpoint_before_it(tmp_path: P
             looks(saved)
         said = message(error.value, tmp_path)
         assert said.startswith("TMP/step_000007")
-        assert said.endswith("\n    Move this checkpoint out of TMP, so that the one before it, step_000003, is used.")
+        assert said.endswith("\n    Move this checkpoint out of TMP, so that the previous checkpoint, step_000003, is used.")
     checkpoint.keep_last(tmp_path, 1)
     saved.path.rename(tmp_path / "away")
     assert checkpoint.newest(tmp_path) is None

@@ -38,7 +38,7 @@ def test_a_checkpoint_is_as_large_as_the_run_finds_it_to_be(tmp_path: Path, monk
         checked(tmp_path, lora={"rank": 64})
     found = message(error.value, tmp_path)
     assert found.startswith(
-        "TMP/run.toml:1: output_dir: a checkpoint takes 0.00 GiB, twice while it is written, but only 0.06 GiB are free in TMP/out"
+        "TMP/run.toml:1: output_dir: a checkpoint takes 3.5 MiB, twice while it is written, but only 64.0 MiB are free in TMP/out"
     )
 
 
@@ -63,4 +63,4 @@ def test_a_disk_without_room_for_the_encoded_set_is_told(tmp_path: Path, monkeyp
     assert not [note for note in check_run(loaded).notes if "latents" in note]
     monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 10 if folder.name == ".precomputed" else 2**40)
     (note,) = [note for note in check_run(loaded).notes if "latents" in note]
-    assert note == f"{tmp_path}/.precomputed: the latents of 1 sample take 0.00 GiB or more, but only 0.00 GiB are free."
+    assert note == f"{tmp_path}/.precomputed: the latents of 1 sample take 0.0 MiB or more, but only 0.0 MiB are free."

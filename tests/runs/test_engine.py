@@ -11,6 +11,8 @@ import pytest
 
 from helpers.training_runs import loaded_run, sound_set
 from ltxcore.config.run_file import RunFile
+from ltxcore.models.adapter_types import adapter_of
+from ltxcore.registry import load
 from ltxcore.runs.engine import engine_problems, missing_for_engine, uses_zero
 from ltxplugins.optimizers.adamw8bit import AdamW8bit
 
@@ -95,14 +97,41 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
             ),
         ),
         (
-            {"lora": {"use_dora": True}},
-            ("lora.use_dora", "needs whole matrices, which several processes shard", "Remove the key, or train in one process."),
+            {"lora": {"type": "lokr", "adapter": adapter_of("lokr").adapter}},
+            (
+                "lora.type",
+                '"lokr" only works in one process: several processes divide matrices that it needs whole',
+                'Use "lora", or train in one process.',
+            ),
+        ),
+        (
+            {"lora": {"type": "dora", "adapter": adapter_of("dora").adapter}},
+            (
+                "lora.type",
+                '"dora" only works in one process: several processes divide matrices that it needs whole',
+                'Use "lora", or train in one process.',
+            ),
         ),
     ],
 )
 def test_several_processes_refuse_what_they_cannot_do(config: RunFile, tables: dict[str, Any], expected: tuple[str, str, str]) -> None:
     assert list(engine_problems(changed(config, **tables), 2)) == [expected]
     assert list(engine_problems(changed(config, **tables), 1)) == []
+
+
+@pytest.mark.parametrize("name", [name for name, named in load().of_kind("optimizer").items() if named.origin.distribution == "ltx"])
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_full_fine_tuning_with_several_processes_is_refused_for_optimizers_that_need_what_they_lack(
+    config: RunFile, name: str, stage: int
+) -> None:
+    optimizer = load().get("optimizer", name).value()
+    tables = {
+        "model": {"training_mode": "full"},
+        "optimization": {"optimizer_type": name, "optimizer": optimizer},
+        "engine": {"stage": stage},
+    }
+    found = [key for key, _, _ in engine_problems(changed(config, **tables), 2)]
+    assert found == ([] if name in ("adamw", "lion") else ["optimization.optimizer_type"])
 
 
 def test_several_processes_need_deepspeed_and_one_does_not(config: RunFile, monkeypatch: pytest.MonkeyPatch) -> None:

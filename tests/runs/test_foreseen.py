@@ -28,7 +28,11 @@ STRATEGY = {
     "video": {
         "is_generated": True,
         "latents_dir": "latents",
-        "conditions": [{"type": "mask", "mask_dir": "video_masks"}, {"type": "reference", "latents_dir": "reference_latents"}],
+        "conditions": [
+            {"type": "mask", "mask_dir": "video_masks"},
+            {"type": "reference", "latents_dir": "reference_latents"},
+            {"type": "keyframes", "keyframes_dir": "keyframes"},
+        ],
     },
     "audio": {"is_generated": True, "latents_dir": "audio_latents", "conditions": [{"type": "prefix", "temporal_boundary": 2}]},
 }
@@ -49,7 +53,7 @@ def clips_run(folder: Path, **changed: Any) -> Path:
         "lora": {"rank": 2, "target_modules": ["attn1.to_q"]},
         "training_strategy": STRATEGY,
         "data": {"dataset": str(folder / "clips.jsonl"), "held_out": 0},
-        "preprocessing": {"resolution_buckets": "64x64x33;64x64x17"},
+        "preprocessing": {"resolution_buckets": "64x64x33;64x64x17", "keyframe_candidates": 3},
         **changed,
     }
     return write_run(folder, run)
@@ -69,6 +73,8 @@ def test_shapes_and_rates_are_those_of_the_encoded_samples(tmp_path: Path) -> No
         "tiny",
         "--resolution-buckets",
         options.resolution_buckets or "",
+        "--keyframe-candidates",
+        "3",
     ]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
@@ -90,6 +96,6 @@ def test_a_prefix_that_leaves_nothing_to_generate_is_refused_before_anything_is_
     strategy = {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents", "conditions": conditions}}
     with pytest.raises(LtxError) as error:
         check_run(load_run(clips_run(tmp_path, training_strategy=strategy)))
-    assert "conditions[0], sample b: a prefix of 3 latent frames covers all 3 of the sample, and leaves nothing to generate\n" in message(
+    assert "conditions[0], sample b: a prefix of 3 latent frames leaves nothing to generate in a sample of 3 latent frames\n" in message(
         error.value, tmp_path
     )

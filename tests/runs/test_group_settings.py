@@ -57,15 +57,19 @@ FULL = {"model": {"training_mode": "full"}}
         ),
         (
             {**FULL, "lora": {"groups": [WIDE]}, "optimization": {"lora_plus_ratio": 16}},
-            "lora.groups: are of a LoRA, but full fine-tuning trains all weights\n"
-            "    Remove them; [[optimization.groups]] gives modules learning rates of their own.\n"
+            "lora.groups: apply to a LoRA, but full fine-tuning trains all weights\n"
+            "    Remove them; [[optimization.groups]] sets learning rates of single modules.\n"
             "optimization.lora_plus_ratio: is for the B matrices of a LoRA, but full fine-tuning has none\n"
             '    Remove the key, or set model.training_mode = "lora".',
         ),
         (
             {"lora": {"groups": [WIDE]}, "optimization": {"groups": [LATE]}},
-            "optimization.groups: and lora.groups both give modules learning rates or weight decays of their own\n"
-            "    Move all of them to one of the two.",
+            "optimization.groups: cannot set learning rates or weight decays if lora.groups does so too\n"
+            "    Move all of these settings into one of the two lists.",
+        ),
+        (
+            {"lora": {"type": "lokr"}, "optimization": {"lora_plus_ratio": 16}},
+            'optimization.lora_plus_ratio: the adapter "lokr" has no B matrices\n    Remove the key.',
         ),
         (
             {"optimization": {"optimizer_type": "torch.optim:Rprop", "groups": [{**LATE, "weight_decay": 0.1}]}},
@@ -108,8 +112,8 @@ def test_a_run_of_groups_is_told_trained_and_saved_with_them(data: Path, tmp_pat
     assert rates == pytest.approx(
         {"": 1e-3, "/lora_B": 8e-3, "/wide": 1e-4, "/wide/lora_B": 8e-4, "/group_2": 1e-3, "/group_2/lora_B": 8e-3}
     )
-    pairs = read_lora(done.weights, "").pairs
-    ranks = {name: a.shape[0] for name, (a, _) in pairs.items()}
+    found = read_lora(done.weights, "")
+    ranks = {name: found.shape(name).rank for name in found.modules}
     expected = {
         f"transformer_blocks.{n}.audio_attn1.{p}": 1 if n > 1 else 4 if p == "to_v" else 2 for n in range(4) for p in ("to_q", "to_v")
     }

@@ -65,11 +65,11 @@ def test_a_run_on_rounded_weights_learns_in_bf16_too(kind: str, data: Path, plai
 
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
-def test_a_run_with_blocks_in_host_memory_is_bit_for_bit_the_one_without(
+def test_a_run_with_blocks_and_their_inputs_in_host_memory_is_bit_for_bit_the_one_without(
     quantization: str | None, data: Path, plain: list[float], tmp_path: Path
 ) -> None:
     more = {} if quantization is None else {"quantization": quantization}
-    asked = {"mixed_precision_mode": "no", "offload_blocks": 3, **more}
+    asked = {"mixed_precision_mode": "no", "offload_blocks": 3, "offload_activations": True, **more}
     found = losses(data, tmp_path / "run", acceleration=asked)
     assert found == (
         plain if quantization is None else losses(data, tmp_path / "other", acceleration={"mixed_precision_mode": "no", **more})
@@ -105,7 +105,7 @@ def test_blocks_are_compiled_whole(data: Path, plain: list[float], tmp_path: Pat
         real(module, backend="aot_eager", fullgraph=True, **options)  # the same graphs without C++
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
-    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "compile": True})
+    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "compile": True, "offload_activations": True})
     assert compiled == ["DualStreamBlock"] * 4
     assert near(found, plain) < 1e-5
 
@@ -142,13 +142,24 @@ def test_a_run_goes_on_from_the_lora_of_another(data: Path, plain: list[float], 
     assert wider[0] == pytest.approx(found[0], rel=1e-3)  # what is saved is bf16
 
 
-@pytest.mark.parametrize("lora", [{"use_dora": True}, {"use_rslora": True, "alpha": 4}, {"dropout": 0.3}, {"target_modules": "auto"}])
-def test_adapters_of_every_kind_learn(lora: dict[str, Any], data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lora", "tensors"),
+    [
+        ({"use_dora": True}, 24),
+        ({"use_rslora": True, "alpha": 4}, 16),
+        ({"dropout": 0.3}, 16),
+        ({"target_modules": "auto"}, 80),
+        ({"type": "lokr"}, 32),
+        ({"type": "loha"}, 40),
+        ({"type": "pissa"}, 16),
+    ],
+    ids=str,
+)
+def test_adapters_of_every_kind_learn(lora: dict[str, Any], tensors: int, data: Path, tmp_path: Path) -> None:
     asked = {"rank": 4, "target_modules": ["audio_attn1.to_q", "audio_attn1.to_v"], **lora}
     found = losses(data, tmp_path / "run", lora=asked, optimization={**STEPS, "steps": 10})
     assert found[-1] < found[0]
-    saved = load_file(tmp_path / "run" / "out" / "lora.safetensors")
-    assert len(saved) == {True: 24, False: 16}["use_dora" in lora] if lora != {"target_modules": "auto"} else len(saved) == 80
+    assert len(load_file(tmp_path / "run" / "out" / "lora.safetensors")) == tensors
 
 
 # ---------------------------------------------------------------- what cannot be had
@@ -165,10 +176,17 @@ def test_full_mode_has_no_frozen_weights(tmp_path: Path) -> None:
     asked = {"quantization": "int8", "offload_blocks": 2}
     found = refusal(tmp_path, model={"training_mode": "full"}, acceleration=asked, optimization={"enable_gradient_checkpointing": True})
     assert found == [
-        "acceleration.quantization: is for frozen weights, but full fine-tuning trains all of them",
+        "acceleration.quantization: is for frozen weights, but full fine-tuning trains all weights",
         '    Remove the key, or set model.training_mode = "lora".',
-        "acceleration.offload_blocks: is for frozen weights, but full fine-tuning trains all of them",
+        "acceleration.offload_blocks: is for frozen weights, but full fine-tuning trains all weights",
         '    Set it to 0, or set model.training_mode = "lora".',
+    ]
+
+
+def test_pissa_does_not_start_from_quantized_weights(tmp_path: Path) -> None:
+    assert refusal(tmp_path, lora={"type": "pissa"}, acceleration={"quantization": "int8"}) == [
+        'acceleration.quantization: cannot be combined with the adapter "pissa", which starts from the weights themselves',
+        "    Choose one of the two settings.",
     ]
 
 
@@ -184,29 +202,23 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     found = refusal(
         tmp_path,
-        acceleration={"quantization": "nf4", "offload_blocks": 2, "compile": True},
+        acceleration={"quantization": "nf4", "offload_blocks": 2, "offload_activations": True, "compile": True},
         optimization={"enable_gradient_checkpointing": False},
     )
     assert found == [
         "acceleration.offload_blocks: saves nothing without gradient checkpointing, because the backward pass would keep the weights of the blocks on the device",
         "    Set optimization.enable_gradient_checkpointing = true.",
         "acceleration.offload_blocks: cannot be combined with compile: a compiled block expects its weights in one place",
-        "    Choose one of the two.",
+        "    Choose one of the two settings.",
+        "acceleration.offload_activations: offloads what gradient checkpointing keeps, but checkpointing is not enabled",
+        "    Set optimization.enable_gradient_checkpointing = true.",
     ]
 
 
-def test_a_text_encoder_in_8_bits_needs_a_gpu_and_is_not_offloaded_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
-    monkeypatch.setattr("ltxcore.runs.memory_settings.own_device", lambda: "cpu")
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: object() if name == "bitsandbytes" else find(name, *more))
-    found = refusal(tmp_path, acceleration={"load_text_encoder_in_8bit": True, "offload_text_encoder": True})
-    assert found == [
-        'acceleration.load_text_encoder_in_8bit: a text encoder in 8 bits needs a CUDA device, but this is "cpu"',
-        "    Leave load_text_encoder_in_8bit out.",
+def test_a_text_encoder_in_8_bits_is_not_offloaded_as_well(tmp_path: Path) -> None:
+    assert refusal(tmp_path, acceleration={"load_text_encoder_in_8bit": True, "offload_text_encoder": True}) == [
         "acceleration.load_text_encoder_in_8bit: cannot be combined with offload_text_encoder",
-        "    Choose one of the two.",
+        "    Choose one of the two settings.",
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.made_run import STEPS, made_run, media, metrics
 from ltxcore.errors import ConfigError
-from ltxcore.runs.read_run import Series, read_run, series_of
+from ltxcore.runs.read_run import Series, read_run, sample_command, series_of
 
 
 def test_a_run_is_read_without_loading_anything(tmp_path: Path) -> None:
@@ -20,6 +20,7 @@ def test_a_run_is_read_without_loading_anything(tmp_path: Path) -> None:
     assert set(record.modalities) == {"video", "audio"}
     assert record.get("lora.rank") == 4
     assert record.get("lora.nothing", "none") == "none"
+    assert record.adapters == "LoRA of rank 4"
     assert [(sample.step, sample.name, sample.path.name, sample.original.name) for sample in record.drawn] == [
         (0, "a red disc", "step_000000_1.mp4", "original_1.mp4"),
         (0, "a red disc, sound", "step_000000_1s.wav", "original_1s.wav"),
@@ -28,6 +29,18 @@ def test_a_run_is_read_without_loading_anything(tmp_path: Path) -> None:
     ]
     assert record.weights.parameters == 2 * 32
     assert record.weights.metadata["trigger"] == "ltxworld"
+
+
+def test_the_adapters_of_a_run_are_named_by_their_type_and_ranks(tmp_path: Path) -> None:
+    lora = {"type": "lokr", "groups": [{"modules": ["to_k"], "rank": 2}]}
+    assert read_run(made_run(tmp_path / "run", lora=lora)).adapters == "LoKr of rank 2 to 4"
+
+
+@pytest.mark.parametrize(("sigmas", "option"), [("distilled", "--sigmas distilled"), ([1.0, 0.5, 0.0], "--sigmas 1.0,0.5,0.0"), (None, "")])
+def test_samples_are_generated_with_the_noise_levels_of_the_run(sigmas: object, option: str, tmp_path: Path) -> None:
+    record = read_run(made_run(tmp_path / "run", validation={"sigmas": sigmas} if sigmas else {}))
+    assert option in sample_command(record, record.weights)
+    assert ("--sigmas" in sample_command(record, record.weights)) == bool(option)
 
 
 def test_a_run_that_is_not_finished_has_no_weights_and_its_last_line_may_be_cut_off(tmp_path: Path) -> None:
@@ -53,7 +66,7 @@ def test_a_folder_that_is_not_of_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         read_run(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: this is not the output folder of a run\n    Name the output_dir of a run file that `ltx run` has run."
+        f"{tmp_path}: this is not the output folder of a run\n    Name the output_dir of a run that `ltx run` started."
     )
 
 

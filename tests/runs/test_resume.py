@@ -78,7 +78,7 @@ def new(tmp_path: Path) -> LoadedRun:
 
 def test_keys_that_a_saved_file_does_not_have_are_at_their_defaults(tmp_path: Path, new: LoadedRun) -> None:
     """Single keys, and a whole table."""
-    older = without(new.resolved(), "use_dora", "remove_llm_prefixes", "on_error", "keep_last_n", "mark_first_frame")
+    older = without(new.resolved(), "remove_llm_prefixes", "on_error", "keep_last_n", "mark_first_frame")
     older, count = re.subn(r"\n\[wandb\]\n(.+\n)+", "", older)
     assert count == 1
     found = beside(tmp_path, older, new, OTHER)

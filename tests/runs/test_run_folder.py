@@ -66,7 +66,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("")
     assert refusal(RunFolder(tmp_path / "out")) == (
-        f"{WHERE}: TMP/out holds files that are not those of a run\n    Choose another output_dir, or empty that folder."
+        f"{WHERE}: TMP/out holds files that no run wrote\n    Choose another output_dir, or empty that folder."
     )
 
 
@@ -78,10 +78,10 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("{", "it is damaged"),
-        ("[]", "it is damaged"),
-        ("\x00", "it is damaged"),
-        ("", "it is damaged"),
+        ("{", "the file is damaged"),
+        ("[]", "the file is damaged"),
+        ("\x00", "the file is damaged"),
+        ("", "the file is damaged"),
         ('{"status": "odd", "held_out": []}', "status has a value that is not possible"),
         ('{"status": "running"}', "held_out is missing"),
         ('{"status": "running", "held_out": [1, {}]}', "held_out[0] is not a text; held_out[1] is not a text"),
@@ -122,7 +122,7 @@ def test_what_a_kill_in_the_first_writes_leaves_is_free(tmp_path: Path) -> None:
 
 def test_a_run_file_that_no_run_wrote_is_somebody_elses(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("seed = 1\n")
-    assert "holds files that are not those of a run" in refusal(RunFolder(tmp_path))
+    assert "holds files that no run wrote" in refusal(RunFolder(tmp_path))
 
 
 def test_a_status_without_its_run_file_starts_over_unless_something_was_saved(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_status_without_its_run_file_starts_over_unless_something_was_saved(tm
         check_free(folder, "seed = 2", "", WHERE, False)
     assert message(error.value, tmp_path) == (
         "TMP/out/run.toml: this file is missing, so it is unknown which run this is\n"
-        "    Restore it, or resume with the run file that you gave: --allow-changes"
+        "    Restore this file, or resume with the run file that you gave: --allow-changes"
     )
 
 
@@ -249,5 +249,5 @@ def test_a_run_that_saved_nothing_begins_anew(tmp_path: Path) -> None:
 def test_a_run_that_keeps_no_state_says_where_its_weights_are(tmp_path: Path) -> None:
     save(tmp_path, 20, "lora.safetensors")
     assert said(tmp_path, save_training_state="off") == (
-        'It keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in TMP/out/checkpoints/step_000020.'
+        'The run keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in TMP/out/checkpoints/step_000020.'
     )

@@ -99,8 +99,8 @@ def test_a_prefix_as_long_as_the_clip_is_refused_with_file_and_line(tmp_path: Pa
     }
     assert refusal(tmp_path, training_strategy=strategy, data={"held_out": 0}) == (
         f"TMP/run.toml:{line_of(tmp_path, 'conditions')}: training_strategy.audio.conditions[0], samples sound00, sound01: "
-        "a prefix of 8 latent frames covers all 8 of the sample, and leaves nothing to generate\n"
-        "    Set temporal_boundary to less than the length of the shortest sample, or leave short samples out."
+        "a prefix of 8 latent frames leaves nothing to generate in a sample of 8 latent frames\n"
+        "    Set temporal_boundary below the length of the shortest sample, or leave out the short samples."
     )
 
 
@@ -112,8 +112,8 @@ def test_data_that_another_encoder_made_are_refused(tmp_path: Path) -> None:
     line = line_of(tmp_path, "latents_dir")
     assert found == (
         f"TMP/run.toml:{line}: training_strategy.audio.latents_dir: the samples in TMP/data/audio_latents were encoded by another-codec, "
-        f"but the base model tiny-untrained takes what {audio_codec('tiny').fingerprint} encodes\n"
-        "    Encode them again with this model, into another data.preprocessed_data_root."
+        f"but the base model tiny-untrained needs samples encoded by {audio_codec('tiny').fingerprint}\n"
+        "    Encode the samples again with this model, into another data.preprocessed_data_root."
     )
 
 
@@ -145,7 +145,7 @@ def test_a_model_whose_weights_are_packed_is_refused_before_anything_is_encoded(
     found = refusal(tmp_path, model={"model_path": str(path)}, data={"dataset": str(tmp_path / "clips.jsonl"), "held_out": 0})
     own = name.removeprefix("model.diffusion_model.")
     assert found == (
-        f"TMP/packed.safetensors: 1 tensors are packed, which is not supported: {own} (torch.int8)\n"
+        f"TMP/packed.safetensors: 1 tensor is packed, which is not supported: {own} (torch.int8)\n"
         "    Use the bf16 file, and quantization under [acceleration]."
     )
 
@@ -166,7 +166,7 @@ def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Pat
     found = refusal(tmp_path, engine={"name": "single"}, data={"held_out": 0})
     line = line_of(tmp_path, 'name = "single')
     assert found == (
-        f'TMP/run.toml:{line}: engine.name: "single" is an engine for one process, but there are 2\n    Start it without a launcher.'
+        f'TMP/run.toml:{line}: engine.name: "single" is an engine for one process, but there are 2\n    Start the run without a launcher.'
     )
 
 

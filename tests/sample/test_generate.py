@@ -74,6 +74,8 @@ GIVING: dict[str, Made] = {
     "suffix": lambda m: condition("suffix", medium=m / "film.mp4", num_frames=8),
     "suffix of sound": lambda m: condition("suffix", "audio", medium=m / "film.mp4", duration=0.5),
     "spatial_crop": lambda m: condition("spatial_crop", medium=m / "film.mp4", fields={"spatial_region": (0, 0, 64, 32)}),
+    "hole": lambda m: condition("hole", medium=m / "film.mp4", fields={"height": 0.5, "length": 0.4, "count": 2}),
+    "hole in sound": lambda m: condition("hole", "audio", medium=m / "sound.wav", fields={"length": 0.4, "invert": True}),
     "mask": lambda m: condition("mask", medium=m / "film.mp4", masks={"mask": m / "mask.png"}),
     "a stranger's": lambda m: condition("corners", cls=Corners, medium=m / "film.mp4"),
 }

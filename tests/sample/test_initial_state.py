@@ -18,6 +18,7 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.encode.buckets import Bucket
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
+from ltxcore.modality_tables import VideoTable
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.protocols import Batch, Modality, Setting, StoredLatents, Text
 from ltxcore.sample.empty_tokens import Canvas, modalities_of
@@ -26,7 +27,7 @@ from ltxcore.sample.guidance import Scales
 from ltxcore.sample.request import Request
 from ltxcore.sample.sampler import conditioned, empty, inputs_of, medium_of, seeded
 from ltxcore.state import Grid, LatentState
-from ltxcore.strategy import Flexible, VideoTable
+from ltxcore.strategy import Flexible
 from ltxcore.train.validation_loss import FixedSigma
 
 MODALITIES: dict[str, Modality] = {"video": VideoModality(), "audio": AudioModality()}

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from helpers.marker_made import model_with_marker
+from ltxcore.config.loras import Strength
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.load_base import describe
-from ltxcore.models.lora_stack import Strength
 from ltxcore.sample.marker import Marking, marking_of
 
 NEW = ModelInfo("ltx-2.5.safetensors", "2.5", "", 48, takes_marker=True)
@@ -60,11 +60,11 @@ def test_two_loras_that_were_trained_differently_leave_the_choice_to_the_user(tm
     both = [lora(tmp_path, f"{told}.safetensors", {**OURS, "mark_first_frame": told}) for told in ("true", "false")]
     with pytest.raises(ConfigError) as error:
         marking_of(both, NEW)
-    remedy = "    Choose with --mark-first-frame or --no-mark-first-frame, or use one of them."
+    remedy = "    Choose with --mark-first-frame or --no-mark-first-frame, or use only one of the LoRAs."
     assert str(error.value).replace(str(tmp_path), "TMP").splitlines() == [
-        "TMP/true.safetensors: was trained with the first-frame marker, but another LoRA without it",
+        "TMP/true.safetensors: was trained with the first-frame marker, but another LoRA was trained without it",
         remedy,
-        "TMP/false.safetensors: was trained without the first-frame marker, but another LoRA with it",
+        "TMP/false.safetensors: was trained without the first-frame marker, but another LoRA was trained with it",
         remedy,
     ]
     assert marking_of(both, NEW, True).marks

@@ -68,8 +68,8 @@ def test_without_either_a_condition_is_as_long_as_its_medium_but_no_longer_than_
             {"num_frames": 3},
             "here.num_frames: 3 pixel frames at the end are not a whole number of latent frames\n    Use 8: a multiple of 8.",
         ),
-        ("prefix", {"duration": 0.05}, "here.duration: 0.05 seconds are shorter than one latent frame\n    Use at least 0.063 seconds."),
-        ("suffix", {"duration": 0.4}, "here.duration: 0.4 seconds are shorter than one latent frame\n    Use at least 0.500 seconds."),
+        ("prefix", {"duration": 0.05}, "here.duration: 0.05 seconds is shorter than one latent frame\n    Use at least 0.063 seconds."),
+        ("suffix", {"duration": 0.4}, "here.duration: 0.4 seconds is shorter than one latent frame\n    Use at least 0.500 seconds."),
     ],
 )
 def test_lengths_that_are_no_latent_frames_are_refused_with_those_that_are(type: str, asked: dict[str, float], expected: str) -> None:

@@ -85,7 +85,7 @@ def test_tokens_of_a_frozen_modality_cannot_be_given_but_others_added() -> None:
     frozen = [freeze("video", A)]
     assert refused(sample(condition("prefix", medium=A, index=1), frozen=frozen)) == (
         'validation.samples.0.conditions.1: the condition "prefix" makes no sense on the frozen video, which is already given\n'
-        "    Remove it, or what freezes the video."
+        "    Remove the condition, or the entry that freezes the video."
     )
     assert request(condition("reference", media={"reference": A}), frozen=frozen).generated == {"audio"}
 
@@ -108,8 +108,8 @@ def test_a_sample_that_draws_nothing_is_refused() -> None:
 def test_sizes_that_the_codec_does_not_take_are_refused_all_at_once_and_once_each() -> None:
     other = sample(video_dims=(64, 64, 16))
     assert refused(sample(), sample(), other, video_dims=(64, 60, 17)) == (
-        "validation.video_dims: a picture of 64x60x17 has height 60, which is not a multiple of 32\n    Use 32 or 64.\n"
-        "validation.samples.2.video_dims: a picture of 64x64x16 has 16 frames, which is not a multiple of 8 plus 1\n    Use 9 or 17."
+        "validation.video_dims: a clip of 64x60x17 has height 60, which is not a multiple of 32\n    Use 32 or 64.\n"
+        "validation.samples.2.video_dims: a clip of 64x64x16 has 16 frames, which is not a multiple of 8 plus 1\n    Use 9 or 17."
     )
 
 

@@ -118,8 +118,8 @@ def test_a_stored_mask_has_one_value_a_cell(tmp_path: Path) -> None:
     assert torch.equal(found.conditions[0].masks["mask"], values.reshape(1, 12))
     save_file({"mask": torch.ones(26)}, tmp_path / "short.safetensors")
     assert refused(tmp_path, condition("mask", "audio", medium=path, masks={"mask": tmp_path / "short.safetensors"})) == (
-        "validation.samples.0.conditions.0: TMP/short.safetensors: is a mask of 26 values, but what is generated has 27\n"
-        "    It must have one value per latent cell."
+        "validation.samples.0.conditions.0: TMP/short.safetensors: is a mask of 26 values, but the generated clip or sound has 27 latent cells\n"
+        "    A mask must have one value per latent cell."
     )
 
 
@@ -128,12 +128,12 @@ def test_masks_that_are_too_short_are_refused(tmp_path: Path) -> None:
     clip_file(tmp_path / "short.mp4", 9)
     assert refused(tmp_path, condition("mask", medium=path, masks={"mask": tmp_path / "short.mp4"})) == (
         "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated\n"
-        "    Name a longer one or a single image, or generate fewer frames with video_dims."
+        "    Name a longer file or a single image, or generate fewer frames with video_dims."
     )
     write_sound(tmp_path / "short.wav", Sound(torch.ones(1, 50), 100))
     assert refused(tmp_path, condition("mask", "audio", medium=path, masks={"mask": tmp_path / "short.wav"})) == (
         "validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, but 1.062 s are generated\n"
-        "    Name a longer one, or generate fewer frames with video_dims."
+        "    Name a longer file, or generate fewer frames with video_dims."
     )
 
 
@@ -144,7 +144,7 @@ def test_a_clip_that_is_shorter_than_its_header_says_is_named(tmp_path: Path) ->
     path = clip_file(tmp_path / "clip.mp4", 9)
     with pytest.raises(DataError) as error:
         ClipCut(path, planned().canvas.request.size).read(16.0)
-    assert message(error.value, tmp_path) == "TMP/clip.mp4: has 9 frames, fewer than it claims; 17 are needed\n    Encode it again."
+    assert message(error.value, tmp_path) == "TMP/clip.mp4: has 9 frames, fewer than its header says; 17 are needed\n    Encode it again."
 
 
 def test_a_sound_too_short_for_the_codec_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import attrs
@@ -124,7 +125,7 @@ def test_a_file_without_what_it_is_named_for_is_refused_with_its_condition(media
 
 
 def test_media_that_must_cover_what_is_drawn_and_are_shorter_are_refused(media: Path) -> None:
-    remedy = "    Name a longer one, or generate fewer frames with video_dims."
+    remedy = "    Name a longer file, or generate fewer frames with video_dims."
     assert refused(media, condition("spatial_crop", medium=media / "short.mp4", fields={"spatial_region": (0, 0, 32, 64)})) == (
         f"validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated\n{remedy}"
     )
@@ -139,18 +140,18 @@ def test_media_that_must_cover_what_is_drawn_and_are_shorter_are_refused(media: 
 
 def test_a_condition_as_long_as_its_medium_that_leaves_nothing_says_how_to_shorten_it(media: Path) -> None:
     assert refused(media, condition("prefix", medium=media / "film.mp4")) == (
-        "validation.samples.0.conditions.0: a prefix of 3 latent frames covers all 3 of the sample, and leaves nothing to generate\n"
-        "    It is as long as its medium unless num_frames or duration says how much of that is given."
+        "validation.samples.0.conditions.0: a prefix of 3 latent frames leaves nothing to generate in a sample of 3 latent frames\n"
+        "    The condition is as long as its medium unless num_frames or duration says how much of the medium is given."
     )
     assert refused(media, condition("suffix", "audio", medium=media / "long.wav")) == (
-        "validation.samples.0.conditions.0: a suffix of 27 latent frames covers all 27 of the sample, and leaves nothing to generate\n"
-        "    It is as long as its medium unless duration says how much of that is given."
+        "validation.samples.0.conditions.0: a suffix of 27 latent frames leaves nothing to generate in a sample of 27 latent frames\n"
+        "    The condition is as long as its medium unless duration says how much of the medium is given."
     )
 
 
 def test_a_condition_longer_than_its_medium_is_refused(media: Path) -> None:
     assert refused(media, condition("prefix", medium=media / "image.png", num_frames=9)) == (
-        "validation.samples.0.conditions.0: its medium has length 1 (in latent frames), which does not cover everything that the condition gives\n"
+        "validation.samples.0.conditions.0: the medium covers only 1 of the 3 latent frames of the target, but the condition gives others too\n"
         "    Use a longer medium, or give less."
     )
 
@@ -158,7 +159,7 @@ def test_a_condition_longer_than_its_medium_is_refused(media: Path) -> None:
 def test_what_a_condition_itself_refuses_is_said_with_its_place(media: Path) -> None:
     assert refused(media, condition("spatial_crop", medium=media / "film.mp4", fields={"spatial_region": (0, 0, 16, 16)})) == (
         "validation.samples.0.conditions.0: the region [0, 0, 16, 16] selects none of 2 x 2 latent cells\n"
-        "    A cell is 32 x 32 pixels; choose a region that covers some of the 64 x 64 picture."
+        "    A cell is 32 x 32 pixels; choose a region that covers part of the 64 x 64 picture."
     )
 
 
@@ -186,11 +187,11 @@ def reference(path: Path, **factors: int) -> AskedCondition:
 
 def test_factors_that_leave_no_whole_cells_are_refused(media: Path) -> None:
     assert refused(media, reference(media / "film.mp4", downscale_factor=4), video_dims=(128, 64, 17)) == (
-        "validation.samples.0.conditions.0.downscale_factor: what is generated has height 64, and 64 divided by downscale_factor 4 is not a multiple of 32\n"
+        "validation.samples.0.conditions.0.downscale_factor: the generated clip has height 64, and 64 divided by downscale_factor 4 is not a multiple of 32\n"
         "    Use another factor, or other video_dims."
     )
     assert refused(media, reference(media / "film.mp4", temporal_scale_factor=3)) == (
-        "validation.samples.0.conditions.0.temporal_scale_factor: what is generated has 17 frames, but taking every 3rd of them does not make whole latent frames\n"
+        "validation.samples.0.conditions.0.temporal_scale_factor: taking every 3rd of 17 generated frames does not give whole latent frames\n"
         "    Generate 25 frames, or use another factor."
     )
     assert refused(media, reference(media / "film.mp4", temporal_scale_factor=2), video_dims=(64, 64, 41)).endswith(
@@ -200,8 +201,8 @@ def test_factors_that_leave_no_whole_cells_are_refused(media: Path) -> None:
 
 def test_a_reference_with_fewer_frames_a_second_must_be_as_long_as_what_is_drawn(media: Path) -> None:
     assert refused(media, reference(media / "short.mp4", temporal_scale_factor=2)) == (
-        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated, of which every 2nd is taken\n"
-        "    Name a longer one: a reference with fewer frames per second must be as long as what is generated."
+        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, but 17 are generated, and every 2nd frame is taken\n"
+        "    Name a longer file: a reference with fewer frames per second must be as long as the generated clip."
     )
 
 
@@ -221,6 +222,28 @@ def test_declared_factors_are_those_that_the_lora_was_trained_with(media: Path) 
     planned(
         reference(media / "image.png", downscale_factor=2, temporal_scale_factor=1),
         factors={**trained, "reference_temporal_scale_factor": "2"},
+    )
+
+
+def test_each_of_several_references_has_factors_that_the_lora_was_trained_with(media: Path) -> None:
+    small = {"reference_downscale_factor": "2", "reference_temporal_scale_factor": "2"}
+    trained = {
+        "references": json.dumps([{"modality": "video", "latents_dir": "pose"}, {"modality": "video", "latents_dir": "depth", **small}])
+    }
+    both = reference(media / "film.mp4"), reference(media / "film.mp4", downscale_factor=2, temporal_scale_factor=2)
+    assert [str(each.media["reference"].size) for each in planned(*both, factors=trained).conditions] == ["64x64x17", "32x32x9"]
+    with pytest.raises(ConfigError) as error:
+        planned(reference(media / "film.mp4", downscale_factor=4), factors=trained, video_dims=(128, 128, 17))
+    assert str(error.value) == (
+        "validation.samples.0.conditions.0.downscale_factor: is 4, but the LoRA was trained with 1 or 2\n"
+        "    Write downscale_factor = 1 or downscale_factor = 2, or name other media."
+    )
+    with pytest.raises(ConfigError) as error:
+        planned(reference(media / "film.mp4", downscale_factor=2), factors=trained)
+    one, two = (f"downscale_factor = {number}, temporal_scale_factor = {number}" for number in (1, 2))
+    assert str(error.value) == (
+        "validation.samples.0.conditions.0: has downscale_factor = 2, temporal_scale_factor = 1, "
+        f"but the LoRA was trained with {one} or {two}\n    Write one of these pairs, or name other media."
     )
 
 

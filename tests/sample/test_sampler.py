@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
 
 from helpers.golden_io import Case, load_case
 from helpers.golden_models import load_golden
-from helpers.sample_made import backbone, condition, drawn, encoded, sampler
+from helpers.sample_made import MODEL, backbone, condition, drawn, encoded, info, sample, sampler
+from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput, Text
-from ltxcore.sample.encode_inputs import Encoded, EncodedCondition
+from ltxcore.sample.empty_tokens import modalities_of
+from ltxcore.sample.encode_inputs import Encoded, EncodedCondition, encode
 from ltxcore.sample.guidance import Scales
+from ltxcore.sample.media_needs import plan_generations
+from ltxcore.sample.request import requests
 from ltxcore.sample.sampler import Sampler
 from sample.test_initial_state import MODALITIES, recorded, stored
 
@@ -138,3 +143,21 @@ def test_passes_that_are_neutral_are_not_run_and_default_blocks_lie_at_the_depth
     assert dict(perturbed["perturbation"].pass_self_attention) == {"video": frozenset({2})}  # 28 of 48 is 2 of 4
     (_, isolated) = passes(video_modality_guidance_scale=3.0)
     assert not isolated["perturbation"].audio_to_video
+
+
+@pytest.mark.parametrize(("said", "passes"), [({"sigmas": "distilled"}, 8), ({"inference_steps": 5}, 20)])
+def test_distilled_generation_takes_one_pass_a_step_and_the_usual_one_four(said: dict[str, Any], passes: int) -> None:
+    table = ValidationTable(samples=[sample()], video_dims=(64, 64, 9), frame_rate=16.0, **said)
+    (asked,) = requests(table, ("video", "audio"), info())
+    (made,) = encode(plan_generations([asked], modalities_of(info())), MODEL)
+    model, levels = sampler(backbone()), list[float]()
+
+    def counted(inputs: Mapping[str, ModelInput], **options: Any) -> Mapping[str, Tensor]:
+        levels.append(float(inputs["video"].sigma[0]))
+        return model.forward(inputs, **options)
+
+    with torch.no_grad():
+        attrs.evolve(model, forward=counted).generate(made)
+    assert len(levels) == passes
+    if asked.sigmas:
+        assert levels == pytest.approx([1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875])

@@ -20,7 +20,8 @@ from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.runs import checkpoint
 from ltxcore.runs.fits import newest
 from ltxcore.runs.run_plan import draft
-from ltxcore.train.best import PREFIX, Best
+from ltxcore.train.best import HELD_OUT, Best
+from ltxcore.train.conditioning_swap import OWN
 from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import run
 
@@ -59,7 +60,7 @@ def states(outcome: Outcome) -> dict[int, dict[str, Tensor]]:
 def lines(outcome: Outcome) -> dict[int, dict[str, float]]:
     """What was measured with held-out clips, by step."""
     found = [json.loads(line) for line in outcome.metrics.read_text().splitlines()]
-    return {line["step"]: line for line in found if any(name.startswith(PREFIX) for name in line)}
+    return {line["step"]: line for line in found if any(name.startswith(f"{HELD_OUT}{OWN}/") for name in line)}
 
 
 def test_what_is_saved_is_the_average_of_the_weights_that_were_saved_after_each_step(whole: Outcome) -> None:
@@ -94,7 +95,7 @@ def test_weights_and_average_are_measured_side_by_side(whole: Outcome) -> None:
     found = lines(whole)
     assert list(found) == [0, 2, 4, STEPS]
     for step, line in found.items():
-        live, mean = ({name for name in line if name.startswith(f"{kind}{PREFIX}")} for kind in ("", "ema/"))
+        live, mean = ({name for name in line if name.startswith(f"{kind}{HELD_OUT}{OWN}/")} for kind in ("", "ema/"))
         assert mean == ({f"ema/{name}" for name in live} if step else set())
         assert not step or any(line[name] != line[f"ema/{name}"] for name in live)
     assert any(name.startswith("ema/half_width_95/held_out/") for name in found[2])
@@ -140,7 +141,7 @@ def test_from_a_checkpoint_without_an_average_it_begins_at_the_weights(data: Pat
     with heard() as said:
         again = run(load_run(run_file(data, tmp_path)), allow_changes=True)
     path = again.output_dir / "checkpoints" / "step_000003"
-    assert f"there is no average of the weights in {path}: it begins now, at the weights of step 3" in said.getvalue()
+    assert f"there is no average of the weights in {path}: the average begins now, with the weights of step 3" in said.getvalue()
     found = states(again)
     kept = min(DECAY, 2 / 11)  # the first step since it began
     for name, tensor in (average_in(found[4]) or {}).items():
@@ -185,7 +186,7 @@ def test_a_folder_of_weights_to_start_from_means_those_that_were_trained(whole: 
     [
         (
             {"checkpoints": {"keep_best": True, "best_by": "ema"}, "ema": {}},
-            "goes by the averaged weights, and the run does not average them",
+            "uses the averaged weights, but the run does not average weights",
         ),
         ({"ema": {"every": 10}}, "is not set, so there is no average"),
         ({"ema": {"decay": 1.0}}, "must be below 1"),

@@ -14,9 +14,12 @@ from helpers.training_runs import STOPPER, sound_set, tables, write_run
 from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
 from ltxcore.runs.run_plan import draft
-from ltxcore.train.best import PREFIX, Best
+from ltxcore.train.best import HELD_OUT, Best
+from ltxcore.train.conditioning_swap import OWN
 from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import run
+
+PREFIX = f"{HELD_OUT}{OWN}/"
 
 
 def measurement(video: float, audio: float, applied: float = 0.0) -> dict[str, float]:
@@ -40,6 +43,15 @@ def test_a_part_that_is_not_measured_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match='"sound" is not part of the validation loss') as error:
         Best("sound").loss(measurement(1.0, 2.0))
     assert "Name one of audio, " in str(error.value)
+
+
+@pytest.mark.parametrize(("by", "loss"), [("", 1.5), ("slider", 0.3), ("slider/audio", 0.2), ("ema/slider/video/sigma_0.50", 0.1)])
+def test_the_loss_of_another_objective_counts_only_where_it_is_asked_for(by: str, loss: float) -> None:
+    slider = {f"{HELD_OUT}slider/{name}/sigma_0.50": value for name, value in (("video", 0.4), ("audio", 0.2))}
+    averaged = {f"ema/{HELD_OUT}slider/video/sigma_0.50": 0.1}
+    assert Best(by).loss({**measurement(1.0, 2.0), **slider, **averaged}) == pytest.approx(loss)
+    with pytest.raises(ConfigError, match=r"Name one of .*slider"):
+        Best("sound").loss({**measurement(1.0, 2.0), **slider})
 
 
 def test_a_lower_loss_is_the_best_and_others_are_counted_since() -> None:
@@ -149,8 +161,8 @@ def test_an_interrupted_run_ends_with_the_same_best(data: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"data": {"held_out": 0}}, "goes by the validation loss, but no sample is held out"),
-        ({"validation": {"interval": 0}}, "goes by the validation loss, which this run measures only before and after training"),
+        ({"data": {"held_out": 0}}, "uses the validation loss, but no sample is held out"),
+        ({"validation": {"interval": 0}}, "uses the validation loss, which this run measures only before and after training"),
     ],
 )
 def test_a_run_that_measures_nothing_cannot_be_judged(data: Path, tmp_path: Path, changed: dict[str, Any], message: str) -> None:

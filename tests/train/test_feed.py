@@ -10,8 +10,10 @@ import torch
 from helpers.training_runs import message, put, put_sound
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch
+from ltxcore.encoded.stored import of_captions
 from ltxcore.errors import DataError
-from ltxcore.protocols import Batch, Source
+from ltxcore.flow.draws import CountedDraws, generator
+from ltxcore.protocols import Batch, Source, Text
 from ltxcore.train.feed import Samples, joined
 
 SOURCES = {
@@ -76,3 +78,60 @@ def test_an_optional_source_is_read_only_where_it_is_wanted(samples: Samples) ->
 def test_one_batch_joined_is_itself(samples: Samples) -> None:
     batch = samples.load(NAMES[:1])
     assert joined([batch]) is batch
+
+
+def captions(name: str, count: int) -> list[torch.Tensor]:
+    """The features of captions of 1, 2, ... words."""
+    return [torch.full((words + 1, 128), float(10 * int(name[-2:]) + words)) for words in range(count)]
+
+
+@pytest.fixture
+def captioned(samples: Samples) -> Samples:
+    """The samples with three captions, one caption and two."""
+    for name, count in zip(NAMES, (3, 1, 2), strict=True):
+        features = of_captions([{"video": each, "audio": each} for each in captions(name, count)])
+        put(samples.root, "conditions", name, features, shape=(4,), fingerprint=f"{name} again", encoder="e")
+    return Samples(samples.root, SOURCES, read_manifest(samples.root, SOURCES))
+
+
+def chosen(text: Text) -> list[int]:
+    """The number of the caption of each sample, which its last word says."""
+    return [int(number) % 10 for number in text.features["audio"][:, -1, 0].tolist()]
+
+
+def test_the_caption_of_a_pass_depends_on_the_sample_and_the_pass_alone(captioned: Samples) -> None:
+    def drawn(seed: int, epoch: int, name: str, count: int) -> int:
+        return int(count * torch.rand((), generator=generator(seed, "sample", "caption.u", epoch, name)))
+
+    seen = set()
+    for seed in (1, 2):
+        for epoch in range(12):
+            wanted = {name: drawn(seed, epoch, name, count) for name, count in zip(NAMES, (3, 1, 2), strict=True)}
+            for names in (NAMES, NAMES[::-1], NAMES[:2], NAMES[2:]):  # other ranks, and a resumed run, deal other micro-batches
+                batch = captioned.load(names, draws=CountedDraws(seed, epoch, tuple(names), "any"))
+                assert chosen(batch.text) == [wanted[name] for name in names]
+                seen.add(wanted[NAMES[0]])
+    assert seen == {0, 1, 2}
+
+
+def test_a_drawn_caption_is_padded_as_if_it_were_the_only_one(captioned: Samples) -> None:
+    draws = CountedDraws(1, 0, (NAMES[0],), "any")
+    batch = captioned.load(NAMES[:1], draws=draws)
+    (number,) = chosen(batch.text)
+    (alone,) = (captions(NAMES[0], 3)[number],)
+    put(captioned.root, "conditions", NAMES[0], {"video": alone, "audio": alone}, shape=(4,), fingerprint="alone", encoder="e")
+    again = Samples(captioned.root, SOURCES, read_manifest(captioned.root, SOURCES))
+    same(batch, again.load(NAMES[:1], draws=draws))
+
+
+def test_without_draws_the_first_caption_is_used(captioned: Samples) -> None:
+    assert chosen(captioned.load(NAMES).text) == [0, 0, 0]
+    same(captioned.load(NAMES), load_batch(captioned.root, SOURCES, NAMES, SOURCES.keys(), captioned.manifest))
+
+
+def test_a_sample_with_one_caption_draws_nothing(samples: Samples) -> None:
+    class Never(CountedDraws):
+        def uniform(self, key: str, shape: object = ()) -> torch.Tensor:
+            raise AssertionError(key)
+
+    same(samples.load(NAMES), samples.load(NAMES, draws=Never(1, 0, tuple(NAMES), "any")))

@@ -295,8 +295,8 @@ def test_a_codec_that_is_not_there_is_missed_before_training(tmp_path: Path) -> 
     with pytest.raises(ConfigError) as error:
         Validation.of([planned(trained=frozenset({"audio"}))], bare)
     assert message(error.value, tmp_path) == (
-        "TMP/B.safetensors: this checkpoint holds no audio VAE; it is one of several files that make up the model\n"
-        "    Set audio_vae_path under [model] to the file that holds it."
+        "TMP/B.safetensors: this checkpoint holds no audio VAE, because the model consists of several files\n"
+        "    Set audio_vae_path under [model] to the file of the audio VAE."
     )
 
 

@@ -18,11 +18,15 @@ from ltxcore.config.load import LoadedRun
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError, PluginError
-from ltxcore.models.base_alone import without_adapters
+from ltxcore.models.base_alone import like_base
+from ltxcore.objective_types import Pass
 from ltxcore.protocols import ModelInput
+from ltxcore.runs.prompts import prompts_of_run
 from ltxcore.runs.run_plan import draft, plan
+from ltxcore.train.dealing import draws_of
 from ltxcore.train.feed import Samples, prepared, sent
-from ltxcore.train.loop import Loop, draws_of
+from ltxcore.train.learning import predicted_in
+from ltxcore.train.loop import Loop
 from ltxcore.train.prompts import load_prompts
 from ltxcore.train.trained_model import load_model
 
@@ -56,9 +60,18 @@ class Nothing:
     def loss(self, predicted, prepared):
         return {name: each.mean(dim=(1, 2)) for name, each in predicted["model"].items() if name == "video"}
 
+@attrs.frozen
+class Lagging:
+    """Predict what the average of the weights predicts, which is asked for last."""
+
+    passes = (Pass("model"), Pass("average", weights="ema", gradient=False))
+
+    def loss(self, predicted, prepared):
+        return {name: (each - predicted["average"][name]).square().mean(dim=(1, 2)) for name, each in predicted["model"].items()}
+
 @hookimpl
 def ltx_objectives():
-    return {"same": Same, "nothing": Nothing}
+    return {"same": Same, "nothing": Nothing, "lagging": Lagging}
 '''
 
 
@@ -74,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(folder: Path, *objectives: Any, **changed: Any) -> LoadedRun:
-    local = {"plugins": ["two.py"]} if any(each["type"] in ("same", "nothing") for each in objectives) else {}
+    local = {"plugins": ["two.py"]} if any(each["type"] in ("same", "nothing", "lagging") for each in objectives) else {}
     return loaded_run(folder, data={"held_out": 0}, objectives=list(objectives), **local, **changed)
 
 
@@ -82,9 +95,9 @@ def loop_of(loaded: LoadedRun) -> Loop:
     planned, config = plan(draft(loaded).checked()), loaded.config
     samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
     model = load_model(planned, samples, CPU)
-    engine = single_engine(model.backbone, model.parameters, config.optimization, precision="no", device=CPU)
+    engine = single_engine(model.backbone, model.parameters, config.optimization, precision="no", device=CPU, ema=config.ema)
     accumulation = config.optimization.gradient_accumulation_steps
-    samples.texts = load_prompts(planned, Codecs.of(config.model), Processes())
+    samples.texts = load_prompts(planned, prompts_of_run(config), Codecs.of(config.model), Processes())
     strategy, order = planned.outline.strategy, planned.order
     return Loop(engine, model.backbone, strategy, samples, order, config.seed, accumulation, 0, config.objectives)
 
@@ -183,7 +196,7 @@ def test_without_its_adapters_a_model_answers_as_its_base_does_and_has_them_agai
     list(loop.steps(3))
     with loop.engine.evaluating():
         trained = loop.engine.forward(inputs)["audio"]
-        with without_adapters(loop.backbone):
+        with like_base(loop.backbone):
             alone = loop.engine.forward(inputs)["audio"]
         assert torch.equal(loop.engine.forward(inputs)["audio"], trained)
     assert torch.equal(alone, base)
@@ -221,6 +234,57 @@ def test_a_slider_alone_is_learned_and_the_flow_matching_loss_is_told_beside_it(
     assert all("loss/audio" in each for each in metrics)
     prompted = trained(run_of(folder, {**slider, "prompt": "a tone"}), 1)[1]
     assert "loss/audio" not in prompted[0], "no pass sees the samples as they are"
+
+
+def test_a_guided_pass_leads_the_answer_to_the_caption_away_from_that_to_the_empty_caption(folder: Path) -> None:
+    loop = loop_of(run_of(folder, FLOW, {"type": "distill"}))
+    list(loop.steps(2))
+    inputs = inputs_of(loop)
+    with loop.engine.evaluating(), like_base(loop.backbone):
+        text = loop.engine.forward(inputs)["audio"]
+        empty = loop.engine.forward(loop._prompts.instead(inputs, ""))["audio"]
+    assert not torch.equal(text, empty)
+    for guidance, scale in ((3.0, 3.0), ({"audio": 2.0}, 2.0), ({"video": 3.0}, 1.0)):
+        teacher = Pass("teacher", adapters=False, gradient=False, guidance=guidance)
+        found = predicted_in(loop.engine, loop._prompts, teacher, inputs)["audio"]
+        torch.testing.assert_close(found, empty + scale * (text - empty))
+    frozen = {"audio": attrs.evolve(inputs["audio"], is_generated=False)}
+    alone = predicted_in(loop.engine, loop._prompts, attrs.evolve(teacher, guidance=3.0), frozen)["audio"]
+    assert torch.equal(alone, text), "what is not generated is not guided"
+
+
+def test_a_pass_with_the_average_has_no_dropout_and_leaves_the_weights_as_they_are(folder: Path) -> None:
+    dropped = {"lora": {"rank": 2, "target_modules": "auto", "dropout": 0.5}, "ema": {"decay": 0.9}}
+    loop = loop_of(run_of(folder, FLOW, **dropped))
+    list(loop.steps(4))
+    inputs, engine = inputs_of(loop), loop.engine
+    before = {name: parameter.detach().clone() for name, parameter in engine.parameters.items()}
+    teacher = Pass("teacher", weights="ema", gradient=False)
+    found = predicted_in(engine, loop._prompts, teacher, inputs)["audio"]
+    with engine.evaluating(), engine.averaged():
+        assert torch.equal(engine.forward(inputs)["audio"], found)
+        assert torch.equal(predicted_in(engine, loop._prompts, teacher, inputs)["audio"], found), "where the average is measured, too"
+    with engine.evaluating():
+        assert not torch.equal(engine.forward(inputs)["audio"], found)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in engine.parameters.items())
+
+
+def test_the_average_is_asked_before_anything_that_is_differentiated(folder: Path) -> None:
+    _, metrics = trained(run_of(folder, FLOW, {"type": "lagging", "weight": 0.5}, ema={"decay": 0.9}), 3)
+    assert metrics[-1]["loss/lagging"] > 0
+
+
+def test_a_model_learns_in_one_pass_what_its_base_predicts_with_guidance(folder: Path) -> None:
+    distill = {"type": "distill", "guidance": 3.0}
+    faster = {"optimization": {"steps": 25, "batch_size": 4, "learning_rate": 5e-3}, "lora": {"rank": 8, "target_modules": "auto"}}
+    _, metrics = trained(run_of(folder, distill, **faster), 25)
+    losses = [each["loss/distill"] for each in metrics]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert all("loss/audio" in each for each in metrics), "its own pass sees the samples as they are"
+    taught = run_of(folder, {**distill, "teacher": "ema"}, ema={"decay": 0.9}, **faster)
+    average = [each["loss/distill"] for each in trained(taught, 4)[1]]
+    assert average[0] == pytest.approx(losses[0]), "an average that has learned nothing yet predicts what the base does"
+    assert average[3] != pytest.approx(losses[3], rel=1e-3), "and then follows the model"
 
 
 def test_an_objective_without_a_loss_in_this_run_is_told(folder: Path) -> None:

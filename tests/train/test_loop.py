@@ -10,16 +10,19 @@ import attrs
 import pytest
 import torch
 
-from helpers.training_runs import loaded_run, sound_set
+from helpers.training_runs import loaded_run, put, sound_set
+from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun
 from ltxcore.encoded.batches import MicroBatch
+from ltxcore.encoded.stored import of_captions
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
 from ltxcore.flow.loss import total_loss
 from ltxcore.protocols import Batch, Draws, ModelInput, Strategy
 from ltxcore.runs.run_plan import RunPlan, draft, plan
+from ltxcore.train.dealing import OWN, draws_of
 from ltxcore.train.feed import Samples
-from ltxcore.train.loop import Loop, draws_of
+from ltxcore.train.loop import Loop
 from ltxcore.train.trained_model import load_model
 
 CPU = torch.device("cpu")
@@ -101,7 +104,7 @@ class OneOfTwo(SingleEngine):
 
 
 def dealt(loop: Loop, first: int = 0, total: int = 3) -> list[MicroBatch]:
-    return [micro_batch for micro_batch, _ in loop._dealt(first, total)]
+    return [dealt[OWN].micro_batch for dealt in loop._dealt(first, total)]
 
 
 def test_two_processes_take_the_micro_batches_that_one_takes_with_twice_the_accumulation(folder: Path) -> None:
@@ -123,7 +126,7 @@ class BesideOneThatFails(OneOfTwo):
 def test_a_micro_batch_that_another_process_could_not_read_is_not_tried(folder: Path) -> None:
     loop = loop_of(loaded_run(folder, data={"held_out": 0}))
     fields = {field.name: getattr(loop.engine, field.name) for field in attrs.fields(SingleEngine) if field.init}
-    with pytest.raises(DataError, match="another process could not read it"):
+    with pytest.raises(DataError, match="another process could not read the micro-batch"):
         attrs.evolve(loop, engine=BesideOneThatFails(**fields)).attempt(loop.order.micro_batch(0))
     loop.attempt(loop.order.micro_batch(0))
     assert all(parameter.grad is None for parameter in loop.engine.parameters.values())
@@ -132,6 +135,19 @@ def test_a_micro_batch_that_another_process_could_not_read_is_not_tried(folder: 
 def test_a_run_that_goes_on_takes_the_micro_batches_that_come_next(folder: Path) -> None:
     loop = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"gradient_accumulation_steps": 2}))
     assert dealt(loop, 2, 5) == dealt(loop, 0, 5)[4:]
+
+
+def test_the_captions_of_micro_batches_are_those_that_their_draws_choose(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=3)
+    for number in range(3):
+        words = [torch.full((2, 128), float(each)) for each in range(4)]
+        told = {"shape": (4,), "fingerprint": "four", "encoder": text_encoder("tiny").fingerprint}
+        put(tmp_path / "data", "conditions", f"sound{number:02d}", of_captions([{"video": each, "audio": each} for each in words]), **told)
+    loop = loop_of(loaded_run(tmp_path, data={"held_out": 0}, optimization={"batch_size": 3}))
+    for parts in loop._dealt(0, 4):
+        dealt = parts[OWN]
+        wanted = (4 * dealt.draws.uniform("caption.u")).floor()
+        assert dealt.load(loop.strategy).text.features["audio"][:, -1, 0].tolist() == wanted.tolist()
 
 
 def test_dropout_is_the_same_in_every_run_and_leaves_the_global_generator_alone(folder: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from helpers.heard import heard
 from helpers.marker_made import VIDEO, clip_loaded, clip_run, clip_set, model_with_marker
-from helpers.training_runs import STOPPER, message
+from helpers.training_runs import ONLY_TINY, STOPPER, message
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
@@ -119,13 +119,13 @@ def test_ltx_sample_generates_as_the_lora_was_trained(
     assert asked
     assert {given.marked is not None for given in asked} == {said}
     note = f"The first frame is not marked, since {loras[said].weights} was trained without the marker; --mark-first-frame marks it.\n"
-    assert done.stderr == ("" if said else note)
+    assert done.stderr == ("" if said else note) + ONLY_TINY
     asked.clear()
     other = "--no-mark-first-frame" if said else "--mark-first-frame"
     done = CliRunner().invoke(main, [*words, other, "-o", str(tmp_path / "b.mp4")], catch_exceptions=False)
     assert {given.marked is not None for given in asked} == {not said}
     ways = ("with", "without") if said else ("without", "with")
-    assert done.stderr == f"{loras[said].weights} was trained {ways[0]} the first-frame marker, but is used {ways[1]} it.\n"
+    assert done.stderr == f"{loras[said].weights} was trained {ways[0]} the first-frame marker, but is used {ways[1]} it.\n{ONLY_TINY}"
 
 
 def test_inspect_shows_what_is_marked(made: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import attrs
 import pytest
 import torch
 
+from ltxcore.drawn import Value
 from ltxcore.protocols import ModelInput
 from ltxcore.train.metrics import Facts, Tally, add_losses, bucket, peak_memory, read, tokens
 
@@ -56,6 +57,15 @@ def test_a_condition_divides_the_loss_of_both_modalities_into_where_it_applied_a
     assert found["loss/video/video.cond0.first_frame/not_applied"] == 2.0
     assert found["loss/audio/video.cond0.first_frame/applied"] == 5.0
     assert found["loss/audio/video.cond0.first_frame/not_applied"] == 5.0
+
+
+def test_a_drawn_value_divides_the_loss_where_its_condition_applied() -> None:
+    tally = Tally()
+    drawn = {"audio.cond0.prefix/length": [Value(each, str(each)) for each in (1, 2, 1, 2)]}
+    inputs = attrs.evolve(seen([0.1] * 4, [True] * 4, {"audio.cond0.prefix": [True, True, True, False]}), drawn=drawn)
+    add_losses(tally, {"audio": [1.0, 2.0, 5.0, 9.0]}, Facts.of({"audio": inputs}))
+    found = {key: value for key, value in tally.means().items() if "length" in key}
+    assert found == {"loss/audio/audio.cond0.prefix/length_1": 3.0, "loss/audio/audio.cond0.prefix/length_2": 2.0}
 
 
 def test_a_frozen_modality_has_no_loss_but_its_conditions_count() -> None:

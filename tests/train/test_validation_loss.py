@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
 from helpers.optimizers import optimization
 from helpers.training_runs import put, put_sound
+from ltxcore.choices import choice_uses, every_list
 from ltxcore.conditions import ConditionUse
+from ltxcore.drawn import Range
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import Uniform
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
+from ltxcore.modality_tables import Choice, ModalityTable
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
-from ltxcore.protocols import ModelInput, Setting
+from ltxcore.protocols import MODALITIES, ModelInput, Setting
 from ltxcore.registry import load
-from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.strategy import Flexible
 from ltxcore.train.conditioning_swap import CONTEXTS, OTHER, OWN
 from ltxcore.train.feed import Samples
 from ltxcore.train.validation_loss import EPOCH, SIGMAS, ClipLoss, FixedSigma, HeldOut, ratio, statistics
@@ -126,6 +130,59 @@ def test_a_condition_with_a_probability_is_measured_where_it_applied_and_where_n
     assert mean == pytest.approx(share * parts[0] + (1 - share) * parts[1], rel=1e-5)
 
 
+def drawn_prefix(probability: float = 1.0) -> ConditionUse:
+    return attrs.evolve(use("prefix", probability, temporal_boundary=1), drawn={"temporal_boundary": Range(1, 6)})
+
+
+@pytest.mark.parametrize("probability", [1.0, 0.5])
+def test_a_range_is_measured_with_each_clips_own_draw_and_at_both_ends(root: Path, models: dict, probability: float) -> None:
+    engine, backbone = models[AUDIO]
+    held, key = held_out(root, audio_only(drawn_prefix(probability)), NAMES), "audio.cond0.prefix/temporal_boundary"
+    found = held.measure(engine, backbone)
+    draws = CountedDraws(1, EPOCH, tuple(NAMES), "any")
+    applied = draws.uniform("audio.cond0.prefix.u") < probability
+    own = {1 + int(6 * u) for u, here in zip(draws.uniform("audio.cond0.prefix.value.temporal_boundary"), applied, strict=True) if here}
+    assert {name.rpartition("_")[2] for name in found if name.startswith(f"held_out/{OWN}/{KEYS[0]}/{key}_")} == set(map(str, own))
+    for end, length in (("min", 1), ("max", 6)):
+        fixed = held_out(root, audio_only(use("prefix", probability, temporal_boundary=length)), NAMES).measure(engine, backbone)
+        assert found[f"held_out/{OWN}/{KEYS[2]}/{key}_{end}"] == pytest.approx(
+            fixed[f"held_out/{OWN}/{KEYS[2]}/audio.cond0.prefix/applied"], rel=1e-6
+        )
+        assert f"held_out/{OWN}/{KEYS[0]}/{key}_{end}" not in found
+    assert found[f"held_out/{OWN}/clips"] == 5
+    again = held_out(root, audio_only(drawn_prefix(probability)), NAMES, batch_size=2).measure(engine, backbone)
+    assert found == pytest.approx(again, rel=1e-5)
+
+
+def test_a_choice_is_measured_with_each_clips_own_list_and_with_every_list(root: Path, models: dict) -> None:
+    engine, backbone = models[AUDIO]
+    lists = [[use("prefix", temporal_boundary=3)], [use("suffix", temporal_boundary=2)], []]
+    table = ModalityTable(True, "audio_latents", choices=[Choice(lists, weights=[1.0, 3.0, 2.0])])
+    found = held_out(root, Flexible(audio=table), NAMES).measure(engine, backbone)
+    key, names = f"held_out/{OWN}/{KEYS[2]}", ("0_prefix", "1_suffix", "2_nothing")
+    for name, uses in zip(names, lists, strict=True):
+        alone = held_out(root, audio_only(*uses), NAMES).measure(engine, backbone)
+        assert found[f"{key}/audio.choice0/every_{name}"] == pytest.approx(alone[key], rel=1e-6)
+    own = CountedDraws(1, EPOCH, tuple(NAMES), "any").uniform("audio.choice0.value.one_of") * 6
+    drawn = {names[(u >= 1) + (u >= 4)] for u in own.tolist()}
+    assert {name for name in names if f"{key}/audio.choice0/one_of_{name}" in found} == drawn
+
+
+def test_choices_drawn_together_are_measured_together() -> None:
+    both = [Choice([[use("prefix", temporal_boundary=2)], []], together=True) for _ in range(2)]
+    tables = {name: ModalityTable(True, name, choices=[Choice([[], []]), each]) for name, each in zip(MODALITIES, both, strict=True)}
+    assert list(every_list(choice_uses(tables)))[2:4] == [
+        ("video.choice1/every_0_prefix", "choice.together0/one_of", 0.25),
+        ("video.choice1/every_1_nothing", "choice.together0/one_of", 0.75),
+    ]
+
+
+def test_ends_of_a_range_are_not_asked_for_in_the_context_of_another_clip(root: Path, models: dict) -> None:
+    engine, backbone = models[AUDIO]
+    held = held_out(root, audio_only(drawn_prefix()), NAMES)
+    assert [len(recorded(held, engine, backbone, context)) for context in (OWN, OTHER)] == [5, 3]
+
+
 def test_another_clips_context_changes_what_is_given_and_the_text_but_neither_target_nor_noise(root: Path, models: dict) -> None:
     engine, backbone = models[AUDIO]
     held = held_out(root, audio_only(MASK), NAMES)
@@ -210,7 +267,7 @@ def test_a_part_that_a_clip_does_not_have_leaves_it_out_and_the_ratio_is_over_th
 
 
 def row(clip: str, context: str, loss: float) -> ClipLoss:
-    return ClipLoss(clip, context, "audio", 0.9, loss, {})
+    return ClipLoss(clip, context, "audio", 0.9, loss)
 
 
 def test_the_interval_of_a_mean_is_1_96_standard_errors() -> None:

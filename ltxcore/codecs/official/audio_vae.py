@@ -1,4 +1,4 @@
-"""The audio VAE and the vocoder as a codec: audio to normalized latents of its log-mel spectrogram and back."""
+"""A codec made of the audio VAE and the vocoder: it turns audio into normalized latents of a log-mel spectrogram, and back."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _MEL_FRAMES_PER_SECOND = 100
 
 @attrs.define(eq=False)
 class AudioVae:
-    """A codec of audio to latents `[8, T, 16]`, 25 steps a second, and back to stereo at the vocoder's rate. Everything
-    is computed in float32, on a GPU too.
+    """A codec that turns audio into latents `[8, T, 16]`, 25 steps a second, and back into stereo audio at the vocoder's rate. Everything
+    is computed in float32, even on a GPU.
 
-    Whole seconds N give 25N + 1 steps. The encoder, the decoder and the vocoder are read when they are first used.
+    N whole seconds give 25N + 1 steps. The encoder, the decoder and the vocoder are read when they are first used.
 
     Attributes:
-        scale: the mel frames that a latent step covers.
-        fingerprint: a hash that changes whenever its latents would.
-        device: the device that it computes on.
-        rate: the samples per second of the audio that it decodes.
+        scale: the number of mel frames that a latent step covers.
+        fingerprint: a hash that changes whenever the codec would encode to different latents.
+        device: the device that the codec computes on.
+        rate: the samples per second of decoded audio.
     """
 
     modality: str = attrs.field(default="audio", init=False)
@@ -47,7 +47,7 @@ class AudioVae:
         M]` float32 on the CPU.
 
         Raises:
-            DataError: it is too short for one window of the spectrogram.
+            DataError: the audio is too short for one window of the spectrogram.
             CheckpointError: the encoder cannot be read.
         """
         self._fill("encoder")
@@ -59,7 +59,7 @@ class AudioVae:
         return ((latents - mean) / std).contiguous()
 
     def decode(self, latents: Tensor, rate: float = 0.0) -> Sound:
-        """Decode latents `[C, T, M]` to stereo audio of 4 T - 3 mel frames; `rate` is not used.
+        """Decode latents `[C, T, M]` to stereo audio of 4 T - 3 mel frames; `rate` is ignored.
 
         Raises:
             CheckpointError: the decoder or the vocoder cannot be read.
@@ -90,14 +90,14 @@ class AudioVae:
     def _fill_vocoder(self) -> None:
         if "vocoder" not in self._filled:
             self._vocoder.fill(device=self.device, dtype=torch.float32)
-            self._vocoder.module.to(self.device)  # buffers that are computed, not stored
+            self._vocoder.module.to(self.device)  # computed buffers are not in the file
             self._filled.add("vocoder")
 
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Compute convolutions inside the block in float32: by default a GPU rounds their factors to 10 bits (TF32), so
-    that latents would differ from those of a CPU.
+    """Compute the convolutions inside the block in full float32. By default, a GPU rounds the factors of convolutions to 10 bits (TF32), so
+    its latents would differ from a CPU's.
     """
     cudnn = torch.backends.cudnn
     with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
@@ -110,12 +110,13 @@ def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu")
 
     Args:
         model_path: the model's file or folder.
-        own_path: the file of the audio VAE and the vocoder, or a model's folder, if they have one of their own.
-        device: the device that it computes on.
+        own_path: the separate file of the audio VAE and the vocoder, or another model's folder; None if the model's own are used.
+        device: the device that the codec computes on.
 
     Raises:
-        ConfigError: the model's file does not hold them, and no other is named.
-        CheckpointError: they are not what their configurations say, do not fit each other, cannot be read, or are those of another release.
+        ConfigError: the model's file does not hold them, and no other file is named.
+        CheckpointError: they do not match their configurations or each other, cannot be read, or belong to a release other than the
+            model's.
     """
     part = part_files.audio_vae(model_path, own_path)
     vocoder = part_files.vocoder(model_path, own_path)
@@ -126,24 +127,24 @@ def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu")
 
 
 def _check_statistics(part: Part) -> None:
-    """Check that there is exactly one number for normalizing each channel and bin of the latents."""
+    """Check that each channel and bin of the latents has exactly one number for normalizing it."""
     config = part.module.config
     bins = int(config.mel_bins) // int(part.module.mel_compression_ratio)
     if int(config.latent_channels) * bins != int(config.base_channels):
         raise CheckpointError(
-            f"the audio VAE has statistics of {config.base_channels} numbers per step, but its latents have {config.latent_channels} channels of {bins} bins",
+            f"the statistics of the audio VAE have {config.base_channels} numbers per step, but the latents have {config.latent_channels} channels of {bins} bins",
             where=str(part.weights.where),
         )
 
 
 def _check_vocoder(vocoder: Part) -> None:
-    """Check that the rate a vocoder claims to produce is the one that it does produce from 100 mel frames a second."""
+    """Check that a vocoder really produces the rate that it claims from 100 mel frames a second."""
     config = vocoder.module.config
     first = vocoder.module.vocoder if hasattr(vocoder.module, "vocoder") else vocoder.module
     says = int(config.get("input_sampling_rate", config.output_sampling_rate))
     makes = _MEL_FRAMES_PER_SECOND * int(first.total_upsample_factor)
     if says != makes:
         raise CheckpointError(
-            f"the configuration of the vocoder says that it makes {says} samples per second, but its layers make {makes} of them",
+            f"the configuration of the vocoder specifies {says} samples per second, but the layers produce {makes}",
             where=str(vocoder.weights.where),
         )

@@ -1,5 +1,4 @@
-"""The configurations of the video VAE, the audio VAE and the vocoder as official files state them, turned into the
-arguments of diffusers' classes.
+"""Functions that turn an official file's configurations of the video VAE, audio VAE and vocoder into arguments of diffusers' classes.
 
 No argument is left to a default.
 
@@ -41,20 +40,20 @@ _AUDIO_ONLY = {
     "mid_block_add_attention": (False,),
 }
 _RESBLOCKS = {"1": ("leaky_relu", False), "AMP1": ("snakebeta", True)}
-"""The activation and antialiasing of a vocoder's residual blocks, by the name of their kind."""
+"""The activation of each kind of residual block in a vocoder, and whether the block is antialiased."""
 
 
 def video_arguments(told: Section, where: str) -> dict[str, Any]:
     """Return the arguments of `diffusers.AutoencoderKLLTX2Video` for the section "vae".
 
     Raises:
-        CheckpointError: the decoder works by diffusion, or settings or blocks are not known, all of which are named.
+        CheckpointError: the decoder works by diffusion, or settings or blocks are unknown; the message names all of these.
     """
     if told.get("_class_name") == _DIFFUSION_DECODER or isinstance(told.get("decoder"), Mapping):
         raise CheckpointError(
             "this video VAE decodes by diffusion, which is not supported",
             where=where,
-            remedy='Use the convolutional one of the same release (its name has "video-vae-conv"); both make the same latents.',
+            remedy='Use the convolutional video VAE of the same release, whose file name contains "video-vae-conv"; both make the same latents.',
         )
     channels = int(told.get("latent_channels", 128))
     problems = unknown("video VAE", told, {**_ONLY, "encoder_base_channels": (channels,)}, where)
@@ -104,7 +103,7 @@ def _decoder(blocks: Blocks, base: int) -> dict[str, Any]:
         "decoder_layers_per_block": [int(block["num_layers"]) for _, block in blocks[::2]],
         "decoder_spatio_temporal_scaling": [True] * len(steps),
         "decoder_inject_noise": [False] * (len(steps) + 1),
-        # This is the only one of the decoder's lists that diffusers reads starting from the latents.
+        # Of the decoder's lists, diffusers reads only this one in the order from the latents to the pixels.
         "upsample_type": [_DECODER_STEPS[name] for name, _ in reversed(blocks[1::2])],
         "upsample_residual": [bool(step.get("residual", False)) for step in steps],
         "upsample_factor": multipliers,
@@ -116,20 +115,20 @@ def _widths(base: int, multipliers: list[int]) -> list[int]:
 
 
 def _blocks(told: Section, key: str, steps: Mapping[str, str], where: str) -> Blocks | Problem:
-    """Return the blocks of an encoder or decoder: residual blocks, alternating with steps from one scale to the next."""
+    """Return the blocks of an encoder or decoder, in which residual blocks alternate with steps from one scale to the next."""
     blocks = [(str(name), part_of(options)) for name, options in told.get(key, ())]
     names = [name for name, _ in blocks]
     by_turns = len(names) % 2 == 1 and all(name in steps if at % 2 else name == _RESNETS for at, name in enumerate(names))
     if by_turns and all("num_layers" in options for _, options in blocks[::2]):
         return blocks
-    return Problem(f"the {key} of the video VAE are not supported: {', '.join(names) or 'there are none'}", where)
+    return Problem(f"the {key} of the video VAE are not supported: {', '.join(names) or 'the list is empty'}", where)
 
 
 def audio_arguments(told: Section, where: str) -> dict[str, Any]:
     """Return the arguments of `diffusers.AutoencoderKLLTX2Audio` for the section "audio_vae".
 
     Raises:
-        CheckpointError: settings are not known; all of them are named.
+        CheckpointError: settings are unknown; the message names all of them.
     """
     params = part_of(part_of(told.get("model")).get("params"))
     net, stft = part_of(params.get("ddconfig")), part_of(part_of(told.get("preprocessing")).get("stft"))
@@ -163,7 +162,7 @@ def vocoder_arguments(told: Section, where: str) -> dict[str, Any]:
     `LTX2VocoderWithBWE` if it has a part "bwe".
 
     Raises:
-        CheckpointError: settings are not known; all of them are named.
+        CheckpointError: settings are unknown; the message names all of them.
     """
     if "bwe" not in told:
         plain = part_of(told.get("vocoder")) or told

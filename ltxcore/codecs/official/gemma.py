@@ -1,7 +1,7 @@
-"""Gemma, whose hidden states are the input of text features, from a folder in the layout of transformers, or packed in
-one file with its tokenizer and LTX's projections.
+"""Functions that read Gemma, from whose hidden states text features are computed.
 
-Only the language model is read; the towers for images and audio, and the head, are not.
+Gemma is read from a folder in the layout of transformers, from one file that packs it with its tokenizer and LTX's projections, or from a
+single file of Gemma 3 as ComfyUI reads it. Only the language model is read; the head and the towers for images and audio are not.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from ltxcore.codecs.official.modules import Part, empty
+from ltxcore.codecs.official.single_gemma import PIECES, config_of, tokenizer_of
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import Slots, read_file, read_folder, read_json
 from ltxcore.model_config import check_sizes, json_object
@@ -23,7 +24,7 @@ _EMBEDDING = "embed_tokens.weight"
 _PREFIXES = ("", "model.", "language_model.", "model.language_model.", "language_model.model.")
 _OTHER_PARTS = re.compile(
     r"(model\.)?(language_model\.)?lm_head\.|(model\.)?(vision_|audio_|multi_modal_|embed_vision\.|embed_audio\.)|text_embedding_projection\."
-    r"|tokenizer_json$|hf_asset__|.*\.rotary_emb\.inv_freq$"
+    rf"|tokenizer_json$|{PIECES}$|hf_asset__|.*\.rotary_emb\.inv_freq$"
 )
 _PACKED_TOKENIZER = "tokenizer_json"
 
@@ -34,9 +35,9 @@ class Gemma:
 
     Attributes:
         where: the text encoder's file or folder.
-        weights: its tensors, and in a packed file those of LTX's projections.
+        weights: its tensors; in a packed file, also the tensors of LTX's projections.
         told: the text encoder's configuration.
-        tokenizer: the content of its tokenizer.json.
+        tokenizer: the content of the tokenizer.json.
     """
 
     where: Path
@@ -54,11 +55,11 @@ def open_gemma(path: Path) -> Gemma:
     """Open the files of a text encoder.
 
     Args:
-        path: a folder in the layout of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed
-            file.
+        path: a folder in the layout of transformers, a folder with sub-folders `text_encoder` and `tokenizer`, a packed file, or a single
+            file of Gemma 3.
 
     Raises:
-        CheckpointError: it is none of these, is incomplete, or is not Gemma 3 or 4.
+        CheckpointError: the path has none of these forms, or the text encoder is incomplete or is not Gemma 3 or 4.
     """
     found = _packed(path) if not path.is_dir() else _folder(path)
     check_sizes(found.told, str(path))
@@ -82,21 +83,24 @@ def _folder(path: Path) -> Gemma:
 
 def _packed(path: Path) -> Gemma:
     weights = read_file(path)
+    if PIECES in weights.slots:
+        return Gemma(path, weights, config_of(weights), tokenizer_of(weights.slots[PIECES]))
     told = json_object(weights.metadata.get("gemma_config", ""))
     if told is None or _PACKED_TOKENIZER not in weights.slots:
         raise CheckpointError(
-            'this file is not a packed text encoder: it lacks "gemma_config" in its metadata, or the tensor "tokenizer_json"',
+            'this file is not a packed text encoder: it has neither "spiece_model" nor "gemma_config" with "tokenizer_json"',
             where=str(path),
-            remedy="Name the folder of Gemma 3 (LTX-2 and 2.3), or the text encoder's file (2.5), as text_encoder_path under [model].",
+            remedy="Set text_encoder_path under [model] to the folder of Gemma 3 (LTX-2 and 2.3) or to the text encoder's file (2.5).",
         )
     return Gemma(path, weights, told, weights.slots[_PACKED_TOKENIZER].content())
 
 
 def language_model(gemma: Gemma) -> Part:
-    """Build the language model, without its weights yet.
+    """Build the language model without reading its weights yet.
 
     Raises:
-        CheckpointError: the installed transformers does not have it, or its tensors are not those of its configuration.
+        CheckpointError: the installed version of transformers does not have the model, or the model's tensors do not match its
+            configuration.
     """
     from transformers import AutoModel
 
@@ -123,11 +127,11 @@ def _config(gemma: Gemma) -> Any:
         told.pop(leave_to_us, None)
     if told["model_type"] not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"this text encoder is a {gemma.family}, which the installed transformers {transformers.__version__} does not have",
+            f"this text encoder is {gemma.family}, which the installed transformers {transformers.__version__} does not support",
             where=str(gemma.where),
             remedy="Install a newer version: pip install --upgrade transformers",
         )
     try:
         return transformers.AutoConfig.for_model(**told)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"its configuration cannot be read: {error}", where=str(gemma.where)) from None
+        raise CheckpointError(f"the configuration of the text encoder cannot be read: {error}", where=str(gemma.where)) from None

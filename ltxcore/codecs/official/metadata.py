@@ -1,5 +1,4 @@
-"""The configuration in an official file's metadata, checked for unknown settings, for the release that the file belongs
-to, and for parts that do not belong together.
+"""Functions that read the configuration in an official file's metadata, and find unknown settings and parts that do not belong together.
 
 Source: docs/explanation/model-files.md#metadata
 """
@@ -22,14 +21,14 @@ _GEMMA_4_SINCE = (2, 4)
 
 
 def section(weights: Slots, name: str) -> dict[str, Any] | None:
-    """Return a section of the configuration in a file's metadata; None if the configuration has none of this name.
+    """Return the section `name` of the configuration in a file's metadata; None if there is no such section.
 
     Raises:
         CheckpointError: there is no configuration, or it cannot be read.
     """
     found = configuration(weights).get(name)
     if found is not None and not isinstance(found, dict):
-        raise CheckpointError(f'the section "{name}" of its configuration is not an object', where=str(weights.where))
+        raise CheckpointError(f'the section "{name}" of the configuration is not an object', where=str(weights.where))
     return found
 
 
@@ -37,31 +36,31 @@ def configuration(weights: Slots) -> dict[str, Any]:
     """Read the configuration in a file's metadata.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is no configuration, or it cannot be read.
     """
     text = weights.metadata.get("config")
     if text is None:
         raise CheckpointError(
-            "its metadata lacks the configuration, and its weights cannot be read without it",
+            "the metadata lacks the configuration, which is needed to read the weights",
             where=str(weights.where),
             remedy='Use a file in the official layout, whose metadata has "config".',
         )
     found = json_object(text)
     if found is None:
         raise CheckpointError(
-            "the configuration in its metadata is not a JSON object", where=str(weights.where), remedy="Download the file again."
+            "the configuration in the metadata is not a JSON object", where=str(weights.where), remedy="Download the file again."
         )
     check_sizes(found, str(weights.where))
     return found
 
 
 def part_of(value: Any) -> dict[str, Any]:
-    """Return an object within a section; empty if there is none."""
+    """Return a copy of `value`, an entry of a section, if it is a table; otherwise return an empty table."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where: str) -> list[Problem]:
-    """Report each setting in `told` whose value is not one of those known for it."""
+    """Report each setting in `told` whose value is not one of the known values."""
     return [
         Problem(
             f"the setting {key} = {json.dumps(told[key])} of the {part} is not known (known: {', '.join(map(json.dumps, values))})", where
@@ -72,17 +71,17 @@ def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where:
 
 
 def release_of(weights: Slots) -> tuple[int, int] | None:
-    """Return the major and minor number of the release that a file says it belongs to; None if it does not say."""
+    """Return the major and minor number of the release that a file states; None if it states none."""
     told = weights.metadata.get("model_version") or _config(weights).get("model_version")
     found = re.match(r"v?(\d+)\.(\d+)", str(told))
     return (int(found[1]), int(found[2])) if found else None
 
 
 def check_same_release(name: str, model: Slots, part: Slots) -> None:
-    """Refuse a part from a release other than the model's, if both state their release.
+    """If a model and a part of it both state their release, refuse the part unless the releases are the same.
 
     Raises:
-        CheckpointError: they differ.
+        CheckpointError: the releases differ.
     """
     ours, theirs = release_of(model), release_of(part)
     if ours and theirs and ours != theirs:
@@ -102,7 +101,7 @@ def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
         where: the text encoder's file or folder.
 
     Raises:
-        CheckpointError: it is another version of Gemma, or of another family.
+        CheckpointError: the text encoder is a different version of Gemma, or belongs to a different family.
     """
     wanted = object_of(model.metadata.get("gemma_source_checkpoint") or _config(model).get("gemma_source_checkpoint")).get("gemma_version")
     version, family = gemma.get("gemma_version"), str(gemma.get("model_type", "of an unknown kind"))
@@ -113,16 +112,16 @@ def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
             raise CheckpointError(
                 f"the checkpoint {name} was trained with the text encoder {wanted}, but this one {told}",
                 where=where,
-                remedy=f"Name the file of {wanted} as text_encoder_path under [model].",
+                remedy=f"Set text_encoder_path under [model] to the file of {wanted}.",
             )
         return
     release = release_of(model)
     if release is not None and release >= _GEMMA_4_SINCE:
         if version is not None:
             raise CheckpointError(
-                f"this text encoder is {version}, but the checkpoint {name} of release {_spoken(release)} does not say which it was trained with",
+                f"this text encoder is {version}, but the checkpoint {name} of release {_spoken(release)} does not name the text encoder that it was trained with",
                 where=where,
-                remedy="Use the official checkpoint, whose metadata says it.",
+                remedy="Use the official checkpoint, whose metadata names the text encoder.",
             )
         warnings.warn(
             f"neither the checkpoint {name} nor the text encoder {where} says which text encoder the checkpoint was trained with; they may not match",
@@ -132,7 +131,7 @@ def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
         raise CheckpointError(
             f"the checkpoint {name} was trained with Gemma 3, but this text encoder is {family}",
             where=where,
-            remedy="Name the folder of Gemma 3 12B as text_encoder_path under [model].",
+            remedy="Set text_encoder_path under [model] to the folder of Gemma 3 12B.",
         )
 
 

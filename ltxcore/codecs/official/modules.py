@@ -1,5 +1,5 @@
-"""Modules of diffusers and transformers that are built without memory, compared with a file, and filled from it:
-completely or not at all.
+"""Modules of diffusers and transformers that are built without memory, compared with a file, and then filled from it completely or not at
+all.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from ltxcore.headers import FLOATING, Slot, Slots, tensors_fingerprint
 from ltxcore.safetensors_files import open_tensors
 
 _MATRIX = 4096
-"""The number of elements from which a matrix or kernel of zeros means that it was not downloaded completely, since
-training does not leave one.
+"""An all-zero matrix or kernel with at least this many elements counts as an incomplete download, since training does not produce it.
 """
 
 
 def empty(make: Callable[[], Any]) -> Any:
-    """Build a module with `make`, for inference, without memory for its parameters (they are on the meta device);
-    computed buffers are real.
-    """
+    """Build a module with `make` for inference. Its parameters take no memory (they are on the meta device); computed buffers are real."""
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -32,26 +29,28 @@ def empty(make: Callable[[], Any]) -> Any:
 
 
 def with_options(identity: str, **options: object) -> str:
-    """Append to a fingerprint of weights each option that is not the usual one, after a "+". The part before the first
-    "+" tells whether two encoders belong to one model, and the whole tells whether they make the same bytes.
+    """Append to a fingerprint of weights each option that is set, after a "+".
+
+    Two encoders belong to one model if their fingerprints are equal up to the first "+"; they produce the same bytes if the whole
+    fingerprints are equal.
     """
     return "+".join([identity, *(f"{name}={value}".replace(" ", "") for name, value in options.items() if value)])
 
 
 def spoken_dtype(dtype: torch.dtype) -> str:
-    """Return the name of a dtype, such as "float32"; "" for the usual one, bfloat16."""
+    """Return the name of a dtype, such as "float32"; "" for bfloat16, the default."""
     return "" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch.")
 
 
 @attrs.frozen(eq=False)
 class Part:
-    """A module whose tensors are all in a file, in the right shapes; it is filled when it is first needed.
+    """A module whose tensors are all in a file, with the right shapes. The module is filled when it is first needed.
 
     Attributes:
         name: the part's name for messages, such as "video VAE".
         module: the module, built by `empty`.
         weights: the file or folder that its tensors are in.
-        stored: the name in the file of each of the module's tensors, by its name in the module.
+        stored: each tensor's name in the file, by its name in the module.
     """
 
     name: str
@@ -67,11 +66,11 @@ class Part:
             name: the part's name, for messages.
             module: the module, built by `empty`.
             weights: a file or folder.
-            stored_as: a function that returns the name in the file of a tensor of the module.
-            belongs: a function that returns whether a name in the file is that of one of the module's tensors.
+            stored_as: a function from a tensor's name in the module to its name in the file.
+            belongs: a function that returns whether a name in the file belongs to this module.
 
         Raises:
-            CheckpointError: tensors are missing, unexpected or of another shape; all of them are named.
+            CheckpointError: tensors are missing, unexpected or of the wrong shape; the message names all of them.
         """
         shapes = {own: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
         stored = {own: stored_as(own) for own in shapes}
@@ -84,7 +83,7 @@ class Part:
 
         Raises:
             CheckpointError: values are not finite, whole matrices are zeros, or the file changed since it was opened.
-                The module is then unchanged.
+                In all these cases, the module is unchanged.
         """
         with open_tensors(self.weights, device) as file:
             state = {name: file.get_tensor(stored).to(dtype) for name, stored in self.stored.items() if name.startswith(prefix)}
@@ -93,36 +92,36 @@ class Part:
             raise CheckpointError(
                 f"the {self.name} has NaN or infinite values in {listed(broken)}",
                 where=str(self.weights.where),
-                remedy="Download or copy it again.",
+                remedy="Download or copy the file again.",
             )
         empty = sorted(
             self.stored[name] for name, tensor in state.items() if tensor.numel() >= _MATRIX and tensor.ndim > 1 and not bool(tensor.any())
         )
         if empty:
             raise CheckpointError(
-                f"the {self.name} has nothing but zeros in {listed(empty)}: the file was not downloaded completely",
+                f"the {self.name} contains only zeros in {listed(empty)}: the file was not downloaded completely",
                 where=str(self.weights.where),
                 remedy="Download it again.",
             )
         self.module.load_state_dict(state, strict=False, assign=True)
 
     def fingerprint(self, *others: str) -> str:
-        """Return a hash that changes with the tensors and with `others`, and does not depend on the layout of the file."""
+        """Return a hash that changes with the tensors and with `others`, but not with the layout of the file."""
         return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)
 
 
 def check_names(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Slot], where: str) -> None:
-    """Refuse tensors that are not exactly those that a part is made of.
+    """Refuse tensors that are not exactly the tensors of a part.
 
     Args:
-        part: the name of the part that they are tensors of, for the message.
+        part: the part's name, for the message.
         expected: the shape of each tensor, by name.
-        found: the tensors that the file or folder has for this part.
+        found: the part's tensors that the file or folder has.
         where: the file or folder.
 
     Raises:
-        CheckpointError: tensors are missing, unexpected, of another shape, or not of a floating-point type; all of them
-            are named.
+        CheckpointError: tensors are missing, unexpected, of the wrong shape, or not of a floating-point type; the message names all of
+            them.
     """
     both = expected.keys() & found.keys()
     missing = sorted(expected.keys() - found.keys())

@@ -1,6 +1,6 @@
-"""The files of a model's parts: one unified file, split files, or a folder in the layout of diffusers.
+"""Functions that find a model's parts in one unified file, in split files, or in a folder in the layout of diffusers.
 
-Names of tensors are those of diffusers' modules, turned into those of the official files, by path segments.
+The names of tensors in diffusers' modules are turned, one path segment at a time, into their names in the official files.
 Source: docs/explanation/model-files.md#layouts, #parts, #names-of-the-other-parts-tensors
 """
 
@@ -31,10 +31,10 @@ class Kind:
 
     Attributes:
         name: the part's name, for messages.
-        key: the key of `[model]` that names a file of its own.
+        key: the key of `[model]` that names a separate file for the part.
         folder: the part's folder in the layout of diffusers.
         section: the part's section of an official file's configuration.
-        prefix: the beginning of its tensors' names in an official file.
+        prefix: the beginning of the names of the part's tensors in an official file.
     """
 
     name: str
@@ -50,15 +50,15 @@ VOCODER = Kind("vocoder", "audio_vae_path", "vocoder", "vocoder", "vocoder.")
 
 
 def video_vae(model_path: Path, own_path: Path | None) -> Part:
-    """Build the video VAE of a model, without its weights yet.
+    """Build the video VAE of a model without reading its weights yet.
 
     Args:
         model_path: the model's file or folder.
-        own_path: the video VAE's own file or folder, if it has one.
+        own_path: the separate file or folder of the video VAE, if there is one.
 
     Raises:
-        ConfigError: the model's file does not hold it, and no other is named.
-        CheckpointError: it is not what its configuration says, cannot be read, or is that of another release.
+        ConfigError: the model's file does not hold the VAE, and no other file is named.
+        CheckpointError: the VAE does not match its configuration, cannot be read, or belongs to a release other than the model's.
     """
     from diffusers import AutoencoderKLLTX2Video
 
@@ -79,7 +79,7 @@ def video_vae(model_path: Path, own_path: Path | None) -> Part:
 
 
 def audio_vae(model_path: Path, own_path: Path | None) -> Part:
-    """Build the audio VAE of a model, without its weights yet, like `video_vae`."""
+    """Build the audio VAE of a model as `video_vae` does, without reading its weights yet."""
     from diffusers import AutoencoderKLLTX2Audio
 
     classes = {"AutoencoderKLLTX2Audio": AutoencoderKLLTX2Audio}
@@ -87,7 +87,7 @@ def audio_vae(model_path: Path, own_path: Path | None) -> Part:
 
 
 def vocoder(model_path: Path, own_path: Path | None) -> Part:
-    """Build the vocoder of a model, without its weights yet, like `video_vae`. It is in the audio VAE's file."""
+    """Build the vocoder of a model as `video_vae` builds the video VAE, but from the audio VAE's file. Its weights are not read yet."""
     from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 
     classes = {"LTX2Vocoder": LTX2Vocoder, "LTX2VocoderWithBWE": LTX2VocoderWithBWE}
@@ -107,7 +107,7 @@ def _audio_part(
         return _from_folder(kind, place, classes)
     weights, told = _from_file(kind, model_path, own_path)
     arguments = arguments_of(told, str(place))
-    # Of the two classes, only the second has bandwidth extension, and arguments for it.
+    # Only the second of the two classes has bandwidth extension and takes arguments for it.
     cls = list(classes.values())[-1 if "bwe_in_channels" in arguments else 0]
     module = empty(lambda: cls(**arguments))
     return Part.of(kind.name, module, weights, lambda name: kind.prefix + named(name), lambda stored: stored.startswith(kind.prefix))
@@ -116,18 +116,20 @@ def _audio_part(
 def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Slots, Section]:
     """Read the file that holds a part, and the part's section of its configuration."""
     weights = read_file(own_path or model_path)
-    told = section(weights, kind.section)
+    # A section may remain from the file that this one was cut from, so the tensors decide.
+    held = own_path is not None or any(name.startswith(kind.prefix) for name in weights.slots)
+    told = section(weights, kind.section) if held else None
     if told is None and own_path is None:
         raise ConfigError(
-            f"this checkpoint holds no {kind.name}; it is one of several files that make up the model",
+            f"this checkpoint holds no {kind.name}, because the model consists of several files",
             where=str(model_path),
-            remedy=f"Set {kind.key} under [model] to the file that holds it.",
+            remedy=f"Set {kind.key} under [model] to the file of the {kind.name}.",
         )
     if told is None:
         raise CheckpointError(
             f'this file holds no {kind.name}: its configuration has no section "{kind.section}"',
             where=str(own_path),
-            remedy=f"Name another file as {kind.key} under [model].",
+            remedy=f"Set {kind.key} under [model] to another file.",
         )
     if own_path is not None and model_path.is_file():
         check_same_release(kind.name, read_file(model_path), weights)
@@ -141,7 +143,7 @@ def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
     name = told.get("_class_name")
     if name not in classes:
         raise CheckpointError(
-            f"this {kind.name} cannot be loaded: its config.json names the class {name}, not {' or '.join(classes)}",
+            f"this {kind.name} cannot be loaded: config.json names the class {name}, not {' or '.join(classes)}",
             where=str(folder),
         )
     cls = classes[name]
@@ -149,19 +151,18 @@ def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
     strange = sorted(arguments.keys() - inspect.signature(cls).parameters.keys())
     if strange:
         raise CheckpointError(
-            f"its config.json has settings that {name} does not know: {', '.join(strange)}",
+            f"config.json has settings that {name} does not know: {', '.join(strange)}",
             where=str(folder),
-            remedy="A newer version of diffusers may know them.",
+            remedy="A newer version of diffusers may know these settings.",
         )
     return Part.of(kind.name, empty(lambda: cls(**arguments)), read_folder(folder), lambda own: own, lambda stored: True)
 
 
 def part_folder(place: Path, name: str) -> Path:
-    """Find the folder of a part: the one of this name in a model's folder, or the folder itself if it is the part's
-    own.
+    """Find the folder of a part: the sub-folder of this name in a model's folder, or the folder itself if it holds only this part.
 
     Raises:
-        CheckpointError: the folder is neither of these.
+        CheckpointError: there is no such folder.
     """
     if (place / name).is_dir():
         return place / name
@@ -173,8 +174,8 @@ def part_folder(place: Path, name: str) -> Path:
 
 
 def _video_vae_name(name: str, stages: int) -> str:
-    """Return a tensor's name, without prefix, in an official video VAE, whose blocks are numbered in one row, residual
-    blocks alternating with steps between scales.
+    """Return a tensor's name, without prefix, in an official video VAE. Its blocks, residual ones alternating with steps between scales,
+    are numbered in one sequence.
 
     Args:
         name: the tensor's name in diffusers' module.

@@ -1,8 +1,8 @@
-"""The projections from the hidden states of all layers of the text encoder to the text features that are stored. They
-are in the model's file, in the packed text encoder, or in the folder of connectors.
+"""The projections from the hidden states of all the text encoder's layers to the stored text features.
 
-There are L positions, D numbers for each position and layer, n layers (the embedding is the first of them), and E
-numbers in a feature.
+Projections are in the model's file, in the packed text encoder, or in the folder of connectors.
+
+There are L positions, n layers (the first is the embedding), D numbers for each position and layer, and E numbers in a feature.
 Source: docs/explanation/model-files.md#parts
 """
 
@@ -26,7 +26,7 @@ from ltxcore.headers import Slots, read_file, read_folder
 
 _EPSILON = 1e-6
 _RANGE = 8.0
-"""The range that a layer's values are scaled to in the first version."""
+"""The range that the first version scales a layer's values to."""
 
 _PREFIX = "text_embedding_projection."
 _OFFICIAL = {"both": f"{_PREFIX}aggregate_embed", "video": f"{_PREFIX}video_aggregate_embed", "audio": f"{_PREFIX}audio_aggregate_embed"}
@@ -37,12 +37,11 @@ _SECOND_VERSION: Mapping[str, bool] = {
     "caption_projection_second_linear": False,
     "caption_proj_input_norm": False,
 }
-"""The settings in a transformer's configuration that mean that text features have one projection per modality."""
+"""The settings in a transformer's configuration that mean that text features have one projection for each modality."""
 
 
 def by_layer(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Normalize hidden states as the first version does: every layer of a sample is centered and scaled to a range of
-    8, over its words.
+    """Normalize hidden states as the first version does: over a sample's words, every layer is centered and scaled to a range of 8.
 
     Args:
         hidden: `[B, L, D, n]`.
@@ -83,7 +82,7 @@ def by_token(hidden: Tensor, mask: Tensor) -> Tensor:
 
 @attrs.frozen(eq=False)
 class Projection:
-    """A linear map with a `weight` `[E, D * n]` and a `bias` `[E]` or None."""
+    """A linear map with the weight `[E, D * n]`, and with the bias `[E]` or None."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -94,10 +93,10 @@ class Projection:
 
 @attrs.frozen(eq=False)
 class FeatureExtractor:
-    """The computation of text features by modality from hidden states.
+    """Computes the text features of each modality from hidden states.
 
     Attributes:
-        projections: one projection for each modality (the second version), or the one for both under "" (the first).
+        projections: one projection for each modality (second version), or one for both under the name "" (first version).
     """
 
     projections: Mapping[str, Projection]
@@ -121,22 +120,24 @@ class FeatureExtractor:
         }
 
 
-def open_projections(model_path: Path, gemma: Gemma, config: Any) -> Part:
-    """Build the projections that belong to a model and its text encoder, without their weights yet.
+def open_projections(model_path: Path, gemma: Gemma, config: Any, connectors_path: Path | None = None) -> Part:
+    """Build the projections that belong to a model and its text encoder without reading their weights yet.
 
     Args:
         model_path: the model's file or folder.
         gemma: the model's text encoder.
         config: the language model's configuration.
+        connectors_path: the separate file of the connectors and projections, if there is one.
 
     Raises:
-        CheckpointError: there are none, they are incomplete, or were made for another text encoder or model.
+        CheckpointError: the projections are missing or incomplete, or were made for a different text encoder or model.
     """
     states = int(config.num_hidden_layers) + 1
     if model_path.is_dir():
         return _part(read_folder(part_folder(model_path, "connectors")), _DIFFUSERS, int(config.hidden_size), states)
     model = read_file(model_path)
-    source = model if any(name.startswith(_PREFIX) for name in model.slots) else gemma.weights
+    candidates = [*([] if connectors_path is None else [read_file(connectors_path)]), model]
+    source = next((each for each in candidates if any(name.startswith(_PREFIX) for name in each.slots)), gemma.weights)
     part = _part(source, _OFFICIAL, int(config.hidden_size), states)
     _check_version(model, part)
     return part
@@ -153,13 +154,14 @@ def _part(weights: Slots, names: Mapping[str, str], hidden: int, states: int) ->
             raise CheckpointError(
                 f"the projection of text to features is missing: there is no tensor {names[name]}.weight",
                 where=str(weights.where),
-                remedy="Name the checkpoint as model_path and its own text encoder as text_encoder_path under [model].",
+                remedy="Under [model], set model_path to the checkpoint and text_encoder_path to its own text encoder, or connectors_path to the "
+                "file of the connectors and projections.",
             )
         if slot.shape[1] != hidden * states:
             raise CheckpointError(
                 f"the projection {names[name]} takes {slot.shape[1]} values per token, but the text encoder makes {states} x {hidden}",
                 where=str(weights.where),
-                remedy="Name the text encoder that belongs to the checkpoint as text_encoder_path under [model].",
+                remedy="Set text_encoder_path under [model] to the text encoder that belongs to the checkpoint.",
             )
         widths[name] = slot.shape[0]
     module = empty(lambda: nn.ModuleDict({name: nn.Linear(hidden * states, width, bias=split) for name, width in widths.items()}))
@@ -174,15 +176,15 @@ def _part(weights: Slots, names: Mapping[str, str], hidden: int, states: int) ->
 
 def _check_version(model: Slots, part: Part) -> None:
     """Refuse projections that the configuration of the model's transformer contradicts."""
-    told = section(model, "transformer") or {}
+    told = (section(model, "transformer") or {}) if "config" in model.metadata else {}
     split = "both.weight" not in part.stored
     contrary = [key for key, value in _SECOND_VERSION.items() if key in told and (told[key] is value) != split]
-    # The first version may state default values for settings that mean something else in it.
+    # A configuration of the first version may state default values of these settings, which mean something else there.
     contrary = contrary if split else [key for key in contrary if key == "caption_proj_before_connector"]
     if contrary:
         raise CheckpointError.of(
             Problem(
-                f"the configuration says {key} = {str(told[key]).lower()}, which does not match a projection {'for each modality' if split else 'for both'}",
+                f"the configuration says {key} = {str(told[key]).lower()}, which does not match a projection {'for each modality' if split else 'for both modalities'}",
                 str(model.where),
                 "Use a checkpoint and a text encoder of the same release.",
             )
@@ -205,7 +207,7 @@ def _check_width(told: Mapping[str, Any], name: str, width: int, where: str) -> 
 
 
 def extractor(part: Part) -> FeatureExtractor:
-    """Make the feature extractor of projections that have been filled."""
+    """Make a feature extractor from projections that have been filled."""
     return FeatureExtractor(
         {"" if name == "both" else name: Projection(linear.weight, linear.bias) for name, linear in part.module.items()}
     )

@@ -1,7 +1,4 @@
-"""The text encoder: captions become the text features that are stored, before the connectors.
-
-Captions become token numbers first.
-"""
+"""The text encoder, which turns captions into token numbers, and these into text features from before the connectors."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from ltxcore.codecs.official.metadata import check_gemma
 from ltxcore.codecs.official.modules import Part, spoken_dtype, with_options
 from ltxcore.codecs.official.part_files import part_folder
 from ltxcore.codecs.official.projections import FeatureExtractor, extractor, open_projections
-from ltxcore.codecs.official.text_memory import check_8_bit, in_8_bit, layer_by_layer
+from ltxcore.codecs.official.text_memory import in_8_bit, layer_by_layer
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import read_file
 
 LENGTH = 1024
-"""The positions that text features are padded to, on the left, when they are loaded.
+"""The number of positions that loaded text features are padded to, on the left.
 
 Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 """
@@ -35,10 +32,10 @@ class Placement:
     """The device and the numeric format in which a text encoder computes.
 
     Attributes:
-        device: the device that it computes on.
-        dtype: the dtype that it computes in.
-        in_8_bit: whether its linear layers have 8-bit weights (CUDA only).
-        offload: whether its weights stay in host memory and come to the device one layer at a time.
+        device: the device that the encoder computes on.
+        dtype: the dtype that the encoder computes in.
+        in_8_bit: whether the encoder's linear layers have 8-bit weights.
+        offload: whether the weights stay in host memory and are moved to the device one layer at a time.
     """
 
     device: str = "cpu"
@@ -49,15 +46,15 @@ class Placement:
 
 @attrs.define(eq=False)
 class GemmaTextEncoder:
-    """An encoder of captions to text features by modality, `[l, E]`, one per token; l is at most 1024.
+    """An encoder that turns captions into text features `[l, E]` for each modality, one per token, where l is at most 1024.
 
-    Every caption is encoded by itself at the full length, as in training, so that its features do not depend on what it is encoded with. Its
-    weights are read at the first caption.
+    Every caption is encoded by itself at the full length, as in training, so that its features do not depend on the other captions. The
+    weights are read when the first caption is encoded.
 
     Attributes:
-        fingerprint: a hash that changes whenever its text features would; it begins with the generation of models that
-            can read them, such as "ltx-2.3/".
-        length: the length that text features are padded to when they are loaded.
+        fingerprint: a hash that changes whenever the text features would change. It begins with the generation of models that can read the
+            features, such as "ltx-2.3/".
+        length: the length that loaded text features are padded to.
     """
 
     length: int = attrs.field(default=LENGTH, init=False)
@@ -69,7 +66,7 @@ class GemmaTextEncoder:
     _extract: FeatureExtractor | None = attrs.field(default=None, init=False)
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """Encode each caption to its text features by modality without padding, `[l, E]`, on the CPU in the encoder's
+        """Encode captions to text features for each modality, `[l, E]`, without padding, on the CPU in the encoder's
         dtype.
 
         Raises:
@@ -85,7 +82,7 @@ class GemmaTextEncoder:
             input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
         ).hidden_states
         words = int(mask.sum())
-        # Only the words: the features of padding are never read, and all layers at full length would take gigabytes.
+        # Only words are kept: the features of padding are never read, and all layers at full length would take gigabytes.
         hidden = torch.stack([state[:, -words:] for state in states], dim=-1)
         features = extract(hidden, mask[:, -words:].to(device))
         return {name: found[0].cpu() for name, found in features.items()}
@@ -100,34 +97,35 @@ class GemmaTextEncoder:
             elif place.offload:
                 layer_by_layer(self._model.module, place.device)
             else:
-                self._model.module.to(place.device)  # buffers that are computed, not stored
+                self._model.module.to(place.device)  # computed buffers are not in the file
             self._projections.fill(device=place.device, dtype=place.dtype)
             self._extract = extractor(self._projections)
         return self._extract
 
 
-def load(model_path: Path, own_path: Path | None = None, placement: Placement | None = None) -> GemmaTextEncoder:
+def load(
+    model_path: Path, own_path: Path | None = None, placement: Placement | None = None, connectors_path: Path | None = None
+) -> GemmaTextEncoder:
     """Load the text encoder of a model; its files are checked now, and its weights are read when they are needed.
 
     Args:
         model_path: the model's file or folder.
         own_path: the text encoder's folder or packed file; None if the model's folder has one.
-        placement: the device and the numeric format in which it computes; None for the defaults.
+        placement: the encoder's device and numeric format; None for the defaults.
+        connectors_path: the separate file of the text projections, if they are not in the model's file.
 
     Raises:
-        ConfigError: no text encoder is named, or it cannot compute as asked.
-        CheckpointError: it is not what its configuration says, cannot be read, or does not belong to the model.
+        ConfigError: no text encoder is named, or the text encoder cannot compute as asked.
+        CheckpointError: the text encoder does not match its configuration, cannot be read, or does not belong to the model.
     """
     place = placement or Placement()
-    if place.in_8_bit:
-        check_8_bit(place.device)
     if place.in_8_bit and place.offload:
-        raise ConfigError("a text encoder in 8 bits cannot also be offloaded", remedy="Choose one of the two.")
+        raise ConfigError("a text encoder with 8-bit weights cannot also be offloaded", remedy="Choose one of the two settings.")
     if own_path is None and not model_path.is_dir():
         raise ConfigError(
-            "the text encoder of this checkpoint is not in its file",
+            "the file of this checkpoint does not contain the text encoder",
             where=str(model_path),
-            remedy="Name it as text_encoder_path under [model]: the folder of Gemma 3 (LTX-2 and 2.3), or the text encoder's file (2.5).",
+            remedy="Set text_encoder_path under [model] to the folder of Gemma 3 (LTX-2 and 2.3) or to the text encoder's file (2.5).",
         )
     if own_path is None:
         part_folder(model_path, "text_encoder")
@@ -135,7 +133,7 @@ def load(model_path: Path, own_path: Path | None = None, placement: Placement | 
     if model_path.is_file():
         check_gemma(read_file(model_path), gemma.told, str(gemma.where))
     model = language_model(gemma)
-    projections = open_projections(model_path, gemma, model.module.config)
+    projections = open_projections(model_path, gemma, model.module.config, connectors_path)
     tokenizer = Tokenizer.of(
         gemma.tokenizer,
         begin=_token(model, "bos_token_id"),
@@ -150,7 +148,7 @@ def load(model_path: Path, own_path: Path | None = None, placement: Placement | 
 def _token(model: Part, key: str) -> int:
     number = getattr(model.module.config, key, None)
     if not isinstance(number, int):
-        raise CheckpointError(f"the text encoder's configuration does not name a token as {key}", where=str(model.weights.where))
+        raise CheckpointError(f"the configuration of the text encoder does not say which token is {key}", where=str(model.weights.where))
     return number
 
 
@@ -160,7 +158,7 @@ def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement)
 
 
 def _generation(gemma: Gemma, projections: Part) -> str:
-    """Return the generation of models that can read its text features. Source: docs/explanation/model-files.md#text-encoders"""
+    """Return the generation of models that can read this text encoder's features. Source: docs/explanation/model-files.md#text-encoders"""
     if "both.weight" in projections.stored:
         return "2.0"
     return "2.3" if gemma.family == "gemma3" else "2.5"
@@ -168,10 +166,10 @@ def _generation(gemma: Gemma, projections: Part) -> str:
 
 @attrs.frozen(eq=False)
 class Tokenizer:
-    """The tokenizer of a text encoder, by the rules that LTX-2 was trained with.
+    """The tokenizer of a text encoder; it follows the rules that LTX-2 was trained with.
 
-    A caption is stripped of surrounding whitespace, begins with the token that begins a text, has no token to end it,
-    is cut after `length` tokens and is padded on the left.
+    A caption is stripped of surrounding whitespace, starts with the token that begins a text, gets no end token, is cut after `length`
+    tokens and is padded on the left.
 
     Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 
@@ -189,29 +187,29 @@ class Tokenizer:
 
     @classmethod
     def of(cls, content: bytes, *, begin: int, padding: int, length: int, vocabulary: int, where: str) -> Tokenizer:
-        """Read the tokenizer in a tokenizer.json.
+        """Read the tokenizer from a tokenizer.json.
 
         Args:
             content: the content of the file.
             begin: the number of the token that begins a text.
             padding: the number of the padding token.
             length: the number of positions.
-            vocabulary: the number of tokens that the text encoder has vectors for.
+            vocabulary: the number of tokens for which the text encoder has vectors.
             where: the file, for messages.
 
         Raises:
-            CheckpointError: it is not a tokenizer, or has more tokens than the text encoder.
+            CheckpointError: the file is not a tokenizer, or has more tokens than the text encoder.
         """
         import tokenizers
 
         try:
             tokenizer = tokenizers.Tokenizer.from_buffer(content)
         except Exception:  # noqa: BLE001 - the library raises bare Exception
-            raise CheckpointError("is not a tokenizer", where=where, remedy="Download or copy it again.") from None
+            raise CheckpointError("is not a tokenizer", where=where, remedy="Download or copy the file again.") from None
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         if size > vocabulary:
             raise CheckpointError(
-                f"this tokenizer has {size} tokens, but the text encoder beside it has {vocabulary}; they do not belong together",
+                f"this tokenizer has {size} tokens, but the text encoder beside it has {vocabulary}; the two do not belong together",
                 where=where,
             )
         tokenizer.no_padding()
@@ -219,7 +217,7 @@ class Tokenizer:
         return cls(tokenizer, begin, padding, length)
 
     def __call__(self, caption: str) -> tuple[Tensor, Tensor]:
-        """Convert a caption to token numbers and a mask of those that count, both `[1, L]` int64."""
+        """Convert a caption to token numbers and a mask that is 1 where a token counts, both `[1, L]` int64."""
         numbers = [self.begin, *self.tokenizer.encode(caption.strip(), add_special_tokens=False).ids][: self.length]
         missing = self.length - len(numbers)
         ids = torch.tensor([[self.padding] * missing + numbers])

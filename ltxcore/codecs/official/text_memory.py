@@ -1,4 +1,4 @@
-"""Ways to run a text encoder in less memory: its linear layers in 8 bits, or its weights in host memory and on the
+"""Ways to run a text encoder in less memory: linear layers with 8-bit weights, or weights that stay in host memory and are moved to the
 device one layer at a time.
 """
 
@@ -9,62 +9,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from ltxcore.devices import is_gpu
-from ltxcore.errors import ConfigError
-
-_OUTLIERS = 6.0
-"""The value above which a column is multiplied in 16 bits (LLM.int8)."""
-
-
-def check_8_bit(device: str) -> None:
-    """Refuse 8-bit weights if they are not available.
-
-    Raises:
-        ConfigError: bitsandbytes is not installed, or the device is not a CUDA device.
-    """
-    import importlib.util
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            "a text encoder in 8 bits needs the package bitsandbytes, which is not installed",
-            remedy='Install it with `pip install "ltx[low-memory]"`, or leave load_text_encoder_in_8bit out.',
-        )
-    if not is_gpu(device):
-        raise ConfigError(
-            f'a text encoder in 8 bits needs a CUDA device, but this is "{device}"',
-            remedy="Leave load_text_encoder_in_8bit out.",
-        )
+from ltxcore.registry import load
 
 
 def in_8_bit(module: Any, device: str) -> None:
-    """Replace every linear layer by one with 8-bit weights on `device`, and move the rest there.
+    """Store the matrix of every linear layer in 8 bits on `device`, and move the other modules to `device`. Activations keep their dtype.
 
-    The weights are rounded from float16, the finer of the 16-bit types; activations keep their own dtype, since those
-    of Gemma do not fit float16.
+    Raises:
+        ConfigError: the plugin with the quantizer is switched off.
 
     Source: docs/explanation/arithmetic.md#text-encoder-in-8-bits
     """
-    from bitsandbytes.nn import Int8Params, Linear8bitLt
-
+    quantizer = load().get("quantizer", "int8").value()
     for parent in list(module.modules()):
         for name, linear in parent.named_children():
             if type(linear) is nn.Linear:
-                small = Linear8bitLt(
-                    linear.in_features,
-                    linear.out_features,
-                    linear.bias is not None,
-                    has_fp16_weights=False,
-                    threshold=_OUTLIERS,
-                    device="meta",
-                )
-                small.weight = Int8Params(linear.weight.detach().to(torch.float16), requires_grad=False, has_fp16_weights=False)
-                small.bias = linear.bias
-                setattr(parent, name, small)
+                setattr(parent, name, quantizer.store(linear.to(device)))
     module.to(device)
 
 
 def layer_by_layer(module: Any, device: str) -> None:
-    """Keep the layers' weights where they are (mapped files in host memory), and move each layer to `device` only while it computes."""
+    """Leave the layers' weights where they are (mapped files in host memory), and move each layer to `device` only while it computes."""
     layers = set(module.layers)
     for child in module.children():
         if child is not module.layers:

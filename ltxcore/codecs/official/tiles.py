@@ -1,8 +1,8 @@
-"""Tiles with feathered overlap: a codec that cannot hold a whole clip works through it piece by piece.
+"""Tiles with feathered overlap, for a codec that has to work through a clip piece by piece because the whole clip does not fit in memory.
 
-Everything is counted in latent cells of a `(frames, height, width)` grid; the pixels of a cell are `scale` times as
-many, except that the first latent frame stands for one pixel frame. A piece that does not start at frame 0 begins with
-one more latent frame, whose result is dropped: it stands in for the first one, which the codec treats differently.
+Sizes are counted in latent cells of a `(frames, height, width)` grid. A cell covers `scale` pixel frames, rows and columns, except that the
+first latent frame covers one pixel frame. The codec treats the first latent frame of a piece differently, so a piece that does not start at
+frame 0 begins with one extra latent frame, whose result is dropped.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ Span = tuple[int, int]
 
 @attrs.frozen(str=False)
 class Tiling:
-    """The size of a piece and the overlap of neighbors, in pixels and pixel frames; with None, nothing is cut along
-    that axis.
+    """The size of a piece and the overlap of neighbors, in pixels and pixel frames; None means that nothing is cut along that axis.
 
     Attributes:
         side: the side of a square piece.
-        side_overlap: the overlap of two neighbors across their sides.
-        frames: the frames of a piece, not counting the first frame.
-        frames_overlap: the frames that two neighbors share.
+        side_overlap: the number of rows or columns that two neighbors share.
+        frames: the number of frames of a piece, without the first frame.
+        frames_overlap: the number of frames that two neighbors share.
     """
 
     side: int | None = 512
@@ -44,7 +43,7 @@ class Tiling:
         """Return the size and overlap of a piece along each axis in latent cells.
 
         Raises:
-            ConfigError: they are not multiples of a cell, or the overlap is not less than the size.
+            ConfigError: a size or overlap is not a multiple of a cell, or an overlap is not less than the size.
         """
         time = _cells("frames", self.frames, self.frames_overlap, scale[0])
         return time, _cells("pixels", self.side, self.side_overlap, scale[1]), _cells("pixels", self.side, self.side_overlap, scale[2])
@@ -56,13 +55,13 @@ def _cells(unit: str, size: int | None, overlap: int, scale: int) -> Span | None
     if size % scale or overlap % scale or not 0 <= overlap < size:
         raise ConfigError(
             f"tiles of {size} {unit} with an overlap of {overlap} cannot be used",
-            remedy=f"Both must be multiples of {scale} {unit}, and the overlap must be smaller than the tile.",
+            remedy=f"The size and the overlap must be multiples of {scale} {unit}, and the overlap must be smaller than the size.",
         )
     return size // scale, overlap // scale
 
 
 def spans(length: int, tile: Span | None) -> list[Span]:
-    """Return the starts and ends of the pieces of an axis of `length` cells: each `size` long, the last one moved back
+    """Return the starts and ends of the pieces along an axis of `length` cells. Each piece is `size` long, and the last one is moved back
     to end with the axis.
     """
     if tile is None or length <= tile[0]:
@@ -116,14 +115,13 @@ def _gathered(
     frames: Callable[[Span], Span],
     scale: tuple[int, int, int],
 ) -> Tensor:
-    """Compute the weighted mean of all pieces, whose weights fall off linearly towards a neighbor over the whole
-    overlap.
+    """Compute the weighted mean of all pieces. A piece's weights fall off linearly over the whole overlap with a neighbor.
 
     Args:
-        piece: a function that makes the piece of these spans (latent cells), `[C, f, h, w]`.
+        piece: a function from spans of latent cells to their piece, `[C, f, h, w]`.
         grid: the size of the grid in latent cells.
-        frames: a function that returns the frames of the result that a span of latent frames covers.
-        scale: the frames, rows and columns of the result for each cell.
+        frames: a function from a span of latent frames to the frames of the result that it covers.
+        scale: the frames, rows and columns of the result that a cell covers.
     """
     total: Tensor | None = None
     weight = torch.empty(0)
@@ -145,7 +143,7 @@ def _gathered(
 
 
 Ramped = tuple[Span, int, int]
-"""A span, and the cells it shares with the one before and the one after."""
+"""A span, the number of cells that it shares with the span before, and the number that it shares with the span after."""
 
 
 def _ramped(found: list[Span], tile: Span | None) -> Iterator[Ramped]:
@@ -156,8 +154,8 @@ def _ramped(found: list[Span], tile: Span | None) -> Iterator[Ramped]:
 
 
 def _ramp(length: int, ramped: Ramped, scale: int) -> Tensor:
-    """Return the weights of `length` frames, rows or columns: 1, except where a neighbor overlaps, which gets the
-    interior points of a ramp from 0 to 1.
+    """Return the weights of `length` frames, rows or columns: the interior points of a ramp from 0 to 1 where a neighbor overlaps, 1
+    elsewhere.
 
     Source: docs/explanation/arithmetic.md#tiles
     """

@@ -1,4 +1,4 @@
-"""The video VAE as a codec: clips to normalized latents and back, whole or in tiles."""
+"""A codec made of the video VAE, which turns clips into normalized latents and back, whole or in tiles."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ltxcore.protocols import Clip
 
 @attrs.define(eq=False)
 class VideoVae:
-    """A codec of clips of 8k + 1 frames, with sides that are multiples of 32 pixels, to latents `[128, k + 1, H / 32, W
-    / 32]` and back.
+    """A codec that turns clips of 8k + 1 frames, with sides that are multiples of 32 pixels, into latents `[128, k + 1, H / 32, W / 32]`,
+    and back.
 
     The encoder and the decoder are read when they are first used; preprocessing never reads the decoder.
 
     Attributes:
         scale: the pixel frames, rows and columns that a latent cell covers.
-        fingerprint: a hash that changes whenever its latents would.
-        device: the device that it computes on.
-        dtype: the dtype that it computes in; the statistics that normalize the latents are always float32.
-        tiling: how a clip is cut into pieces that fit; None if it is not cut.
+        fingerprint: a hash that changes whenever the codec would encode to different latents.
+        device: the device that the codec computes on.
+        dtype: the dtype that the codec computes in; the statistics that normalize the latents are always float32.
+        tiling: how a clip is cut into pieces that fit in memory; None if it is not cut.
     """
 
     modality: str = attrs.field(default="video", init=False)
@@ -76,8 +76,8 @@ class VideoVae:
         frames, height, width, _ = clip.frames.shape
         if frames % self.scale[0] != 1 % self.scale[0] or height % self.scale[1] or width % self.scale[2]:
             raise DataError(
-                f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
-                remedy=f"The number of frames must be a multiple of {self.scale[0]} plus 1, its height a multiple of {self.scale[1]}, its width of {self.scale[2]}.",
+                f"a clip of {frames} frame{'' if frames == 1 else 's'} of {height} x {width} pixels cannot be encoded",
+                remedy=f"The number of frames must be a multiple of {self.scale[0]} plus 1, the height a multiple of {self.scale[1]}, and the width a multiple of {self.scale[2]}.",
             )
 
     def _encode(self, pixels: Tensor) -> Tensor:
@@ -116,14 +116,14 @@ def load(
 
     Args:
         model_path: the model's file or folder.
-        own_path: the video VAE's file or folder, if it has one of its own.
-        device: the device that it computes on.
-        dtype: the dtype that it computes in.
+        own_path: the VAE's separate file or folder; None if the model's own VAE is used.
+        device: the device that the codec computes on.
+        dtype: the dtype that the codec computes in.
         tiling: how a clip is cut into pieces.
 
     Raises:
-        ConfigError: as `part_files.video_vae`, or tiles do not fit the latent grid.
-        CheckpointError: as `part_files.video_vae`.
+        ConfigError: as in `part_files.video_vae`, or tiles do not fit the latent grid.
+        CheckpointError: as in `part_files.video_vae`.
     """
     part = part_files.video_vae(model_path, own_path)
     side = int(part.module.spatial_compression_ratio)

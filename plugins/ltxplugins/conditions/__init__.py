@@ -1,1 +1,3 @@
-"""The conditions that come with ltx, which decide what is given in a sample. Each uses only the public API, and none uses another."""
+"""The conditions that come with ltx, which decide what is given in a sample. Each condition uses only the public API,
+and no condition uses another.
+"""

@@ -1,8 +1,9 @@
-"""The condition "first_frame" (image to video): the first latent frame is given, the rest is generated."""
+"""The condition "first_frame" (image to video): the first latent frame is given, and the rest is generated."""
 
 import attrs
 
 from ltxcore.api import Inputs, LatentState, hookimpl
+from ltxcore.api.conditions import level_key
 
 
 @attrs.frozen
@@ -12,11 +13,13 @@ class FirstFrame:
     modalities = frozenset({"video"})
     content = "start"
 
+    level: float = level_key()
+
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Give latent frame 0, unless the clip has no other. Source: docs/explanation/arithmetic.md#first-frame"""
+        """Give latent frame 0, unless it is the only one. Source: docs/explanation/arithmetic.md#first-frame"""
         if state.grid.frames == 1:
             return state
-        return state.given(state.grid.frame == 0)
+        return state.given(state.grid.frame == 0, self.level)
 
 
 @hookimpl

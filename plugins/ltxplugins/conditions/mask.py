@@ -1,4 +1,4 @@
-"""The condition "mask" (inpainting): the part that a mask marks is given, fully or partly; the rest is generated."""
+"""The condition "mask" (inpainting): the part that a mask marks is given fully or partly, and the rest is generated."""
 
 import attrs
 
@@ -7,8 +7,8 @@ from ltxcore.api import Inputs, LatentState, Role, hookimpl
 
 @attrs.frozen
 class Mask:
-    """Give what a stored mask marks: 1 is given, 0 is generated, and values in between are partly given and left out of
-    the loss.
+    """Give the tokens that a stored mask marks: 1 is given, 0 is generated, and values in between are partly given and
+    left out of the loss.
     """
 
     modalities = frozenset({"video", "audio"})

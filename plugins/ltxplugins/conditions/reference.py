@@ -1,4 +1,6 @@
-"""The condition "reference" (IC-LoRA): the tokens of a paired clip or sound are appended, as given tokens, to those that are generated."""
+"""The condition "reference" (IC-LoRA): the tokens of a paired clip or of paired audio are appended to the target as
+given tokens.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ltxcore.api import DataError, Geometry, Grid, Inputs, LatentState, Role, hookimpl
+from ltxcore.api.conditions import level_key, strength_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,16 +18,20 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Reference:
-    """Add the tokens of a paired clip or sound.
+    """Append the tokens of a paired clip or of paired audio.
 
-    A reference video may be smaller or have fewer frames per second than its target, by integer factors that are found
-    by comparing the two; each of its tokens is then positioned where the target shows the same thing.
+    A reference video may be smaller than its target or have fewer frames per second, by integer factors. The factors
+    are found by comparing the two videos. Each token of the reference is then positioned where the target shows the
+    same thing.
     """
 
     modalities = frozenset({"video", "audio"})
     content = None
     roles = (Role("reference", source_key="latents_dir", kind="latents"),)
     appends = True
+
+    level: float = level_key()
+    strength: float = strength_key()
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
         """Append the reference, with each token positioned where the target shows the same thing.
@@ -36,16 +43,16 @@ class Reference:
         """
         medium = inputs.latents("reference")
         if state.modality == "audio":
-            return state.append(medium.tokens, medium.positions)
+            return state.append(medium.tokens, medium.positions, self.level, self.strength)
         space = spatial_factor(state.grid, medium.grid)
         time = [temporal_factor(state.grid, float(r), medium.grid, float(m)) for r, m in zip(state.rate, medium.rate, strict=True)]
-        return state.append(medium.tokens, _scaled(medium.positions, space, time, state.rate))
+        return state.append(medium.tokens, _scaled(medium.positions, space, time, state.rate), self.level, self.strength)
 
     def metadata(self, pairs: Sequence[tuple[Geometry, Mapping[str, Geometry]]]) -> dict[str, str]:
-        """Return the factors that are not 1; reference audio has none.
+        """Return the factors that are not 1. Reference audio has no factors.
 
         Raises:
-            DataError: they differ between samples.
+            DataError: the factors differ between samples.
         """
         space, time = set(), set()
         for target, others in pairs:
@@ -79,40 +86,43 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
     """
     if not reference.height or not reference.width or target.height % reference.height or target.width % reference.width:
         raise DataError(
-            f"a reference of {reference.height} x {reference.width} latent cells does not fit its target of {target.height} x {target.width} a whole number of times",
+            f"a target of {target.height} x {target.width} latent cells is not a whole multiple of its reference of {reference.height} x {reference.width}",
             remedy="Make references as large as their targets, or smaller by the same whole factor in height and width.",
         )
     height, width = target.height // reference.height, target.width // reference.width
     if height != width:
         raise DataError(
-            f"a reference of {reference.height} x {reference.width} latent cells is smaller than its target of {target.height} x {target.width} by different factors",
+            f"a reference of {reference.height} x {reference.width} latent cells is smaller than its target of "
+            f"{target.height} x {target.width} by different factors in height and width",
             remedy="Make references as large as their targets, or smaller by the same whole factor in height and width.",
         )
     return height
 
 
 def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference_rate: float) -> int:
-    """Return how many frames of the target correspond to one of its reference; 1 for a reference that is only shorter,
-    and for single frames.
+    """Return how many frames of the target correspond to one frame of the reference; 1 for single frames, and for a
+    reference that is only shorter.
 
     Raises:
-        DataError: the reference has more latent frames than its target, or another frame rate by a factor that is not an integer.
+        DataError: the reference has more latent frames than its target, or the frame rates differ by a factor that is
+            not an integer.
 
     Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
     if reference.frames > target.frames:
         raise DataError(
-            f"a reference of {reference.frames} latent frames is longer than its target of {target.frames}",
+            f"the reference has {reference.frames} latent frames, but its target has only {target.frames}",
             remedy="Cut references to the length of their targets.",
         )
     if reference.frames == 1 or target.frames == 1:
         return 1
     factor, rest = divmod(target.frames - 1, reference.frames - 1)
-    # Rates come from containers, rounded: 29.97 / 3 may be stored as 9.99.
+    # Media files store rounded rates: 29.97 / 3 may be stored as 9.99.
     if rest and abs(target_rate - reference_rate) > 1e-3 * target_rate:
         raise DataError(
-            f"a reference of {reference.frames} latent frames at {reference_rate:g} per second does not fit its target of {target.frames} at {target_rate:g}",
-            remedy="Use the frame rate of the target, or every N-th frame of it, so that (target - 1) / (reference - 1) is a whole number.",
+            f"a reference of {reference.frames} latent frames at {reference_rate:g} frames per second does not fit a target of {target.frames} latent frames at {target_rate:g}",
+            remedy="Give the reference the frame rate of the target, or make it from every N-th frame of the target, such that, in latent frames, "
+            "(target - 1) / (reference - 1) is a whole number.",
         )
     return factor if not rest and abs(target_rate - factor * reference_rate) <= 1e-3 * target_rate else 1
 

@@ -1,8 +1,11 @@
-"""The condition "spatial_crop" (outpainting): a rectangle of the video is given in all frames, its surroundings are generated."""
+"""The condition "spatial_crop" (outpainting): a rectangle of the video is given in all frames, and its surroundings are
+generated.
+"""
 
 import attrs
 
 from ltxcore.api import ConfigError, DataError, Inputs, LatentState, hookimpl
+from ltxcore.api.conditions import level_key
 
 
 @attrs.frozen
@@ -15,6 +18,7 @@ class SpatialCrop:
     spatial_region: tuple[int, int, int, int] = attrs.field(
         metadata={"help": "y1, x1, y2, x2: the upper left and the lower right corner of the region that is given", "unit": "pixels"}
     )
+    level: float = level_key()
 
     @spatial_region.validator
     def _not_empty(self, _: object, region: tuple[int, int, int, int]) -> None:
@@ -26,7 +30,7 @@ class SpatialCrop:
             )
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Give the latent cells of the region, in all frames.
+        """Mark the latent cells of the rectangle as given, in all frames.
 
         Source: docs/explanation/arithmetic.md#spatial-crop
 
@@ -40,9 +44,9 @@ class SpatialCrop:
         if not inside.any() or inside.all():
             raise DataError(
                 f"the region {list(self.spatial_region)} selects {'all' if inside.any() else 'none'} of {grid.height} x {grid.width} latent cells",
-                remedy=f"A cell is {rows} x {columns} pixels; choose a region that covers some of the {grid.height * rows} x {grid.width * columns} picture.",
+                remedy=f"A cell is {rows} x {columns} pixels; choose a region that covers part of the {grid.height * rows} x {grid.width * columns} picture.",
             )
-        return state.given(inside)
+        return state.given(inside, self.level)
 
 
 @hookimpl

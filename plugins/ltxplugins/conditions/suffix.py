@@ -1,13 +1,14 @@
-"""The condition "suffix" (extension backward): the end of a clip or of audio is given, the rest is generated."""
+"""The condition "suffix" (extension backward): the end of a clip or of audio is given, and the rest is generated."""
 
 import attrs
 
 from ltxcore.api import DataError, Inputs, LatentState, hookimpl
+from ltxcore.api.conditions import level_key
 
 
 @attrs.frozen
 class Suffix:
-    """Give the last latent frames of a clip, or the last latent steps of a sound."""
+    """Give the last latent frames of a clip, or the last latent steps of audio."""
 
     modalities = frozenset({"video", "audio"})
     content = "end"
@@ -16,6 +17,7 @@ class Suffix:
         validator=attrs.validators.ge(1),
         metadata={"help": "number of latent frames (for audio: latent steps) that are given", "unit": "latent frames"},
     )
+    level: float = level_key()
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
         """Give the last `temporal_boundary` latent frames or steps.
@@ -23,14 +25,15 @@ class Suffix:
         Source: docs/explanation/arithmetic.md#prefix-and-suffix
 
         Raises:
-            DataError: the suffix is as long as the target or longer.
+            DataError: the suffix is at least as long as the target.
         """
         if self.temporal_boundary >= state.grid.frames:
             raise DataError(
-                f"a suffix of {self.temporal_boundary} latent frames covers all {state.grid.frames} of the sample, and leaves nothing to generate",
-                remedy="Set temporal_boundary to less than the length of the shortest sample, or leave short samples out.",
+                f"a suffix of {self.temporal_boundary} latent frame{'s' * (self.temporal_boundary > 1)} leaves nothing to generate in a sample of "
+                f"{state.grid.frames} latent frame{'s' * (state.grid.frames > 1)}",
+                remedy="Set temporal_boundary below the length of the shortest sample, or leave out the short samples.",
             )
-        return state.given(state.grid.frame >= state.grid.frames - self.temporal_boundary)
+        return state.given(state.grid.frame >= state.grid.frames - self.temporal_boundary, self.level)
 
 
 @hookimpl

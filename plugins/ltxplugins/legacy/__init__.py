@@ -1,1 +1,1 @@
-"""The strategies of older run files, each of which builds the flexible strategy."""
+"""The strategies of older run files. Each of them builds the flexible strategy."""

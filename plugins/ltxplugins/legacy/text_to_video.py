@@ -1,4 +1,6 @@
-"""The strategy "text_to_video" of older run files: video, and optionally audio, with the first video frame given now and then."""
+"""The strategy "text_to_video" of older run files: it generates video and optionally audio, and sometimes gives the
+first video frame.
+"""
 
 import json
 
@@ -29,7 +31,9 @@ shared_sigma = true
 
 @attrs.frozen
 class TextToVideo:
-    """Deprecated: the flexible strategy with video generated from text, its first frame given with a probability; with audio, both have the same sigma."""
+    """Deprecated name for the flexible strategy that generates video, or video and audio, from text, with a given first frame in some
+    samples.
+    """
 
     deprecated = True
 
@@ -43,7 +47,7 @@ class TextToVideo:
     mark_first_frame: bool = attrs.field(default=True, metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5)"})
 
     def replacement(self) -> str:
-        """Return the tables to write into a run file instead."""
+        """Return the tables that replace this strategy in a run file."""
         marker = "" if self.mark_first_frame else "mark_first_frame = false\n"
         text = REPLACEMENT.format(probability=float(self.first_frame_conditioning_p), marker=marker)
         return text + (WITH_AUDIO.format(audio_latents_dir=json.dumps(self.audio_latents_dir)) if self.with_audio else "")

@@ -1,4 +1,6 @@
-"""The strategy "video_to_video" of older run files: video generated with a reference video, its first frame given now and then."""
+"""The strategy "video_to_video" of older run files: it generates video with a reference video, and sometimes gives the
+first frame.
+"""
 
 import json
 
@@ -23,7 +25,7 @@ latents_dir = "latents"
 
 @attrs.frozen
 class VideoToVideo:
-    """Deprecated: the flexible strategy with video generated with a reference, its first frame given with a probability."""
+    """Deprecated name for the flexible strategy that generates video from a reference video, with a given first frame in some samples."""
 
     deprecated = True
 
@@ -36,7 +38,7 @@ class VideoToVideo:
     mark_first_frame: bool = attrs.field(default=True, metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5)"})
 
     def replacement(self) -> str:
-        """Return the tables to write into a run file instead."""
+        """Return the tables that replace this strategy in a run file."""
         return REPLACEMENT.format(
             probability=float(self.first_frame_conditioning_p),
             reference_latents_dir=json.dumps(self.reference_latents_dir),

@@ -1,4 +1,4 @@
-"""The objective "flow_matching": the velocity that leads from a clean sample to its noise."""
+"""The objective "flow_matching": the model learns to predict the velocity from a clean sample to its noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DELTA = {"help": 'the error up to which "huber" is squared', "unit": "velocity"}
 
 @attrs.frozen
 class FlowMatching:
-    """Predict the velocity of every token that is generated: what a run learns if it names no objective."""
+    """Predict the velocity of every generated token. A run that names no objective learns the same."""
 
     passes = (Pass("model"),)
 
@@ -27,7 +27,7 @@ class FlowMatching:
     delta: float = attrs.field(default=1.0, validator=attrs.validators.gt(0), metadata=DELTA)
 
     def loss(self, predicted: Mapping[str, Mapping[str, Tensor]], prepared: Prepared) -> Mapping[str, Tensor]:
-        """Return the strategy's own loss, or that of its velocities with another error.
+        """Return the strategy's own loss or, for an error other than the square, a loss of the same velocities.
 
         Source: docs/explanation/arithmetic.md#loss-of-a-sample, #errors-other-than-the-square
         """

@@ -1,4 +1,4 @@
-"""The objective "slider": a LoRA whose strength moves a clip from one prompt towards another."""
+"""The objective "slider": the strength of a LoRA moves clips from one prompt towards another."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ltxcore.api import masked_loss
 from ltxcore.api.objectives import Pass, Prepared
+from ltxplugins.objectives.distances import distances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Slider:
-    """Move what the base predicts in the direction from one prompt to another, whatever the clip; a negative strength of the LoRA moves
-    it back."""
+    """Move the base model's prediction in the direction from one prompt to another, for every clip.
+
+    A negative strength of the LoRA moves clips in the opposite direction.
+    """
 
     towards: str = attrs.field(metadata={"help": 'the prompt that the LoRA moves towards, such as "bright daylight"'})
     away_from: str = attrs.field(default="empty", metadata={"help": 'the prompt that it moves away from, such as "a dark night"'})
@@ -28,16 +30,16 @@ class Slider:
 
     @property
     def passes(self) -> tuple[Pass, ...]:
-        """The base's answers to the prompts, and the model's answer to what is moved."""
+        """The passes of the base model with all prompts, and the pass of the trained model with the prompt that is
+        moved.
+        """
         texts = {"base": self.prompt, "towards": self.towards, "away_from": self.away_from}
         return (*(Pass(name, text=text, adapters=False, gradient=False) for name, text in texts.items()), Pass("model", text=self.prompt))
 
     def loss(self, predicted: Mapping[str, Mapping[str, Tensor]], prepared: Prepared) -> Mapping[str, Tensor]:
-        """Return the squared distance from the base's answer, moved. Source: docs/explanation/arithmetic.md#sliders"""
-        losses = {}
-        for name, given in prepared.inputs["model"].items():
-            if given.loss_mask is not None:
-                answers = {of: each[name][:, : given.loss_mask.shape[1]] for of, each in predicted.items()}
-                target = answers["base"] + self.distance * (answers["towards"] - answers["away_from"])
-                losses[name] = masked_loss(answers["model"], target, given.loss_mask)
-        return losses
+        """Return the squared distance from the base model's prediction, moved in the direction between the prompts.
+        Source: docs/explanation/arithmetic.md#sliders
+        """
+        base, towards, away_from = (predicted[name] for name in ("base", "towards", "away_from"))
+        moved = {name: base[name] + self.distance * (towards[name] - away_from[name]) for name in base}
+        return distances(predicted["model"], moved, prepared.inputs["model"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class WeightedRegion:
-    """Flow matching with a weight for every token: that of the region where a stored mask is 1, that of the rest where it is 0."""
+    """Flow matching with two weights: `region` for tokens where a stored mask is 1, and `rest` for tokens where it is 0."""
 
     passes = (Pass("model"),)
     roles = (
@@ -31,7 +31,7 @@ class WeightedRegion:
     delta: float = attrs.field(default=1.0, validator=attrs.validators.gt(0), metadata=DELTA)
 
     def loss(self, predicted: Mapping[str, Mapping[str, Tensor]], prepared: Prepared) -> Mapping[str, Tensor]:
-        """Return the weighted mean over the tokens that count; a modality without a mask has equal weights.
+        """Return the weighted mean over the tokens that count. In a modality without a mask, all weights are equal.
 
         Source: docs/explanation/arithmetic.md#weighted-regions
         """

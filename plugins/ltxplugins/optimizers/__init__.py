@@ -1,4 +1,6 @@
-"""The optimizers that come with ltx. Each uses only the public API, and imports what it needs when it is built."""
+"""The optimizers that come with ltx. Each optimizer uses only the public API, and imports other packages only when it
+is built.
+"""
 
 from ltxcore.api import hookimpl
 from ltxplugins.optimizers.adafactor import Adafactor

@@ -1,4 +1,4 @@
-"""Adafactor, from torch."""
+"""The optimizer "adafactor", from torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 NEVER_SCALED = 1.0
 """Torch multiplies the learning rate by the root mean square of a weight or by this value, whichever is larger. The
-weights of a model are smaller than 1, so that this value always applies.
+weights of a model are smaller than 1, so this value always applies.
 """
 
 
 @attrs.frozen
 class Adafactor:
-    """Adafactor, from torch: for a matrix it keeps one running mean per row and one per column, so that its state takes next to no memory."""
+    """Adafactor, from torch: its state takes almost no memory, as it has one running mean for each row and column of a matrix."""
 
     updates_alone = True
 

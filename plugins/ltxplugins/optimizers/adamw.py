@@ -1,4 +1,4 @@
-"""AdamW, from torch."""
+"""The optimizer "adamw", from torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class AdamW:
-    """Adam with decoupled weight decay, from torch: two running means for each weight. Most LoRAs are trained with it."""
+    """Adam with decoupled weight decay, from torch: it keeps two running means for each weight. Most LoRAs are trained with AdamW."""
 
     zero_stages = frozenset({1, 2, 3})
     updates_alone = True
@@ -25,7 +25,7 @@ class AdamW:
     eps: float = eps(1e-8)
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
-        """Return torch's fused AdamW: one kernel per step instead of a dozen per tensor, since a tiny model has
+        """Return torch's fused AdamW, which runs one kernel per step instead of a dozen per tensor. A tiny model has
         hundreds of small tensors.
         """
         from torch.optim import AdamW as TorchAdamW

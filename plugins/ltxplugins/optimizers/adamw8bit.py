@@ -1,4 +1,4 @@
-"""AdamW with an 8-bit state, from bitsandbytes."""
+"""The optimizer "adamw8bit": AdamW with an 8-bit state, from bitsandbytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 BLOCK, LEAST = 256, 4096
-"""The number of values that share a factor, and the least size of a parameter whose state is stored in 8 bits.
+"""The number of values that share a scale factor, and the minimum size of a parameter whose state is stored in 8 bits.
 
 Source: docs/explanation/arithmetic.md#moments-in-8-bits
 """
@@ -23,7 +23,10 @@ Source: docs/explanation/arithmetic.md#moments-in-8-bits
 
 @attrs.frozen
 class AdamW8bit:
-    """AdamW with its two running means in 8 bits each, from bitsandbytes: a quarter of the state. The state of a weight with fewer than 4096 numbers stays in 32 bits."""
+    """AdamW with running means in 8 bits, from bitsandbytes: the state takes a quarter of the memory.
+
+    The state of a weight with fewer than 4096 numbers stays in 32 bits.
+    """
 
     updates_alone = True
     needs: ClassVar[Mapping[str, str]] = {"bitsandbytes": 'pip install "ltx[low-memory]"'}

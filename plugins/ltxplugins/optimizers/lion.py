@@ -1,4 +1,4 @@
-"""Lion, in our own implementation."""
+"""The optimizer "lion", in our own implementation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Lion:
-    """Lion: every weight moves by the whole learning rate, in the direction that a running mean gives; its state is half that of AdamW.
+    """Lion: every weight moves by the full learning rate, up or down as a running mean says. Its state is half as large as AdamW's.
 
-    Use a tenth to a third of AdamW's learning rate, and increase the weight decay by the same factor.
+    Divide AdamW's learning rate by 3 to 10, and multiply the weight decay by the same factor.
     """
 
     zero_stages = frozenset({1, 2, 3})

@@ -1,4 +1,4 @@
-"""The steps of Lion. This module is imported only when Lion is built, since it imports torch."""
+"""Take the steps of Lion. This module imports torch, so it is imported only when Lion is built."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 
 class LionOptimizer(Optimizer):
-    """The optimizer that makes the steps of Lion, weight by weight.
+    """The Lion optimizer, which updates one weight at a time.
 
     Source: arXiv 2302.06675, algorithm 2.
     """

@@ -1,4 +1,4 @@
-"""Muon, from torch, for matrices; AdamW for the rest."""
+"""The optimizer "muon": Muon, from torch, for matrices, and AdamW for all other weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Muon:
-    """Muon, from torch: the update of a matrix is made orthogonal, so that it is equally large in every direction.
+    """Muon, from torch: it makes the update of a matrix orthogonal, so that the update is equally large in every direction.
 
-    Weights that are not matrices, such as biases and tables, are updated by AdamW.
+    AdamW updates the weights that are not matrices, such as biases and tables.
     """
 
     updates_alone = True
@@ -53,5 +53,5 @@ class Muon:
 
 
 def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    """Return whether a parameter is a matrix that multiplies vectors, which a two-dimensional table does not."""
+    """Return whether a parameter is a matrix that multiplies vectors, and not a two-dimensional table."""
     return len(shape) == 2 and name.endswith(".weight")

@@ -1,4 +1,4 @@
-"""Muon and AdamW as one optimizer. This module is imported only when Muon is built, since it imports torch."""
+"""Combine Muon and AdamW in one optimizer. This module imports torch, so it is imported only when Muon is built."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 KEYS = ("ns_steps", "betas")
-"""For each of the two optimizers, a key that its groups have and those of the other do not."""
+"""For each of the two optimizers, a key that only its own groups have."""
 
 
 class Together(Optimizer):
-    """Several optimizers that step one after the other; this optimizer holds their groups and their states."""
+    """Several optimizers that step one after the other. This optimizer holds their groups and states."""
 
     def __init__(self, parts: Sequence[Optimizer]) -> None:
         super().__init__([group for part in parts for group in part.param_groups], {})
@@ -30,14 +30,14 @@ class Together(Optimizer):
             part.state = self.state
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        # The groups may be replaced for a step, for example by one with a single weight.
+        # The caller may replace the groups for a step, for example by a group with a single weight.
         for part, key in zip(self.parts, self.keys, strict=True):
             part.param_groups = [group for group in self.param_groups if key in group]
             part.step()
 
 
 def muon_and_adamw(groups: Sequence[ParameterGroup], asked: Muon) -> Optimizer:
-    """Return Muon over the matrices of these groups, and AdamW over the rest of them, as one optimizer."""
+    """Return one optimizer that uses Muon for the matrices in these groups, and AdamW for all other weights."""
     matrices, rest = [], []
     for group in groups:
         found = {name for name, parameter in group.parameters.items() if is_matrix(name, tuple(parameter.shape))}

@@ -1,4 +1,4 @@
-"""Prodigy, from prodigyopt."""
+"""The optimizer "prodigy", from the package prodigyopt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Prodigy:
-    """Prodigy, from prodigyopt: it finds the size of its steps by itself. The learning rate multiplies that size, and should be 1."""
+    """Prodigy, from prodigyopt: it finds its step size by itself. The learning rate multiplies the step size, and should be 1."""
 
     needs: ClassVar[Mapping[str, str]] = {"prodigyopt": 'pip install "ltx[optimizers]"'}
     learning_rate = 1.0
@@ -29,7 +29,9 @@ class Prodigy:
     eps: float = eps(1e-8)
     d0: float = attrs.field(default=1e-6, validator=attrs.validators.gt(0), metadata={"help": "first estimate of the step size"})
     d_coef: float = attrs.field(
-        default=1.0, validator=attrs.validators.gt(0), metadata={"help": "factor of the step size that it finds; tune this one"}
+        default=1.0,
+        validator=attrs.validators.gt(0),
+        metadata={"help": "factor that the step size found is multiplied by; the value to tune"},
     )
     growth_rate: float | None = attrs.field(
         default=None,
@@ -52,7 +54,7 @@ class Prodigy:
         import prodigyopt
 
         said = {name: value for name, value in attrs.asdict(self).items() if value is not None}
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints a line about weight decay
+        with contextlib.redirect_stdout(io.StringIO()):  # Prodigy prints a line about weight decay
             optimizer: Optimizer = prodigyopt.Prodigy([group.torch_group() for group in groups], **said)
         return optimizer
 

@@ -1,4 +1,4 @@
-"""Schedule-free AdamW, from schedulefree."""
+"""The optimizer "adamw_schedule_free", from the package schedulefree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class AdamWScheduleFree:
-    """Schedule-free AdamW, from schedulefree: an average of the weights takes the place of a schedule, so that a run may end at any step."""
+    """Schedule-free AdamW, from schedulefree: an average of the weights replaces the schedule, so a run can end at any step."""
 
     needs: ClassVar[Mapping[str, str]] = {"schedulefree": 'pip install "ltx[optimizers]"'}
     schedules_itself = True

@@ -1,4 +1,6 @@
-"""The quantizers that come with ltx. Each uses only the public API, and imports what it needs when it stores a matrix."""
+"""The quantizers that come with ltx. Each quantizer uses only the public API, and imports other packages only when it
+stores a matrix.
+"""
 
 from ltxcore.api import hookimpl
 from ltxplugins.quantizers.nf4 import NF4
@@ -6,19 +8,19 @@ from ltxplugins.quantizers.rows import FP8, FP8UZ, Int8
 
 
 class Int8Quanto(Int8):
-    """The name of `int8` in older run files."""
+    """The quantizer `int8`, under its name in older run files."""
 
     deprecated = True
 
 
 class FP8Quanto(FP8):
-    """The name of `fp8` in older run files."""
+    """The quantizer `fp8`, under its name in older run files."""
 
     deprecated = True
 
 
 class FP8UZQuanto(FP8UZ):
-    """The name of `fp8uz` in older run files."""
+    """The quantizer `fp8uz`, under its name in older run files."""
 
     deprecated = True
 

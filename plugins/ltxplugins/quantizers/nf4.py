@@ -1,7 +1,7 @@
-"""4-bit numbers that suit normally distributed weights, from bitsandbytes.
+"""The quantizer "nf4": 4-bit numbers that suit normally distributed weights, from bitsandbytes.
 
-It uses the functions of bitsandbytes but not its layers, which repack their weights when they are evaluated on a CPU,
-after which gradients cannot pass through them.
+It uses the functions of bitsandbytes but not its layers. Those layers repack their weights when they run on a CPU in
+evaluation mode, and gradients cannot pass through them afterwards.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from torch.nn import Linear
 
 BLOCK = 64
-"""The number of weights that share a factor."""
+"""The number of weights that share a scale factor."""
 
 FACTOR = 4
-"""The bytes of a factor, float32."""
+"""The size in bytes of a scale factor in float32."""
 
 
 @attrs.frozen
 class NF4:
-    """4 bits per weight: one of sixteen values, times a factor for every 64 weights (QLoRA), from bitsandbytes."""
+    """4 bits per weight, from bitsandbytes (QLoRA): each weight is one of sixteen values, times a factor for every 64 weights."""
 
     error = 0.12
     needs: ClassVar[Mapping[str, str]] = {"bitsandbytes": 'pip install "ltx[low-memory]"'}
 
     def store(self, linear: Linear) -> Linear:
-        """Store each block of 64 numbers, with two numbers per byte, `[out * in / 2, 1]`.
+        """Store the matrix in blocks of 64 numbers, with two numbers per byte, `[out * in / 2, 1]`.
 
         Source: docs/explanation/arithmetic.md#blocks-of-64-in-4-bits
         """
@@ -50,7 +50,7 @@ class NF4:
 
 
 def restored(weight: Tensor, factors: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Return the matrix that is stored."""
+    """Return the matrix, restored from its 4-bit numbers."""
     import torch
 
     whole: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight, factors["scale"], BLOCK, "nf4", shape, dtype)

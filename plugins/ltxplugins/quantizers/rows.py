@@ -1,4 +1,4 @@
-"""Quantizers that store each number in 8 bits, with one factor per row. They need only torch."""
+"""Quantizers that store each number in 8 bits, with one scale factor per row. They need only torch."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from torch.nn import Linear
 
 FACTOR = 4
-"""The bytes of a factor, float32."""
+"""The size in bytes of a scale factor in float32."""
 
 
 @attrs.frozen
 class Rows:
-    """Numbers of 8 bits, times one factor per row."""
+    """A base class for quantizers that store 8-bit numbers and one scale factor per row."""
 
     @property
     def number_format(self) -> torch.dtype:
-        """The number format."""
+        """The 8-bit number format."""
         raise NotImplementedError
 
     @property
     def largest(self) -> float:
-        """The number that the largest weight of a row becomes."""
+        """The number that stands for the largest weight of a row."""
         import torch
 
         return torch.finfo(self.number_format).max
 
     def store(self, linear: Linear) -> Linear:
-        """Store each row as the nearest numbers of the format.
+        """Divide each row by its scale factor, and store the nearest numbers of the format.
 
         Source: docs/explanation/arithmetic.md#rows-in-8-bits
         """
@@ -43,14 +43,14 @@ class Rows:
         from ltxcore.api.quantizers import quantized_linear
 
         whole = linear.weight.detach().float()
-        # For a row of zeros any factor will do.
+        # For a row of zeros, any factor is correct.
         scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / self.largest
         values = (whole / scale).clamp(-self.largest, self.largest)
         rounded = values if self.number_format.is_floating_point else values.round()
         return quantized_linear(linear, rounded.to(self.number_format).view(torch.int8), {"scale": scale}, self.restored)
 
     def restored(self, weight: Tensor, factors: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        """Return the matrix that is stored."""
+        """Return the matrix, restored from its 8-bit numbers."""
         return (weight.view(self.number_format).float() * factors["scale"]).to(dtype)
 
     def weight_bytes(self, shape: tuple[int, ...]) -> int:
@@ -76,15 +76,24 @@ class Int8(Rows):
 
 @attrs.frozen
 class FP8(Rows):
-    """8-bit floating-point numbers (e4m3fn), with a scale for each row."""
+    """8-bit floating-point numbers (e4m3fn), with a scale for each row; those of an 8-bit checkpoint are kept as they are stored."""
 
     error = 0.035
+    keeps = "float8_e4m3fn"
 
     @property
     def number_format(self) -> torch.dtype:
         import torch
 
         return torch.float8_e4m3fn
+
+    def keep(self, linear: Linear, weight: Tensor, scale: Tensor) -> Linear:
+        """Store the numbers of a checkpoint, and the scale factor of each row, as they are."""
+        import torch
+
+        from ltxcore.api.quantizers import quantized_linear
+
+        return quantized_linear(linear, weight.view(torch.int8), {"scale": scale}, self.restored)
 
 
 @attrs.frozen

@@ -1,4 +1,6 @@
-"""The schedules that come with ltx: how the learning rate changes from step to step. Each uses only the public API."""
+"""The schedules that come with ltx, which change the learning rate from step to step. Each schedule uses only the
+public API.
+"""
 
 from ltxcore.api import hookimpl
 from ltxplugins.schedules.of_torch import Constant, Cosine, CosineWithRestarts, Linear, Polynomial, Step

@@ -1,4 +1,4 @@
-"""Torch's schedules, with their parameters as keys."""
+"""Schedules from torch, whose parameters are keys of the run file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _key(default: Any, text: str, unit: str = "") -> Any:
 
 @attrs.frozen
 class Constant:
-    """The same learning rate in every step."""
+    """The learning rate is the same in every step."""
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import LambdaLR
@@ -27,7 +27,7 @@ class Constant:
 
 @attrs.frozen
 class Linear:
-    """A straight line: by default, down to a tenth at the end of the run."""
+    """The learning rate falls in a straight line; by default, to a tenth at the end of the run."""
 
     start_factor: float = _key(1.0, "factor of the learning rate at the start")
     end_factor: float = _key(0.1, "factor of the learning rate at the end")
@@ -41,7 +41,7 @@ class Linear:
 
 @attrs.frozen
 class Cosine:
-    """Half a cosine, down to `eta_min` at the end of the run."""
+    """The learning rate falls along half a cosine, to `eta_min` at the end of the run."""
 
     T_max: int | None = _key(None, "number of steps in which it falls; by default all", "steps")
     eta_min: float = _key(0.0, "learning rate at the end")
@@ -54,7 +54,7 @@ class Cosine:
 
 @attrs.frozen
 class CosineWithRestarts:
-    """Half a cosine, repeated: by default, four times."""
+    """The learning rate repeatedly falls along half a cosine; by default, four times."""
 
     T_0: int | None = _key(None, "length of the first cycle; by default a quarter of the run", "steps")
     T_mult: int = _key(1, "how many times longer each cycle is than the one before")
@@ -68,7 +68,7 @@ class CosineWithRestarts:
 
 @attrs.frozen
 class Polynomial:
-    """A power of the remaining share of the run, down to 0."""
+    """The learning rate falls to 0, as a power of the remaining share of the run."""
 
     total_iters: int | None = _key(None, "number of steps in which it falls; by default all", "steps")
     power: float = _key(1.0, "exponent of the polynomial")
@@ -81,7 +81,7 @@ class Polynomial:
 
 @attrs.frozen
 class Step:
-    """A step down at intervals: by default one, to a tenth, in the middle of the run."""
+    """The learning rate falls in steps; by default once, to a tenth, in the middle of the run."""
 
     step_size: int | None = _key(None, "number of steps with the same learning rate; by default half of the run", "steps")
     gamma: float = _key(0.1, "factor by which the learning rate is then multiplied")

@@ -1,4 +1,4 @@
-"""Warm-up, stable, decay: constant for most of a run, then down to 0 at its end."""
+"""The schedule "warmup_stable_decay": the learning rate is constant for most of a run, and then falls to 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class WarmupStableDecay:
-    """Constant, then down in the last part of the run; with warmup_steps, this is warm-up, stable, decay. A run can be extended before the decay begins."""
+    """The learning rate is constant, then falls in the last part of the run. A run can be extended until the learning
+    rate begins to fall.
+
+    Together with warmup_steps, this is the schedule "warm-up, stable, decay" (WSD).
+    """
 
     decay: float = attrs.field(
         default=0.2,
@@ -28,7 +32,7 @@ class WarmupStableDecay:
     )
 
     def factor(self, step: int, steps: int) -> float:
-        """Return the factor on the learning rate of a step; steps are counted from 0."""
+        """Return the factor of the learning rate in a step; steps are counted from 0."""
         first = steps - max(1, round(self.decay * steps))
         fallen = min(1.0, max(0.0, (step - first) / (steps - first)))
         return 1 - (1 - self.end_factor) * (fallen if self.shape == "linear" else fallen**0.5)

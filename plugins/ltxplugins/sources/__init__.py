@@ -1,4 +1,4 @@
-"""The sources that come with ltx, which read datasets. Each uses only the public API."""
+"""The sources that come with ltx, which read datasets. Each source uses only the public API."""
 
 from ltxcore.api import hookimpl
 from ltxplugins.sources.folder import Folder

@@ -1,10 +1,12 @@
-"""The source "huggingface": a local folder in the layout of Hugging Face's datasets, whose media a metadata file lists."""
+"""The source "huggingface": a local folder in the layout of Hugging Face's datasets, with a metadata file that lists
+the media.
+"""
 
 from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,18 +19,19 @@ from ltxplugins.sources.table import TableFile
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE, SUFFIX = "file_name", "_file_name"
-"""The column that names a row's file, and the end of the names of columns that name more: "mask_file_name"."""
+"""The column that names a row's file, and the ending of further columns that name files, such as "mask_file_name"."""
 
 BEGINNING = 1 << 16
-"""The number of bytes of a metadata file that are read to see whether it names files."""
+"""The number of bytes of a metadata file that are read to find out whether it names files."""
 
 
 @attrs.frozen
 class HuggingFace:
-    """A folder in the layout of Hugging Face's datasets: a metadata.csv, metadata.jsonl or metadata.parquet names the media
-    in its folder in a column "file_name".
+    """Read a folder in the layout of Hugging Face's datasets.
 
-    A folder whose media have captions in text files beside them is read as a folder of media.
+    A metadata.csv, metadata.jsonl or metadata.parquet lists the media of its folder in a column "file_name".
+
+    If the media have text files beside them as captions, the source "folder" reads the folder instead.
     """
 
     @staticmethod
@@ -37,30 +40,51 @@ class HuggingFace:
         return bool(files) and not any(_has_captions(file.parent) for file in files)
 
     def read(self, path: Path) -> Table:
-        """Return the rows of all metadata files of the folder, in the order of their paths."""
+        """Return the rows of all metadata files in the folder, in order of the files' paths."""
         found = find_media(path)
         rows, problems, notes = [], [], []
-        files = sorted(name for name in found.others if PurePosixPath(name).name in METADATA)
+        files = _files_in(found)
         if not files:
             remedy = f"Put a {METADATA[0]} there, with the columns {FILE} and text."
-            raise DataError(f"has no {', '.join(METADATA[:-1])} or {METADATA[-1]} in it", where=str(path), remedy=remedy)
-        by_folder: dict[str, list[str]] = {}
-        for name in files:
-            by_folder.setdefault(posixpath.dirname(name), []).append(name)
-        for folder, names in by_folder.items():
+            raise DataError(f"contains no {', '.join(METADATA[:-1])} or {METADATA[-1]}", where=str(path), remedy=remedy)
+        for folder, names in _by_folder(files).items():
             if len(names) > 1:
-                problems.append(Problem(f"has {' and '.join(map(posixpath.basename, names))}", str(path / folder), "Keep one of them."))
+                problems.append(
+                    Problem(f"has {' and '.join(map(posixpath.basename, names))}", str(path / folder), "Keep one of the files.")
+                )
                 continue
             table = TableFile().read(path / names[0])
             rows += [_row(row, folder, path / names[0]) for row in table.rows]
             problems += [_placed(problem, path / names[0]) for problem in table.problems]
             notes += [f"{names[0]}: {note}" for note in table.notes]
         notes += _unlisted(found, rows)
-        return Table(path, tuple(rows), tuple(problems), notes=tuple(notes), folder=path)
+        return Table(path, tuple(rows), tuple(problems), notes=tuple(notes))
+
+    def recaptioned(self, table: Table, column: str, captions: Mapping[int, Any]) -> Mapping[Path, str]:
+        """Return the metadata files with new captions."""
+        first, new = 0, dict[Path, str]()
+        for names in _by_folder(_files_in(find_media(table.path))).values():
+            part = TableFile().read(table.path / names[0])
+            here = {number - first: captions[number] for number in range(first, first + len(part.rows)) if number in captions}
+            if here:
+                new |= TableFile().recaptioned(part, column, here)
+            first += len(part.rows)
+        return new
+
+
+def _files_in(found: FoundMedia) -> list[str]:
+    return sorted(name for name in found.others if PurePosixPath(name).name in METADATA)
+
+
+def _by_folder(files: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in files:
+        found.setdefault(posixpath.dirname(name), []).append(name)
+    return found
 
 
 def _metadata_in(path: Path) -> list[Path]:
-    """Return the metadata files in a folder, or else those in its sub-folders."""
+    """Return the metadata files in a folder or, if there are none, in its sub-folders."""
     if not path.is_dir():
         return []
     here = [path / name for name in METADATA if (path / name).is_file()]
@@ -74,7 +98,7 @@ def _metadata_in(path: Path) -> list[Path]:
 
 
 def _names_files(file: Path) -> bool:
-    """Return whether a metadata file has a column of files, as far as its beginning tells."""
+    """Return whether a metadata file has a column of files, judging by its beginning."""
     if file.suffix == ".parquet":
         return True
     try:
@@ -87,7 +111,7 @@ def _names_files(file: Path) -> bool:
 
 
 def _has_captions(folder: Path) -> bool:
-    """Return whether a medium in a folder has a text file beside it."""
+    """Return whether any media file in a folder has a text file beside it."""
     try:
         names = [each.name for each in folder.iterdir()]
     except OSError:
@@ -97,7 +121,7 @@ def _has_captions(folder: Path) -> bool:
 
 
 def _row(row: Row, folder: str, file: Path) -> Row:
-    """Return a row with paths relative to the dataset's folder, and with the place that it is at."""
+    """Return a row with its place, and with paths relative to the dataset's folder."""
     values: dict[str, Any] = {}
     for column, cell in row.values.items():
         is_file = column == FILE or column.endswith(SUFFIX)
@@ -111,7 +135,7 @@ def _placed(problem: Problem, file: Path) -> Problem:
 
 
 def _unlisted(found: FoundMedia, rows: list[Row]) -> Iterator[str]:
-    """Say which media are in the folder and in no metadata file."""
+    """Say which media in the folder are listed in no metadata file."""
     cells = {posixpath.normpath(cell.replace("\\", "/")) for row in rows for cell in row.values.values() if isinstance(cell, str)}
     others = [name for name in found.media if name not in cells]
     if others:

@@ -1,4 +1,4 @@
-"""Files of a folder that go with a clip, an image or a sound: references, masks, and audio of its own."""
+"""Find the files in a folder that belong to a clip, an image or an audio file: references, masks, and separate audio."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PICTURES, SOUNDS = frozenset({"video", "image"}), frozenset({"sound"})
 
 @attrs.frozen
 class Kind:
-    """What goes with a medium in one role.
+    """A role that a file can have for another file, such as reference or mask.
 
     Attributes:
-        kinds: the kinds of files that play the role.
-        of: the kinds of media that they go with.
-        suffixes: what their names have behind that of the medium, by convention.
-        folders: the folders that they are in, by convention.
+        kinds: the kinds of files that can have the role.
+        of: the kinds of media files that such files belong to.
+        suffixes: the usual suffixes of such files, which follow the name of the media file.
+        folders: the usual names of folders that contain such files.
     """
 
     kinds: frozenset[str]
@@ -40,40 +40,43 @@ ROLES: Mapping[str, Kind] = MappingProxyType(
         "audio": Kind(SOUNDS, frozenset({"video"}), ("_audio", "_sound"), ("audio", "sounds")),
     }
 )
-"""The roles in the order in which a file is tried for them, by the columns of the dataset that they become."""
+"""The roles, by the column of the dataset that each becomes, in the order in which a file is tried for them."""
 
 
 @attrs.define
 class Pairs:
-    """The files that go with others.
+    """The files that belong to other files.
 
     Attributes:
-        of: what goes with each medium, by its path: files by role.
-        problems: files that two would play one role, and files that the user named for a role and that go with nothing.
+        of: for each media file, by its path, the files that belong to it, by role.
+        problems: media files for which two files have the same role; files with a suffix or folder that the user names for a role, but
+            without a media file; and files that belong to a file that has a role itself.
     """
 
     of: dict[str, dict[str, str]] = attrs.field(factory=dict)
     problems: list[Problem] = attrs.field(factory=list)
 
     def add(self, folder: Path, base: str, role: str, name: str) -> None:
-        """Let a file play a role for a medium."""
+        """Record that a file has a role for a media file."""
         other = self.of.setdefault(base, {}).setdefault(role, name)
         if other != name:
             both = f"{other} and {name}"
             self.problems.append(
-                Problem(f"has two files that are its {role.replace('_', ' ')}, {both}", str(folder / base), "Keep one of them.")
+                Problem(f"has two files for its {role.replace('_', ' ')}, {both}", str(folder / base), "Keep one of the files.")
             )
 
 
 def take_pairs(folder: Path, found: FoundMedia, asked: Mapping[str, str | None], pairs: Pairs, by_convention: bool) -> None:
-    """Find the files that go with others, and remove them from the media of the folder.
+    """Find the files that belong to other files, and remove them from the media of the folder.
 
     Args:
         folder: the folder.
-        found: what is in it.
-        pairs: the pairs, which are added to.
-        asked: for each role, the suffix (`_depth`) or the folder (`depth/`) that the user names; None for the usual ones.
-        by_convention: whether files with the usual names are taken too. Such a file must have no caption of its own.
+        found: the files in the folder.
+        pairs: the pairs, to which this function adds.
+        asked: for each role, the suffix (`_depth`) or folder (`depth/`) that the user names; None for the usual
+            suffixes and folders.
+        by_convention: whether to use files with the usual names too. A file with its own caption is not used in this
+            way.
     """
     bases = _Bases(found)
     for name, kind in list(found.media.items()):
@@ -88,17 +91,19 @@ def take_pairs(folder: Path, found: FoundMedia, asked: Mapping[str, str | None],
                 del found.media[name]
                 break
             if named is not None and _is_named_so(name, suffixes, folders):
-                remedy = "Give it the name of one of the media, or remove it."
-                pairs.problems.append(Problem(f"is the {role.replace('_', ' ')} of nothing", str(folder / name), remedy))
+                remedy = "Give the file the name of a medium, or remove the file."
+                pairs.problems.append(
+                    Problem(f"is named as the {role.replace('_', ' ')} of a medium, but belongs to none", str(folder / name), remedy)
+                )
                 del found.media[name]
                 break
     for base in pairs.of.keys() - found.media.keys():
         for name in pairs.of.pop(base).values():
-            pairs.problems.append(Problem(f"goes with {base}, which itself goes with another file", str(folder / name), "Rename it."))
+            pairs.problems.append(Problem(f"belongs to {base}, which itself belongs to another file", str(folder / name), "Rename it."))
 
 
 def take_sounds_of_one_name(folder: Path, found: FoundMedia, pairs: Pairs) -> None:
-    """Let a sound with the name of a clip beside it be the clip's audio."""
+    """Make an audio file the audio of the clip that has the same name in the same folder."""
     by_stem: dict[str, list[str]] = {}
     for name in found.media:
         by_stem.setdefault(stem_of(name), []).append(name)
@@ -120,7 +125,7 @@ def _is_named_so(name: str, suffixes: tuple[str, ...], folders: tuple[str, ...])
 
 
 class _Bases:
-    """The media of a folder by the names that files which go with them have."""
+    """An index of the media in a folder, by the names of files that may belong to them."""
 
     def __init__(self, found: FoundMedia) -> None:
         self._by_stem: dict[str, str] = {}
@@ -133,7 +138,9 @@ class _Bases:
                 self._beside.setdefault(("/".join(parts[:index]), "/".join(parts[index + 1 :])), []).append(name)
 
     def of(self, name: str, suffixes: tuple[str, ...], folders: tuple[str, ...]) -> Iterator[str]:
-        """Yield the media that a file may go with: of its name without a suffix, or of its name in the folder above or in one beside."""
+        """Yield the media files to which a file may belong: those that have the file's name without a suffix, or have the file's name in
+        the parent folder or in a sibling folder.
+        """
         stem = stem_of(name)
         for suffix in suffixes:
             if stem.endswith(suffix) and (base := self._by_stem.get(stem.removesuffix(suffix))) is not None:
@@ -146,5 +153,5 @@ class _Bases:
                 beside = [other for other in self._beside.get((above, rest), []) if other.split("/")[index] not in folders]
                 if over is not None:
                     yield over
-                elif len(beside) == 1:  # of several, none is more likely to be meant
+                elif len(beside) == 1:  # of several candidates, none is more likely
                     yield beside[0]

@@ -1,4 +1,4 @@
-"""Parquet files, read with pyarrow."""
+"""Read Parquet files with pyarrow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ltxcore.api.sources import Row, Table
 
 
 def read_parquet(path: Path) -> Table:
-    """Return the rows of a Parquet file, without the columns that hold files themselves, which a note names.
+    """Return the rows of a Parquet file without the columns that contain whole files; a note names these columns.
 
     Raises:
         DataError: pyarrow is not installed, or cannot read the file.
@@ -38,7 +38,7 @@ def read_parquet(path: Path) -> Table:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Return whether a type is, or contains, bytes: images or audio that are embedded."""
+    """Return whether a column's type is or contains bytes, as for embedded images and audio."""
     from pyarrow import types
 
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):

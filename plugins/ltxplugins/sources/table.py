@@ -1,4 +1,4 @@
-"""The source "table": CSV, TSV, JSON, JSON Lines and Parquet files, whose rows know their line."""
+"""The source "table": CSV, TSV, JSON, JSON Lines and Parquet files. Each row knows its line."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ import attrs
 
 from ltxcore.api import DataError, Problem
 from ltxcore.api.sources import Row, Table
+from ltxplugins.sources.captions import MARK, Spans, changed, in_csv, in_json_rows, json_lines, json_list, raw_text, skip
 from ltxplugins.sources.parquet import read_parquet
 
 PARQUET = ".parquet"
 
 DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
-"""The delimiters between the cells of CSV, and their names in messages; spreadsheets write the semicolon where the
-comma is the decimal mark.
+"""The delimiters between the cells of a CSV file, with their names in messages. Spreadsheets write semicolons in
+countries where the comma is the decimal mark.
 """
 
 SEPARATOR = re.compile(r"sep=(.)\r?\n")
-"""The first line of a file in which spreadsheets may declare the delimiter."""
+"""The pattern of a first line in which a spreadsheet declares the delimiter."""
 
 
 @attrs.frozen
 class TableFile:
-    """A CSV, TSV, JSON, JSON Lines or Parquet file, with a row for each sample."""
+    """Read a CSV, TSV, JSON, JSON Lines or Parquet file, which has a row for each sample."""
 
     endings = (".jsonl", ".csv", ".tsv", ".json", PARQUET)
 
     def read(self, path: Path) -> Table:
-        """Return the rows of a file in the format of its ending."""
+        """Return the rows of a file, whose extension names the format."""
         if path.suffix.lower() == PARQUET:
             return read_parquet(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
+            raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save the file as UTF-8.") from None
         except OSError as error:
-            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check that you may read it.") from error
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check the permissions of the file.") from error
         read = READERS.get(path.suffix.lower())
         if read is None:
             *formats, last = self.endings
@@ -54,14 +55,30 @@ class TableFile:
         rows = tuple(item for item in found if isinstance(item, Row))
         return Table(path, rows, tuple(item for item in found if isinstance(item, Problem)))
 
+    def recaptioned(self, table: Table, column: str, captions: Mapping[int, Any]) -> Mapping[Path, str]:
+        """Return the text of the file with new captions."""
+        path, ending = table.path, table.path.suffix.lower()
+        if ending == PARQUET:
+            raise DataError(
+                "is a Parquet file, and ltx cannot change captions in Parquet files", where=str(path), remedy="Write it as .jsonl or .csv."
+            )
+        both = {number: (table.rows[number].values[column], caption) for number, caption in captions.items()}
+        raw = raw_text(path)
+        try:
+            if ending in LISTS:
+                return {path: in_json_rows(raw, LISTS[ending], column, both)}
+            begin = len(raw) - len(raw.removeprefix(MARK))
+            between, begin = _shape(raw, begin) if ending == ".csv" else ("\t", begin)
+            return {path: in_csv(raw, between, begin, column, both)}
+        except (ValueError, IndexError, KeyError):
+            raise changed(path) from None
+
 
 def _csv(text: str, delimiter: str | None = None) -> Iterator[Row | Problem]:
-    said = SEPARATOR.match(text)
-    begin = said.end() if said else 0
-    between = delimiter or (said[1] if said else _delimiter(text[begin:]))
+    between, begin = _shape(text) if delimiter is None else (delimiter, 0)
     reader = csv.reader(io.StringIO(text[begin:], newline=""), strict=True, delimiter=between)
     header: list[str] | None = None
-    first = line = 2 if said else 1
+    first = line = 2 if begin else 1
     while True:
         try:
             cells = next(reader)
@@ -81,7 +98,7 @@ def _csv(text: str, delimiter: str | None = None) -> Iterator[Row | Problem]:
                 return
         elif len(cells) != len(header):
             remedy = f"Put cells that contain {DELIMITERS.get(between, between)} in double quotes."
-            yield Problem(f"has {len(cells)} cells, but the header names {len(header)}", str(start), remedy)
+            yield Problem(f"has {len(cells)} cell{'' if len(cells) == 1 else 's'}, but the header has {len(header)}", str(start), remedy)
         else:
             yield Row(start, dict(zip(header, cells, strict=True)))
 
@@ -90,9 +107,15 @@ def _tsv(text: str) -> Iterator[Row | Problem]:
     return _csv(text, "\t")
 
 
+def _shape(text: str, begin: int = 0) -> tuple[str, int]:
+    """Return the delimiter of a CSV file, and where its header begins."""
+    said = SEPARATOR.match(text, begin)
+    return (said[1], said.end()) if said else (_delimiter(text[begin:]), begin)
+
+
 def _delimiter(text: str) -> str:
-    """Find the delimiter of a CSV file by its header: a comma, unless with commas the header would be a single cell,
-    and with another delimiter several cells.
+    """Find the delimiter of a CSV file from its header. It is the comma, unless only another delimiter splits the
+    header into several cells.
     """
     header = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}
@@ -124,16 +147,16 @@ def _jsonl(text: str) -> Iterator[Row | Problem]:
 def _json(text: str) -> Iterator[Row | Problem]:
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     remedy = "The file must be one list of objects, with the columns as keys."
-    place = _skip(text, 0)
+    place = skip(text, 0)
     if text[place : place + 1] != "[":
         yield Problem("is not a list", "1", remedy)
         return
     line, counted, separator = 1, 0, True
-    place = _skip(text, place + 1)
+    place = skip(text, place + 1)
     while text[place : place + 1] != "]":
         line, counted = line + text.count("\n", counted, place), place
         if not separator:
-            yield Problem("is not JSON: a comma is missing after the object before", str(line), remedy)
+            yield Problem("is not JSON: a comma is missing after the preceding object", str(line), remedy)
             return
         try:
             value, place = decoder.raw_decode(text, place)
@@ -142,12 +165,12 @@ def _json(text: str) -> Iterator[Row | Problem]:
             yield Problem(f"is not JSON: {_reason(error)}", str(at), remedy)
             return
         yield _row(value, line)
-        place = _skip(text, place)
+        place = skip(text, place)
         separator = text[place : place + 1] == ","
-        place = _skip(text, place + 1) if separator else place
-    after = _skip(text, place + 1)
+        place = skip(text, place + 1) if separator else place
+    after = skip(text, place + 1)
     if after < len(text):
-        yield Problem("continues after the end of the list", str(1 + text.count("\n", 0, after)), remedy)
+        yield Problem("contains text after the end of the list", str(1 + text.count("\n", 0, after)), remedy)
 
 
 def _row(value: Any, line: int) -> Row | Problem:
@@ -166,19 +189,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place
-
-
 def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
-        return "its values are nested too deeply"
+        return "the values are nested too deeply"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 READERS: Mapping[str, Callable[[str], Iterator[Row | Problem]]] = MappingProxyType(
     {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".json": _json}
 )
-"""How the text of a file becomes rows and problems, by the file's ending."""
+"""The functions that turn the text of a file into rows and problems, by the file's extension."""
+
+LISTS: Mapping[str, Callable[[str], Iterator[Spans]]] = MappingProxyType({".jsonl": json_lines, ".json": json_list})
+"""The functions that find the values of each row in the text of a file of JSON objects, by the file's extension."""

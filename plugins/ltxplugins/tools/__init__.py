@@ -1,1 +1,1 @@
-"""Tools for before and after a run, each a command of `ltx`."""
+"""Tools to use before and after a run. Each tool is a command of `ltx`."""

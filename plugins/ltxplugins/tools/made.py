@@ -1,4 +1,6 @@
-"""A record of what a folder's files were made from, so that a second run makes only what has changed."""
+"""Record what the files of a folder were made from, so that a second run makes a file again only if its source or the file itself has
+changed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ NAME = "made.jsonl"
 
 
 class Made:
-    """A record in a folder, with a line for each file, appended when the file is finished. It is safe to use from several threads."""
+    """A record in a folder. A line is appended for each file when the file is finished. The record is safe to
+    use from several threads.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / NAME
@@ -25,10 +29,10 @@ class Made:
                     told = json.loads(line)
                     self._of[str(told["name"])] = str(told["of"]), int(told["bytes"])
                 except (ValueError, TypeError, KeyError, RecursionError):
-                    continue  # the incomplete line of a killed process; its file is made again
+                    continue  # an incomplete line of a killed process; the file is made again
 
     def is_fresh(self, path: Path, of: str) -> bool:
-        """Return whether a file is still as it was made, and from the same source."""
+        """Return whether a file was made from the same source and has not changed since."""
         return path.is_file() and self._of.get(self._name(path)) == (of, path.stat().st_size)
 
     def record(self, path: Path, of: str) -> None:
@@ -40,7 +44,7 @@ class Made:
         told = {"name": self._name(path), "of": of, "bytes": path.stat().st_size}
         try:
             with self._lock, self._path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{json.dumps(told)}\n")  # on a line of its own, even if a killed process left the last line incomplete
+                file.write(f"\n{json.dumps(told)}\n")  # on its own line, even if a killed process left the last line incomplete
                 file.flush()
         except OSError as error:
             raise DataError.of([not_written(error, self._path, "everything made so far is kept")]) from error

@@ -1,4 +1,6 @@
-"""The results of work on many files, where a bad file affects only itself, and the report at the end."""
+"""Collect the results of work on many files, of which any may fail without stopping the rest, and report them at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,23 @@ from ltxcore.api import DataError, Problem
 
 @attrs.frozen
 class Tally:
-    """The numbers of files that were made and that existed already, and the problems of those that failed."""
+    """The number of files that were made, the number that already existed, and the problems of files that failed."""
 
     done: int = 0
     reused: int = 0
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-    """Notes that are not mistakes but useful to know."""
+    """Notes for the user that are not about mistakes."""
 
     def __str__(self) -> str:
         failed = f", {len(self.problems)} failed" if self.problems else ""
         return f"{self.done} made, {self.reused} reused{failed}"
 
     def tell(self, output: Path) -> None:
-        """Print the counts; failures are raised as an error after everything else is done.
+        """Print the counts, and raise an error for files that failed.
 
         Raises:
-            DataError: something failed.
+            DataError: a file failed.
         """
         click.echo(f"{self} in {output}")
         for note in self.notes:

@@ -1,4 +1,4 @@
-"""A tracker that shows progress on the console: step, loss, learning rate, time left."""
+"""The tracker "console", which shows the progress of a run: step, loss, learning rate, time left."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ltxcore.api.commands import Bar
 LOGGER = logging.getLogger("ltx.console")
 
 SMOOTHING = 0.95
-"""The share of the displayed loss that comes from earlier steps: the loss of a single step depends more on its sigmas
+"""The share of the displayed loss that comes from earlier steps. The loss of a single step depends more on its sigmas
 than on what was learned.
 """
 
 
 @attrs.define
 class Console:
-    """A progress bar; where the output is not a terminal, a line every `every` steps."""
+    """Show a progress bar or, if the output is not a terminal, a line every `every` steps."""
 
     every: int = attrs.field(default=20, metadata={"help": "steps between lines if the output is not a terminal", "unit": "steps"})
     _bar: Bar | None = attrs.field(default=None, init=False, repr=False)
@@ -54,7 +54,7 @@ class Console:
             LOGGER.info(f"step {step}/{self._total}  {numbers}  {left:.0f} s left")
 
     def sample(self, step: int, name: str, path: Path) -> None:
-        """Do nothing, since the run itself says at its end where its samples are."""
+        """Do nothing, since the run itself prints at its end where its samples are."""
 
     def finish(self) -> None:
         if self._bar is not None:

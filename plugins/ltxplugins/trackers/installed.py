@@ -1,4 +1,4 @@
-"""The check that the package to which a tracker sends its numbers is installed."""
+"""Check that the package to which a tracker sends its numbers is installed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib.util
 
 
 def missing(package: str, spoken: str) -> list[tuple[tuple[str, ...], str, str]]:
-    """Return the problem if a tracker's `package` is not installed; nothing if it is.
+    """Return a problem if the `package` of a tracker is not installed; otherwise, return an empty list.
 
-    A folder of that name in the working directory does not count as a package: trackers leave such folders behind.
+    A folder of that name in the working directory does not count as the package, because trackers leave such folders
+    behind.
     """
     found = importlib.util.find_spec(package)
     if found is not None and found.origin is not None:

@@ -1,4 +1,6 @@
-"""A tracker that writes `metrics.jsonl`, one JSON object per line, which every other view of a run reads."""
+"""The tracker "jsonl", which writes `metrics.jsonl` with one JSON object per line. All other views of a run read this
+file.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,18 @@ FILE = "metrics.jsonl"
 
 @attrs.define
 class Jsonl:
-    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is in the file as soon as it is logged; paths are relative to that folder."""
+    """Write `metrics.jsonl` in the output folder, with one JSON object per line.
+
+    Each line has `step`, and is written as soon as it is logged. Paths are relative to the output folder.
+    """
 
     _folder: Path = attrs.field(default=Path(), init=False, repr=False)
     _file: IO[str] | None = attrs.field(default=None, init=False, repr=False)
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin the file, or continue it: lines for steps that will be done again, and a line cut off by a kill, are dropped."""
+        """Begin the file, or continue it without the lines of steps that will be repeated and without a line that was
+        cut off when the run was killed.
+        """
         self._folder = output_dir
         path = output_dir / FILE
         kept = _until(path, first_step) if first_step and path.exists() else []
@@ -40,7 +47,7 @@ class Jsonl:
 
     def finish(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # each line was written when it was logged; if the disk refused it, that was reported then
+            with contextlib.suppress(OSError):  # each line was written when it was logged, and errors were reported then
                 self._file.close()
             self._file = None
 
@@ -52,7 +59,7 @@ class Jsonl:
 
 
 def _until(path: Path, step: int) -> list[bytes]:
-    """Return the lines up to a step, without lines that are not JSON."""
+    """Return the lines of a file up to a step, except lines that are not JSON."""
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:

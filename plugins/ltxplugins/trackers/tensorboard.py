@@ -1,4 +1,4 @@
-"""A tracker for TensorBoard: numbers, pictures, clips and audio as event files."""
+"""The tracker "tensorboard", which writes numbers, pictures, clips and audio to event files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ltxcore.api import DataError, hookimpl, notice
 from ltxplugins.trackers.installed import missing
 
 WIDEST = 320
-"""The most columns of a clip, which is shown as a GIF, since TensorBoard plays no other format."""
+"""The maximum width and height of a clip in pixels. Clips are shown as GIFs, since TensorBoard plays no other format."""
 
 FLUSH = 10
-"""The most seconds until a logged number is in the file."""
+"""The maximum number of seconds until a logged number is in the file."""
 
 
 @attrs.define
 class TensorBoard:
-    """Event files in the output folder. View them with `tensorboard --logdir OUTPUT_DIR`."""
+    """Write event files to the output folder. View them with `tensorboard --logdir OUTPUT_DIR`."""
 
     folder: str = attrs.field(default="tensorboard", metadata={"help": "folder for its files, inside the output folder"})
     media: bool = attrs.field(default=True, metadata={"help": "write validation samples too: images, clips (as GIF) and audio"})
@@ -31,7 +31,7 @@ class TensorBoard:
         return missing("tensorboard", "TensorBoard")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin, or continue: numbers in earlier event files for steps that will be done again no longer count."""
+        """Begin event files, or continue them so that earlier numbers for repeated steps no longer count."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -73,7 +73,9 @@ class TensorBoard:
 
 
 def _shown(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the pictures and the audio of a file in TensorBoard's form, by the text that follows the sample's name in the tag."""
+    """Return the pictures and audio of a file in TensorBoard's format, by the text that follows the sample's name in
+    the tag.
+    """
     from ltxcore.api.media import probe
 
     found = probe(path)
@@ -86,7 +88,7 @@ def _shown(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _pictures(path: Path) -> Any:
-    """Return a clip as a GIF that runs forever, or a picture."""
+    """Return a clip or a picture as a GIF; a clip repeats forever."""
     import io
 
     from PIL import Image

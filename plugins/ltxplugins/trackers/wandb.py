@@ -1,4 +1,4 @@
-"""A tracker for Weights & Biases: metrics and samples on its servers, or offline, to be uploaded later."""
+"""The tracker "wandb", which sends metrics and samples to Weights & Biases, or stores them to be uploaded later."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ltxcore.api.commands import write_whole
 from ltxplugins.trackers.installed import missing
 
 ID_FILE = Path("wandb") / "ltx-run-id.txt"
-"""The file in the output folder that names the run to continue."""
+"""The file in the output folder with the id of the Weights & Biases run to continue."""
 
 
 @attrs.define
 class Wandb:
-    """A run of Weights & Biases: metrics, samples, and the run file without secrets and home folders.
+    """Send metrics, samples and the run file (without secrets and home folders) to Weights & Biases.
 
-    What wandb keeps on this machine is in the folder wandb in the output folder; it measures how the machine is
-    doing, but does not send the names of its user or files.
+    wandb keeps its local files in the folder `wandb` in the output folder. It measures the load of the machine, but
+    does not send the names of the machine's user or files.
     """
 
     project: str = attrs.field(default="ltx", metadata={"help": "Weights & Biases project"})
@@ -41,14 +41,16 @@ class Wandb:
         return missing("wandb", "Weights & Biases")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin, or continue the Weights & Biases run that this output folder had.
+        """Begin a run of Weights & Biases, or continue the run of this output folder.
 
         Raises:
-            ConfigError: it cannot be started: the user is not logged in, or the server cannot be reached.
+            ConfigError: the Weights & Biases run cannot be started, because the user is not logged in or the server
+                cannot be reached.
         """
         import wandb
 
-        # Send nothing that wandb finds out by itself: the command and its paths, names of the user and the machine, code, the folder's repository and its address.
+        # Send nothing that wandb finds out by itself: the command with its paths, the names of user and machine,
+        # code, and the repository of the folder.
         settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True, host="")
         try:
             self._run = wandb.init(
@@ -67,9 +69,9 @@ class Wandb:
             raise ConfigError(
                 f"Weights & Biases could not be started: {error}",
                 where="trackers.wandb",
-                remedy='Log in with `wandb login`, or keep it on this machine: mode = "offline" under [trackers.wandb], or WANDB_MODE=offline.',
+                remedy='Log in with `wandb login`, or keep the metrics on this machine: mode = "offline" under [trackers.wandb], or WANDB_MODE=offline.',
             ) from error
-        # Steps that a run repeats after an interruption are ordered by their number, not by when they arrive.
+        # Steps that a run repeats after an interruption are ordered by their number, and not by the time when they arrive.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -102,7 +104,7 @@ class Wandb:
 
 
 def _run_id(path: Path, first_step: int) -> str:
-    """Return the id of the run to continue, or a new one."""
+    """Return the id of the run to continue, or a new id."""
     import uuid
 
     if first_step and path.is_file():

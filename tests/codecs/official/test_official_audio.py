@@ -110,10 +110,7 @@ def test_a_vocoder_whose_rate_is_not_that_of_its_steps_is_refused(models, tmp_pa
     path = rewritten(models, tmp_path, lambda config: config["vocoder"]["bwe"].update(input_sampling_rate=24000))
     with pytest.raises(CheckpointError) as caught:
         audio_vae.load(models["2.5"][0], path)
-    assert (
-        str(caught.value)
-        == f"{path}: the configuration of the vocoder says that it makes 24000 samples per second, but its layers make 16000 of them"
-    )
+    assert str(caught.value) == f"{path}: the configuration of the vocoder specifies 24000 samples per second, but the layers produce 16000"
 
 
 def test_statistics_that_are_not_one_number_for_each_channel_and_bin_are_refused(tmp_path):
@@ -125,5 +122,5 @@ def test_statistics_that_are_not_one_number_for_each_channel_and_bin_are_refused
     with pytest.raises(CheckpointError) as caught:
         audio_vae.load(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / 'audio_vae'}: the audio VAE has statistics of 32 numbers per step, but its latents have 4 channels of 16 bins"
+        f"{tmp_path / 'audio_vae'}: the statistics of the audio VAE have 32 numbers per step, but the latents have 4 channels of 16 bins"
     )

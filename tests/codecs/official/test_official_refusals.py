@@ -91,7 +91,7 @@ def test_values_that_are_not_finite_are_found_before_the_module_has_any(model, t
     codec = video_vae.load(path, dtype=torch.float32)
     with pytest.raises(CheckpointError) as caught:
         codec._fill("encoder")
-    assert str(caught.value) == f"{path}: the video VAE has NaN or infinite values in {name}\n    Download or copy it again."
+    assert str(caught.value) == f"{path}: the video VAE has NaN or infinite values in {name}\n    Download or copy the file again."
     assert all(tensor.is_meta for tensor in codec._part.module.encoder.parameters())
 
 
@@ -103,7 +103,7 @@ def test_a_file_of_full_size_that_was_not_filled_to_its_end_is_refused(model, ta
         codec._fill("encoder")
     assert (
         str(caught.value)
-        == f"{path}: the video VAE has nothing but zeros in {name}: the file was not downloaded completely\n    Download it again."
+        == f"{path}: the video VAE contains only zeros in {name}: the file was not downloaded completely\n    Download it again."
     )
     assert all(tensor.is_meta for tensor in codec._part.module.encoder.parameters())
 
@@ -114,13 +114,13 @@ def test_a_truncated_file_is_refused_with_what_there_is_of_it(model, target, kep
     (length,) = struct.unpack("<Q", whole[:8])
     end = int(8 + length + (len(whole) - 8 - length) * kept)
     target.write_bytes(whole[:end])
-    assert refusal(target) == f"{target}: is truncated: {end} of {len(whole)} bytes are there\n    Download or copy it again."
+    assert refusal(target) == f"{target}: is truncated: only {end} of {len(whole)} bytes are there\n    Download or copy the file again."
 
 
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>" + bytes(64), b"\x40" + bytes(7) + b"{" * 64])
 def test_what_is_no_safetensors_file_is_refused(target, content):
     target.write_bytes(content)
-    assert refusal(target) == f"{target}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert refusal(target) == f"{target}: is not a safetensors file, or its beginning is damaged\n    Download or copy the file again."
 
 
 def test_a_pointer_of_git_lfs_is_refused_by_name(target):
@@ -133,12 +133,12 @@ def test_a_damaged_header_is_refused(model, target):
     at = whole.index(b'"data_offsets":[') + len(b'"data_offsets":[')
     whole[at : at + 1] = b"9"
     target.write_bytes(whole)
-    assert refusal(target) == f"{target}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert refusal(target) == f"{target}: is not a safetensors file, or its beginning is damaged\n    Download or copy the file again."
 
 
 def test_bytes_after_the_end_are_refused(model, target):
     target.write_bytes(model.read_bytes() + b"more")
-    assert refusal(target) == f"{target}: is damaged: its tensors do not fill it exactly\n    Download or copy it again."
+    assert refusal(target) == f"{target}: is damaged: the tensors do not fill the file exactly\n    Download or copy the file again."
 
 
 def test_a_file_that_is_not_there_is_refused(target):
@@ -151,31 +151,31 @@ def test_a_file_without_a_configuration_is_refused(model, target):
 
     save_file(tensors, target)
     assert refusal(target) == (
-        f"{target}: its metadata lacks the configuration, and its weights cannot be read without it\n"
+        f"{target}: the metadata lacks the configuration, which is needed to read the weights\n"
         '    Use a file in the official layout, whose metadata has "config".'
     )
     save_file(tensors, target, metadata={"config": "{"})
-    assert refusal(target) == f"{target}: the configuration in its metadata is not a JSON object\n    Download the file again."
+    assert refusal(target) == f"{target}: the configuration in the metadata is not a JSON object\n    Download the file again."
     save_file(tensors, target, metadata={"config": '{"vae": 1}'})
-    assert refusal(target) == f'{target}: the section "vae" of its configuration is not an object'
+    assert refusal(target) == f'{target}: the section "vae" of the configuration is not an object'
 
 
 def test_a_split_checkpoint_asks_for_the_files_of_its_codecs(models):
     model = models["2.5"][0]
     assert refusal(model, error=ConfigError) == (
-        f"{model}: this checkpoint holds no video VAE; it is one of several files that make up the model\n"
-        "    Set video_vae_path under [model] to the file that holds it."
+        f"{model}: this checkpoint holds no video VAE, because the model consists of several files\n"
+        "    Set video_vae_path under [model] to the file of the video VAE."
     )
     assert refusal(model, load=audio_vae.load, error=ConfigError) == (
-        f"{model}: this checkpoint holds no audio VAE; it is one of several files that make up the model\n"
-        "    Set audio_vae_path under [model] to the file that holds it."
+        f"{model}: this checkpoint holds no audio VAE, because the model consists of several files\n"
+        "    Set audio_vae_path under [model] to the file of the audio VAE."
     )
 
 
 def test_the_file_of_another_part_is_refused(models):
     model, _, sound = models["2.5"]
     assert refusal(model, sound) == (
-        f'{sound}: this file holds no video VAE: its configuration has no section "vae"\n    Name another file as video_vae_path under [model].'
+        f'{sound}: this file holds no video VAE: its configuration has no section "vae"\n    Set video_vae_path under [model] to another file.'
     )
 
 
@@ -220,7 +220,7 @@ def test_the_folder_of_a_decoder_by_diffusion_is_refused(folder):
     place = folder / "vae" / "config.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | {"_class_name": "LTX2VideoDiffusionDecoderModel"}))
     assert refusal(folder) == (
-        f"{folder / 'vae'}: this video VAE cannot be loaded: its config.json names the class LTX2VideoDiffusionDecoderModel, "
+        f"{folder / 'vae'}: this video VAE cannot be loaded: config.json names the class LTX2VideoDiffusionDecoderModel, "
         "not AutoencoderKLLTX2Video"
     )
 
@@ -229,11 +229,11 @@ def test_a_folder_with_settings_that_the_class_does_not_know_is_refused(folder):
     place = folder / "vae" / "config.json"
     place.write_text(json.dumps(json.loads(place.read_text()) | {"use_magic": True}))
     assert refusal(folder) == (
-        f"{folder / 'vae'}: its config.json has settings that AutoencoderKLLTX2Video does not know: use_magic\n"
-        "    A newer version of diffusers may know them."
+        f"{folder / 'vae'}: config.json has settings that AutoencoderKLLTX2Video does not know: use_magic\n"
+        "    A newer version of diffusers may know these settings."
     )
     place.write_text("[]")
-    assert refusal(folder) == f"{place}: is not a JSON object\n    Download or copy it again."
+    assert refusal(folder) == f"{place}: is not a JSON object\n    Download or copy the file again."
     place.unlink()
     assert refusal(folder) == f"{place}: there is no such file\n    Download the complete folder again."
 
@@ -259,11 +259,12 @@ def test_a_partly_downloaded_folder_is_refused_and_a_whole_one_in_parts_is_read(
     name = next(key for key, file in told["weight_map"].items() if file == parts[0].name)
     index.write_text(json.dumps(told | {"weight_map": told["weight_map"] | {name: parts[1].name}}))
     assert (
-        refusal(tmp_path) == f"{place}: {index.name} and the files that it names do not agree about {name}\n    Download or copy it again."
+        refusal(tmp_path)
+        == f"{place}: {index.name} and the files that it names disagree about {name}\n    Download or copy the file again."
     )
     index.write_text(json.dumps(told))
     parts[1].unlink()
     assert (
         refusal(tmp_path)
-        == f"{place}: 1 of the {len(parts)} files that {index.name} names are missing: {parts[1].name}\n    Download the rest of the folder."
+        == f"{place}: lacks 1 of the {len(parts)} files that {index.name} names: {parts[1].name}\n    Download the rest of the folder."
     )

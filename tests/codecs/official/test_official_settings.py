@@ -74,7 +74,7 @@ def test_a_decoder_by_diffusion_is_refused_by_name():
         video_arguments({"_class_name": "CausalDiffusionVAE", "encoder": {}, "decoder": {}}, "video-vae.safetensors")
     assert str(caught.value) == (
         "video-vae.safetensors: this video VAE decodes by diffusion, which is not supported\n"
-        '    Use the convolutional one of the same release (its name has "video-vae-conv"); both make the same latents.'
+        '    Use the convolutional video VAE of the same release, whose file name contains "video-vae-conv"; both make the same latents.'
     )
 
 
@@ -95,7 +95,7 @@ def test_a_video_vae_without_blocks_is_refused():
     with pytest.raises(CheckpointError) as caught:
         video_arguments({"_class_name": "CausalVideoAutoencoder"}, "f")
     assert str(caught.value) == (
-        "f: the encoder_blocks of the video VAE are not supported: there are none\nf: the decoder_blocks of the video VAE are not supported: there are none"
+        "f: the encoder_blocks of the video VAE are not supported: the list is empty\nf: the decoder_blocks of the video VAE are not supported: the list is empty"
     )
 
 

@@ -151,6 +151,15 @@ def test_an_offloaded_encoder_gives_the_same_features_and_keeps_its_weights_wher
         assert torch.equal(found[name], again[name])
 
 
+@pytest.mark.parametrize("version", ["2.0", "2.3", "2.5"])
+def test_an_encoder_with_8_bit_weights_gives_nearly_the_same_features_under_a_fingerprint_of_its_own(places, version):
+    plain, small = (text.load(*places[version], Placement(dtype=torch.float32, in_8_bit=in_8_bit)) for in_8_bit in (False, True))
+    assert small.fingerprint == f"{plain.fingerprint}+bits=8"
+    expected, found = plain.encode([CAPTION])[0], small.encode([CAPTION])[0]
+    for name, features in expected.items():
+        assert 0 < float((found[name] - features).norm() / features.norm()) < 0.05
+
+
 def test_the_fingerprint_begins_with_the_generation_that_reads_the_features(places, tmp_path):
     prints = {version: text.load(*place, EXACT).fingerprint for version, place in places.items()}
     assert [prints[version].partition("/")[0] for version in ("2.0", "2.3", "2.5", "folder")] == [

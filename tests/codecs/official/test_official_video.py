@@ -75,7 +75,7 @@ def test_a_clip_that_does_not_fit_the_latent_grid_is_refused(models, size):
         loaded(models, "2.0").encode(clip(*size))
     assert str(caught.value) == (
         f"a clip of {size[0]} frames of {size[1]} x {size[2]} pixels cannot be encoded\n"
-        "    The number of frames must be a multiple of 8 plus 1, its height a multiple of 32, its width of 32."
+        "    The number of frames must be a multiple of 8 plus 1, the height a multiple of 32, and the width a multiple of 32."
     )
 
 
@@ -106,7 +106,7 @@ def test_tiles_that_do_not_fit_the_grid_are_refused(models):
     with pytest.raises(ConfigError) as caught:
         loaded(models, "2.3", tiling=Tiling(side=100, side_overlap=32))
     assert str(caught.value) == (
-        "tiles of 100 pixels with an overlap of 32 cannot be used\n    Both must be multiples of 32 pixels, and the overlap must be smaller than the tile."
+        "tiles of 100 pixels with an overlap of 32 cannot be used\n    The size and the overlap must be multiples of 32 pixels, and the overlap must be smaller than the size."
     )
 
 

@@ -1,12 +1,9 @@
-"""A text encoder in 8 bits, where bitsandbytes is installed (it can quantise on a CPU too)."""
+"""A text encoder in 8 bits."""
 
-import pytest
 import torch
 
 from helpers.official_text import GEMMA3, language_model
 from ltxcore.codecs.official.text_memory import in_8_bit
-
-pytest.importorskip("bitsandbytes")
 
 
 def test_eight_bit_layers_give_nearly_the_same_hidden_states_and_the_rest_keeps_its_dtype():
@@ -19,4 +16,4 @@ def test_eight_bit_layers_give_nearly_the_same_hidden_states_and_the_rest_keeps_
     assert {str(layer.mlp.up_proj.weight.dtype) for layer in small.layers} == {"torch.int8"}
     assert small.norm.weight.dtype == small.embed_tokens.weight.dtype == torch.bfloat16
     for one, other in zip(expected, found, strict=True):
-        assert float((other.float() - one).norm() / one.norm()) < 0.05
+        assert float((other.float() - one).norm() / one.norm()) < 0.02

@@ -28,7 +28,7 @@ def test_a_mask_with_values_outside_0_to_1_is_refused() -> None:
     with pytest.raises(DataError) as caught:
         Mask().apply(state(audio()), Inputs(masks={"mask": torch.full((2, 5), 255.0)}))
     assert str(caught.value) == (
-        "a condition gives values from 255 to 255 to the audio\n    Amounts must lie between 0 (generated) and 1 (given)."
+        "the values that a condition gives to the audio range from 255 to 255\n    Amounts must lie between 0 (generated) and 1 (given)."
     )
 
 

@@ -27,8 +27,8 @@ def test_a_prefix_as_long_as_the_clip_is_refused_where_the_recorded_trainer_has_
     with pytest.raises(DataError) as caught:
         Prefix(boundary).apply(state(video(frames=3)), NONE)
     assert str(caught.value) == (
-        f"a prefix of {boundary} latent frames covers all 3 of the sample, and leaves nothing to generate\n"
-        "    Set temporal_boundary to less than the length of the shortest sample, or leave short samples out."
+        f"a prefix of {boundary} latent frames leaves nothing to generate in a sample of 3 latent frames\n"
+        "    Set temporal_boundary below the length of the shortest sample, or leave out the short samples."
     )
 
 

@@ -93,11 +93,12 @@ def test_spatial_factors_agree_with_the_recording_where_they_divide(row: dict[st
     with pytest.raises(DataError) as caught:
         spatial_factor(target, reference)
     fault = (
-        f"is smaller than its target of {height} x {width} by different factors"
+        f"a reference of {own_height} x {own_width} latent cells is smaller than its target of "
+        f"{height} x {width} by different factors in height and width"
         if divides
-        else f"does not fit its target of {height} x {width} a whole number of times"
+        else f"a target of {height} x {width} latent cells is not a whole multiple of its reference of {own_height} x {own_width}"
     )
-    assert str(caught.value) == f"a reference of {own_height} x {own_width} latent cells {fault}\n{DIVIDES}"
+    assert str(caught.value) == f"{fault}\n{DIVIDES}"
 
 
 @pytest.mark.parametrize("row", table("temporal_table"), ids=lambda row: f"{row['cond_frames']} of {row['target_frames']}")
@@ -113,10 +114,11 @@ def test_temporal_factors_agree_with_the_recording_where_the_reference_is_subsam
     with pytest.raises(DataError) as caught:
         temporal_factor(Grid(frames, 2, 2), 24.0, Grid(own, 2, 2), 24.0 / value)
     assert str(caught.value) == (
-        f"a reference of {own} latent frames is longer than its target of {frames}\n    Cut references to the length of their targets."
+        f"the reference has {own} latent frames, but its target has only {frames}\n    Cut references to the length of their targets."
         if own > frames
-        else f"a reference of {own} latent frames at 12 per second does not fit its target of {frames} at 24\n"
-        "    Use the frame rate of the target, or every N-th frame of it, so that (target - 1) / (reference - 1) is a whole number."
+        else f"a reference of {own} latent frames at 12 frames per second does not fit a target of {frames} latent frames at 24\n"
+        "    Give the reference the frame rate of the target, or make it from every N-th frame of the target, such that, in latent frames, "
+        "(target - 1) / (reference - 1) is a whole number."
     )
 
 
@@ -133,7 +135,7 @@ def test_rates_may_be_rounded_as_containers_do() -> None:
 def test_a_reference_that_is_larger_is_refused_when_it_applies() -> None:
     with pytest.raises(DataError) as caught:
         Reference().apply(state(video(3, 2, 2)), Inputs({"reference": video(3, 4, 4)}))
-    assert str(caught.value) == f"a reference of 4 x 4 latent cells does not fit its target of 2 x 2 a whole number of times\n{DIVIDES}"
+    assert str(caught.value) == f"a target of 2 x 2 latent cells is not a whole multiple of its reference of 4 x 4\n{DIVIDES}"
 
 
 # ---------------------------------------------------------------- metadata

@@ -45,7 +45,7 @@ def test_a_region_that_selects_nothing_or_everything_is_refused_where_the_record
         SpatialCrop(region).apply(state(video(3, 2, 2)), NONE)
     assert str(caught.value) == (
         f"the region {list(region)} selects {selects} of 2 x 2 latent cells\n"
-        "    A cell is 32 x 32 pixels; choose a region that covers some of the 64 x 64 picture."
+        "    A cell is 32 x 32 pixels; choose a region that covers part of the 64 x 64 picture."
     )
 
 

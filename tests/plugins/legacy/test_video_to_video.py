@@ -100,12 +100,13 @@ def test_factors_are_accepted_and_refused_as_recorded(row: dict[str, Any]) -> No
         strategy.check(data)
     (height, width), (own_height, own_width) = row["target_hw"], row["ref_hw"]
     fault = (
-        f"is smaller than its target of {height} x {width} by different factors"
+        f"a reference of {own_height} x {own_width} latent cells is smaller than its target of "
+        f"{height} x {width} by different factors in height and width"
         if "uniform" in row["message"]
-        else f"does not fit its target of {height} x {width} a whole number of times"
+        else f"a target of {height} x {width} latent cells is not a whole multiple of its reference of {own_height} x {own_width}"
     )
     assert str(caught.value) == (
-        f"training_strategy.video.conditions.0, sample clip0: a reference of {own_height} x {own_width} latent cells {fault}\n"
+        f"training_strategy.video.conditions.0, sample clip0: {fault}\n"
         "    Make references as large as their targets, or smaller by the same whole factor in height and width."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from torch import Tensor
 from ltxcore.api import ModelInput, masked_loss
 from ltxcore.api.objectives import Prepared
 from ltxcore.testing import check_imports_lightly, check_objective
+from ltxplugins.objectives.distill import Distill
 from ltxplugins.objectives.flow_matching import FlowMatching
 from ltxplugins.objectives.preservation import Preservation
+from ltxplugins.objectives.regularization import Regularization
 from ltxplugins.objectives.slider import Slider
 from ltxplugins.objectives.weighted_region import WeightedRegion
 
@@ -23,12 +26,15 @@ from ltxplugins.objectives.weighted_region import WeightedRegion
         FlowMatching(),
         FlowMatching(error="huber", delta=0.5),
         FlowMatching(error="l1"),
+        Regularization(Path(__file__).parent),
         WeightedRegion(),
         WeightedRegion(region=2.0, rest=0.0, error="huber"),
         Preservation(),
         Preservation("a person"),
         Slider("bright"),
         Slider("bright", "dark", "a room", distance=2.0),
+        Distill(),
+        Distill({"video": 3.0}, "ema"),
     ],
     ids=str,
 )
@@ -91,6 +97,15 @@ def test_a_slider_aims_at_the_base_moved_by_the_difference_of_two_prompts() -> N
     answers = of_passes(base=1.0, towards=0.5, away_from=0.25, model=2.0)
     assert Slider("bright", "dark").loss(*answers)["audio"].tolist() == [0.75**2]
     assert Slider("bright", "dark", distance=4.0).loss(*answers)["audio"].tolist() == [0.0]
+
+
+def test_what_is_distilled_is_the_distance_from_the_guided_teacher() -> None:
+    assert Distill().loss(*of_passes(teacher=1.0, model=4.0))["audio"].tolist() == [9.0]
+    teachers = [Distill(3.0, teacher).passes[0] for teacher in ("base", "ema")]
+    assert [(each.guidance, each.adapters, each.weights, each.gradient) for each in teachers] == [
+        (3.0, False, "live", False),
+        (3.0, True, "ema", False),
+    ]
 
 
 def test_prompts_are_those_that_the_passes_show_instead_of_captions() -> None:

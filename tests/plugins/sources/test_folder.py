@@ -103,12 +103,12 @@ def test_media_of_one_name_are_a_mistake_that_names_them(tmp_path: Path) -> None
     )
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    both = "would be one sample, because file extensions are ignored"
+    both = "would be the same sample, because file extensions are ignored"
     assert message(error) == (
         f"{tmp_path}/IMG_1.HEIC and {tmp_path}/IMG_1.MOV: {both}\n"
-        '    Rename one of them; or, for Live Photos and the like, choose one kind: prefer = "video" or prefer = "image" in [preprocessing].\n'
-        f"{tmp_path}/a.mov and {tmp_path}/a.mp4: {both}\n    Rename all but one of them.\n"
-        f"{tmp_path}/d.png and {tmp_path}/d.wav: {both}\n    Rename all but one of them."
+        '    Rename one of the files; or, for Live Photos and the like, choose one kind: prefer = "video" or prefer = "image" in [preprocessing].\n'
+        f"{tmp_path}/a.mov and {tmp_path}/a.mp4: {both}\n    Rename all but one of the files.\n"
+        f"{tmp_path}/d.png and {tmp_path}/d.wav: {both}\n    Rename all but one of the files."
     )
 
 
@@ -142,7 +142,7 @@ def test_a_caption_in_another_encoding_is_refused_with_its_name_or_left_out(tmp_
     touched(tmp_path, "b.mp4", "b.txt")
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    assert message(error) == f"{tmp_path}/a.txt: is not UTF-8 text ({place})\n    Save it as UTF-8."
+    assert message(error) == f"{tmp_path}/a.txt: is not UTF-8 text ({place})\n    Save the file as UTF-8."
     data = read(tmp_path, on_error="skip")
     assert [sample.name for sample in data.samples] == ["b"]
     assert [problem.where for problem in data.left_out] == [f"{tmp_path}/a.txt"]
@@ -163,7 +163,7 @@ def test_all_missing_and_empty_captions_are_listed_at_once_with_the_remedies(tmp
     assert [sample.name for sample in data.samples] == ["ok"]
     assert [(problem.where, problem.what) for problem in data.left_out[-2:]] == [
         (f"{tmp_path}/8.mp4", "has no caption"),
-        (f"{tmp_path}/e.mp4", "its caption is empty"),
+        (f"{tmp_path}/e.mp4", "the caption is empty"),
     ]
 
 
@@ -186,7 +186,7 @@ def test_a_run_that_reads_no_captions_needs_none(tmp_path: Path) -> None:
 def test_two_captions_of_one_medium_are_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(touched(tmp_path, "a.mp4", "a.txt", "a.TXT"))
-    assert message(error) == f"{tmp_path}/a.mp4: has two captions, a.TXT and a.txt\n    Keep one of them."
+    assert message(error) == f"{tmp_path}/a.mp4: has two captions, a.TXT and a.txt\n    Keep one of the captions."
 
 
 def test_links_that_lead_out_are_refused_by_name_and_those_within_do_no_harm(tmp_path: Path) -> None:
@@ -208,9 +208,13 @@ def test_links_that_lead_out_are_refused_by_name_and_those_within_do_no_harm(tmp
         read(folder)
     leads = "Copy the file or folder that it points to into this folder, or list it in a dataset file."
     assert [(problem.where, problem.what, problem.remedy) for problem in error.value.problems] == [
-        (f"{folder}/gone.mp4", "is a link whose target is missing", "Remove it, or put the file itself there."),
+        (f"{folder}/gone.mp4", "is a link whose target is missing", "Remove this entry, or replace it with the file itself."),
         (f"{folder}/out.mp4", f"is a link that points outside the folder, to {tmp_path}/elsewhere/o.mp4", leads),
-        (f"{folder}/self.mp4", "cannot be read: Too many levels of symbolic links", "Remove it, or put the file itself there."),
+        (
+            f"{folder}/self.mp4",
+            "cannot be read: Too many levels of symbolic links",
+            "Remove this entry, or replace it with the file itself.",
+        ),
         (f"{folder}/way", f"is a link that points outside the folder, to {tmp_path}/elsewhere", leads),
     ]
     skipped = read(folder, on_error="skip")
@@ -228,7 +232,7 @@ def test_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    assert message(error) == f"{tmp_path}/pipe.mp4: is a pipe, not a file\n    Remove it, or put the file itself there."
+    assert message(error) == f"{tmp_path}/pipe.mp4: is a pipe, not a file\n    Remove this entry, or replace it with the file itself."
 
 
 def test_names_that_are_no_text_are_taken_too(tmp_path: Path) -> None:
@@ -268,9 +272,9 @@ def test_what_a_folder_cannot_hold_is_refused_with_the_way_to_do_it(tmp_path: Pa
     with pytest.raises(DataError) as error:
         read_dataset(tmp_path, PreprocessingTable(), {"latents", "audio_masks", "conditions"})
     assert message(error) == (
-        f'{tmp_path}: the run reads the folder "audio_masks", but there is no audio mask in it\n'
+        f'{tmp_path}: the run reads the folder "audio_masks", but this dataset has no audio mask\n'
         "    Name files for it: clip_audio_mask.wav or audio_masks/clip.wav goes with clip.mp4.\n"
-        f'{tmp_path}: the run reads the folder "latents", but there is no clip and no image in it\n    Put some there.'
+        f'{tmp_path}: the run reads the folder "latents", but this dataset has no clip and no image\n    Add media of this kind to the dataset.'
     )
 
 
@@ -286,7 +290,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.scandir", refuse)  # the tests may run as a user who may read all
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    assert message(error) == f"{tmp_path}/locked: this folder cannot be read: Permission denied\n    Check that you may read it."
+    assert message(error) == f"{tmp_path}/locked: this folder cannot be read: Permission denied\n    Check the permissions of the folder."
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "b/a.tar.gz", "b.c/a", "b/.hidden", "b/..a", "a.", "b/a .x y", "é.mp4", "b/a..mp4"])
@@ -320,13 +324,23 @@ def test_a_text_file_goes_before_a_json_file_and_names_of_folders_do_too_where_t
     assert [sample.caption for sample in read(tmp_path, caption_from="folder").samples] == ["a caption", "cars"]
 
 
+def test_a_json_file_may_hold_a_list_of_captions(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    (tmp_path / "a.json").write_text('{"caption": [" rain ", "wind"]}')
+    (tmp_path / "b.json").write_text('["sun", "moon"]')
+    (tmp_path / "c.json").write_text("[3]")  # something else, which another program keeps beside the clip
+    (tmp_path / "c.txt").write_text("a bell")
+    assert [sample.captions for sample in read(tmp_path).samples] == [("rain", "wind"), ("sun", "moon"), ("a bell",)]
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
         ("{", "is not JSON: "),
         ("[" * 100_000, "is not JSON: "),
-        ('{"caption": 3}', 'its "caption" is not text'),
-        ('{"caption": null}', 'its "caption" is not text'),
+        ('{"caption": 3}', 'the value of "caption" is not text'),
+        ('{"caption": null}', 'the value of "caption" is not text'),
+        ('{"caption": ["a cat", ""]}', 'the value of "caption" is not a list of captions'),
         (b"\xff", "is not UTF-8 text (byte 0)"),
     ],
 )

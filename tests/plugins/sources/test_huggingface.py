@@ -63,7 +63,7 @@ def test_paths_are_relative_to_the_folder_of_their_metadata_file(tmp_path: Path)
     (folder / "test/metadata.jsonl").write_text('{"file_name": "b.mp4", "text": "two"}\n{"file_name": "c.mp4", "text": "three"}\n')
     with pytest.raises(DataError) as error:
         read(folder)
-    assert str(error.value) == f'{folder}/test/metadata.jsonl:2: its video "test/c.mp4" is not there\n    Paths are relative to {folder}.'
+    assert str(error.value) == f'{folder}/test/metadata.jsonl:2: the video "test/c.mp4" is not there\n    Paths are relative to {folder}.'
     assert [each.name for each in read(folder, on_error="skip").samples] == ["test/b", "train/a"]
 
 

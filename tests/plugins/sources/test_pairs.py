@@ -92,7 +92,7 @@ def test_a_file_that_goes_with_nothing_though_the_user_said_so_is_refused(tmp_pa
     with pytest.raises(DataError) as error:
         read(tmp_path, reference_video="_depth")
     assert str(error.value) == (
-        f"{tmp_path}/b_depth.mp4: is the reference video of nothing\n    Give it the name of one of the media, or remove it."
+        f"{tmp_path}/b_depth.mp4: is named as the reference video of a medium, but belongs to none\n    Give the file the name of a medium, or remove the file."
     )
 
 
@@ -100,12 +100,12 @@ def test_two_files_for_one_role_are_refused(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4 a.txt a_mask.png masks/a.png")
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    assert str(error.value) == f"{tmp_path}/a.mp4: has two files that are its video mask, a_mask.png and masks/a.png\n    Keep one of them."
+    assert str(error.value) == f"{tmp_path}/a.mp4: has two files for its video mask, a_mask.png and masks/a.png\n    Keep one of the files."
 
 
 def test_what_goes_with_a_file_that_goes_with_another_is_refused(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4 a.txt masks/a.png control/masks/a.png")
-    with pytest.raises(DataError, match=r"control/masks/a\.png: goes with masks/a\.png, which itself goes with another file"):
+    with pytest.raises(DataError, match=r"control/masks/a\.png: belongs to masks/a\.png, which itself belongs to another file"):
         read(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_what_some_lack_is_told_where_it_is_read_and_can_be_left_out(tmp_path: P
     with pytest.raises(DataError) as error:
         read(tmp_path, masks)
     assert str(error.value) == (
-        f"{tmp_path}/b.mp4: has no video mask, which others have\n"
+        f"{tmp_path}/b.mp4: has no video mask, which other samples have\n"
         '    Name files for it: clip_mask.png or masks/clip.png goes with clip.mp4. Or leave such files out with on_error = "skip".'
     )
     data, problems = survey_dataset(tmp_path, PreprocessingTable(on_error="skip"), masks)

@@ -60,7 +60,7 @@ def test_columns_are_those_of_all_rows(tmp_path: Path) -> None:
         (
             "set.csv",
             "video,caption\na.mp4\n",
-            "{path}:2: has 1 cells, but the header names 2\n    Put cells that contain a comma in double quotes.",
+            "{path}:2: has 1 cell, but the header has 2\n    Put cells that contain a comma in double quotes.",
         ),
         ("set.csv", "video,video\na,b\n", '{path}:1: names the column "video" twice\n    Give each column a name of its own.'),
         (
@@ -79,7 +79,7 @@ def test_columns_are_those_of_all_rows(tmp_path: Path) -> None:
         (
             "set.json",
             '[{"video": "a"}\n{"video": "b"}]',
-            "{path}:2: is not JSON: a comma is missing after the object before\n    The file must be one list of objects, with the columns as keys.",
+            "{path}:2: is not JSON: a comma is missing after the preceding object\n    The file must be one list of objects, with the columns as keys.",
         ),
         (
             "set.json",
@@ -94,7 +94,7 @@ def test_columns_are_those_of_all_rows(tmp_path: Path) -> None:
         (
             "set.json",
             '[{"video": "a"}]\n[]',
-            "{path}:2: continues after the end of the list\n    The file must be one list of objects, with the columns as keys.",
+            "{path}:2: contains text after the end of the list\n    The file must be one list of objects, with the columns as keys.",
         ),
         (
             "set.json",
@@ -111,8 +111,13 @@ def test_what_is_wrong_with_the_text_is_told_with_its_line(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("set.txt", "a", '{path}: a dataset cannot be a ".txt" file\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'),
-        ("set.jsonl", b'{"video": "\xff"}', "{path}: is not UTF-8 text (byte 11)\n    Save it as UTF-8."),
+        (
+            "set.txt",
+            "a",
+            '{path}: no installed source reads a ".txt" file\n    Write it as .jsonl, .csv, .tsv, .json or .parquet, or add a plugin with a source '
+            "that reads it: install it, or name its Python file in --plugin or in the plugins of a run file.",
+        ),
+        ("set.jsonl", b'{"video": "\xff"}', "{path}: is not UTF-8 text (byte 11)\n    Save the file as UTF-8."),
         ("set.jsonl", "\n", '{path}: has no rows\n    Give it one row per sample, with the columns "video" or "audio", and "caption".'),
         (
             "set.csv",
@@ -158,7 +163,7 @@ def test_what_stands_between_cells_is_told_by_the_header_alone(tmp_path: Path) -
     assert read_table(written(tmp_path, "one.csv", "audio\na;b.wav\n")).rows[0].values == {"audio": "a;b.wav"}
     table = read_table(written(tmp_path, "off.csv", "video;caption\na.mp4;one;two\n"))
     assert [str(each) for each in table.problems] == [
-        f"{tmp_path}/off.csv:2: has 3 cells, but the header names 2\n    Put cells that contain a semicolon in double quotes."
+        f"{tmp_path}/off.csv:2: has 3 cells, but the header has 2\n    Put cells that contain a semicolon in double quotes."
     ]
 
 
@@ -180,7 +185,7 @@ def test_values_that_are_nested_too_deeply_are_refused_in_words(tmp_path: Path, 
     row = '{"video": ' + "[" * 100_000 + "]" * 100_000 + "}"
     path = written(tmp_path, name, row if name.endswith("l") else f"[{row}]")
     (problem,) = read_table(path).problems
-    assert problem.what.endswith(": its values are nested too deeply")
+    assert problem.what.endswith(": the values are nested too deeply")
     assert problem.where == f"{path}:1"
 
 
@@ -193,7 +198,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "read_text", refuse)  # the tests may run as a user who may read all
     with pytest.raises(DataError) as error:
         read_table(path)
-    assert str(error.value) == f"{path}: cannot be read: Permission denied\n    Check that you may read it."
+    assert str(error.value) == f"{path}: cannot be read: Permission denied\n    Check the permissions of the file."
 
 
 def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_where_nobody_is_logged_in_it_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout.startswith("trackers.wandb: Weights & Biases could not be started: ")
     assert done.stdout.endswith(
-        '\n    Log in with `wandb login`, or keep it on this machine: mode = "offline" under [trackers.wandb], or WANDB_MODE=offline.\n'
+        '\n    Log in with `wandb login`, or keep the metrics on this machine: mode = "offline" under [trackers.wandb], or WANDB_MODE=offline.\n'
     )
 
 

@@ -1,4 +1,4 @@
-"""`ltx caption`, which writes captions for a dataset with a model that sees its clips and may hear them."""
+"""`ltx caption`, which writes captions for a dataset with a model that sees, and may hear, the clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing captions for a dataset with a model that sees its clips and may hear them."""
+"""Write captions for a dataset with a model that sees, and may hear, the clips."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path, PurePath
 from typing import Any
@@ -17,7 +17,8 @@ from ltxcore.api import ConfigError, DataError, LtxError, Problem
 from ltxcore.api.commands import as_done, bars, write_whole
 from ltxcore.api.dataset import RawDataset, Row, open_dataset, rows_writer
 from ltxcore.api.media import open_clip, probe, read_sound, write_media
-from ltxplugins.tools.caption.endpoint import Endpoint
+from ltxplugins.tools.caption.endpoint import Client, Endpoint
+from ltxplugins.tools.caption.local import LocalClient, LocalModel
 from ltxplugins.tools.work import Tally
 
 INSTRUCTION = (
@@ -25,15 +26,14 @@ INSTRUCTION = (
     "how the camera moves, and, if there is sound, what is heard. Answer with the description alone."
 )
 JPEG_QUALITY = 85
-SOUND_RATE = 16_000
 MOST_SECONDS = 60.0
-"""The most seconds of audio that are sent."""
+"""The maximum number of seconds of audio that are sent."""
 
 
 @attrs.frozen
 class Asking:
-    """The content of a request about a clip: an instruction, a number of frames of at most `size` pixels on each side,
-    and whether its audio is sent.
+    """The settings for requests about clips: the instruction, the number of frames, the maximum `size` of their longer
+    side in pixels, and whether to send audio.
     """
 
     instruction: str = INSTRUCTION
@@ -45,55 +45,57 @@ class Asking:
 def caption(
     dataset: Path,
     output: Path | None,
-    endpoint: Endpoint,
+    model: Endpoint | LocalModel,
     asking: Asking,
     *,
+    local: Iterable[Path] = (),
     video_column: str | None = None,
     overwrite: bool = False,
     workers: int = 4,
     progress: bool = True,
 ) -> Tally:
-    """Write a dataset with a caption in every row, or text files beside the media of a folder. The output is complete
-    after each answer, so that a run that was stopped can continue.
+    """Write a dataset file with a caption in every row, or text files beside the media of a folder. The output is saved
+    after every answer, so that a stopped run can continue.
 
-    A clip that has a caption, in the dataset or in the output of an earlier run, keeps it. A row that fails is left out
-    and reported; the next run tries it again.
+    A clip with a caption, in the dataset or in the output of an earlier run, keeps this caption. A row that fails is
+    left out and reported; the next run tries it again.
 
     Args:
         dataset: a dataset file, or a folder of media.
-        output: the dataset file to write; None writes text files beside the media of a folder.
-        endpoint: the server that writes the captions.
-        asking: the content of a request.
-        video_column: the column of the clips; None finds it by convention.
-        overwrite: whether to ask for captions even where there are some already.
+        output: the dataset file to write; None to write text files beside the media of a folder.
+        model: the server or the model that writes the captions.
+        asking: the settings for requests.
+        local: Python files whose sources may read the dataset.
+        video_column: the column of the clips; None to find it by its usual names.
+        overwrite: whether to replace existing captions.
         workers: the number of requests at a time.
         progress: whether to show a bar.
 
     Raises:
-        ConfigError: the output is the dataset or something else, or the endpoint cannot be used.
+        ConfigError: the output is the dataset itself or some other existing file, or the model cannot be used.
         DataError: the dataset cannot be read, or a caption cannot be written.
     """
     write_rows = rows_writer(output) if output is not None else None
-    listed = open_dataset(dataset, {"video": video_column})
+    listed = open_dataset(dataset, {"video": video_column}, local=local)
     if output is None and not listed.is_folder:
         raise ConfigError(
-            "does not name a file to write",
+            "there is no file to write the captions to",
             where="--output",
-            remedy="Name a file; only for a folder are captions written to text files beside the media.",
+            remedy="Name a file; only the captions of a folder can be written to text files beside the media.",
         )
     if not {"video", "audio"} & listed.columns.keys():
-        raise DataError('has neither a column "video" nor "audio"', where=str(dataset), remedy="Name yours with --video-column.")
+        raise DataError('has no column "video" and no column "audio"', where=str(dataset), remedy="Name yours with --video-column.")
     listed, notes = (listed, ()) if output is None else listed.without_sounds()
     page = _Texts(listed) if output is None or write_rows is None else _File(listed, output, write_rows, overwrite)
     wanted = [index for index in page.indices if overwrite or not page.has(index)]
-    client = endpoint.client()
+    client = model.client()
     problems = list(listed.problems)
     if wanted:
         client.meet(asking.frames)
 
     def work(index: int) -> str:
         row = listed.rows[index]
-        return _cleaned(client.ask(list(_parts(listed, row, listed.role(row), asking))))
+        return _cleaned(client.ask(list(_parts(listed, row, listed.role(row), asking, client))))
 
     done = 0
     with bars(progress) as phase, closing(as_done(work, wanted, workers)) as results:
@@ -122,7 +124,7 @@ class _File:
         earlier = _earlier(listed.path, output, self._rows, keys, self._column)
         if not overwrite:
             for row, key in zip(self._rows, keys, strict=True):
-                row[self._column] = _text(row.get(self._column)) or earlier.get(_text(row.get(key))) or ""
+                row[self._column] = _captions(row.get(self._column)) or earlier.get(_text(row.get(key))) or ""
         self.indices = range(len(self._rows))
         self._answered = {index for index in self.indices if not overwrite and self._rows[index][self._column]}
         self._all_there = len(self._answered) == len(self._rows)
@@ -136,13 +138,15 @@ class _File:
         self._write([self._rows[each_] for each_ in sorted(self._answered)])
 
     def end(self) -> None:
-        """Write the rows if all of them had a caption already."""
+        """Write the rows if all of them already had captions."""
         if self._answered and self._all_there:
             self._write(self._rows)
 
 
 class _Texts:
-    """The text files beside the media of a folder. A clip and a picture with the same name share one, for which the clip is sent."""
+    """The text files beside the media of a folder. A clip and a picture with the same name share a text file, which
+    describes the clip.
+    """
 
     def __init__(self, listed: RawDataset) -> None:
         self._listed = listed
@@ -165,10 +169,10 @@ class _Texts:
             raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy=remedy) from error
 
     def end(self) -> None:
-        """Do nothing, since every text file is written already."""
+        """Do nothing, since all text files have been written."""
 
 
-def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[str, str]:
+def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[str, Any]:
     """Return the captions that an earlier run wrote, by clip; `keys` are the columns that name the clip of each row."""
     if not output.is_file():
         return {}
@@ -179,18 +183,23 @@ def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list
     clips = {next(filter(None, (_text(row.values.get(key)) for key in dict.fromkeys(keys))), ""): row for row in written}
     if not clips.keys() <= known:
         raise ConfigError("already exists, and lists other clips", where=str(output), remedy="Name another file.")
-    return {clip: _text(row.values.get(column)) for clip, row in clips.items()}
+    return {clip: _captions(row.values.get(column)) for clip, row in clips.items()}
 
 
 def _text(cell: Any) -> str:
     return cell.strip() if isinstance(cell, str) else ""
 
 
+def _captions(cell: Any) -> str | list[Any]:
+    """Return the caption in a cell, or its list of several captions; "" if it has none."""
+    return cell if isinstance(cell, list) and cell else _text(cell)
+
+
 def _cleaned(answer: str) -> str:
-    """Return an answer without the model's thinking at its beginning.
+    """Return an answer without the model's reasoning at the beginning.
 
     Raises:
-        DataError: nothing is left.
+        DataError: the answer is empty, apart from the reasoning.
     """
     text = re.sub(r"^.*</think>", "", answer, flags=re.DOTALL).strip()
     if not text or text.startswith("<think>"):
@@ -198,8 +207,12 @@ def _cleaned(answer: str) -> str:
     return " ".join(text.split())
 
 
-def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[dict[str, Any]]:
-    """Yield the parts of a request: the instruction, pictures, and audio."""
+def _parts(listed: RawDataset, row: Row, role: str, asking: Asking, client: Client | LocalClient) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a request: the instruction, pictures, and audio.
+
+    Raises:
+        DataError: the file cannot be read, or it has audio, which the model does not understand.
+    """
     path = listed.file(row, role)
     yield {"type": "text", "text": asking.instruction}
     if role == "video":
@@ -208,11 +221,15 @@ def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[
     has_sound = "audio" in listed.columns and (not listed.is_folder or "audio" in row.values)
     own = listed.file(row, "audio") if has_sound else path
     if role == "audio" or (asking.sound and probe(own).sound_rate is not None):
-        yield {"type": "input_audio", "input_audio": {"data": _base64(_wav(own)), "format": "wav"}}
+        rate = client.sound_rate
+        if rate is None:
+            remedy = "Leave out --sound, or name a model that understands audio."
+            raise DataError("the model does not understand audio", remedy=remedy)
+        yield {"type": "input_audio", "input_audio": {"data": _base64(_wav(own, rate)), "format": "wav"}}
 
 
 def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
-    """Yield frames from the middle of equal parts of a clip, as JPEG."""
+    """Divide a clip into equal parts, and yield the frame in the middle of each part as JPEG."""
     from PIL import Image
 
     count = probe(path).frames or 1
@@ -227,10 +244,10 @@ def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
                 yield content.getvalue()
 
 
-def _wav(path: Path) -> bytes:
+def _wav(path: Path, rate: int) -> bytes:
     """Return the first minute of a file's audio as mono WAV."""
     with tempfile.TemporaryDirectory() as folder:
-        sound = read_sound(path, max_duration=MOST_SECONDS, rate=SOUND_RATE, mono=True)
+        sound = read_sound(path, max_duration=MOST_SECONDS, rate=rate, mono=True)
         return write_media(Path(folder) / "sound", sound=sound).read_bytes()
 
 

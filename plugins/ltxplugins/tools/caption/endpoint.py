@@ -1,4 +1,6 @@
-"""An endpoint that speaks OpenAI's chat protocol: a self-hosted server (vLLM, llama.cpp, Ollama) or a service."""
+"""Send requests to an endpoint with OpenAI's chat protocol: a self-hosted server (vLLM, llama.cpp, Ollama) or a
+service.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +16,38 @@ from ltxcore.api import ConfigError, DataError
 from ltxcore.api.commands import hide, listed
 
 QUICK = 2.0
-"""The seconds allowed for the first request, which only asks which models there are."""
+"""The number of seconds allowed for the first request, which only asks for the list of models."""
 
 HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 OTHERWISE: Mapping[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None}
-"""The parameter to send in place of one that a model refuses; None leaves it out. Self-hosted servers know the older names best."""
+"""The replacement for each parameter that a model may refuse; None to leave the parameter out. Self-hosted servers
+support the older names best, so these are tried first.
+"""
 
 REFUSED = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|deprecated", re.IGNORECASE)
-"""The words by which servers refuse a parameter that they do not support, but not one whose value is too large."""
+"""The words with which servers refuse a parameter that they do not support. They do not match errors about values that
+are too large.
+"""
 
-INSTALL = 'Install it: pip install "ltx[tools]"'
+SOUND_RATE = 16_000
+"""The samples per second of the audio that is sent."""
+
+INSTALL = 'Run `pip install "ltx[tools]"`.'
 
 
 @attrs.frozen
 class Endpoint:
-    """The server and the model that captions come from.
+    """The server and the model that write the captions.
 
     Attributes:
         base_url: the server's address, such as "http://127.0.0.1:8000/v1".
         model: the server's name for the model.
-        key_variable: the environment variable that holds the key; a server that needs no key accepts any.
-        retries: the number of times that a request is sent again, after longer and longer pauses, if the server was too busy
-            (429), failed (5xx) or could not be reached.
-        timeout: the seconds allowed for one answer.
-        max_tokens: the most tokens of an answer.
+        key_variable: the environment variable that holds the key; a server that needs no key accepts any value.
+        retries: the number of times to repeat a request, after longer and longer pauses, if the server is too busy
+            (429), fails (5xx) or cannot be reached.
+        timeout: the number of seconds allowed for one answer.
+        max_tokens: the maximum number of tokens in an answer.
     """
 
     base_url: str
@@ -49,10 +58,10 @@ class Endpoint:
     max_tokens: int = 1024
 
     def client(self) -> Client:
-        """Return a client that sends requests; it is safe to use from several threads.
+        """Return a client that sends requests. The client is safe to use from several threads.
 
         Raises:
-            ConfigError: the package for it is not installed, or the address is not valid.
+            ConfigError: the package `openai` is not installed, or the address is not valid.
         """
         key = os.environ.get(self.key_variable)
         hide(key)
@@ -63,12 +72,12 @@ class Endpoint:
         try:
             import openai
         except ImportError as error:
-            raise ConfigError("captions need the package openai, which is not installed", remedy=INSTALL) from error
+            raise ConfigError("captioning needs the package openai, which is not installed", remedy=INSTALL) from error
         try:
             return Client(
                 self, openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
             )
-        except Exception as error:  # an error of the underlying library, whose words may contain part of the password
+        except Exception as error:  # errors of the underlying library may contain a part of the password
             raise ConfigError(
                 no_address, where="--base-url", remedy="In a password, write / as %2F, @ as %40, # as %23 and ? as %3F."
             ) from error
@@ -76,27 +85,29 @@ class Endpoint:
 
 @attrs.define(eq=False)
 class Client:
-    """Sends requests to an endpoint, and remembers which parameters it refuses.
+    """Sends requests to an endpoint, and remembers which parameters the model refuses.
 
     Attributes:
         endpoint: the endpoint.
         sender: OpenAI's client.
+        sound_rate: the samples per second of the audio that is sent.
     """
 
     endpoint: Endpoint
     sender: Any
+    sound_rate: int | None = attrs.field(default=SOUND_RATE, init=False)
     _refused: set[str] = attrs.field(factory=set, init=False)
     _models: tuple[str, ...] = attrs.field(default=(), init=False)
 
     def meet(self, pictures: int) -> None:
-        """Check within two seconds that there is a server, and which models it lists; a server that lists none, or not
-        in time, may still answer.
+        """Check within two seconds that there is a server and that it lists the model. A server without a list, or with
+        a slow one, may still answer requests.
 
         Args:
-            pictures: the number of pictures in a request, for the command lines that are suggested.
+            pictures: the number of pictures in a request, for the suggested command lines.
 
         Raises:
-            ConfigError: there is no server at this address, or it requires another key.
+            ConfigError: there is no server at this address, or the server requires a different key.
         """
         import openai
 
@@ -108,15 +119,15 @@ class Client:
                 raise self._not_there(error, pictures) from error
         except openai.AuthenticationError as error:
             raise self._useless(error) from error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # it has no such list, or one in a form of its own
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # the server has no such list, or a list in another format
             return
 
     def ask(self, parts: Sequence[dict[str, Any]]) -> str:
         """Send one message, and return the answer.
 
         Raises:
-            DataError: there is no answer: it was refused, cut off or late, or the server failed.
-            ConfigError: no message would get an answer: there is no server or no such model, or the key is wrong.
+            DataError: there is no answer, because the server refused or failed, or the answer was cut off or late.
+            ConfigError: no request can succeed, because there is no such server or model, or the key is wrong.
         """
         import openai
 
@@ -125,7 +136,7 @@ class Client:
             answer = self._sent([{"role": "user", "content": list(parts)}])
         except openai.APIStatusError as error:
             is_unlisted = bool(self._models) and not _lists(self._models, endpoint.model) and error.status_code in (400, 422)
-            if is_unlisted or error.status_code in (401, 403, 404):  # the same error would come for every row
+            if is_unlisted or error.status_code in (401, 403, 404):  # every row would cause the same error
                 raise self._useless(error) from error
             raise DataError(_answered(error)) from error
         except openai.APITimeoutError as error:
@@ -141,7 +152,8 @@ class Client:
         choices = getattr(answer, "choices", None)  # a page of HTML arrives as text
         if not choices:
             raise DataError(
-                "the server's answer holds no message", remedy="Check that --base-url ends as the server's manual says, which is often /v1."
+                "the server's answer holds no message",
+                remedy="Check in the server's manual how --base-url must end; it often ends with /v1.",
             )
         choice = choices[0]
         if getattr(choice.message, "refusal", None):
@@ -151,7 +163,7 @@ class Client:
         return str(choice.message.content or "")
 
     def _sent(self, messages: list[dict[str, Any]]) -> Any:
-        """Send messages, and return the answer; a parameter that this model refuses is renamed or left out, in this and
+        """Send messages, and return the answer. A parameter that the model refuses is renamed or left out in this and
         all later requests.
         """
         import openai
@@ -195,7 +207,7 @@ class Client:
 
 
 def _password(address: str) -> str:
-    """Return the text between the user and the host in an address, whatever characters it contains."""
+    """Return the password in an address, whatever characters it contains; "" if there is none."""
     login, at, _ = address.partition("://")[2].rpartition("@")
     return login.partition(":")[2] if at else ""
 
@@ -210,12 +222,14 @@ def _host(address: str) -> tuple[str, int]:
 
 
 def _lists(models: Sequence[str], name: str) -> bool:
-    """Return whether a model is among those listed; Ollama omits the tag "latest" when it names a model."""
+    """Return whether a model is in a list of models. Ollama lists names with the tag "latest", which users may leave
+    out.
+    """
     return name in models or f"{name}:latest" in models
 
 
 def _refuses(error: Any, name: str) -> bool:
-    """Return whether an error is about a parameter that is not supported."""
+    """Return whether an error says that a parameter is not supported."""
     body = error.body if isinstance(error.body, dict) else {}
     text = f"{body.get('code') or ''} {body.get('message') or error.message}"
     is_named = body.get("param") == name or re.search(rf"\b{name}\b", text) is not None

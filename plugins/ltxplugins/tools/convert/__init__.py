@@ -1,4 +1,4 @@
-"""`ltx convert`, which turns ltx-trainer's YAML configurations into run files."""
+"""`ltx convert`, which turns configurations of other trainers into run files."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"convert": LazyCommand("ltxplugins.tools.convert.command:convert", "Make a run file from a configuration of ltx-trainer.")}
+    return {"convert": LazyCommand("ltxplugins.tools.convert.command:convert", "Make a run file from a configuration of another trainer.")}

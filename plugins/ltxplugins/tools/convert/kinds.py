@@ -1,8 +1,8 @@
-"""The kinds of values that a key of the old configuration may hold, and how leniently they are read.
+"""Read the kinds of values that a key of the old configuration may have, as leniently as ltx-trainer does.
 
-ltx-trainer turns text into numbers where a number is expected, which is why `1e-4`, text in YAML 1.1, works as a
-learning rate. This module does so too; and where text is expected, it is taken as it was written, whatever YAML makes
-of it.
+Where a number is expected, ltx-trainer converts text to a number. This is why `1e-4`, which YAML 1.1 reads as text,
+works as a learning rate. This module does the same. Where text is expected, it uses the text exactly as written, even
+if YAML reads it as another type.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Kind = Callable[[Tree], Any]
 
 @attrs.frozen
 class Wrong(Exception):
-    """Raised for a value that is not of the expected kind.
+    """An error for a value that is not of the expected kind.
 
     Attributes:
-        what: what is wrong with it.
+        what: what is wrong with the value.
         line: the line of the value in the file.
     """
 
@@ -56,7 +56,7 @@ def _scalar(tree: Tree, wanted: str) -> Scalar:
 
 
 def number(tree: Tree) -> float:
-    """Read a finite number, including one that YAML takes for text."""
+    """Read a finite number, even if YAML reads it as text."""
     scalar = _scalar(tree, "a number")
     try:
         if isinstance(scalar.value, bool):
@@ -70,7 +70,7 @@ def number(tree: Tree) -> float:
 
 
 def whole(tree: Tree) -> int:
-    """Read a whole number; `2000.0` counts as one."""
+    """Read a whole number; `2000.0` is also accepted."""
     scalar = _scalar(tree, "a whole number")
     if isinstance(scalar.value, int) and not isinstance(scalar.value, bool):
         return scalar.value
@@ -83,8 +83,17 @@ def whole(tree: Tree) -> int:
     return int(value)
 
 
+def steps(tree: Tree) -> int | float:
+    """Read a number of steps, or a share of all steps: below 1, or with a percent sign."""
+    scalar = _scalar(tree, "a number of steps")
+    if scalar.text.endswith("%"):
+        return number(Scalar(scalar.line, scalar.text[:-1], scalar.text[:-1])) / 100
+    value = number(tree)
+    return int(value) if value == int(value) else value
+
+
 def truth(tree: Tree) -> bool:
-    """Read a truth value, in any of the words that YAML or ltx-trainer take for one."""
+    """Read a truth value, written in any way that YAML or ltx-trainer accepts."""
     scalar = _scalar(tree, "true or false")
     word = scalar.text.strip().lower()
     if word not in TRUE | FALSE:
@@ -98,7 +107,7 @@ def text(tree: Tree) -> str:
 
 
 def choice(*names: str) -> Kind:
-    """Return a kind that reads one of some words."""
+    """Return a kind that reads one of several words."""
     wanted = " or ".join(f'"{name}"' for name in names)
 
     def read(tree: Tree) -> str:
@@ -111,7 +120,7 @@ def choice(*names: str) -> Kind:
 
 
 def many(kind: Kind, length: int | None = None) -> Kind:
-    """Return a kind that reads a list, of this length if one is given."""
+    """Return a kind that reads a list, of a fixed length if `length` is given."""
 
     def read(tree: Tree) -> list[Any]:
         if not isinstance(tree, Items):
@@ -132,7 +141,7 @@ def path(tree: Tree) -> Path:
 
 
 def plain(tree: Tree) -> Any:
-    """Read any value as YAML does, except that text that spells a number becomes a number."""
+    """Read any value as YAML does, but convert text that spells a number to this number."""
     if isinstance(tree, Table):
         return {key: plain(inner) for key, inner in tree.values.items()}
     if isinstance(tree, Items):

@@ -1,4 +1,4 @@
-"""The conversion of an ltx-trainer configuration to a run file: nothing in it is dropped silently."""
+"""Convert an ltx-trainer configuration to a run file, without dropping anything silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltxplugins.tools.convert.tree import Table, parse
 from ltxplugins.tools.convert.validation import convert_validation
 
 OLD_RANK = 64
-"""The rank, and the alpha, of a configuration that gives none."""
+"""The default of both rank and alpha in an ltx-trainer configuration."""
 
 OLD_PROJECT = "ltxv-trainer"
 
@@ -27,7 +27,7 @@ HALF = {
         "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
     )
 }
-"""The replacement for a value of `mixed_precision_mode`, and the reason for it."""
+"""The replacement for a value of `mixed_precision_mode`, with the reason."""
 
 SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "constant": {},
@@ -37,7 +37,7 @@ SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "polynomial": {"total_iters": int, "power": float},
     "step": {"step_size": int, "gamma": float},
 }
-"""The keys that `scheduler_params` may hold, by `scheduler_type`."""
+"""The keys that `scheduler_params` may have, by `scheduler_type`."""
 
 FIELDS: Mapping[str, tuple[Field, ...]] = {
     "model": (
@@ -97,26 +97,29 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
 """The tables whose keys are the same in both configurations."""
 
 ACCELERATE = {"compute_environment", "distributed_type", "num_processes"}
-"""The keys of an accelerate configuration, a file that usually accompanies those of ltx-trainer."""
+"""Keys by which an accelerate configuration is recognized; such a file usually accompanies ltx-trainer's
+configurations.
+"""
 
 SAMPLER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "uniform": {"min_value": float, "max_value": float},
     "shifted_logit_normal": {"std": float, "eps": float, "uniform_prob": float},
 }
-"""The keys that `timestep_sampling_params` may hold, by `timestep_sampling_mode`."""
+"""The keys that `timestep_sampling_params` may have, by `timestep_sampling_mode`."""
 
 
 More = Callable[[Old, Section, Mapping[str, Any]], None]
-"""A function that writes what a table holds besides its plain keys, given the values of those keys."""
+"""A function that writes the rest of a table, given the values of its plain keys."""
 
 
 @attrs.frozen
 class Converted:
-    """A run file, with remarks besides the comments that it contains.
+    """A converted run file, with remarks for the user.
 
     Attributes:
         text: the run file, in TOML.
-        remarks: remarks on everything that has no counterpart or has changed.
+        remarks: the remarks on everything that has no counterpart or has changed; the run file has them as comments
+            too.
     """
 
     text: str
@@ -129,12 +132,12 @@ def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
     Args:
         text: the text of the configuration, in YAML.
         path: the path of the configuration, for messages.
-        start: the folder where its relative paths begin, in which ltx-trainer was started.
-        folder: the folder of the run file, where its relative paths will begin.
+        start: the folder in which ltx-trainer was started, where relative paths of the configuration begin.
+        folder: the folder of the run file, where relative paths of the run file begin.
 
     Raises:
-        ConfigError: for everything that is wrong with it: it is not YAML, has more than plain values, lacks keys, or has wrong
-            types.
+        ConfigError: the configuration is not YAML, has more than plain values, lacks keys, or has values of wrong
+            types. The error lists everything that is wrong.
     """
     tree = parse(text, path)
     if not isinstance(tree, Table):
@@ -143,7 +146,7 @@ def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
         raise ConfigError(
             "is a configuration of accelerate, which says how processes are started",
             where=path,
-            remedy="A run file has nothing like it: start a run in N processes with `ltx launch --num-gpus N run.toml`.",
+            remedy="A run file has no such settings: start a run in N processes with `ltx launch --num-gpus N run.toml`.",
         )
     root = Old(tree, "", Log(path, start.absolute(), folder.absolute()))
     run = _run(root, path)
@@ -171,7 +174,7 @@ def _run(root: Old, path: str) -> RunText:
 
 
 def _table(root: Old, run: RunText, name: str, more: More | None = None, *, required: bool = False) -> None:
-    """Write a table whose keys are the same, and let `more` write the rest of it."""
+    """Write the keys of a table that are the same in both files, and let `more` write the rest of the table."""
     if required and not root.has(name):
         root.log.problem(root.line(name), name, "is missing")
     old = root.inner(name)
@@ -201,7 +204,7 @@ def _sampler_params(old: Old, section: Section, values: Mapping[str, Any]) -> No
 
 
 def _params(old: Old, section: Section, name: str, known: Mapping[str, type], reason: str) -> None:
-    """Write a table of numbers whose keys are those of a scheduler or sampler."""
+    """Write the table with the parameters of a scheduler or sampler; all of them are numbers."""
     inner = old.inner(name)
     if inner is None:
         return
@@ -225,4 +228,4 @@ def _training_state(old: Old, section: Section, values: Mapping[str, Any]) -> No
 
 def _project(old: Old, section: Section, values: Mapping[str, Any]) -> None:
     if values.get("enabled") and "project" not in values:
-        section.set("project", OLD_PROJECT, DEFAULTED)
+        section.set("project", OLD_PROJECT, DEFAULTED.format("ltx-trainer"))

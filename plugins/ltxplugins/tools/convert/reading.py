@@ -1,8 +1,9 @@
-"""A reader that takes an old configuration apart, key by key: mistakes are collected, and keys that are never asked for are reported."""
+"""Read an old configuration key by key. Mistakes are collected, and keys that are never asked for are reported."""
 
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from ltxcore.api import ConfigError, Problem
 from ltxcore.api.config import did_you_mean, value_text
 from ltxplugins.tools.convert.kinds import Kind, Wrong, is_null, plain, spoken
 from ltxplugins.tools.convert.toml import Section
-from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
+from ltxplugins.tools.convert.tree import Items, Table, Tree
 
-DEFAULTED = "Not in the old file: this was the default of ltx-trainer, and ltx has a different one."
+DEFAULTED = "Not in the old file: this was the default of {}, and ltx has a different one."
+
+SECRETS = re.compile(r"(?:.*_)?(?:api_key|token|password|secret)", re.IGNORECASE)
+"""The names of keys whose values are never shown."""
 
 UNSET: Any = object()
-"""The value of a key that is absent, or that is null where null means the same."""
+"""The value of a key that is absent, or that is null if null means the same as absent."""
 
 
 @attrs.define
@@ -27,38 +31,42 @@ class Log:
 
     Attributes:
         path: the path of the old configuration, for messages.
-        start: the folder where its relative paths begin.
-        folder: the folder of the run file, where its relative paths begin.
-        problems: the reasons why it cannot be converted, each with its line.
+        start: the folder where relative paths of the old configuration begin.
+        folder: the folder of the run file, where relative paths of the run file begin.
+        called: the name of the file in remarks.
+        problems: the reasons why the configuration cannot be converted, each with its line.
         remarks: the remarks for the user.
     """
 
     path: str
     start: Path
     folder: Path
+    called: str = "the old file"
     problems: list[tuple[int, Problem]] = attrs.field(factory=list)
     remarks: list[str] = attrs.field(factory=list)
 
     def problem(self, line: int, key: str, what: str, remedy: str = "") -> None:
-        self.problems.append((line, Problem(what, f"{self.path}:{line}: {key}", remedy)))
+        found = line, Problem(what, f"{self.path}:{line}: {key}", remedy)
+        if found not in self.problems:  # a key that several settings depend on is read several times
+            self.problems.append(found)
 
     def refuse(self) -> None:
         """End the conversion if something is wrong.
 
         Raises:
-            ConfigError: all problems, in the order of the file.
+            ConfigError: something is wrong; the error lists all problems in the order of the file.
         """
         if self.problems:
             raise ConfigError.of(problem for _, problem in sorted(self.problems, key=lambda found: found[0]))
 
     def remark(self, section: Section, line: int, text: str) -> None:
-        """Note a remark for the user, and write it into the run file."""
-        said = f"line {line} of the old file: {text}"
+        """Add a remark for the user, and write it into the run file as a comment."""
+        said = f"line {line} of {self.called}: {text}"
         self.remarks.append(said)
         section.say(said)
 
     def moved(self, path: Path) -> str:
-        """Return a path of the old configuration in the form in which the run file must write it."""
+        """Return a path of the old configuration in the form that the run file needs."""
         if path.is_absolute() or str(path).startswith("~") or self.start == self.folder:
             return str(path)
         return os.path.relpath(self.start / path, self.folder)
@@ -66,12 +74,12 @@ class Log:
 
 @attrs.define
 class Old:
-    """A mapping of the old configuration.
+    """A mapping in the old configuration.
 
     Attributes:
         table: the values of the mapping.
-        key: the path of the mapping in the file, "" for the whole of it.
-        log: the log that takes mistakes.
+        key: the path of the mapping in the file; "" for the whole file.
+        log: the log that collects mistakes.
         taken: the keys that have been asked for.
     """
 
@@ -91,13 +99,13 @@ class Old:
         return name in self.table.values and not is_null(self.table.values[name])
 
     def get(self, name: str, kind: Kind, *, null: Any = None, required: bool = False) -> Any:
-        """Return the value of a key, or UNSET; mistakes are noted.
+        """Return the value of a key, or UNSET; mistakes go to the log.
 
         Args:
             name: the name of the key.
-            kind: the kind of its values.
+            kind: the kind of value that the key must have.
             null: the value that null stands for; None if null is a mistake.
-            required: whether leaving it out is a mistake.
+            required: whether leaving out the key is a mistake.
         """
         self.taken.add(name)
         tree = self.table.values.get(name)
@@ -114,7 +122,7 @@ class Old:
             return UNSET
 
     def inner(self, name: str) -> Old | None:
-        """Return the mapping under a key; None if there is none."""
+        """Return the mapping under a key; None if there is no mapping."""
         self.taken.add(name)
         tree = self.table.values.get(name)
         if tree is None or is_null(tree):
@@ -122,7 +130,7 @@ class Old:
         return self._mapping(tree, self.at(name))
 
     def several(self, name: str) -> list[Old]:
-        """Return the mappings of a list under a key."""
+        """Return the mappings in the list under a key."""
         self.taken.add(name)
         tree = self.table.values.get(name)
         if tree is None or is_null(tree):
@@ -140,20 +148,28 @@ class Old:
         return None
 
     def finish(self, section: Section, known: Iterable[str] = (), reason: str = "ltx-trainer does not have this key either") -> None:
-        """Remark on every key that was not asked for, which is not converted, and on every key that is written twice."""
+        """Add a remark on every key that is not converted because it was not asked for, and on every key that is
+        written twice.
+        """
         for name in self.table.doubled:
-            self.log.remark(section, self.line(name), f"{self.at(name)} is written twice; the last one counts, as in ltx-trainer.")
+            self.log.remark(section, self.line(name), f"{self.at(name)} is set twice; the last value counts.")
         for name, tree in self.untaken():
             meant = f" {remedy}" if (remedy := did_you_mean(name, {*self.taken, *known})) else ""
-            said = "" if isinstance(tree, Scalar) and tree.value is None else f" = {value_text(_short(plain(tree)))}"
-            self.log.remark(section, self.line(name), f"{self.at(name)}{said} is not converted: {reason}.{meant}")
+            self.log.remark(section, self.line(name), f"{self.at(name)}{shown(name, tree)} is not converted: {reason}.{meant}")
 
     def untaken(self) -> Iterator[tuple[str, Tree]]:
         yield from ((name, tree) for name, tree in self.table.values.items() if name not in self.taken)
 
 
+def shown(name: str, tree: Tree) -> str:
+    """Return ` = VALUE` for the value of a key, or nothing for null; a secret is not shown."""
+    if is_null(tree):
+        return ""
+    return " = ***" if SECRETS.fullmatch(name) else f" = {value_text(_short(plain(tree)))}"
+
+
 def _short(value: Any) -> Any:
-    """Convert a value to one that TOML can hold."""
+    """Convert a value to a form that TOML can store."""
     if isinstance(value, Mapping):
         return {key: _short(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -167,12 +183,12 @@ class Field:
 
     Attributes:
         name: the name of the key.
-        kind: the kind of its values.
+        kind: the kind of value that the key must have.
         required: whether the old configuration must have it.
         null: the value that null stands for, or UNSET; None if null is a mistake.
-        default: the default of the old configuration if ours differs; UNSET if they are the same.
-        why: the comment beside a value that stands for null.
-        instead: the replacement for a value that does not exist in ltx, and why.
+        default: the default in ltx-trainer if it differs from ours; UNSET if both are the same.
+        why: the comment on a value that stands for null.
+        instead: the replacement for each value that does not exist in ltx, with the reason.
     """
 
     name: str
@@ -185,13 +201,13 @@ class Field:
 
 
 def carry(old: Old, section: Section, fields: Iterable[Field]) -> dict[str, Any]:
-    """Write the keys of a mapping that mean the same in a run file, and return the values that were written."""
+    """Write the keys of a mapping that mean the same in a run file, and return the written values."""
     written: dict[str, Any] = {}
     for field in fields:
         value = old.get(field.name, field.kind, null=field.null, required=field.required)
         said = field.why if field.name in old.table.values and not old.has(field.name) else ""
         if value is UNSET and field.name not in old.table.values:
-            value, said = field.default, DEFAULTED
+            value, said = field.default, DEFAULTED.format("ltx-trainer")
         if isinstance(value, str) and value in field.instead:
             before, (value, reason) = value, field.instead[value]
             old.log.remark(section, old.line(field.name), f'{old.at(field.name)} = "{before}" is written as "{value}": {reason}.')

@@ -1,5 +1,5 @@
-"""Conversion of `validation.samples`, the samples to generate with the media that conditions use, and of the lists that
-older configurations had in their place.
+"""Convert `validation.samples`, which lists samples to generate with the media of their conditions, and the lists that
+older configurations have instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "video_to_audio": {"video": path},
     "audio_to_video": {"audio": path},
 }
-"""The keys of each condition of a sample, besides `type`."""
+"""The keys of each condition in a sample, besides `type`."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "first_frame": ("image_or_video",),
@@ -39,7 +39,7 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
     "video": ("duration",),
     "audio": ("num_frames", "downscale_factor", "temporal_scale_factor", "include_in_output"),
 }
-"""The keys that were allowed beside the medium of a modality, and did nothing."""
+"""The keys that were allowed beside the medium of a modality but had no effect."""
 
 
 def convert_samples(old: Old, run: RunText) -> None:
@@ -90,14 +90,14 @@ def _condition(old: Old, section: Section) -> dict[str, Any] | None:
 
 
 def _refuse_both(old: Old, kind: str, found: Mapping[str, Any]) -> None:
-    """Refuse a condition that names both media, or neither, if it takes exactly one of the two."""
+    """Refuse a condition that takes either video or audio but names both or neither."""
     if set(EITHER) <= CONDITIONS[kind].keys() and sum(name in found for name in EITHER) != 1 and not _wrong(old):
         fault = "names both video and audio" if "video" in found else "names neither video nor audio"
-        old.log.problem(old.table.line, old.key, fault, "Name one of them.")
+        old.log.problem(old.table.line, old.key, fault, "Name only one of the two.")
 
 
 def _wrong(old: Old) -> bool:
-    """Return whether a medium is named, but wrongly, which has been noted already."""
+    """Return whether the value for a medium is wrong, in which case the log already has the mistake."""
     return any(problem.where.endswith(f": {old.at(name)}") for _, problem in old.log.problems for name in EITHER)
 
 
@@ -120,7 +120,11 @@ def _older(old: Old, run: RunText, *, used: bool) -> None:
         return
     for name, paths in (("images", images), ("reference_videos", references)):
         if paths is not UNSET and len(paths) != len(prompts):
-            old.log.problem(old.line(name), old.at(name), f"has {len(paths)} entries for {len(prompts)} prompts")
+            old.log.problem(
+                old.line(name),
+                old.at(name),
+                f"has {len(paths)} {'entry' if len(paths) == 1 else 'entries'} for {len(prompts)} prompt{'s' * (len(prompts) != 1)}",
+            )
             return
     for index, prompt in enumerate(prompts):
         sample = run.sample()

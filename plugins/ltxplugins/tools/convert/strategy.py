@@ -1,4 +1,4 @@
-"""Conversion of `training_strategy`: the flexible strategy key by key, the two older ones as their equivalents."""
+"""Convert `training_strategy`: the flexible strategy key by key, and the two older strategies to their equivalents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "mask": {"mask_dir": text},
     "reference": {"latents_dir": text},
 }
-"""The keys of each condition besides `type` and `probability`; all are required."""
+"""The keys of each condition besides `type` and `probability`, all of which are required."""
 
 NAMES = ("flexible", "text_to_video", "video_to_video")
 LEGACY = "The first frame of a one-frame clip is never given, so that an image trains as an image; ltx-trainer did the same."
@@ -45,7 +45,7 @@ def convert_strategy(root: Old, run: RunText) -> frozenset[str]:
         generated = _video_to_video(old, run)
     elif name == "text_to_video":
         generated = _text_to_video(old, run)
-    else:  # an unknown name, which has been noted
+    else:  # an unknown name, which is already in the log
         return frozenset()
     old.finish(table)
     return generated
@@ -69,7 +69,7 @@ def _modality(strategy: Old, modality: str, run: RunText) -> bool:
 
 
 def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> dict[str, Any] | None:
-    """Return a condition as a table; None if it has no meaning here."""
+    """Return a condition as a table; None if it has no meaning for this modality."""
     kind = old.get("type", text, required=True)
     if kind is UNSET:
         return None
@@ -94,7 +94,9 @@ def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> di
 
 
 def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
-    """Write video from text, its first frame given now and then; with audio, both are noised alike."""
+    """Write a strategy that generates video from text and sometimes gives the first frame; if it also generates audio,
+    both get the same noise level.
+    """
     probability = UNSET if old is None else old.get("first_frame_conditioning_p", number)
     with_audio = old is not None and old.get("with_audio", truth) is True
     folder = UNSET if old is None else old.get("audio_latents_dir", text)
@@ -109,7 +111,7 @@ def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
 
 
 def _video_to_video(old: Old, run: RunText) -> frozenset[str]:
-    """Write video with a reference, its first frame given now and then."""
+    """Write a strategy that generates video with a reference and sometimes gives the first frame."""
     probability = old.get("first_frame_conditioning_p", number)
     folder = old.get("reference_latents_dir", text)
     reference = {"type": "reference", "latents_dir": "reference_latents" if folder is UNSET else folder}

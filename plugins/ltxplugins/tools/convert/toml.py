@@ -1,4 +1,4 @@
-"""The text of a run file: tables in order, with comments where the file gives reasons."""
+"""Write the text of a run file: its tables in order, with comments that give reasons."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WIDTH = 100
 
 @attrs.define
 class Section:
-    """A table with its keys, values and comments, in the order they were added."""
+    """A table with its keys, values and comments, in the order in which they were added."""
 
     lines: list[str] = attrs.field(factory=list)
     keys: set[str] = attrs.field(factory=set)
 
     def set(self, key: str, value: Any, comment: str = "") -> None:
-        """Add a key; its comment stands above it."""
+        """Add a key, with its comment above it."""
         if comment:
             self.say(comment)
         self.lines.append(f"{key} = {written(value)}")
@@ -34,7 +34,9 @@ class Section:
 
 @attrs.define
 class RunText:
-    """A run file in the making; tables are written in the order in which they were first requested, and empty ones are left out."""
+    """A run file that is being written. Its tables come in the order in which they were first requested, and empty
+    tables are left out.
+    """
 
     head: Section = attrs.field(factory=Section)
     tables: dict[str, Section] = attrs.field(factory=dict)
@@ -45,7 +47,7 @@ class RunText:
         return self.tables.setdefault(name, Section())
 
     def sample(self) -> Section:
-        """Add one more `[[validation.samples]]`, and return it."""
+        """Add a table `[[validation.samples]]`, and return it."""
         self.samples.append(Section())
         return self.samples[-1]
 
@@ -63,7 +65,7 @@ class RunText:
 
 
 def written(value: Any) -> str:
-    """Write a value in TOML; a list of tables takes one line per table."""
+    """Return a value written in TOML. A list of tables has one line per table."""
     if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
         return "[\n" + "".join(f"  {value_text(inner)},\n" for inner in value) + "]"
     return value_text(value)

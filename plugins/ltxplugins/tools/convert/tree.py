@@ -1,8 +1,8 @@
-"""YAML as plain values, each with its line. Nothing in the file is constructed or executed: a tag that asks for an
-object is refused.
+"""Parse YAML into plain values, each with its line. Nothing in the file is constructed or executed: a tag that asks for
+an object is refused.
 
-YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. So every value is kept both as YAML reads it and as it was written; the
-reader that knows what a key means chooses.
+YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. Every value is therefore kept both as YAML reads it
+and as it was written. The code that reads a key knows the meaning of the key, and chooses between the two forms.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ SCALARS = {f"{PREFIX}{name}" for name in ("null", "bool", "int", "float", "times
 LIST, TABLE, MERGE = f"{PREFIX}seq", f"{PREFIX}map", f"{PREFIX}merge"
 
 LIMIT = 20_000
-"""The most values in a file, with aliases counted as often as they are used: a few lines of aliases can stand for billions of values."""
+"""The maximum number of values in a file. An alias counts each time it is used, because a few lines of aliases can
+stand for billions of values.
+"""
 
 
 @attrs.frozen
 class Scalar:
-    """A single value of a YAML file.
+    """A single value in a YAML file.
 
     Attributes:
         line: the line in the file, from 1.
@@ -44,7 +46,7 @@ class Scalar:
 
 @attrs.frozen
 class Items:
-    """A list of a YAML file."""
+    """A list in a YAML file."""
 
     line: int
     values: tuple[Tree, ...]
@@ -52,11 +54,11 @@ class Items:
 
 @attrs.frozen
 class Table:
-    """A mapping of a YAML file.
+    """A mapping in a YAML file.
 
     Attributes:
         line: the line in the file, from 1.
-        values: the values by key; a key that is written twice has its last value.
+        values: the values by key; a key that is written twice has the last value.
         lines: the lines of the keys.
         doubled: the keys that are written twice.
     """
@@ -71,14 +73,14 @@ Tree = Scalar | Items | Table
 
 
 def parse(text: str, path: str) -> Tree:
-    """Parse the value that a YAML file holds.
+    """Parse a YAML file, which holds one value.
 
     Args:
         text: the text of the file.
         path: the path of the file, for messages.
 
     Raises:
-        ConfigError: it is not YAML, is empty, or holds more than plain values.
+        ConfigError: the file is not YAML, is empty, or holds more than plain values.
     """
     import yaml
 
@@ -93,7 +95,7 @@ def parse(text: str, path: str) -> Tree:
         raise ConfigError(f"is not YAML: {said}", where=place) from error
     except RecursionError:
         raise ConfigError("is nested too deeply to be a configuration", where=path) from None
-    raise ConfigError("is empty", where=path, remedy="Name a configuration of ltx-trainer.")
+    raise ConfigError("is empty", where=path, remedy="Name a configuration of another trainer.")
 
 
 @attrs.define
@@ -136,7 +138,7 @@ class _Grower:
                 doubled.append(key)
             values[key], lines[key] = self.grown(inner), at
         for merged in self._merged(node):
-            for key, value in merged.values.items():  # what the table itself or an earlier one sets takes precedence
+            for key, value in merged.values.items():  # a key that the table itself or an earlier table sets takes precedence
                 if key not in values:
                     values[key], lines[key] = value, merged.lines[key]
         return Table(line, values, lines, tuple(dict.fromkeys(doubled)))
@@ -151,7 +153,7 @@ class _Grower:
                 yield key.value, key.start_mark.line + 1, inner
 
     def _merged(self, node: yaml.MappingNode) -> Iterator[Table]:
-        """Yield the tables that `<<` merges in."""
+        """Yield the tables that `<<` merges into a table."""
         for key, inner in node.value:
             if key.tag == MERGE:
                 grown = self.grown(inner)

@@ -1,4 +1,4 @@
-"""Conversion of `validation`, which says how samples are generated, with older keys for guidance."""
+"""Convert `validation`, which says how samples are generated, including older keys for guidance."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def convert_validation(root: Old, run: RunText, generated: frozenset[str]) -> No
 
 
 def _defaults(section: Section, generated: frozenset[str]) -> None:
-    """Write the defaults of an old configuration with samples that differ from those of ltx."""
+    """If the old configuration has samples, write the defaults that differ from those of ltx."""
     for modality in MODALITIES:
         key = f"generate_{modality}"
         if key not in section.keys and modality not in generated:
@@ -75,8 +75,10 @@ def _older_guidance(old: Old, section: Section) -> None:
 
 
 def _mixed(old: Old, older: str, newer: tuple[str, ...]) -> bool:
-    """Note older and newer keys that are both set for the same value, which is a mistake, and return whether there are any."""
+    """Report it as a mistake if an older key and a newer key with the same meaning are both set, and return whether
+    they are.
+    """
     both = [name for name in newer if old.has(name)]
     if both:
-        old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep only one of them.")
+        old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep only one of these keys.")
     return bool(both)

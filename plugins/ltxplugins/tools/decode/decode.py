@@ -1,4 +1,4 @@
-"""Decoding of encoded samples to files that can be played, to check what a run is trained on."""
+"""Decode encoded samples to files that can be played, to check the data that a run trains on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ltxplugins.tools.work import Tally
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEEN = ("latents", "mask")
-"""The kinds of samples that can be seen or heard."""
+SEEN = ("latents", "mask", "pictures")
+"""The kinds of data that can be seen or heard."""
 
 ENDINGS = (".mp4", ".png", ".wav")
 STEP_PIXELS = (8, 32)
@@ -32,15 +32,15 @@ class _Item:
     """A file to write.
 
     Attributes:
-        files: the encoded files by modality; a mask has one.
-        mask: whether it is a mask.
-        rate: the frames per second of its video.
+        files: the encoded files by modality; only latents can have more than one.
+        kind: the kind of the encoded data: "latents", "mask" or "pictures".
+        rate: the frames per second of the video.
         scale: the pixel frames, rows and columns of a latent cell.
-        place: the path of the file, without extension.
+        place: the path of the file, without its extension.
     """
 
     files: Mapping[str, Path]
-    mask: bool
+    kind: str
     rate: float
     scale: tuple[int, int, int]
     place: Path
@@ -55,17 +55,17 @@ def decode(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Tally:
-    """Decode the samples of a data root to `output/FOLDER/NAME`, with the extension for their type.
+    """Decode the samples of a data root to files `output/FOLDER/NAME`, with the extension for their type.
 
-    Video is written with the audio that belongs to it (`latents` with `audio_latents`, `reference_latents` with
-    `reference_audio_latents`), audio without video alone. Masks become pictures, white where the sample is given. A
-    file that exists already, and is not older than what it is made from, is left as it is.
+    Video is written together with its audio (`latents` with `audio_latents`, `reference_latents` with `reference_audio_latents`). Audio
+    without video gets a file of its own. Masks become pictures that are white where the sample is given. The keyframes of a clip become one
+    picture, in which they are side by side. An existing file is kept, unless the encoded files are newer.
 
     Args:
-        root: the data root, or the folder of the dataset that it belongs to.
+        root: the data root, or the folder of its dataset.
         output: the folder to write to.
-        sources: the names of folders under the root; all if empty.
-        codecs: the codecs to decode with; None means the tiny model's, if it made the samples.
+        sources: the names of folders under the root; empty for all folders.
+        codecs: the codecs to decode with; None for those of the tiny model, if the tiny model made the samples.
         overwrite: whether to overwrite existing files.
         progress: whether to show a bar.
 
@@ -73,24 +73,24 @@ def decode(
         DataError: there is nothing to decode.
         ConfigError: a source does not exist, or the model did not make the samples.
         CheckpointError: the model's codecs cannot be read.
-        OutOfMemory: memory ran out. What was written by then is kept.
+        OutOfMemory: memory ran out; files that were already written are kept.
     """
     is_chosen, codecs = codecs is not None, codecs or Codecs("tiny")
     found = _seen(root, sources)
     items, problems = list(_items(found, output)), list(found.problems)
-    wanted = {modality for item in items if not item.mask for modality in item.files}
+    wanted = {modality for item in items if item.kind != "mask" for modality in item.files}
     by_modality = {modality: codecs.video() if modality == "video" else codecs.audio() for modality in sorted(wanted)}
     decoders = {modality: codec.decode for modality, codec in by_modality.items()}
     done = reused = 0
     with bars(progress) as phase:
-        _check_makers(found, {modality: codec.fingerprint for modality, codec in by_modality.items()}, chosen=is_chosen)
+        check_makers(found, {modality: codec.fingerprint for modality, codec in by_modality.items()}, chosen=is_chosen)
         step = phase("decode", len(items))
         for item in items:
             if not overwrite and _is_fresh(item):
                 reused += 1
             else:
                 files = " and ".join(map(str, item.files.values()))
-                with telling(f"decoding {files}", codecs.device, partial(_less, codecs.tiling)):
+                with telling(f"decoding {files}", codecs.device, partial(less_memory, codecs.tiling)):
                     try:
                         _write(item, decoders)
                         done += 1
@@ -104,14 +104,14 @@ def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
     """Return the folders of an encoded set whose samples can be seen or heard.
 
     Raises:
-        DataError: there is no such folder, or nothing in it can be seen or heard.
+        DataError: the root does not exist, or nothing in it can be seen or heard.
         ConfigError: a source does not exist, or holds text.
     """
     found = list_encoded(root, sources)
     seen = tuple(folder for folder in found.folders if folder.kind in SEEN)
     unseen = [folder.name for folder in found.folders if folder.kind not in SEEN and folder.name in sources]
     if unseen:
-        raise ConfigError(f'its folder "{unseen[0]}" holds text features, which cannot be decoded', where=str(found.root))
+        raise ConfigError(f'the folder "{unseen[0]}" holds data that cannot be seen or heard', where=str(found.root))
     if not seen and not found.problems:
         raise DataError("holds no latents and no masks", where=str(found.root), remedy="Name the folder that `ltx preprocess` wrote to.")
     return attrs.evolve(found, folders=seen)
@@ -120,7 +120,7 @@ def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
 def _items(found: EncodedSet, output: Path) -> Iterator[_Item]:
     by_name = {folder.name: folder for folder in found.folders}
     paired: dict[str, set[str]] = {}
-    for folder in sorted(found.folders, key=lambda each: each.modality != "video"):  # video first, since it takes its audio with it
+    for folder in sorted(found.folders, key=lambda each: each.modality != "video"):  # video first, since its audio is decoded with it
         sounds = by_name.get(folder.sounds_among(by_name) or "")
         for name in folder.entries:
             if name in paired.get(folder.name, ()):
@@ -131,13 +131,15 @@ def _items(found: EncodedSet, output: Path) -> Iterator[_Item]:
                 paired.setdefault(sounds.name, set()).add(name)
             *parents, last = name.split("/")
             place = output.joinpath(folder.name, *map(fitted, parents), fitted(last, max(map(len, ENDINGS))))
-            yield _Item(files, folder.kind == "mask", found.rate(folder, name), found.video_scale, place)
+            yield _Item(files, folder.kind, found.rate(folder, name), found.video_scale, place)
 
 
-def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen: bool) -> None:
-    """Check that the samples were made by these codecs, as far as they record it; the options of the codecs do not matter."""
+def check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen: bool) -> None:
+    """Check that the samples were made by these codecs, as far as the samples record it. The options of the codecs do
+    not matter.
+    """
     for folder in found.folders:
-        if folder.kind != "latents" or folder.modality not in fingerprints:
+        if folder.kind == "mask" or folder.modality not in fingerprints:
             continue
         known = fingerprints[folder.modality].partition("+")[0]
         # ltx-trainer's samples do not record what made them, so the chosen model is trusted.
@@ -153,8 +155,8 @@ def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen:
             )
 
 
-def _less(tiling: bool) -> str:
-    """Suggest what would take less memory."""
+def less_memory(tiling: bool) -> str:
+    """Suggest how to use less memory."""
     tiled = "" if tiling else "--vae-tiling needs less memory. "
     return f"{tiled}What was decoded so far is kept; run the same command again to do the rest."
 
@@ -166,24 +168,39 @@ def _is_fresh(item: _Item) -> bool:
 
 
 def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) -> None:
-    if item.mask:
+    if item.kind == "mask":
         (path,) = item.files.values()
         write_media(item.place, picture_of(read_sample(path, "mask")["mask"], item.rate, item.scale))
         return
-    latents = {modality: read_sample(path, "latents")["latents"] for modality, path in item.files.items()}
+    decoded: dict[str, Any]
     try:
-        decoded = {modality: decoders[modality](tensor, item.rate) for modality, tensor in latents.items()}
-    except RuntimeError as error:  # what torch raises for a shape that the codec does not support
+        if item.kind == "pictures":
+            (path,) = item.files.values()
+            frames = [decoders["video"](picture, item.rate).frames for picture in read_sample(path, "pictures")["pictures"]]
+            decoded = {"video": Clip(side_by_side(frames), item.rate)}
+        else:
+            latents = {modality: read_sample(path, "latents")["latents"] for modality, path in item.files.items()}
+            decoded = {modality: decoders[modality](tensor, item.rate) for modality, tensor in latents.items()}
+    except RuntimeError as error:  # torch raises this for a shape that the codec does not support
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
-        raise DataError(f"cannot be decoded: {reason}", remedy="Check that --model-path names the model that encoded it.") from error
+        raise DataError(
+            f"cannot be decoded: {reason}", remedy="Check that --model-path names the model that encoded the sample."
+        ) from error
     write_media(item.place, decoded.get("video"), decoded.get("audio"))
 
 
+def side_by_side(frames: Sequence[Tensor]) -> Tensor:
+    """Join pictures `[1, H, W, 3]` into one, from left to right."""
+    import torch
+
+    return torch.cat(list(frames), dim=2)
+
+
 def picture_of(mask: Tensor, rate: float, scale: tuple[int, int, int]) -> Clip:
-    """Draw a stored mask in gray, white where the sample is given: `[F, H, W]` as a clip in which each pixel is as
-    bright as the mask in its latent cell, `[T]` as a strip that runs from left to right.
+    """Draw a stored mask in gray, with white where the sample is given. A mask `[F, H, W]` becomes a clip in which the
+    brightness of a pixel shows the mask in its latent cell; a mask `[T]` becomes a strip from left to right.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""`ltx doctor`, which checks raw media and encoded sets before any training. Nothing is written."""
+"""`ltx doctor`, which checks raw media and encoded sets before training, and writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks for captions that say nothing, that another row has too, or that are too long for the text encoder."""
+"""Check for captions that say nothing, that are the same as another row's, or that are too long for the text encoder."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
 
     Args:
         samples: the samples whose captions are used.
-        trigger: the trigger word that stands before each of them.
-        length: the number of tokens that the text encoder takes.
+        trigger: the trigger word and the prefix that are put before each caption.
+        length: the maximum number of tokens that the text encoder accepts.
     """
     first: dict[str, Sample] = {}
-    for sample in samples:
-        caption = sample.caption.strip()
+    captions = [(sample, caption.strip()) for sample in samples for caption in sample.captions]
+    for sample, caption in captions:
         if caption == (trigger or "").strip():
             yield warning(
                 "empty-caption",
                 sample.where,
-                "its caption is empty",
-                "Describe the clip, or leave it empty if the run should learn without text.",
+                "the caption is empty",
+                "Describe the clip, or leave the caption empty if the run should learn without text.",
             )
             continue
         other = first.setdefault(caption, sample)
@@ -35,15 +35,15 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
             yield warning(
                 "duplicate-caption",
                 sample.where,
-                f"its caption is the same as that of {other.called}",
+                f"the caption is the same as that of {other.called}",
                 "Describe how the clips differ, unless they are alike.",
             )
-        # A word is at least one token, so at least this many are lost with any text encoder.
+        # A word has at least one token, so with any text encoder at least this many words are lost.
         words = len(caption.split())
         if words > length:
             yield warning(
                 "long-caption",
                 sample.where,
-                f"its caption has {words} words, but the text encoder only takes {length} tokens: the rest is ignored",
-                "Shorten it, and put what matters first.",
+                f"the caption has {words} words, but the text encoder only takes {length} tokens: the rest is ignored",
+                "Shorten the caption, and put what matters first.",
             )

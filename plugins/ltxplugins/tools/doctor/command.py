@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from ltxcore.api.models import Codecs
 
 ARTICLES = {"dataset": "a", "encoded set": "an", "run file": "a"}
-_OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae_path", "output_dir")
+OF_A_DATASET = frozenset(
+    option_of(name)
+    for name in (
+        *("model_path", "text_encoder_path", "video_vae_path", "audio_vae_path", "output_dir", "plugin", "missing"),
+        *PreprocessingTable.__annotations__,
+    )
+)
 
 
 @click.command()
@@ -28,7 +34,7 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 @click.option("--all", "all_of_them", is_flag=True, help="List every finding, not only the first few of each kind.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @codec_options(model='The model that a dataset is encoded for: "tiny", or a model file.')
-@click.option("--output-dir", type=FilePath(), help="Folder of the encoded samples of a dataset; by default beside it.")
+@click.option("--output-dir", type=FilePath(), help="Folder of the encoded samples of a dataset; by default the one beside the dataset.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Number of samples examined at a time; by default one per processor, at most 8."
 )
@@ -53,12 +59,12 @@ def doctor(
     """Check a dataset (a file, or a folder of media), an encoded set, or the data of a run file, before any training.
 
     Every finding is listed with its place and what to do about it. An error is something that preprocessing or a run would refuse, or that
-    would train on wrong numbers; a warning works, but is probably not what you want. Nothing is written. For a dataset, the options of
-    `ltx preprocess` apply; a run file has its own.
+    would make a run train on wrong numbers; a warning is about something that works, but is probably not what you want. Nothing is written.
+    For a dataset, the options of `ltx preprocess` apply (--missing also for an encoded set); a run file has its own.
 
     Exit status: 0 without errors, 1 with errors (with --strict: or warnings), 2 for a mistake in the command or the run file.
     """
-    _refuse_options_of_others(context, target)
+    _refuse_options_of_others(context, target, options)
     from rich.console import Console
 
     from ltxplugins.tools.doctor import table
@@ -74,16 +80,22 @@ def doctor(
     context.exit(1 if checkup.count("error") or (strict and checkup.findings) else 0)
 
 
-def _refuse_options_of_others(context: click.Context, target: Path) -> None:
-    """Refuse options that would have no effect on what is examined."""
-    given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
-    of_dataset = given & {*_OF_A_DATASET, *PreprocessingTable.__annotations__}
-    if not of_dataset and "settings" not in given:
+def _refuse_options_of_others(context: click.Context, target: Path, options: PreprocessingTable) -> None:
+    """Refuse options that would have no effect on this target."""
+    given = {
+        each.opts[0]
+        for each in context.command.params
+        if each.name is not None and context.get_parameter_source(each.name) == ParameterSource.COMMANDLINE
+    }
+    of_dataset = given & OF_A_DATASET
+    if not of_dataset and "--set" not in given:
         return
     from ltxcore.api.dataset import data_kind
 
-    kind = "run file" if target.suffix.lower() == ".toml" and not target.is_dir() else data_kind(target)
+    kind = "run file" if target.suffix.lower() == ".toml" and not target.is_dir() else data_kind(target, options)
+    if kind == "encoded set":
+        of_dataset -= {"--missing"}
     if kind != "dataset" and of_dataset:
-        raise click.UsageError(f"{option_of(min(of_dataset))} is for a dataset, but {target} is {ARTICLES[kind]} {kind}.")
-    if "settings" in given and kind != "run file":
+        raise click.UsageError(f"{min(of_dataset)} is for a dataset, but {target} is {ARTICLES[kind]} {kind}.")
+    if "--set" in given and kind != "run file":
         raise click.UsageError(f"--set is for a run file, but {target} is {ARTICLES[kind]} {kind}.")

@@ -1,5 +1,5 @@
-"""Checks of a dataset (a file or a folder) and its raw media by the rules of preprocessing, and of samples that have
-already been encoded from them.
+"""Check a dataset (a file or a folder) and its raw media by the rules of preprocessing, and check the samples that have
+already been encoded from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ltxcore.api.dataset import PreprocessingTable, survey_dataset
 from ltxcore.api.models import Codecs
 from ltxplugins.tools.doctor.captions import examine_captions
 from ltxplugins.tools.doctor.findings import Checkup, Finding, Phase
-from ltxplugins.tools.doctor.masks import examine_masks
+from ltxplugins.tools.doctor.masks import examine_cells, examine_masks
 from ltxplugins.tools.doctor.pictures import different_rates, examine_pictures, same_clips
 from ltxplugins.tools.doctor.sounds import examine_sounds
 
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Request:
-    """The settings for the examination of a dataset.
+    """The settings for examining a dataset.
 
     Attributes:
         options: the options of preprocessing.
-        codecs: the codecs that will encode it; None if they are not known, and the grid of all LTX-2 models is taken.
-        root: the folder where its samples are, or will be.
-        folders: the folders that a run reads; None means all that the dataset's columns can make.
-        where: returns the place of a key of the run file, for messages.
-        deep: whether all frames that are used are decoded.
-        workers: the number of samples examined at a time.
+        codecs: the codecs that will encode the dataset; None if they are not known, in which case the latent grid of
+            all LTX-2 models is assumed.
+        root: the folder where the encoded samples are or will be.
+        folders: the folders that a run reads; None for all folders that the dataset's columns can make.
+        where: a function that returns the place of a key in the run file, for messages.
+        deep: whether to decode all frames that are used.
+        workers: the number of samples to examine at a time.
     """
 
     options: PreprocessingTable
@@ -48,7 +49,7 @@ class Request:
 
 
 def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase) -> Survey | None:
-    """Examine a dataset's rows and media; return None if there are no rows to examine.
+    """Examine the rows and media of a dataset, and return the survey; None if there are no rows to examine.
 
     Raises:
         ConfigError: the options do not fit the codec.
@@ -66,13 +67,14 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
     for note in (*data.notes, *found.notes):
         checkup.say(f"{note}.")
     if "conditions" in data.folders:
-        checkup.add(examine_captions(data.samples, request.options.lora_trigger, found.text_length))
+        begin = [words.strip() for words in (request.options.lora_trigger, request.options.caption_prefix) if words]
+        checkup.add(examine_captions(data.samples, " ".join(begin), found.text_length))
     unread = {sample.name: found.unreadable(sample) for sample in data.samples}
     checkup.refuse("unreadable", [problem for problems in unread.values() for problem in problems])
     checkup.refuse("no-sound", [] if found.silent is None else [found.silent])
     checkup.refuse("sizes", [] if found.sizeless is None else found.sizeless.problems)
-    unusable = [problem for each in found.refused if not unread[each.sample.name] for problem in each.problems]
-    # If the user chose to leave such samples out, they stop nothing as long as others remain.
+    unusable = [problem for each in found.refused if not unread.get(each.sample.name) for problem in each.problems]
+    # If the user chose to leave such samples out, they are no errors as long as other samples remain.
     checkup.refuse("unusable", unusable, "warning" if found.leaves_out else "error")
     checkup.add(different_rates(found))
     checkup.add(same_clips(found, phase("copies", len(data.samples))))
@@ -82,14 +84,14 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
 
 
 def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> None:
-    """Find faults in the samples that can be encoded, which only decoding reveals."""
+    """Find faults that only decoding reveals, in the samples that can be encoded."""
     step = phase("media", len(found.planned))
 
     def examine(each: Planned) -> list[Finding]:
         wrong = [
             *examine_pictures(each, found, deep=request.deep),
             *examine_sounds(each, found),
-            *(examine_masks(each, found) if found.has_sizes or each.bucket is None else ()),
+            *([*examine_masks(each, found), *examine_cells(each, found)] if found.has_sizes or each.bucket is None else ()),
         ]
         step()
         return wrong
@@ -101,9 +103,8 @@ def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> N
 def _tell(found: Survey, request: Request, checkup: Checkup) -> None:
     """Say what was examined, and how thoroughly."""
     data, folders = found.encoding.data, found.encoding.rules.folders
-    checkup.say(
-        f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} without errors, for {', '.join(sorted(folders)) or 'nothing'}."
-    )
+    rows = _count(len({sample.origin for sample in data.samples}), "file" if data.is_folder else "row")
+    checkup.say(f"{data.path}: {rows} without errors, for {', '.join(sorted(folders)) or 'nothing'}.")
     decoded = "every frame that is used" if request.deep else "the first frame"
     more = "" if request.deep else " (--deep decodes all that are used)"
     checkup.say(

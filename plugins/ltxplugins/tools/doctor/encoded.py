@@ -1,4 +1,4 @@
-"""Checks of an encoded set: of its manifests, by the rules that a run applies to them, and of what conditions make of the samples."""
+"""Check an encoded set: check its manifests by the rules of a run, and apply the run's conditions to the samples."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ltxcore.api.encoded import StrategyData
 
 Files = Mapping[tuple[str, str], Entry]
-"""The entries of manifests for encoded files, by folder and name of the sample."""
+"""The manifest entries of encoded files, by folder and sample name."""
 
 
 def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> Manifest | None:
-    """Examine an encoded set; return None if a run would refuse it before it applies any conditions."""
+    """Examine an encoded set, and return its manifest; None if a run would refuse the set before it applies conditions."""
     sources = encoded.sources
     manifest, problems = encoded.manifest()
     checkup.refuse("encoded", problems)
@@ -27,6 +27,8 @@ def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep:
     how = "every value was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads every value)"
     many = f"{len(files)} encoded file{'' if len(files) == 1 else 's'} in {', '.join(folders)}"
     checkup.say(f"{encoded.root}: {many}; {how}; {_compared(files)}.")
+    if told := encoded.streams(manifest):
+        checkup.say(f"{encoded.root}: {told}.")
     checkup.add(_masks(encoded, manifest, deep, phase))
     looked = files if deep else {key: entry for key, entry in files.items() if entry.checksum}
     step = phase("encoded", len(looked))
@@ -52,8 +54,8 @@ def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase) 
     for (folder, name), entry in masks.items():
         try:
             yield from one_value(str(encoded.path(folder, name)), encoded.mask(folder, name))
-        except DataError as error:  # changed since it was recorded
-            if not deep and not entry.checksum:  # otherwise it is reported where all files are read
+        except DataError as error:  # the file has changed since it was recorded
+            if not deep and not entry.checksum:  # otherwise it is reported when all files are read
                 yield from errors("encoded", error.problems)
         step()
 
@@ -62,7 +64,7 @@ def _compared(files: Files) -> str:
     """Say which files were compared with their checksums."""
     without = sum(not entry.checksum for entry in files.values())
     if without == len(files):
-        return "none has a checksum, as files that were encoded by 0.1.0"
+        return "none has a checksum, as is the case for files encoded by 0.1.0"
     rest = f"; the other {without}, encoded by 0.1.0, have none" if without else ""
     return f"the bytes of {'all' if not without else len(files) - without} were compared with their checksums{rest}"
 
@@ -75,7 +77,7 @@ def _rates(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
-    """Find audio whose length differs from that of its video."""
+    """Find audio that is longer or shorter than its video."""
     from ltxcore.api.dataset import SOUND_MARGIN
 
     sounds, pictures = manifest.entries.get("audio", {}), manifest.entries.get("video", {})

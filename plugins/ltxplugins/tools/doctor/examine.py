@@ -1,4 +1,4 @@
-"""The examination of a dataset, of an encoded set, or of a run file with the data that it names."""
+"""Examine a dataset, an encoded set, or a run file with its data."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Options:
-    """The settings for an examination.
+    """The settings for examining data.
 
     Attributes:
-        preprocessing: the options with which a dataset is encoded.
-        codecs: the codecs that encode it; None if they are not known. A run file names its own.
-        root: the folder of a dataset's samples; None means the default, beside it.
-        where: returns the place of a preprocessing option, for messages.
-        settings: the settings `a.b=c`, written over the values of a run file.
-        deep: whether frames are decoded and encoded files read as far as a run would.
-        workers: the number of samples examined at a time; None means one per processor, at most 8.
+        preprocessing: the options for encoding a dataset.
+        codecs: the codecs that encode the dataset; None if they are not known. A run file names its own codecs.
+        root: the folder of a dataset's encoded samples; None for the default, beside the dataset.
+        where: a function that returns the place of a preprocessing option, for messages.
+        settings: settings of the form `a.b=c`, which override values of a run file.
+        deep: whether to decode all frames and read all encoded files that a run would use.
+        workers: the number of samples to examine at a time; None for one per processor, but at most 8.
     """
 
     preprocessing: PreprocessingTable = attrs.field(factory=PreprocessingTable)
@@ -47,21 +47,20 @@ class Options:
 
     @property
     def threads(self) -> int:
-        """The number of samples examined at a time."""
+        """The number of samples to examine at a time."""
         return self.workers or usual_workers()
 
 
 def examine(path: Path, options: Options, phase: Phase) -> Checkup:
-    """Examine a run file (.toml), a folder of encoded samples, a folder of media, or a dataset file. Nothing is
-    written.
+    """Examine a run file (.toml), a folder of encoded samples, a folder of media, or a dataset file, and write nothing.
 
     Raises:
-        DataError: it does not exist, or is none of these.
+        DataError: the path does not exist, or is none of these.
         ConfigError: the run file has mistakes, or the options do not fit the codec.
     """
     from ltxcore.api.dataset import data_kind, default_root
 
-    checkup, kind = Checkup(), data_kind(path)
+    checkup, kind = Checkup(), data_kind(path, options.preprocessing)
     if kind == "encoded set":
         _root(path, options, checkup, phase)
     elif kind == "run file":
@@ -81,7 +80,7 @@ def examine(path: Path, options: Options, phase: Phase) -> Checkup:
 def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     from ltxcore.api.encoded import whole_set
 
-    encoded = whole_set(path)
+    encoded = whole_set(path, trains_without=bool(options.preprocessing.may_lack))
     if encoded.root != path:
         checkup.say(
             f"{path}: taken for the folder of a dataset file, since it has {encoded.root.name}, which was checked; as a folder of media it was not."
@@ -93,13 +92,13 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
 
 
 def _encoded_of(found: Survey, run: StrategyData | None, checkup: Checkup, phase: Phase) -> StrategyData | None:
-    """Compare the samples that are already encoded for a dataset with what would be encoded now; return None if there
-    are none.
+    """Compare the samples that are already encoded for a dataset with those that would be encoded now, and return their
+    set; None if nothing is encoded.
 
     Args:
         found: the dataset.
-        run: the set that a run reads; None means all folders that the dataset makes.
-        checkup: the checkup that takes the findings.
+        run: the set that a run reads; None for all folders that the dataset makes.
+        checkup: the checkup that collects the findings.
         phase: the function that shows progress.
     """
     from ltxcore.api.encoded import whole_set
@@ -112,8 +111,9 @@ def _encoded_of(found: Survey, run: StrategyData | None, checkup: Checkup, phase
     if not there:
         return None
     try:
-        encoded = whole_set(root, folders, there) if run is None else attrs.evolve(run, only=there)
-    except DataError:  # without latents there is nothing that a run could read
+        trains_without = bool(found.encoding.options.may_lack)
+        encoded = whole_set(root, folders, there, trains_without=trains_without) if run is None else attrs.evolve(run, only=there)
+    except DataError:  # without latents, a run can read nothing
         return None
     if found.has_sizes:
         checkup.add(examine_fresh(found, folders, phase("fresh", total)))
@@ -130,11 +130,11 @@ def _run(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     from ltxcore.api.runs import data_of_run
 
     run = data_of_run(path, options.settings)
-    for dataset, encoded in run.sets:
+    for dataset, encoded, preprocessing in run.sets:
         if dataset is None:
             _of_run(run, encoded, checkup, phase, options.deep)
             continue
-        request = Request(run.options, run.codecs, encoded.root, run.folders, run.where, options.deep, options.threads)
+        request = Request(preprocessing, run.codecs, encoded.root, run.folders, run.where, options.deep, options.threads)
         rows = examine_dataset(dataset, request, checkup, phase)
         there = None if rows is None else _encoded_of(rows, encoded, checkup, phase)
         if there is not None:
@@ -142,7 +142,7 @@ def _run(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
 
 
 def _of_run(run: RunData, encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> None:
-    """Examine a run's encoded samples, which must also have been made for its model."""
+    """Examine the encoded samples of a run, including whether they were made for its model."""
     manifest = examine_encoded(encoded, checkup, phase, deep)
     if manifest is not None:
         checkup.refuse("model", run.misfits(encoded, manifest))

@@ -1,4 +1,4 @@
-"""The findings of a checkup, with a record of what was examined."""
+"""Collect the findings of a checkup, and record what was examined."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import attrs
 from ltxcore.api import Problem
 
 Severity = Literal["error", "warning"]
-"""The severity of a finding: an error would be refused by preprocessing or by a run, or would train on wrong numbers; a
-warning works, but is probably not intended.
+"""The severity of a finding. An error means that preprocessing or a run would refuse the data or train on wrong
+numbers. A warning means that the data works but is probably not what the user wants.
 """
 
 
 Phase = Callable[[str, int], Callable[[], None]]
-"""A function that starts a phase of the work with its name and number of steps, and returns a function to call after each step."""
+"""A function that starts a phase of the work, given its name and number of steps, and returns a function to call after
+each step.
+"""
 
 
 @attrs.frozen
 class Finding:
-    """A single thing that is wrong: which check found it, how severe it is, where it is, what it is, and what to do about it."""
+    """A fault in the data: the check that found it, its severity, its place, what is wrong, and what to do about it."""
 
     check: str
     severity: Severity
@@ -36,24 +38,26 @@ class Checkup:
 
     Attributes:
         findings: the findings so far, in the order of the checks.
-        looked: sentences on what was examined, and what was not.
+        looked: sentences that say what was examined and what was not.
     """
 
     findings: list[Finding] = attrs.field(factory=list)
     looked: list[str] = attrs.field(factory=list)
 
     def refuse(self, check: str, problems: Iterable[Problem], severity: Severity = "error") -> None:
-        """Note problems as the rest of the program words them; a problem that has been noted already is not noted again."""
+        """Add problems that other parts of the program found, in their words. A problem that is already among the
+        findings is not added again.
+        """
         told = {(finding.where, finding.what) for finding in self.findings}
         new = [each for each in problems if (each.where, each.what) not in told]
         self.findings += [Finding(check, severity, each.where, each.what, each.remedy) for each in new]
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Note findings."""
+        """Add findings."""
         self.findings += findings
 
     def say(self, sentence: str) -> None:
-        """Say what was examined, or why it was not."""
+        """Record what was examined, or why something was not examined."""
         self.looked.append(sentence)
 
     def count(self, severity: Severity) -> int:
@@ -62,10 +66,10 @@ class Checkup:
 
 
 def warning(check: str, where: str, what: str, remedy: str) -> Finding:
-    """Return a finding about something that does not stop a run."""
+    """Return a finding that does not stop a run."""
     return Finding(check, "warning", where, what, remedy)
 
 
 def errors(check: str, problems: Iterable[Problem]) -> list[Finding]:
-    """Turn problems into findings."""
+    """Turn problems into findings with the severity "error"."""
     return [Finding(check, "error", each.where, each.what, each.remedy) for each in problems]

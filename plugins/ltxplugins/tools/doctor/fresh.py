@@ -1,4 +1,4 @@
-"""The check that encoded samples of a dataset were made from the files that the dataset names now."""
+"""Check that the encoded samples of a dataset were made from the current files of the dataset."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from ltxcore.api.dataset import Survey
 
 MADE_OF = {
-    "conditions": "another caption",
-    "latents": "another clip, or for another size,",
-    "audio_latents": "another sound, or for another length,",
-    "reference_latents": "another reference, or for another size,",
-    "reference_audio_latents": "another reference, or for another length,",
-    "video_masks": "another mask, or for another size,",
-    "audio_masks": "another mask, or for another length,",
+    "conditions": "a caption",
+    "latents": "a clip or size",
+    "audio_latents": "a sound or length",
+    "reference_latents": "a reference or size",
+    "reference_audio_latents": "a reference or length",
+    "video_masks": "a mask or size",
+    "audio_masks": "a mask or length",
 }
 
 
 def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], None]) -> Iterator[Finding]:
-    """Compare each encoded file with what would be encoded now.
+    """Compare each encoded file with the file that would be encoded now.
 
     Args:
         found: the dataset.
         folders: the folders to examine.
-        step: called after each sample.
+        step: a function that is called after each sample.
     """
     from ltxcore.api.dataset import stale
 
@@ -36,7 +36,7 @@ def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], No
             what = f'"{each.sample.name}" was encoded by an older version, which read its files differently: now, {each.since}'
             remedy = "`ltx preprocess`, or a new run that names the dataset, encodes it again. An unfinished run keeps it."
         else:
-            other = "another encoder" if each.made_otherwise else MADE_OF[each.folder]
-            what = f"{each.path} was made with {other} than the dataset and its options name now"
+            other = "an encoder" if each.made_otherwise else MADE_OF.get(each.folder, "a cell, size or parameter")
+            what = f"{each.path} was made with {other} other than what the dataset and its options name now"
             remedy = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names only the encoded set trains on the old one."
         yield warning("stale", each.sample.where, what, remedy)

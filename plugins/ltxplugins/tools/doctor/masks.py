@@ -1,4 +1,4 @@
-"""Checks for masks whose size differs from that of their sample, or that have one value everywhere."""
+"""Check for masks that differ in size from their sample, and for masks with the same value everywhere."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 
 def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """Find what is wrong with the masks of a sample; they are made in the same way as by preprocessing.
+    """Find what is wrong with the masks of a sample. The masks are made in the same way as in preprocessing.
 
     Args:
         planned: the sample.
         found: the dataset of the sample.
     """
     sample = planned.sample
-    for folder, role in (("video_masks", "video_mask"), ("audio_masks", "audio_mask")):
-        if folder not in planned.folders:
+    for column in found.encoding.data.columns.all:
+        folder, role = column.folder, column.role
+        if folder not in planned.folders or column.kind != "mask" or not column.has_media:
             continue
         where = sample.at(sample.media[role])
         try:
@@ -36,8 +37,25 @@ def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
             yield from one_value(where, mask)
 
 
+def examine_cells(planned: Planned, found: Survey) -> Iterator[Finding]:
+    """Find what is wrong with those cells of a sample that plugins encode. The cells are encoded in the same way as in
+    preprocessing. Cells that go with audio are not examined, because the length of audio is not known before it is
+    encoded.
+
+    Args:
+        planned: the sample.
+        found: the dataset of the sample.
+    """
+    for column in found.encoding.data.columns.all:
+        if column.folder in planned.folders and column.is_data and column.modality == "video":
+            try:
+                found.values(planned, column.folder)
+            except DataError as error:
+                yield from errors("cell", error.problems)
+
+
 def one_value(where: str, mask: Tensor) -> Iterator[Finding]:
-    """Warn about a mask, of any shape, that does not tell one part of its sample from another."""
+    """Warn about a mask, of any shape, that has the same value in every part of its sample."""
     low, high = float(mask.min()), float(mask.max())
     if low != high:
         return

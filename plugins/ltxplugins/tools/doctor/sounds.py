@@ -1,7 +1,10 @@
-"""Checks of audio: silent, mono, clipped, with samples that are not numbers, with gaps, or of another length than its video."""
+"""Check for audio that is silent, mono or clipped, has gaps or values that are not numbers, or differs in length from
+its video.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,19 +23,19 @@ SILENT = 1e-3
 """The peak amplitude below which audio counts as silent: -60 dB of full scale."""
 
 FULL, CLIPPED = 0.999, 1e-3
-"""The amplitude from which an audio sample counts as clipped, and the share of such samples from which the audio does;
-a single peak is not a fault.
+"""The amplitude at which an audio sample counts as clipped, and the share of such samples at which the whole audio
+does. A single peak is not a fault.
 """
 
 
 HOLES = 0.05
-"""The seconds of gaps and overlaps in total from which audio counts as incomplete: less is heard as a click at most,
-and does not shift the audio visibly.
+"""The total length of gaps and overlaps, in seconds, at which audio counts as incomplete. Shorter gaps are heard as a
+click at most, and do not noticeably shift the audio against the video.
 """
 
 
 def examine_sounds(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """Find what is wrong with the audio of a sample, decoded as far as it is used.
+    """Find what is wrong with the part of a sample's audio that is used.
 
     Args:
         planned: the sample.
@@ -40,34 +43,40 @@ def examine_sounds(planned: Planned, found: Survey) -> Iterator[Finding]:
     """
     sample = planned.sample
     if "audio_latents" in planned.folders:
-        yield from _heard(sample.at(sample.sound), sample.sound, planned.duration, beside=planned.bucket is not None)
-        yield from _goes_on(planned, found)
-    if "reference_audio_latents" in planned.folders:
-        path = sample.media["reference_audio"]
-        yield from _heard(sample.at(path), path, planned.duration, beside=False)
+        yield from _heard(sample.at(sample.sound), sample.sound, found.start(planned), planned.duration, beside=planned.bucket is not None)
+        yield from _goes_on(planned, found) if not sample.start else ()
+    for column in found.encoding.rules.made_from(sample, "latents", "audio"):
+        if column.folder in planned.folders:
+            path = sample.media[column.role]
+            yield from _heard(sample.at(path), path, found.start(planned), planned.duration, beside=False)
 
 
-def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> Iterator[Finding]:
-    """Find what is wrong with the first `duration` seconds of a file's audio, which must be as long as the video if it is `beside` one."""
+def _heard(where: str, path: Path, start: Fraction, duration: Fraction | None, beside: bool) -> Iterator[Finding]:
+    """Find what is wrong with `duration` seconds of a file's audio, beginning at `start` seconds. Audio `beside` a video must be at least as
+    long as the part of the video that is used.
+    """
     from ltxcore.api.dataset import SOUND_MARGIN
     from ltxcore.api.media import read_with_gaps
 
+    skip, end = math.floor(start), None if duration is None else start + duration
     try:
-        sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + SOUND_MARGIN)
+        sound, gaps = read_with_gaps(path, max_duration=None if end is None else float(end) + SOUND_MARGIN, skip=skip)
     except DataError as error:
         yield from errors("unreadable", [attrs.evolve(problem, where=where) for problem in error.problems])
         return
     if not bool(sound.samples.isfinite().all()):
-        yield from errors("sound", [Problem("its audio has NaN or infinite values", where, "Encode it again.")])
+        yield from errors("sound", [Problem("the audio has NaN or infinite values", where, "Encode it again.")])
         return
-    yield from _levels(where, sound)
-    yield from _whole(where, [gap for gap in gaps if duration is None or gap.at < duration])
+    sound = Sound(sound.samples[:, math.floor((start - skip) * sound.rate) :], sound.rate)
+    if sound.samples.shape[1]:
+        yield from _levels(where, sound)
+    yield from _whole(where, [gap for gap in gaps if start <= gap.at and (end is None or gap.at < end)])
     missing = 0.0 if duration is None else float(duration) - sound.duration
     if beside and missing > SOUND_MARGIN:
         yield warning(
             "sound-length",
             where,
-            f"its audio ends {missing:.3f} s before the {float(duration or 0):.3f} s of video that are used, and is padded with silence",
+            f"the audio ends {missing:.3f} s before the {float(duration or 0):.3f} s of video that are used, and is padded with silence",
             "Name a sound that is as long as the clip, or cut the clip where its sound ends.",
         )
 
@@ -78,7 +87,7 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
         yield warning(
             "silent-sound",
             where,
-            "its audio is silent: no sample is above -60 dB of full scale",
+            "the audio is silent: no sample is above -60 dB of full scale",
             'Name another sound in a column "audio", leave the row out, or set skip_audio.',
         )
     elif float((amplitude >= FULL).float().mean()) > CLIPPED:
@@ -86,14 +95,14 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
         yield warning(
             "clipped-sound",
             where,
-            f"its audio is clipped: {100 * share:.1f} % of its samples are at full scale",
+            f"the audio is clipped: {100 * share:.1f} % of its samples are at full scale",
             "Use a recording with a lower level; lowering the level of a clipped recording does not repair it.",
         )
     if sound.samples.shape[0] == 1:
         yield warning(
             "mono-sound",
             where,
-            "its audio has one channel",
+            "the audio has one channel",
             "Training uses it for both left and right. Name stereo audio if you have any.",
         )
 
@@ -111,7 +120,7 @@ def _whole(where: str, gaps: Sequence[Gap]) -> Iterator[Finding]:
     yield warning(
         "sound-holes",
         where,
-        f"its audio has {'; and '.join(parts)}; the first at {gaps[0].at:.3f} s",
+        f"the audio has {'; and '.join(parts)}; the first at {gaps[0].at:.3f} s",
         "Listen to it there, and leave the clip out or record it again if the missing part matters. Everything after it keeps its timing.",
     )
 

@@ -1,4 +1,4 @@
-"""A checkup as text for people, and as JSON for programs."""
+"""Print a checkup as text for people, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 from ltxplugins.tools.doctor.findings import Checkup, Finding, Severity
 
 SHOWN = 5
-"""The number of findings of one check that are listed; further ones are only counted."""
+"""The maximum number of findings that are listed for each check. Further findings are only counted."""
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow"}
 
 
 def as_json(target: str, checkup: Checkup) -> dict[str, Any]:
-    """Return everything about a checkup as values for JSON."""
+    """Return the whole checkup as values for JSON."""
     return {
         "target": target,
         "errors": checkup.count("error"),
@@ -30,7 +30,7 @@ def as_json(target: str, checkup: Checkup) -> dict[str, Any]:
 
 
 def show(checkup: Checkup, console: Console, *, all_of_them: bool) -> None:
-    """Print findings by severity and check, what was examined, and a count."""
+    """Print the findings by severity and check, what was examined, and the number of findings."""
     for severity in STYLES:
         for check, found in _by_check(checkup.findings, severity).items():
             shown = found if all_of_them else found[:SHOWN]
@@ -67,7 +67,7 @@ def _by_check(findings: Sequence[Finding], severity: Severity) -> dict[str, list
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[Text]:
-    """Yield each finding, with the remedy only once for consecutive findings that share it."""
+    """Yield each finding, but the remedy only once for consecutive findings with the same remedy."""
     for remedy, group in groupby(findings, key=lambda finding: finding.remedy):
         for finding in group:
             yield Text.assemble(f"  {finding.where}: " if finding.where else "  ", finding.what)

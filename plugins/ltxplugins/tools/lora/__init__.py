@@ -1,4 +1,4 @@
-"""`ltx lora`, which makes a LoRA from others."""
+"""`ltx lora`, which makes LoRAs from other LoRAs and measures them."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"lora": LazyCommand("ltxplugins.tools.lora.command:lora", "Make a LoRA from others, such as their average.")}
+    return {"lora": LazyCommand("ltxplugins.tools.lora.command:lora", "Make LoRAs from others, and measure them.")}

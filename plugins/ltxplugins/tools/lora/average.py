@@ -1,4 +1,4 @@
-"""The average of LoRA files, tensor by tensor, with the names, dtypes and metadata of the files."""
+"""Average LoRA files tensor by tensor. The result has the names, dtypes and metadata of the files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OF_ONE = frozenset({"step", "validation_loss", "ema_decay"})
-"""The metadata in which checkpoints of one run differ."""
+"""The metadata keys in which checkpoints of the same run differ."""
+
+START = "start"
+"""The metadata key of files that do not contain the trained matrices A and B, but matrices that were computed from
+them.
+"""
+
+FROM_ZERO = ("lora_B.weight", "lokr_w2", "lokr_w2_b", "hada_w2_b")
+"""The endings of the names of tensors that start at 0. These tensors may grow considerably during a run, so a large
+distance does not mean that two files are from different runs.
+"""
 
 STRANGERS = 1.0
-"""How far apart two tensors are, relative to their length, from which they are as good as unrelated; random ones are at 1.41."""
+"""The distance of two tensors, relative to their length, at which they count as unrelated. Random tensors have a
+distance of 1.41.
+"""
 
 
 @attrs.frozen
 class Averaged:
-    """A written average: its path, and the numbers of files and of modules."""
+    """An average that was written: its path, and the numbers of files and modules."""
 
     path: Path
     count: int
@@ -32,11 +44,11 @@ class Averaged:
 
 
 def shares(count: int, decay: float | None) -> list[float]:
-    """Return how much of the average each of `count` files is, in order.
+    """Return the share of the average that each of `count` files has, in order.
 
     Args:
         count: the number of files.
-        decay: the share of itself that the average keeps as each further file comes in; None if all count the same.
+        decay: the share of the average that is kept when the next file is added; None if all files count the same.
 
     Source: docs/explanation/arithmetic.md#average-of-files
     """
@@ -45,23 +57,27 @@ def shares(count: int, decay: float | None) -> list[float]:
     return [decay ** (count - 1), *((1 - decay) * decay ** (count - number) for number in range(2, count + 1))]
 
 
-def average(files: Sequence[Path], output: Path, *, decay: float | None = None, overwrite: bool = False) -> Averaged:
+def average(
+    files: Sequence[Path], output: Path, *, decay: float | None = None, overwrite: bool = False, plugins: Sequence[Path] = ()
+) -> Averaged:
     """Write the average of LoRA files, completely or not at all.
 
     Args:
         files: the files, oldest first.
         output: the file to write.
-        decay: the share of itself that the average keeps as each further file comes in; None if all count the same.
+        decay: the share of the average that is kept when the next file is added; None if all files count the same.
         overwrite: whether to replace an existing file.
+        plugins: Python files that add types of adapters.
 
     Raises:
-        ConfigError: there is one file only, or the output exists already or is one of the files.
-        CheckpointError: a file is not a LoRA, has values that are not finite, or does not go with the first one.
+        ConfigError: there is only one file, or the output already exists or is one of the files.
+        CheckpointError: a file is not a LoRA, does not contain the trained tensors, has values that are not finite, or
+            does not match the first file.
     """
     from safetensors.torch import save
 
     _check_paths(files, output, overwrite)
-    found = [_lora(path) for path in files]
+    found = [_lora(path, plugins) for path in files]
     first, *others = found
     problems = [problem for other in others for problem in _differences(first, other)]
     if problems:
@@ -86,19 +102,22 @@ def _check_paths(files: Sequence[Path], output: Path, overwrite: bool) -> None:
         raise ConfigError("this file already exists", where=str(output), remedy="Name another file, or use --overwrite.")
 
 
-def _lora(path: Path) -> LoraInventory:
-    found = inspect_model(path)
+def _lora(path: Path, plugins: Sequence[Path]) -> LoraInventory:
+    found = inspect_model(path, plugins)
     if not isinstance(found, LoraInventory):
-        raise CheckpointError("it is a whole model, not a LoRA", where=str(path), remedy="Name a LoRA, such as lora.safetensors.")
+        raise CheckpointError("this file is a whole model, not a LoRA", where=str(path), remedy="Name a LoRA, such as lora.safetensors.")
+    if START in found.metadata:
+        what = f"the matrices A and B of this LoRA were recomputed when it was written ({found.metadata[START]}), so they do not match those of another file"
+        raise CheckpointError(what, where=str(path), remedy="Average in the run, with [ema].")
     return found
 
 
 def _differences(first: LoraInventory, other: LoraInventory) -> Iterator[Problem]:
-    """Find the metadata in which a file differs from the first."""
+    """Find the metadata in which a file differs from the first file."""
     of_both = {*first.metadata, *other.metadata} - OF_ONE
     for key in sorted(key for key in of_both if first.metadata.get(key) != other.metadata.get(key)):
         one, two = (_short(each.metadata.get(key)) for each in (first, other))
-        yield Problem(f"its {key} is {two}, but that of {first.path} is {one}", str(other.path), "Average checkpoints of one run.")
+        yield Problem(f"{key} is {two} here, but {one} in {first.path}", str(other.path), "Average checkpoints of one run.")
 
 
 def _short(value: str | None) -> str:
@@ -125,12 +144,12 @@ def _averages(files: Sequence[Path], weights: Sequence[float]) -> Iterator[tuple
         for name in sorted(shapes[0]):
             read = [each.get_tensor(name) for each in opened]
             _check_values(files, name, read)
-            if len(read[0].shape) == 2 and not name.endswith("lora_B.weight") and _distance(read[0], read[-1]) > STRANGERS:
+            if len(read[0].shape) == 2 and not name.endswith(FROM_ZERO) and _distance(read[0], read[-1]) > STRANGERS:
                 far.append(name)
             mean = sum(weight * tensor.double() for weight, tensor in zip(weights, read, strict=True))
             yield name, mean.to(read[0].dtype).contiguous()
     if far:
-        notice(f"{files[0]} and {files[-1]} differ as LoRAs of different runs do, whose average is useless: {listed(far)}")
+        notice(f"{files[0]} and {files[-1]} differ as much as LoRAs of different runs, so their average is useless: {listed(far)}")
 
 
 def _check_shapes(files: Sequence[Path], shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> None:
@@ -139,8 +158,8 @@ def _check_shapes(files: Sequence[Path], shapes: Sequence[Mapping[str, tuple[int
     for path, other in zip(files[1:], shapes[1:], strict=True):
         wrong = sorted(name for name in {*first, *other} if first.get(name) != other.get(name))
         if wrong:
-            what = f"its tensors are not those of {files[0]}, or have other shapes: {listed(wrong)}"
-            problems.append(Problem(what, str(path), "Average LoRAs of one rank and the same target modules."))
+            what = f"the tensors differ from those of {files[0]} in name or shape: {listed(wrong)}"
+            problems.append(Problem(what, str(path), "Average LoRAs of the same rank and target modules."))
     if problems:
         raise CheckpointError.of(problems)
 
@@ -150,9 +169,9 @@ def _check_values(files: Sequence[Path], name: str, read: Sequence[Tensor]) -> N
         if not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{name} has values that are not finite", where=str(path), remedy="Leave this file out.")
         if name.endswith(".alpha") and not bool((tensor == read[0]).all()):
-            raise CheckpointError(f"{name} is not that of {files[0]}", where=str(path), remedy="Average checkpoints of one run.")
+            raise CheckpointError(f"{name} differs from that of {files[0]}", where=str(path), remedy="Average checkpoints of one run.")
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
-    """Return how far apart two tensors are, relative to the length of the first."""
+    """Return the distance between two tensors, relative to the length of the first."""
     return float((one.double() - other.double()).norm() / one.double().norm().clamp(min=1e-30))

@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 import click
 
-from ltxcore.api.commands import FilePath, columns
+from ltxcore.api.commands import FilePath, columns, plugin_option
 from ltxcore.api.models import Inventory, LoraInventory, inspect_model
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2"}
-"""The dtypes of safetensors, in words."""
+"""The full names of the dtypes of safetensors."""
 
 STREAMS = {"video": "video", "audio": "audio", "cross": "between video and audio"}
 _LONGEST = 300
@@ -23,23 +23,24 @@ _LONGEST = 300
 @click.command()
 @click.argument("file", type=FilePath())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def model(file: Path, as_json: bool) -> None:
+@plugin_option("types of adapters")
+def model(file: Path, as_json: bool, plugins: tuple[Path, ...]) -> None:
     """Describe FILE: a checkpoint, a folder in the diffusers layout, a LoRA, or "tiny".
 
     Only headers are read, so a 40 GB checkpoint takes no longer than a LoRA. An incomplete file is refused.
     """
-    found = inspect_model(file)
+    found = inspect_model(file, plugins)
     click.echo(json.dumps(_machine(found), indent=2) if as_json else "\n".join(_text(found)))
 
 
 def _machine(found: Inventory | LoraInventory) -> dict[str, Any]:
-    """Return the content of a file for `--json`: the fields as they are, and the kind of the file."""
+    """Return the description of a file for `--json`: all of its fields, and the kind of the file."""
     kind = "lora" if isinstance(found, LoraInventory) else "model"
     return {"kind": kind, **attrs.asdict(found, value_serializer=lambda _, __, value: str(value) if isinstance(value, Path) else value)}
 
 
 def _text(found: Inventory | LoraInventory) -> Iterator[str]:
-    """Yield the content of a file as lines for people."""
+    """Yield the description of a file as lines for people."""
     yield str(found.path)
     lines = list(_lora_lines(found) if isinstance(found, LoraInventory) else _model_lines(found))
     yield from (f"  {line}" for line in columns(lines).splitlines())
@@ -55,6 +56,10 @@ def _text(found: Inventory | LoraInventory) -> Iterator[str]:
 def _model_lines(found: Inventory) -> Iterator[tuple[str, str]]:
     yield "generation", _spoken(found.generation) + (f" (version {found.version})" if found.version else "")
     yield "layout", found.layout
+    if found.quantization:
+        yield "quantization", found.quantization
+    if use := _use(found):
+        yield "use", use
     if found.num_layers:
         yield "blocks", str(found.num_layers)
     if found.video_scale is not None:
@@ -65,6 +70,15 @@ def _model_lines(found: Inventory) -> Iterator[tuple[str, str]]:
         yield "text encoder", found.text_encoder
 
 
+def _use(found: Inventory) -> str:
+    """Return what a run file can use a file for; "" if it has no part that a run reads."""
+    if found.unread:
+        return f"none: weights are stored as {', '.join(found.unread)}, which is not read; use a bf16, fp8 or GGUF file"
+    if not found.key:
+        return ""
+    return found.key + (f", beside {', '.join(found.lacks)}" if found.lacks else "")
+
+
 def _part_rows(found: Inventory) -> list[tuple[str, str, str, str]]:
     rows = [("PART", "PARAMETERS", "SIZE", "DTYPE")]
     rows += [(part.name, f"{part.parameters:,}", _size(part.size), _dtypes(part.dtypes)) for part in found.parts]
@@ -73,7 +87,7 @@ def _part_rows(found: Inventory) -> list[tuple[str, str, str, str]]:
 
 
 def _lora_lines(found: LoraInventory) -> Iterator[tuple[str, str]]:
-    yield "kind", "DoRA" if found.is_dora else "LoRA"
+    yield "kind", found.title
     yield "base", _spoken(found.generation)
     yield "layout", found.layout + (", with an alpha for each module" if found.has_alpha else "")
     yield "rank", ", ".join(str(rank) if len(found.ranks) == 1 else f"{rank} ({count} modules)" for rank, count in found.ranks.items())

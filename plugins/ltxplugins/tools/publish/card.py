@@ -1,4 +1,6 @@
-"""The model card of a run: what it is, samples, how to use it, how it was trained, the run file, the license."""
+"""Write the model card of a run: what the model is, samples, how to use it, how it was trained, the run file, the
+license.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +13,17 @@ from urllib.parse import quote
 
 from ltxcore.api import __version__
 from ltxcore.api.config import document
-from ltxcore.api.runs import Drawn, Record
+from ltxcore.api.runs import Drawn, Record, Weights
 from ltxplugins.tools.publish.licence import licence_of, notice
 from ltxplugins.tools.report.answers import learned
 from ltxplugins.tools.report.usage import uses
 
 TASKS = {frozenset({"audio"}): "text-to-audio"}
-"""The Hub's word for the task of a model, by generated modalities; models of any others generate video."""
+"""The Hub's name for the task of a model, by the generated modalities. All other models generate video."""
 
 
 def card(record: Record, repository: str, drawn: Sequence[Drawn]) -> str:
-    """Return the README.md of the repository.
+    """Return the text of the repository's README.md.
 
     Args:
         record: the record of the run, without this machine's paths.
@@ -31,6 +33,7 @@ def card(record: Record, repository: str, drawn: Sequence[Drawn]) -> str:
     parts = [
         _about(record),
         _samples(repository, drawn),
+        _files(record),
         _use(record),
         _training(record),
         _run_file(record),
@@ -75,10 +78,12 @@ def _prompt(record: Record, sample: Drawn) -> str:
 
 def _about(record: Record) -> str:
     lora = record.get("model.training_mode") == "lora"
-    kind = f"A LoRA of rank {record.ranks} for" if lora else "A fine-tuned version of"
+    kind = f"A {record.adapters} for" if lora else "A fine-tuned version of"
     base = licence_of(record).base or str(record.get("model.model_path"))
     lines = [f"# {_safe(record.name)}", f"{kind} `{_safe(base)}`, trained with ltx {__version__} in {record.last_step:,} steps."]
     trigger = record.get("preprocessing.lora_trigger")
+    if under := record.frozen_loras:
+        lines.append(f"It was trained on top of {', '.join(f'`{_safe(str(each))}`' for each in under)}: load these too.")
     return "\n\n".join([*lines, *([f"Begin every prompt with `{_safe(trigger)}`."] if trigger else [])])
 
 
@@ -90,11 +95,30 @@ def _samples(repository: str, drawn: Sequence[Drawn]) -> str:
 
 
 def _shown(repository: str, path: Path) -> str:
-    """Show a medium in the page by its full address, since the Hub plays no others."""
+    """Return the element that shows a media file, with its full address, because the Hub plays only files with a full
+    address.
+    """
     address = f"https://huggingface.co/{repository}/resolve/main/{quote(path.as_posix())}"
     if path.suffix == ".wav":
         return f'<audio controls src="{address}"></audio>'
     return f'<img src="{address}">' if path.suffix == ".png" else f'<video controls loop src="{address}"></video>'
+
+
+def _files(record: Record) -> str:
+    """If there are several files of weights, return what each of them is."""
+    if record.weights is None or not record.more:
+        return ""
+    rows = [f"| `{_safe(each.path.as_posix())}` | {_safe(_told(each, record))} |" for each in (record.weights, *record.more)]
+    return "\n".join(["## Files of weights", "", "| file | weights |", "|---|---|", *rows])
+
+
+def _told(weights: Weights, record: Record) -> str:
+    said = weights.metadata
+    which = f"average of the weights over steps (EMA, decay {said['ema_decay']})" if "ema_decay" in said else "trained weights"
+    if "validation_loss" in said:
+        return f"{which} with the lowest validation loss, {said['validation_loss']}, after step {said.get('step', 'unknown')}"
+    generated = ", which generated the samples" if "ema_decay" in said and record.drawn else ""
+    return f"{which} after the last step, {record.last_step:,}{generated}"
 
 
 def _use(record: Record) -> str:
@@ -114,13 +138,17 @@ def _training(record: Record) -> str:
     found = [
         f"- {name}: {'generated' if table['is_generated'] else 'given'}{_conditions(table)}" for name, table in record.modalities.items()
     ]
-    rate, batch = record.get("optimization.learning_rate"), record.get("optimization.batch_size")
-    lines = [f"- steps: {record.last_step:,}, {batch} samples per micro-batch, learning rate {rate}", *found]
+    rate = record.get("optimization.learning_rate")
+    lines = [f"- steps: {record.last_step:,}, {record.micro_batch} per micro-batch, learning rate {rate}", *found]
     return "\n".join(["## Training", "", *lines, "", f"Did it learn? {answer.word}. {answer.reason}"])
 
 
 def _conditions(table: Any) -> str:
     names = [str(condition.get("type")) for condition in table.get("conditions", [])]
+    names += [
+        " or ".join(" and ".join(str(each.get("type")) for each in uses) or "no condition" for uses in choice["one_of"])
+        for choice in table.get("choices", [])
+    ]
     return f", with {', '.join(map(_safe, names))}" if names else ""
 
 
@@ -129,13 +157,15 @@ def _run_file(record: Record) -> str:
 
 
 def _code(code: str, language: str = "") -> str:
-    """Return a block of code with a fence that nothing in the code can end: one longer than any row of backticks in it."""
+    """Return a block of code. Its fence is longer than any run of backticks in the code, so that nothing in the code
+    can end the block.
+    """
     longest = max(map(len, re.findall("`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _safe(text: object) -> str:
-    """Return text escaped so that it is neither Markdown nor HTML markup."""
+    """Return text, escaped so that nothing in it is Markdown or HTML markup."""
     flat = " ".join(str(text).split())
     return html.escape(flat, quote=False).replace("|", "\\|").replace("`", "'").replace("[", "\\[").replace("]", "\\]")

@@ -1,5 +1,5 @@
-"""The files of a run that are uploaded: the weights, a model card, the run file without this machine's paths, and the
-latest generated samples, but none of the data.
+"""Collect the files of a run to upload: all its weights, a model card, the run file without this machine's paths, and the
+latest generated samples, but no training data.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ltxplugins.tools.publish.licence import licence_files, notice
 RUN_FILE_HEADER = "# The whole run: every value spelled out. Only the last part of each path is given.\n"
 
 WORDS = ("prompt", "negative_prompt", "lora_trigger")
-"""The keys whose values are not paths, whatever they begin with."""
+"""The keys whose values are never paths, even if they look like paths."""
 
 
 @attrs.frozen
 class Upload:
-    """The files that go to the Hub: for each path in the repository, a local file or bytes."""
+    """The files to upload to the Hub: a local file or bytes for each path in the repository."""
 
     repository: str
     files: Mapping[str, Path | bytes]
@@ -50,22 +50,22 @@ class Upload:
 
 
 def upload_of(folder: Path, repository: str = "") -> Upload:
-    """Return what would be uploaded of the run in an output folder.
+    """Return the files to upload for the run in an output folder.
 
     Args:
         folder: the output folder of a finished run.
-        repository: "name/model"; by default that of `[hub]` in its run file.
+        repository: "name/model"; by default, the repository that `[hub]` in the run file names.
 
     Raises:
-        ConfigError: it is not the folder of a run, or no repository is named.
+        ConfigError: the folder is not the output folder of a run, or no repository is named.
         CheckpointError: the run has not finished, or its weights cannot be read.
     """
     record = read_run(folder)
     repository = repository or str(record.get("hub.hub_model_id", ""))
     if not repository:
-        raise ConfigError("there is no repository to upload to", where=str(folder), remedy='Name it with --to "name/model".')
+        raise ConfigError("there is no repository to upload to", where=str(folder), remedy='Name a repository with --to "name/model".')
     if record.weights is None:
-        raise CheckpointError("this run has no weights yet", where=str(folder), remedy="Finish it first: ltx run run.toml")
+        raise CheckpointError("this run has no weights yet", where=str(folder), remedy="Finish the run first: ltx run run.toml")
     shown = public(record)
     drawn = last_drawn(record)
     run_file = RUN_FILE_HEADER + document(shown.run)
@@ -77,8 +77,7 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
             "README.md": leaving(page).encode(),
             "NOTICE.md": leaving(notice(shown)).encode(),
             "run.toml": leaving(run_file).encode(),
-            record.weights.path.name: record.weights.path,
-            **{part.name: part for part in record.weights.parts},
+            **{_place(record, path): path for each in (record.weights, *record.more) for path in (each.path, *each.parts)},
             **samples,
             **{path.name: path for path in licence_files(record) if path.name != "NOTICE.md"},
         },
@@ -86,14 +85,22 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
 
 
 def last_drawn(record: Record) -> list[Drawn]:
-    """Return the latest generation of every sample, without its original: that is data, which its owner may not want to publish."""
+    """Return the latest generation of every sample. Originals are left out: they are data, which their owner might not
+    want to publish.
+    """
     return list({sample.name: sample for sample in record.drawn}.values())
 
 
 def public(record: Record) -> Record:
-    """Return a run's record without this machine's paths: only the last part of each path is kept."""
-    weights = record.weights and attrs.evolve(record.weights, path=Path(record.weights.path.name))
-    return attrs.evolve(record, folder=Path(record.name), run=leaving(_without_paths(record.run)), weights=weights, text="")
+    """Return the record of a run without this machine's paths. Only the last part of each path is kept."""
+    weights, *more = (each and attrs.evolve(each, path=Path(_place(record, each.path))) for each in (record.weights, *record.more))
+    run = leaving(_without_paths(record.run))
+    return attrs.evolve(record, folder=Path(record.name), run=run, weights=weights, more=tuple(filter(None, more)), text="")
+
+
+def _place(record: Record, path: Path) -> str:
+    """Return the path that a file of weights has in the repository: the same as in the output folder."""
+    return path.relative_to(record.folder).as_posix()
 
 
 def _without_paths(value: Any) -> Any:

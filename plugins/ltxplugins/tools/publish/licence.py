@@ -1,4 +1,4 @@
-"""The license of a trained model, which is a derivative of its base model and has the same license."""
+"""Find the license of a trained model, which is a derivative of its base model and has the same license."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NAMES = ("LICENSE*", "LICENCE*", "NOTICE*")
 
 @attrs.frozen
 class Licence:
-    """A license of models, as the Hub knows it.
+    """A license of models, in the Hub's terms.
 
     Attributes:
-        key: the Hub's key for it: "apache-2.0", or "other" with name and link.
+        key: the Hub's key for the license: "apache-2.0", or "other" for a license with a name and link.
         name: the full name.
-        link: the address of its text; "" where it is not known.
-        base: the base model on the Hub; "" where it is not known.
+        link: the address of the license text; "" if it is not known.
+        base: the base model on the Hub; "" if it is not known.
     """
 
     key: str
@@ -42,7 +42,7 @@ LICENCES: Mapping[str, Licence] = MappingProxyType(
         "2.5": Licence("other", "LTX-2.x Community License Agreement", f"{_LTX}LICENSE-2_x", "Lightricks/LTX-2.5"),
     }
 )
-"""The licenses by the generation of the base model, as its publisher states them."""
+"""The licenses, as the publisher states them, by the generation of the base model."""
 
 UNKNOWN = Licence("other", "the licence of the base model", "", "")
 
@@ -52,7 +52,9 @@ def licence_of(record: Record) -> Licence:
 
 
 def notice(record: Record) -> str:
-    """Return the notice that must accompany a derivative: what it was made from, that it was changed, and under which license it is."""
+    """Return the notice that must accompany a derivative: the base model, the fact that it was changed, and the
+    license.
+    """
     licence = licence_of(record)
     base = Path(str(record.get("model.model_path", ""))).name
     kind = "a LoRA trained on" if record.get("model.training_mode") == "lora" else "a fine-tuned version of"

@@ -1,4 +1,4 @@
-"""The upload to the Hugging Face Hub, in one commit: all files, or none."""
+"""Upload a run to the Hugging Face Hub in one commit, so that either all files arrive or none."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ MESSAGE = "Upload a run of ltx"
 
 
 class PublishError(LtxError):
-    """Raised when a finished run could not be uploaded; the run itself stays complete on this machine."""
+    """A finished run could not be uploaded. The run itself remains complete on this machine."""
 
 
 def publish(folder: Path, repository: str = "", *, private: bool | None = None) -> str:
-    """Upload the run in an output folder, and return its address. The repository is created if it does not exist;
-    HF_ENDPOINT names another Hub.
+    """Upload the run in an output folder, and return the address of the repository, which is created if it does not
+    exist. HF_ENDPOINT can name another Hub.
 
     Args:
         folder: the output folder of a finished run.
-        repository: "name/model"; by default that of `[hub]` in its run file.
-        private: whether a new repository is private; by default, the account's setting applies.
+        repository: "name/model"; by default, the repository that `[hub]` in the run file names.
+        private: whether to make a new repository private; by default, the account's setting applies.
 
     Raises:
-        ConfigError: it is not the folder of a run, or no repository is named.
+        ConfigError: the folder is not the output folder of a run, or no repository is named.
         CheckpointError: the run has not finished.
         PublishError: the Hub could not be reached, or refused the upload. The run itself is not changed.
     """
     upload = upload_of(folder, repository)
     try:
         return _sent(upload, private)
-    except Exception as error:  # whatever goes wrong on the network or the Hub, the run is complete and the user is told
+    except Exception as error:  # the run is complete, so any fault of the network or the Hub is only reported
         raise PublishError(
             f"could not be uploaded: {_brief(error)}",
             where=upload.repository,

@@ -1,4 +1,4 @@
-"""`ltx reference`, which makes reference clips for a dataset from its clips with a filter."""
+"""`ltx reference` and `ltx mask`, which make reference clips and masks for a dataset by applying a filter to its clips."""
 
 from __future__ import annotations
 
@@ -7,4 +7,8 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"reference": LazyCommand("ltxplugins.tools.reference.command:reference", "Make reference clips for a dataset.")}
+    commands = "ltxplugins.tools.reference.command"
+    return {
+        "reference": LazyCommand(f"{commands}:reference", "Make reference clips for a dataset."),
+        "mask": LazyCommand(f"{commands}:mask", "Make masks for the clips of a dataset."),
+    }

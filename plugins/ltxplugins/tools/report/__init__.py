@@ -1,4 +1,4 @@
-"""`ltx report`, which writes a page about a run; every run also writes one by itself."""
+"""`ltx report`, which writes a page about a run. Every run also writes this page itself."""
 
 from __future__ import annotations
 

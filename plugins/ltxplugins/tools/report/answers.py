@@ -1,4 +1,4 @@
-"""Answers, from a run's numbers, to the questions whether it learned and whether it is still learning, with the evidence for them."""
+"""Answer two questions from the numbers of a run, with evidence: did it learn, and is it still learning?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.series import error_of_mean, mean
 
 OWN, OTHER = "own_context", "other_context"
-"""The names of validation losses in `metrics.jsonl`: with a clip's own context, and with another clip's. They are those
-of `train.conditioning_swap`, which is not imported for them, since it needs torch and a page does not.
+"""The names of validation losses in `metrics.jsonl` with a clip's own context and with another clip's. They are the
+same as in `train.conditioning_swap`, which is not imported here because it needs torch and a page does not.
 """
 
 OF_AVERAGE = "ema/"
@@ -22,20 +22,20 @@ OF_AVERAGE = "ema/"
 Tone = Literal["good", "fair", "bad", "none"]
 
 CLEAR, FAINT = 0.05, 0.01
-"""The shares by which a loss must fall to have clearly fallen, and to have fallen at all."""
+"""The shares by which a loss must fall to count as clearly fallen, and as fallen at all."""
 
 FEWEST = 40
-"""The number of steps below which nothing is said about a trend."""
+"""The minimum number of steps for a statement about a trend."""
 
 HOLD_OUT = "Set held_out under [data] to measure the next run on clips that it never trains on."
 
 SURE = 2.0
-"""The number of standard errors from which a difference counts."""
+"""The number of standard errors at which a difference counts."""
 
 
 @attrs.frozen
 class Bar:
-    """A loss to show beside others, with its label."""
+    """A loss to show as a bar beside other losses, with its label."""
 
     label: str
     value: float
@@ -44,7 +44,7 @@ class Bar:
 
 @attrs.frozen
 class Answer:
-    """An answer in a word or two, the evidence for it, and the losses to show with it, by modality."""
+    """An answer in one or two words, with the evidence and, by modality, the losses to show."""
 
     word: str
     reason: str
@@ -54,14 +54,14 @@ class Answer:
 
 @attrs.frozen
 class Measured:
-    """The validation losses of a modality on held-out clips, each the mean over the measured sigmas.
+    """The validation losses of a modality. Each loss is a mean over the measured sigmas.
 
     Attributes:
         modality: the generated modality.
         own: the losses with a clip's own context, over the steps.
-        other: the loss with another clip's context, after the last step; None if that was not measured.
-        parts: the factor by which the loss is higher where one part of the context is another clip's, by its name: text, given, frozen,
-            references.
+        other: the loss with another clip's context after the last step; None if it was not measured.
+        parts: the factor by which the loss is higher with one part of the context from another clip, by the name of the
+            part: text, given, frozen, references.
     """
 
     modality: str
@@ -84,9 +84,16 @@ def held_out(record: Record) -> list[Measured]:
     return found
 
 
+def objectives(record: Record) -> list[str]:
+    """Return the objectives whose own losses were measured on held-out clips."""
+    names = dict.fromkeys(name.split("/")[1] for name in record.series if name.startswith("held_out/"))
+    return [name for name in names if name != OWN and not name.startswith("other_")]
+
+
 def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
-    """Yield how many times as high the loss is with each part of the context from another clip; the ratio is the loss in
-    the clip's own context divided by that in another's, over the clips that have the part.
+    """Yield, for each part of the context, the factor by which the loss is higher if this part comes from another clip.
+    It is the inverse of the measured ratio, which is the loss in the clip's own context divided by the loss with the
+    other clip's part, both taken over the clips that have the part.
     """
     for name, series in record.series.items():
         match name.split("/"):
@@ -96,7 +103,7 @@ def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
 
 
 def _averaged(series: Sequence[Series]) -> Series:
-    """Return the mean of some series at the steps that all of them have."""
+    """Return the mean of several series at the steps that they all have."""
     tables = [dict(zip(each.steps, each.values, strict=True)) for each in series]
     steps = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     return Series(tuple(steps), tuple(mean([table[step] for table in tables]) for step in steps))
@@ -106,7 +113,7 @@ def _averaged(series: Sequence[Series]) -> Series:
 
 
 def learned(record: Record) -> Answer:
-    """Answer whether the validation loss on held-out clips fell; if no clips are held out, that is not known."""
+    """Answer whether the validation loss fell. Without held-out clips, this is not known."""
     measured = [each for each in held_out(record) if len(each.own) > 1]
     if not measured:
         return _learned_by_training(record)
@@ -137,7 +144,9 @@ def _bars(measured: Measured) -> list[Bar]:
 
 
 def _listens(measured: Sequence[Measured]) -> str:
-    """Say whether the context matters: a model that ignores text, references and given parts does as well with those of another clip."""
+    """Say whether the model uses its context. A model that ignores text, references and given parts has the same loss
+    with those of another clip.
+    """
     ratios = [each.other / each.own.values[-1] for each in measured if each.other is not None and each.own.values[-1] > 0]
     if not ratios:
         return ""
@@ -158,7 +167,7 @@ def _overfitted(measured: Sequence[Measured]) -> str:
 
 
 def _learned_by_training(record: Record) -> Answer:
-    """Report the training loss, which is no evidence, since it also falls when the model only memorizes."""
+    """Report the training loss. It is no evidence of learning, since it also falls if the model only memorizes."""
     loss, why = record.series.get("loss", Series()), _why_none(record)
     if len(loss) < FEWEST:
         return Answer("Not known", f"{why}, and there are too few steps to tell how the training loss changed. {HOLD_OUT}", "none")
@@ -181,7 +190,7 @@ def _why_none(record: Record) -> str:
 
 
 def still_learning(record: Record) -> Answer:
-    """Answer whether the training loss of the last quarter of the steps is below that of the quarter before."""
+    """Answer whether the training loss is lower in the last quarter of the steps than in the quarter before."""
     last = record.last_step
     trend = quarter_change(record, last)
     if trend is None:
@@ -204,12 +213,12 @@ def _rate(record: Record) -> str:
 
 
 def quarter_change(record: Record, last: int) -> tuple[float, float] | None:
-    """Return how far the loss fell from the third quarter of the steps to the fourth, as a share, with its standard
-    error; None for too few steps.
+    """Return the share by which the loss fell from the third quarter of the steps to the fourth, with its standard
+    error; None if there are too few steps.
 
-    Most of the noise in the loss comes from the sigmas drawn. So a mean is taken in every bucket of sigma, and the
-    buckets count equally: with m the mean of bucket means and e its standard error, the share is 1 - m4 / m3 and its
-    error sqrt(e3^2 + e4^2) / m3.
+    Most of the noise in the loss comes from the drawn sigmas. Therefore a mean is taken in every sigma bucket, and all
+    buckets count equally. If m is the mean of the bucket means of a quarter, and e is its standard error, the share is
+    1 - m4 / m3, and its error is sqrt(e3^2 + e4^2) / m3.
     """
     if last < FEWEST:
         return None

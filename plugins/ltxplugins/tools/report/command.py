@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ltxcore.api.commands import FilePath
+from ltxcore.api.commands import FilePath, FiniteRange
 
 
 @click.command()
@@ -14,9 +14,9 @@ from ltxcore.api.commands import FilePath
 @click.option("-o", "--output", type=FilePath(), metavar="FILE", help="The file to write; by default OUTPUT_DIR/report.html.")
 @click.option(
     "--embed",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="MB",
-    help="How many megabytes of media are embedded in the report; the rest is linked. By default 64.",
+    help="Number of megabytes of media to embed in the report; the rest is linked. By default 64.",
 )
 def report(output_dir: Path, output: Path | None, embed: float | None) -> None:
     """Write a report about the run in OUTPUT_DIR, finished or not.

@@ -1,4 +1,6 @@
-"""The first screen of the page: did the run learn, is it still learning, what does it produce, how is it used."""
+"""Write the first screen of the page: did the run learn, is it still learning, what does it produce, how is the result
+used?
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from ltxplugins.tools.report.svg import number, spark
 from ltxplugins.tools.report.usage import Use, uses
 
 SHOWN = 1
-"""The number of samples on the first screen; the whole list is further down."""
+"""The number of samples on the first screen. All samples are shown further down."""
 
 
 def first_screen(record: Record, shelf: Shelf) -> Markup:
@@ -36,7 +38,7 @@ def _card(question: str, answer: Answer, picture: object) -> Markup:
 
 
 def _bars(answer: Answer) -> Markup | None:
-    """Draw losses as bars, scaled so that the longest of them all is as wide as the card."""
+    """Draw losses as bars, scaled so that the longest bar is as wide as the card."""
     longest = max((bar.value for bars in answer.bars.values() for bar in bars), default=0.0)
     if longest <= 0:
         return None
@@ -74,7 +76,7 @@ def _produced(record: Record, shelf: Shelf) -> Markup:
 
 
 def _beside(drawn: Sequence[Drawn], shelf: Shelf) -> Markup:
-    """Show the first and the last generation of a sample, and its original."""
+    """Show the first and the last generation of a sample beside its original."""
     first, last = drawn[0], drawn[-1]
     files: dict[str, Path] = {}
     if first.step != last.step:

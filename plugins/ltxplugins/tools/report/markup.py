@@ -1,4 +1,4 @@
-"""HTML made of pieces: everything that is not markup already is escaped, so that no name, caption or path can become
+"""Build HTML from pieces. Everything that is not already markup is escaped, so that no name, caption or path can become
 part of the page's code.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from ltxcore.api.commands import leaving
 
 VOID = frozenset({"img", "meta", "br", "circle", "line", "path", "rect", "source"})
-"""The elements without an end tag, and the SVG elements that have no content."""
+"""The elements without an end tag, and the SVG elements without content."""
 
 
 class Markup(str):
@@ -22,7 +22,7 @@ class Markup(str):
 
 
 def text(content: object) -> Markup:
-    """Turn anything into HTML, in the form in which it may leave the machine; markup is left as it is."""
+    """Turn any value into HTML, in a form that may leave the machine; markup does not change."""
     return content if isinstance(content, Markup) else Markup(html.escape(leaving(str(content))))
 
 
@@ -31,8 +31,9 @@ def tag(name: str, /, *content: object, **attributes: object) -> Markup:
 
     Args:
         name: the name of the element.
-        content: the content of the element; nothing for None.
-        attributes: `class_` is written class, `data_step` data-step; left out where None or False, without a value where True.
+        content: the pieces of the element's content; None is skipped.
+        attributes: the attributes. `class_` is written as class, and `data_step` as data-step. None and False leave an
+            attribute out, and True writes it without a value.
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False)
     if name in VOID and not content:
@@ -46,8 +47,8 @@ def joined(content: Iterable[object], between: str = "") -> Markup:
 
 
 def data(value: Any, /, **attributes: object) -> Markup:
-    """Write a value for scripts to read. HTML escapes have no effect within a script element, so the characters that
-    could end it are written as JSON escapes.
+    """Write a value for scripts to read. HTML escapes have no effect in a script element, so characters that could end
+    the element are written as JSON escapes.
     """
     written = json.dumps(leaving(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -1,4 +1,4 @@
-"""The samples in a page, which are in the page itself as long as they are small, and otherwise beside it."""
+"""Put the media of a page into the page itself if they are small, or else link to the files beside the page."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ TYPES = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
-"""The types of files that are shown or played, by suffix: those that ltx writes, and those that other plugins may."""
+"""The types of files that are shown or played, by extension. They include files that other plugins may write."""
 
 LARGEST = 16
-"""The size in MB above which a file is kept beside the page whatever the limit."""
+"""The size in MB above which a file always stays beside the page, whatever the limit."""
 
 MEGABYTE = 10**6
 
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEAAAAALAAAAAABAAEAAAIBAAA="
-"""An empty picture, which a script replaces by one that the page already contains."""
+"""An empty picture, which a script replaces with a picture that the page already contains."""
 
 
 @attrs.define
 class Shelf:
-    """The source of a page's media, which decides what goes into the page and what stays beside it.
+    """The media of a page. It decides which files go into the page and which stay beside it.
 
     Attributes:
-        page: the file that is written.
-        limit: the MB of media that may go into it; further media are named by their paths.
+        page: the file of the page.
+        limit: the maximum number of MB of media in the page; further media are linked by their paths.
     """
 
     page: Path
@@ -53,7 +53,7 @@ class Shelf:
     def player(self, path: Path, label: str) -> Markup | None:
         """Return an element that shows or plays a file; None for a file that is not a media file.
 
-        A file is put into the page only once; where it appears again, the script points to the first one.
+        A file is put into the page only once. Where it appears again, the script uses the first copy.
         """
         kind = TYPES.get(path.suffix.lower())
         if kind is None:
@@ -79,7 +79,7 @@ class Shelf:
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
     def _picture(self, path: Path, label: str) -> Markup | None:
-        """Draw the audio of a file as a picture, with a line that moves while it plays; None if it has no audio."""
+        """Draw the audio of a file as a picture, with a line that moves during playback; None if the file has no audio."""
         try:
             png = spectrogram(path)
         except DataError:

@@ -1,4 +1,4 @@
-"""The whole page: first screen, sections, style and script in one file that needs nothing else."""
+"""Write the whole page, with first screen, sections, style and script, as one file that needs no other files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def page(record: Record, shelf: Shelf) -> str:
 
 
 def _policy(script: str) -> str:
-    """Return a security policy that allows nothing from elsewhere and no script but ours, whatever a caption or a file name contains."""
+    """Return a security policy that allows no content from elsewhere and no script but our own, whatever a caption or a
+    file name contains.
+    """
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     media = "data: blob: file: 'self'"
     return f"default-src 'none'; script-src 'sha256-{hashed}'; style-src 'unsafe-inline'; img-src {media}; media-src {media}"
@@ -54,7 +56,7 @@ def _policy(script: str) -> str:
 def _header(record: Record) -> Markup:
     status = str(record.status["status"])
     lora = record.get("model.training_mode") == "lora"
-    what = f"LoRA of rank {record.ranks}" if lora else "Full fine-tuning"
+    what = record.adapters if lora else "Full fine-tuning"
     generated = [name for name, table in record.modalities.items() if table["is_generated"]]
     base = Path(str(record.get("model.model_path", ""))).name
     said = [f"{what} on {base}", f"{' and '.join(generated)} generated" if generated else None]

@@ -1,4 +1,4 @@
-"""The choice of the curves that a page shows, and of the series in each."""
+"""Choose the plots that a page shows, and the curves in each plot."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import attrs
 
 from ltxcore.api import MODALITIES
 from ltxcore.api.runs import Record, Series
-from ltxplugins.tools.report.answers import OF_AVERAGE, OWN
+from ltxplugins.tools.report.answers import OF_AVERAGE, OWN, objectives
 
 SEQUENCE = "sequence"
-"""The name of the colors that go from light to dark, for lines that have an order."""
+"""The name of the colors that go from light to dark, for curves that have an order."""
 
 
 @attrs.frozen
@@ -24,15 +24,15 @@ class Line:
 
 @attrs.frozen
 class Plot:
-    """A picture of curves.
+    """A plot of curves.
 
     Attributes:
         title: the title.
-        note: a sentence that says how to read it.
+        note: a sentence that says how to read the plot.
         lines: the curves.
         unit: the unit of the values.
-        from_zero: whether the axis begins at 0 whatever the values.
-        colours: "" for clearly different colours, or SEQUENCE.
+        from_zero: whether the axis always begins at 0.
+        colours: "" for clearly different colors, or SEQUENCE.
     """
 
     title: str
@@ -49,8 +49,10 @@ def plots_of(record: Record) -> list[Plot]:
         *_losses(record),
         *_by_objective(record),
         *_held_out(record),
+        *_held_out_by_objective(record),
         *_by_sigma(record),
         *_by_condition(record),
+        *_by_set(record),
         *_of_the_optimizer(record),
         *_of_the_machine(record),
     ]
@@ -101,6 +103,15 @@ def _held_out(record: Record) -> Iterator[Plot]:
             yield Plot(f"{title}, {modality}", note, lines, colours=SEQUENCE)
 
 
+def _held_out_by_objective(record: Record) -> Iterator[Plot]:
+    for objective in objectives(record):
+        prefix = f"held_out/{objective}/"
+        names = sorted(name for name in record.series if name.startswith(prefix) and name.count("/") == 3)
+        lines = [_line(record, name.removeprefix(prefix).replace("/", ", ").replace("_", " "), name) for name in names]
+        note = "Its own loss, without its weight, on clips that are never trained on."
+        yield Plot(f"Validation loss of {objective}", note, lines, colours=SEQUENCE)
+
+
 def _by_sigma(record: Record) -> Iterator[Plot]:
     for modality in generated(record):
         prefix = f"loss/{modality}/sigma_"
@@ -127,16 +138,34 @@ def _by_condition(record: Record) -> Iterator[Plot]:
         )
 
 
+def _by_set(record: Record) -> Iterator[Plot]:
+    for modality in generated(record):
+        prefix = f"loss/{modality}/{OF_SET}"
+        names = sorted(name for name in record.series if name.startswith(prefix))
+        lines = [_line(record, name.removeprefix(prefix), name) for name in names]
+        yield Plot(f"Training loss by set, {modality}", "The samples of each set in data.sets.", lines)
+
+
+OF_SET = "set_"
+"""The prefix of the last part of the name of a set's loss, as in "loss/video/set_photos"."""
+
+
 def condition_label(name: str) -> str:
-    """Put the name of a condition's series in words: "video.cond0.first_frame/not_applied" becomes "first_frame on
-    video (1), not applied".
+    """Return the name of a condition's series in words: "video.cond1.first_frame/not_applied" becomes "first_frame on video (2), not
+    applied". The name of the loss of a set, "set_photos", becomes "photos".
     """
+    if name.startswith(OF_SET):
+        return name.removeprefix(OF_SET)
     key, _, applied = name.rpartition("/")
     modality, _, rest = key.partition(".cond")
     number, _, kind = rest.partition(".")
-    place = f"{kind} on {modality}" if kind else key
+    if not kind:  # caption dropout of all modalities or of one
+        modality, _, kind = key.rpartition(".")
+    modality, _, choice = modality.partition(".")  # of a condition in a list of a choice: "choice0.list1"
+    place = f"{kind} on {modality}" if modality else kind
     count = f" ({int(number) + 1})" if number.isdecimal() and int(number) else ""
-    return f"{place}{count}, {applied.replace('_', ' ')}"
+    within = f", {choice.replace('choice', 'choice ').replace('.list', ', list ')}" if choice else ""
+    return f"{place}{count}{within}, {applied.replace('_', ' ')}"
 
 
 def _of_the_optimizer(record: Record) -> Iterator[Plot]:

@@ -1,4 +1,4 @@
-"""The sections after the first screen: curves, samples over steps, data, what was trained, the run file."""
+"""Write the sections after the first screen: curves, samples over steps, data, what was trained, the run file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ltxcore.api.commands import leaving
+from ltxcore.api.config import value_text
 from ltxcore.api.runs import Record, Series
-from ltxplugins.tools.report.answers import OF_AVERAGE, OTHER, OWN, held_out
+from ltxplugins.tools.report.answers import OF_AVERAGE, OTHER, OWN, held_out, objectives
 from ltxplugins.tools.report.first import beside
 from ltxplugins.tools.report.markup import Markup, joined, tag, text
 from ltxplugins.tools.report.media import Shelf
@@ -23,7 +24,7 @@ def section(anchor: str, title: str, *content: object) -> Markup:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], **attributes: object) -> Markup:
-    """Return a table whose first column names its rows."""
+    """Return a table in which the first column has the names of the rows."""
     body = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows]
     top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head))) if head else None
     return tag("div", tag("table", top, tag("tbody", *body), **attributes), class_="wide")
@@ -42,16 +43,21 @@ HEAD = ("", "first measured", "last measured", "with another clip's conditioning
 
 
 def _held_out_table(record: Record) -> Markup | None:
-    """Return a table of every validation loss: by modality and sigma, and with each condition applied and not applied."""
-    prefix, rows = f"held_out/{OWN}/", []
-    for measured in held_out(record):
-        keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{measured.modality}/sigma_")]
-        for key in sorted(key for key in keys if key.count("/") == 1 or key.endswith(("/applied", "/not_applied"))):
-            own, other = (record.series.get(f"held_out/{context}/{key}", Series()) for context in (OWN, OTHER))
+    """Return a table of every validation loss by modality and sigma, including the losses with each condition applied and not applied, and
+    for each drawn value.
+    """
+    rows = []
+    for context, modality in (*((OWN, each.modality) for each in held_out(record)), *((name, "") for name in objectives(record))):
+        prefix = f"held_out/{context}/"
+        keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{modality}") and "/sigma_" in name]
+        for key in sorted(keys):
+            own = record.series.get(prefix + key, Series())
+            other = record.series.get(f"held_out/{OTHER}/{key}", Series()) if context == OWN else Series()
             width = record.series.get(f"half_width_95/{prefix}{key}", Series())
             margin = f" ± {width.values[-1]:.4f}" if len(width) else ""
             averaged = [_loss(record.series[OF_AVERAGE + prefix + key], -1)] if OF_AVERAGE + prefix + key in record.series else []
-            rows.append((_held_out_label(key), _loss(own, 0), _loss(own, -1) + margin, *averaged, _loss(other, -1)))
+            label = _held_out_label(key) if context == OWN else f"{context}, {_held_out_label(key)}"
+            rows.append((label, _loss(own, 0), _loss(own, -1) + margin, *averaged, _loss(other, -1)))
     if not rows:
         return None
     has_average = any(len(row) > len(HEAD) for row in rows)
@@ -73,7 +79,7 @@ def _loss(series: Series, index: int) -> str:
 
 
 def samples(record: Record, shelf: Shelf) -> Markup:
-    """Return a row for each sample: its original, and its generations over the steps."""
+    """Return a row for each sample, with its original and its generations over the steps."""
     if not record.drawn:
         return section("samples", "Samples over the steps", tag("p", "No samples were generated."))
     names = list(dict.fromkeys(sample.name for sample in record.drawn))
@@ -92,15 +98,32 @@ def _row(record: Record, name: str, shelf: Shelf) -> Markup:
 # ---------------------------------------------------------------- data
 
 
+def _set(found: Mapping[str, Any], whole: int) -> str:
+    """Describe one of several sets: its numbers of samples, and its share of a pass over the data, which has `whole` samples."""
+    times = found["per_epoch"] / found["train"]
+    often = "once" if times == 1 else f"{times:.3g} times"
+    share = f"{found['per_epoch'] / whole:.1%} of the training"
+    return f"{found['train']:,} samples in {found['root']}, each seen {often} in a pass ({share}), and {found['held_out']:,} held out"
+
+
 def data_summary(record: Record) -> Markup:
     known = record.status.get("data")
     held = record.status.get("held_out", [])
-    facts = [("Dataset", record.get("data.dataset") or "–"), ("Encoded in", record.get("data.preprocessed_data_root") or "–")]
+    sets = known.get("sets", {}) if isinstance(known, Mapping) else {}
+    facts = [("Datasets", ", ".join(sets))] if sets else [("Dataset", record.get("data.dataset") or "–")]
+    if not sets:
+        root = known.get("root", "–") if isinstance(known, Mapping) else record.get("data.preprocessed_data_root") or "–"
+        facts.append(("Encoded in", root))
     if isinstance(known, Mapping):
-        facts[1] = ("Encoded in", known.get("root", "–"))
         facts.append(("Trained on", f"{known.get('train', 0):,} samples"))
     measured = record.series.get(f"held_out/{OWN}/clips", Series())
     facts.append(("Held out", f"{int(measured.values[-1]) if len(measured) else len(held):,} samples"))
+    datasets = known.get("datasets", {}) if isinstance(known, Mapping) else {}
+    facts += [
+        (label, f"{each['train']:,} samples in {each['root']}, and {each['held_out']:,} held out") for label, each in datasets.items()
+    ]
+    whole = sum(each["per_epoch"] for each in sets.values())
+    facts += [(name, _set(each, whole)) for name, each in sets.items()]
     rows = known.get("sources", []) if isinstance(known, Mapping) else []
     head = ("role", "folder", "samples", "sizes", "lasting", "on disk")
     listed = [
@@ -125,7 +148,7 @@ def _what(record: Record) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [
         ("Base model", record.get("model.model_path", "–")),
         ("Generation", said.get("generation", "–")),
-        ("Trained", f"LoRA of rank {record.ranks}, alpha {record.get('lora.alpha')}" if lora else "all weights"),
+        ("Trained", f"{record.adapters}, alpha {record.get('lora.alpha')}" if lora else "all weights"),
     ]
     if lora:
         facts.append(("Modules", _codes((record.weights and record.weights.targets) or record.get("lora.target_modules", []))))
@@ -138,19 +161,26 @@ def _what(record: Record) -> list[tuple[str, object]]:
 
 def _modality(found: Mapping[str, Any]) -> Markup:
     said = ["generated" if found["is_generated"] else "frozen"]
-    for condition in found.get("conditions", []):
-        others = ", ".join(f"{key} = {value}" for key, value in condition.items() if key != "type")
-        said.append(f"{condition.get('type')} ({others})" if others else str(condition.get("type")))
+    said += map(_condition, found.get("conditions", []))
+    for choice in found.get("choices", []):
+        said.append("one of: " + " / ".join(" and ".join(map(_condition, each)) or "no condition" for each in choice["one_of"]))
     return tag("span", "; ".join(said))
 
 
+def _condition(table: Mapping[str, Any]) -> str:
+    others = ", ".join(
+        f"{key} = {value_text(value) if isinstance(value, Mapping) else value}" for key, value in table.items() if key != "type"
+    )
+    return f"{table.get('type')} ({others})" if others else str(table.get("type"))
+
+
 def _how(record: Record) -> list[tuple[str, object]]:
-    batch, accumulated = record.get("optimization.batch_size", 1), record.get("optimization.gradient_accumulation_steps", 1)
+    accumulated = record.get("optimization.gradient_accumulation_steps", 1)
     speed = f"{record.seconds / max(len(record.series.get('step_seconds', Series())), 1):.2f} seconds per step"
     return [
         (
             "Steps",
-            f"{record.last_step:,} of {record.total_steps:,}, {batch} samples per micro-batch"
+            f"{record.last_step:,} of {record.total_steps:,}, {record.micro_batch} per micro-batch"
             + (f", {accumulated} accumulated" if accumulated > 1 else ""),
         ),
         ("Learning rate", f"{record.get('optimization.learning_rate')}, {record.get('optimization.scheduler_type')}"),
@@ -166,6 +196,9 @@ def _file(record: Record) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [("File", f"{path.name}, {size(record.weights.size)}, {record.weights.parameters:,} parameters")]
     if factors:
         facts.append(("Reference", ", ".join(factors)))
+    several = [", ".join(f"{key} = {value}" for key, value in each.items()) for each in record.weights.references]
+    if several:
+        facts.append(("References", "; ".join(several)))
     if "timestep_rule" in said:
         facts.append(("Timestep rule", said["timestep_rule"]))
     if record.weights.marks_first_frame is not None:
@@ -183,7 +216,7 @@ TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)|(?P<table>^\[+[^\]\n]*\]+)|(?P<key>^[\w.\-"]+(?=\s*=))|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<number>\b(?:true|false|-?\d[\d_.e+\-]*)\b)""",
     re.MULTILINE | re.VERBOSE,
 )
-"""The parts of TOML, as ltx writes it, that are shown in color."""
+"""The pattern of the parts of TOML, in the form that ltx writes, that are shown in color."""
 
 
 def run_file(record: Record) -> Markup:

@@ -1,4 +1,4 @@
-"""Binning and smoothing of numbers over steps."""
+"""Bin and smooth numbers over steps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from itertools import pairwise
 from ltxcore.api.runs import Series
 
 POINTS = 600
-"""The most points that a curve is drawn with."""
+"""The maximum number of points in a curve."""
 
 SPAN = 25
-"""The share of its points that a smoothed curve averages over: 1 / 25th on either side."""
+"""The divisor that sets the smoothing of a curve: each value is averaged over 1/25 of the points on either side."""
 
 
 def binned(series: Series, points: int = POINTS) -> Series:
-    """Return means of neighboring points, so that there are at most `points`; each is placed at the last step of its bin."""
+    """Return at most `points` means of neighboring points. Each mean is placed at the last step of its bin."""
     count = len(series)
     if count <= points:
         return series
@@ -26,8 +26,8 @@ def binned(series: Series, points: int = POINTS) -> Series:
 
 
 def smoothed(series: Series) -> Series:
-    """Return means over a window around each point. Towards the ends the window narrows and stays symmetric, so that a
-    slope does not bend there.
+    """Return the mean over a window around each point. Towards the ends, the window gets narrower but stays symmetric,
+    so that a slope does not bend there.
     """
     count, half = len(series), max(1, len(series) // SPAN)
     if count < 3:
@@ -47,7 +47,9 @@ def mean(values: Sequence[float]) -> float:
 
 
 def error_of_mean(values: Sequence[float]) -> float:
-    """Return the standard error of the mean of independent values; it is infinite for fewer than two, from which it cannot be estimated."""
+    """Return the standard error of the mean of independent values. For fewer than two values, it cannot be estimated
+    and is infinite.
+    """
     if len(values) < 2:
         return math.inf
     middle = mean(values)

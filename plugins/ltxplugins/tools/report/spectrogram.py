@@ -1,4 +1,4 @@
-"""A picture of a file's audio: time to the right, pitch upwards, and louder sounds brighter."""
+"""Draw a picture of a file's audio, with time to the right, pitch upwards, and louder sounds brighter."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMNS = 480
-"""The most columns of a picture; a second takes 100."""
+"""The maximum number of columns in a picture. A second takes 100 columns."""
 
 RANGE = 8.0
-"""How far below the loudest point audio is still visible, as the natural logarithm of the amplitude."""
+"""The visible range below the loudest point, in natural logarithms of the amplitude."""
 
 COLOURS = ((13, 12, 34), (66, 18, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
-"""The colors from silence to the loudest point; colors between them are interpolated."""
+"""The colors from silence to the loudest point, with interpolation between them."""
 
 
 def spectrogram(path: Path) -> bytes:
-    """Draw the audio of a medium as a PNG file, 64 rows high.
+    """Draw the audio of a media file as a PNG file, 64 rows high.
 
     Raises:
-        DataError: it has no sound, or cannot be read.
+        DataError: the file has no audio, or cannot be read.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Curves as SVG, complete without a script, which only adds the numbers under the pointer."""
+"""Draw curves as SVG. They are complete without the script, which only adds the numbers under the pointer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ltxplugins.tools.report.series import binned, smoothed
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 26
 FEW = 24
-"""If no curve of a plot has more points than this, they are drawn unsmoothed, with a dot for each."""
+"""If no curve of a plot has more points than this, the curves are not smoothed, and each point is a dot."""
 
 SEQUENCES = {1: (3,), 2: (1, 3), 3: (0, 2, 3)}
-"""Which of the four ordered colors to use, by the number of lines."""
+"""The colors to use, by the number of curves, as indices into the four ordered colors."""
 
 
 def figure(plot: Plot) -> Markup:
@@ -38,14 +38,14 @@ def figure(plot: Plot) -> Markup:
         aria_label=name,
     )
     title = tag("h3", plot.title, tag("small", plot.unit) if plot.unit else None)
-    # A caption is a figure's first or last child, or the page is not valid.
+    # In a valid page, the caption is the first or last child of a figure.
     return tag(
         "figure", title, _legend(plot.lines, colours), picture, _numbers(drawn, x, y, few), tag("figcaption", plot.note), class_="plot"
     )
 
 
 def spark(series: Series, mark_from: float) -> Markup:
-    """Return a small curve without axes; the part after step `mark_from` stands out."""
+    """Return a small curve without axes, in which the part after step `mark_from` is highlighted."""
     series = smoothed(binned(series, 200))
     if len(series) < 2:
         return Markup("")
@@ -71,8 +71,8 @@ def _colours(plot: Plot) -> list[str]:
 
 
 def _range(all_series: Sequence[Series], from_zero: bool) -> tuple[float, float]:
-    """Return the range of the axis, which covers the smoothed curves and nearly all single values, so that a rare spike
-    does not flatten the rest.
+    """Return the range of the axis. It covers the smoothed curves and nearly all single values, so that a rare spike
+    does not flatten the rest of the plot.
     """
     values = [value for series in all_series for value in smoothed(series).values]
     for series in all_series:
@@ -94,7 +94,7 @@ def _curve(series: Series, x: Scale, y: Scale, colour: str, few: bool) -> Markup
 
 
 def _path(series: Series, x: Scale, y: Scale) -> str:
-    """Return a polyline, kept within the picture's height."""
+    """Return the path of a curve, limited to the height of the picture."""
     ends = sorted((y.start, y.end))
     places = [f"{x(s):.1f} {min(max(y(v), ends[0]), ends[1]):.1f}" for s, v in zip(series.steps, series.values, strict=True)]
     return "M" + "L".join(places)
@@ -119,7 +119,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
 
 
 def number(value: float) -> str:
-    """Write a number in short form, as on an axis."""
+    """Write a number in a short form that suits an axis."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:

@@ -1,4 +1,6 @@
-"""The page as a tracker, so that every run has one: it is rewritten when samples are generated, and at the end."""
+"""The tracker that writes the page of every run. It rewrites the page whenever samples are generated and at the end of
+the run.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,12 @@ from typing import Any
 import attrs
 
 from ltxcore.api import notice
+from ltxcore.api.commands import reason_of
 
 
 @attrs.define
 class Report:
-    """Writes report.html in the output folder. A page that cannot be written is reported, and never ends a run."""
+    """Write report.html in the output folder. An error in writing the page is reported, and never ends the run."""
 
     embed: float = attrs.field(
         default=64.0,
@@ -45,4 +48,4 @@ class Report:
 
             write_report(self._folder, embed=self.embed)
         except Exception as error:  # noqa: BLE001 (a run of days does not end for its page)
-            notice(f"report.html could not be written: {type(error).__name__}: {error}")
+            notice(f"report.html could not be written: {reason_of(error)}")

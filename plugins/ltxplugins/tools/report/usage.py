@@ -1,12 +1,12 @@
-"""The ways to use the result of a run, program by program."""
+"""Describe how to use the result of a run, program by program."""
 
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import attrs
 
+from ltxcore.api.exporters import Program, programs_for
 from ltxcore.api.runs import Record, Weights, sample_command
 
 TINY = "tiny"
@@ -14,7 +14,7 @@ TINY = "tiny"
 
 @attrs.frozen
 class Use:
-    """A way to use the result of a run: with which program, how, and the commands."""
+    """A way to use the result of a run: the program, the explanation, and the commands."""
 
     program: str
     how: str
@@ -22,7 +22,7 @@ class Use:
 
 
 def uses(record: Record) -> list[Use]:
-    """Return the ways to use what was trained, or how to resume a run that did not finish."""
+    """Return the ways to use the result of a run, or how to resume a run that did not finish."""
     if record.weights is None:
         command = f"ltx run {shlex.quote(str(record.folder / 'run.toml'))}"
         return [
@@ -54,19 +54,27 @@ def _elsewhere(record: Record, weights: Weights) -> list[Use]:
                 "",
             )
         ]
-    path, stem = weights.path, record.name
-    comfy, diffusers, pipelines = (Path(f"{stem}.{name}.safetensors") for name in ("comfyui", "diffusers", "ltx-pipelines"))
-
-    def export(program: str, target: Path) -> str:
-        return shlex.join(["ltx", "export", str(path), "--for", program, "-o", str(target)])
-
+    diffusers, pipelines = (f"{record.name}.{name}.safetensors" for name in ("diffusers", "ltx-pipelines"))
     python = f'pipeline.load_lora_weights("{diffusers}")'
+    ways = {
+        "comfyui": Use("ComfyUI", "Put the file into ComfyUI/models/loras and load it with the node LoraLoaderModelOnly.", ""),
+        "diffusers": Use("diffusers", "Then, in Python, on the pipeline of the base model:", f"\n\n{python}"),
+        "ltx-pipelines": Use("ltx-pipelines", "", f"\n\n# and add to the command of a pipeline:\n--lora {shlex.quote(pipelines)} 1.0"),
+    }
+    under = record.frozen_loras
+    is_summed = weights.type == "lora"  # only a sum of LoRAs is a file that these programs load
+    frozen = [word for lora in under if is_summed for word in ("--with-frozen", str(lora.path))]
+    beside = f" It was trained on top of {', '.join(map(str, under))}: load these too." if under and not is_summed else ""
+    programs = {program.name: program for program in programs_for(weights.type) if program.takes}
+
+    def export(program: Program) -> str:
+        base = ["--model", str(record.get("model.model_path"))] if program.needs_base else []
+        return shlex.join(
+            ["ltx", "export", str(weights.path), "--for", program.name, *base, *frozen, "-o", f"{record.name}.{program.name}.safetensors"]
+        )
+
     return [
-        Use("ComfyUI", "Put the file into ComfyUI/models/loras and load it with the node LoraLoaderModelOnly.", export("comfyui", comfy)),
-        Use("diffusers", "Then, in Python, on the pipeline of the base model:", f"{export('diffusers', diffusers)}\n\n{python}"),
-        Use(
-            "ltx-pipelines",
-            "",
-            f"{export('ltx-pipelines', pipelines)}\n\n# and add to the command of a pipeline:\n--lora {shlex.quote(str(pipelines))} 1.0",
-        ),
+        attrs.evolve(use, how=(use.how + beside).strip(), code=export(programs[name]) + use.code)
+        for name, use in ways.items()
+        if name in programs
     ]

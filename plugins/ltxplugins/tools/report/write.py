@@ -1,4 +1,4 @@
-"""Writing a run's page from its output folder."""
+"""Write the page of a run from its output folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltxplugins.tools.report.page import page
 FILE = "report.html"
 
 EMBED = 64.0
-"""The MB of media that go into a page."""
+"""The default for the number of MB of media in a page."""
 
 
 def write_report(folder: Path, target: Path | None = None, embed: float = EMBED) -> Path:
@@ -21,11 +21,11 @@ def write_report(folder: Path, target: Path | None = None, embed: float = EMBED)
     Args:
         folder: the run's output folder, finished or not.
         target: the file; by default report.html in `folder`.
-        embed: the MB of media that go into it; others are named by their paths, and stay where they are.
+        embed: the maximum number of MB of media in the page; further media are linked by their paths.
 
     Raises:
-        ConfigError: the folder is not that of a run.
-        CheckpointError: its status cannot be read.
+        ConfigError: the folder is not the output folder of a run.
+        CheckpointError: the status of the run cannot be read.
         OSError: the file cannot be written.
     """
     record = read_run(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ltxcore.api.commands import FilePath
+from ltxcore.api.commands import FilePath, FiniteRange
 
 
 @click.command()
@@ -14,13 +14,13 @@ from ltxcore.api.commands import FilePath
 @click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
 @click.option(
     "--threshold",
-    type=float,
+    type=FiniteRange(min=0),
     default=27.0,
     show_default=True,
     help="How much a frame must change to count as a cut; a lower value finds more cuts.",
 )
-@click.option("--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Leave out shorter scenes.")
-@click.option("--overwrite", is_flag=True, help="Cut films again that were already cut.")
+@click.option("--min-seconds", type=FiniteRange(min=0), default=1.0, show_default=True, help="Leave out scenes that are shorter than this.")
+@click.option("--overwrite", is_flag=True, help="Cut all films, including those already cut.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Number of films cut at a time.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def split(

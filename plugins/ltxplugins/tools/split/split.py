@@ -1,4 +1,4 @@
-"""Cutting films into their scenes."""
+"""Cut films into their scenes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 LIST = "dataset.jsonl"
 SIGHT = 256
-"""The number of columns of the small frames in which scenes are detected."""
+"""The width in pixels of the small frames in which scenes are detected."""
 
 
 @attrs.frozen
 class Cutting:
-    """The rule for scenes: a cut is where the picture changes by more than `threshold`; scenes shorter than `shortest`
-    seconds are left out.
+    """The rule for scenes. The film is cut where the picture changes by more than `threshold`, and scenes shorter than
+    `shortest` seconds are left out.
     """
 
     threshold: float = 27.0
@@ -40,7 +40,7 @@ class Cutting:
 
 @attrs.frozen
 class _Film:
-    """A film and the folder of its scenes."""
+    """A film, and the folder for its scenes."""
 
     path: Path
     folder: Path
@@ -49,22 +49,21 @@ class _Film:
 def split(
     videos: Sequence[Path], output: Path, cutting: Cutting, *, overwrite: bool = False, workers: int = 1, progress: bool = True
 ) -> Tally:
-    """Cut films into scenes, `output/FILM/0000.mp4` and so on, and list the scenes in `output/dataset.jsonl`.
+    """Cut films into scenes named `output/FILM/0000.mp4` and so on, and list the scenes in `output/dataset.jsonl`.
 
-    A scene has the frames of its film, its exact frame rate and its sound. A film that has already been cut is left as
-    it is.
+    A scene has the frames, the exact frame rate and the audio of its film. A film that has already been cut is skipped.
 
     Args:
-        videos: the films, as files or folders of them.
+        videos: the films, as files or as folders of films.
         output: the folder to write to.
         cutting: the rule for scenes.
         overwrite: whether to cut films again that have already been cut.
-        workers: the number of films at a time.
+        workers: the number of films to cut at a time.
         progress: whether to show a bar.
 
     Raises:
         ConfigError: PySceneDetect is not installed, or two films have the same name.
-        DataError: there is no film.
+        DataError: there are no films.
     """
     detector_type()
     films = _films(videos, output)
@@ -106,16 +105,16 @@ def split(
 
 
 def detector_type() -> Any:
-    """Return PySceneDetect's class that detects cuts.
+    """Return the class of PySceneDetect that detects cuts.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: PySceneDetect is not installed.
     """
     try:
         from scenedetect import ContentDetector
     except ImportError as error:
-        what = "scenes are found by PySceneDetect, which is not installed"
-        raise ConfigError(what, remedy='Install it: pip install "ltx[tools]"') from error
+        what = "finding scenes needs PySceneDetect, which is not installed"
+        raise ConfigError(what, remedy='Run `pip install "ltx[tools]"`.') from error
     return ContentDetector
 
 
@@ -129,7 +128,9 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
         other = films.setdefault(film.folder, film)
         if other is not film:
             raise ConfigError(
-                f"its scenes would be written where those of {other.path} are", where=str(file), remedy="Rename one of the films."
+                f"the scenes of this film and of {other.path} would be written to the same folder",
+                where=str(file),
+                remedy="Rename one of the films.",
             )
     return list(films.values())
 
@@ -149,7 +150,9 @@ def _made_of(film: Path, cutting: Cutting) -> str:
 
 
 def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]]]:
-    """Return the exact rate of a film, and its scenes as the first frame and the one after the last."""
+    """Return the exact frame rate of a film, and its scenes. Each scene is given by its first frame and the frame after
+    its last.
+    """
     from scenedetect import FrameTimecode
 
     with open_clip(film) as (rate, frames):
@@ -157,14 +160,16 @@ def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]
         cuts, count = [0], 0
         for frame in frames:
             step = max(1, frame.shape[1] // SIGHT)
-            small = frame[::step, ::step].flip(-1).contiguous().numpy()  # it expects blue, green, red
+            small = frame[::step, ::step].flip(-1).contiguous().numpy()  # PySceneDetect expects blue, green, red
             cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count, rate), small)]
             count += 1
     return rate, list(zip(cuts, [*cuts[1:], count], strict=True))
 
 
 def _cut(film: _Film, cutting: Cutting) -> tuple[list[str], int]:
-    """Write the scenes of a film, and return their names and how many were too short; files of the film's previous scenes are removed."""
+    """Write the scenes of a film, and return their names and the number of scenes that were too short. Files of earlier
+    scenes of the film are removed.
+    """
     rate, every = scenes(film.path, cutting.threshold)
     found = [(start, end) for start, end in every if end - start >= cutting.shortest * rate]
     names = [f"{index:04d}.mp4" for index in range(len(found))]
@@ -187,15 +192,15 @@ def _taken(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
 
 
 class _Heard:
-    """Audio that is taken in order, with no more of it in memory than one scene."""
+    """Audio that is read in order, with no more than one scene in memory."""
 
     def __init__(self, pieces: Iterator[Sound]) -> None:
         self._pieces, self._at, self._rate = pieces, 0, 0
         self._held: list[Tensor] = []
 
     def between(self, start: Fraction, end: Fraction) -> Sound | None:
-        """Return the audio from `start` to `end` seconds, which must not begin before the end of the last call; None if
-        there is no audio.
+        """Return the audio from `start` to `end` seconds; None if there is no audio. `start` must not be before the
+        `end` of the last call.
         """
         import torch
 

@@ -114,7 +114,7 @@ def test_a_server_is_not_asked_for_ever(server: Server, tmp_path: Path) -> None:
         (said("It is a", finish="length"), "the answer is longer than 1024 tokens\n    Allow more tokens with --max-tokens."),
         (
             (200, {"choices": []}),
-            "the server's answer holds no message\n    Check that --base-url ends as the server's manual says, which is often /v1.",
+            "the server's answer holds no message\n    Check in the server's manual how --base-url must end; it often ends with /v1.",
         ),
         (said("<think>hm</think>\n"), "the model's answer is empty"),
     ],
@@ -216,7 +216,7 @@ def test_an_output_that_is_the_dataset_or_something_else_is_refused(server: Serv
 def test_without_its_package_it_says_how_to_install_it(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl")
-    assert result.stderr == 'captions need the package openai, which is not installed\n    Install it: pip install "ltx[tools]"\n'
+    assert result.stderr == 'captioning needs the package openai, which is not installed\n    Run `pip install "ltx[tools]"`.\n'
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -262,7 +262,7 @@ def test_a_clip_and_a_picture_of_one_name_get_one_caption_that_of_the_clip(serve
 def test_a_dataset_file_needs_another_to_write_to(server: Server, tmp_path: Path) -> None:
     path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4"}])
     assert ltx(server, path).stderr == (
-        "--output: does not name a file to write\n    Name a file; only for a folder are captions written to text files beside the media.\n"
+        "--output: there is no file to write the captions to\n    Name a file; only the captions of a folder can be written to text files beside the media.\n"
     )
 
 
@@ -296,3 +296,13 @@ def test_neither_a_password_in_the_address_nor_a_key_is_told(server: Server, tmp
     assert not [
         found.output for found in (refused, nobody, none) if "sesame" in found.output or "4712" in found.output or key in found.output
     ]
+
+
+def test_a_list_of_captions_is_kept(server: Server, tmp_path: Path) -> None:
+    clips(tmp_path, 2)
+    data = dataset_file(
+        tmp_path / "set.jsonl", [{"video": "clips/0.mp4", "caption": ["one", "two"]}, {"video": "clips/1.mp4", "caption": ""}]
+    )
+    for made in ("1 made, 1 reused", "0 made, 2 reused"):
+        assert ltx(server, data, "-o", tmp_path / "out.jsonl").stdout == f"{made} in {tmp_path}/out.jsonl\n"
+        assert [row["caption"] for row in rows(tmp_path / "out.jsonl")] == [["one", "two"], "caption 1"]

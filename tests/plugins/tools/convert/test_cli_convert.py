@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from helpers.converted_configs import MODEL, old_file
+from helpers.other_trainers import job
 from helpers.training_runs import sound_set
 from ltxcore.cli.main import main
 from ltxcore.models import TINY_BASE
-from ltxplugins.tools.convert.command import ANYWHERE, HERE
+from ltxplugins.tools.convert.command import ANYWHERE, HERE, TRAINERS
+from ltxplugins.tools.convert.recognize import NAMES
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_a_run_file_is_printed(here: Path) -> None:
         "run.toml:4: model.model_path: there is no file or folder /models/ltx.safetensors\n"
         '    Paths are relative to the run file; "tiny" is the model that comes with ltx.\n'
         "run.toml:19: data.preprocessed_data_root: there is no folder /data\n"
-        "    Correct the path, or set dataset, so that the first use encodes it.\n"
+        "    Correct the path, or set dataset, so that the data are encoded on first use.\n"
     )
     assert out.startswith('# Made by `ltx convert` from old.yaml.\n\n[model]\nmodel_path = "/models/ltx.safetensors"\n')
 
@@ -92,6 +94,18 @@ def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
     )
 
 
+def test_a_job_of_ai_toolkit_is_converted_and_the_trainer_can_be_told(here: Path) -> None:
+    (here / "job.yaml").write_text(job({"datasets.flip_x": True}))
+    told = "line 15 of the old file: datasets[0].flip_x = true is not kept: ltx changes no pictures at random.\n"
+    for arguments in ((), ("--from", "ai-toolkit")):
+        status, out, err = convert("job.yaml", *arguments)
+        assert status == 0
+        assert out.startswith("# Made by `ltx convert` from job.yaml, a configuration of ai-toolkit.\n")
+        assert err.startswith(f"{told}\n{HERE}\n")
+    assert convert("job.yaml", "--from", "musubi")[0] == 2
+    assert set(TRAINERS) == set(NAMES)
+
+
 def test_a_file_that_is_there_is_not_overwritten(here: Path) -> None:
     (here / "old.yaml").write_text(old_file())
     (here / "new.toml").write_text("mine")
@@ -112,10 +126,10 @@ def test_a_file_with_python_tags_is_refused_and_writes_nothing(here: Path) -> No
 
 def test_files_that_cannot_be_read_are_refused(here: Path) -> None:
     (here / "latin.yaml").write_bytes(b"prompt: \xe9\n")
-    remedy = "    Name a configuration of ltx-trainer.\n"
+    remedy = "    Name a configuration of another trainer.\n"
     assert convert("nowhere.yaml") == (2, "", f"nowhere.yaml: there is no such file\n{remedy}")
     assert convert(".") == (2, "", f".: cannot be read: Is a directory\n{remedy}")
-    assert convert("latin.yaml") == (2, "", "latin.yaml: is not UTF-8 text\n    Save it as UTF-8.\n")
+    assert convert("latin.yaml") == (2, "", "latin.yaml: is not UTF-8 text\n    Save the file as UTF-8.\n")
 
 
 def test_a_run_file_that_cannot_be_written_is_told(here: Path) -> None:

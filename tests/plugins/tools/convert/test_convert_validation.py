@@ -77,8 +77,8 @@ def test_what_is_wrong_with_samples_is_told_with_its_line() -> None:
     assert refused(with_validation(samples=bad)) == (
         "old.yaml:14: validation.samples[0].prompt: is missing\n"
         "old.yaml:15: validation.samples[1].prompt: must be text, not null\n"
-        "old.yaml:17: validation.samples[1].conditions[0]: names neither video nor audio\n    Name one of them.\n"
-        "old.yaml:18: validation.samples[1].conditions[1]: names both video and audio\n    Name one of them.\n"
+        "old.yaml:17: validation.samples[1].conditions[0]: names neither video nor audio\n    Name only one of the two.\n"
+        "old.yaml:18: validation.samples[1].conditions[1]: names both video and audio\n    Name only one of the two.\n"
         'old.yaml:22: validation.samples[1].conditions[2].type: there is no condition "first"\n    '
         "Known: audio_to_video, first_frame, mask, prefix, reference, spatial_crop, suffix, video_to_audio.\n"
         'old.yaml:24: validation.samples[2].seed: must be a whole number, not the text "x"\n'
@@ -135,9 +135,9 @@ def test_prompts_alone_become_samples_without_conditions() -> None:
 
 
 def test_lists_of_other_lengths_than_the_prompts_are_refused() -> None:
-    assert refused(with_validation(prompts=["A", "B"], images=["a.png"])) == ("old.yaml:16: validation.images: has 1 entries for 2 prompts")
+    assert refused(with_validation(prompts=["A", "B"], images=["a.png"])) == ("old.yaml:16: validation.images: has 1 entry for 2 prompts")
     assert refused(with_validation(prompts=["A"], reference_videos=["a.mp4", "b.mp4"])) == (
-        "old.yaml:15: validation.reference_videos: has 2 entries for 1 prompts"
+        "old.yaml:15: validation.reference_videos: has 2 entries for 1 prompt"
     )
 
 
@@ -178,7 +178,7 @@ def test_stg_mode_says_whether_stg_scale_is_for_the_sound_too() -> None:
 def test_older_and_newer_words_together_are_refused() -> None:
     text = with_validation(guidance_scale=4.0, video_cfg_scale=3.0, stg_mode="stg_x", stg_scale=1.0, video_stg_scale=1, audio_stg_scale=1)
     assert refused(text) == (
-        "old.yaml:13: validation.guidance_scale: means the same as video_cfg_scale\n    Keep only one of them.\n"
+        "old.yaml:13: validation.guidance_scale: means the same as video_cfg_scale\n    Keep only one of these keys.\n"
         'old.yaml:15: validation.stg_mode: must be "stg_av" or "stg_v", not the text "stg_x"\n'
-        "old.yaml:16: validation.stg_scale: means the same as video_stg_scale and audio_stg_scale\n    Keep only one of them."
+        "old.yaml:16: validation.stg_scale: means the same as video_stg_scale and audio_stg_scale\n    Keep only one of these keys."
     )

@@ -167,7 +167,7 @@ def test_parameters_that_a_schedule_or_a_sampler_lacks_become_comments() -> None
 
 def test_a_key_that_is_written_twice_is_told() -> None:
     text = old_file() + "optimization:\n  steps: 1\n  steps: 2\n"
-    assert remarks(text) == ["line 14 of the old file: optimization.steps is written twice; the last one counts, as in ltx-trainer."]
+    assert remarks(text) == ["line 14 of the old file: optimization.steps is set twice; the last value counts."]
     assert values(text)["optimization"]["steps"] == 2
 
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_configuration_is_refused() -> None:
 def test_a_configuration_of_accelerate_is_known_as_such() -> None:
     assert refused("compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nnum_processes: 4\n") == (
         "old.yaml: is a configuration of accelerate, which says how processes are started\n"
-        "    A run file has nothing like it: start a run in N processes with `ltx launch --num-gpus N run.toml`."
+        "    A run file has no such settings: start a run in N processes with `ltx launch --num-gpus N run.toml`."
     )
 
 

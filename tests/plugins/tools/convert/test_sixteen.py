@@ -54,6 +54,7 @@ def test_the_strategy_is_the_same(name: str, config: RunFile) -> None:
         for use in table.conditions:
             folders = {role.source_key: use.sources[role.name] for role in use.roles}
             fields = {key: list(value) if isinstance(value, tuple) else value for key, value in attrs.asdict(use.condition).items()}
+            assert (fields.pop("level", 0.0), fields.pop("strength", 1.0)) == (0.0, 1.0)
             found.append({"type": use.type, "probability": use.probability, **fields, **folders})
         assert found == block.get("conditions", [])
 

@@ -99,7 +99,7 @@ def test_what_is_no_yaml_is_refused() -> None:
     assert refused("a: b\n---\nc: d\n") == "old.yaml:2: is not YAML: but found another document"
     assert refused("a: *nowhere\n") == "old.yaml:1: is not YAML: found undefined alias 'nowhere'"
     assert refused("a: \x01\n") == "old.yaml: is not YAML: unacceptable character #x0001: special characters are not allowed"
-    assert refused("# nothing\n") == "old.yaml: is empty\n    Name a configuration of ltx-trainer."
+    assert refused("# nothing\n") == "old.yaml: is empty\n    Name a configuration of another trainer."
     assert refused("? [a, b]\n: c\n") == "old.yaml:1: a key is not a plain word\n    Write a word before the colon."
     assert refused("<<: 3\na: 1\n") == "old.yaml:1: << refers to something that is not a table\n    Name an anchor of a table."
 

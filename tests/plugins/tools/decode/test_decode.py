@@ -8,14 +8,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from helpers.encoded_sets import put
 from helpers.media_made import psnr
 from helpers.raw_media import dataset_file, encode, small_set, sound_file
 from helpers.refusing import Refusing, without_sizes
 from ltxcore.cli.main import main
+from ltxcore.codecs.load_codecs import video_codec
 from ltxcore.encoded.manifest import append_entry
 from ltxcore.encoded.store import write_sample
 from ltxcore.media.probe import probe, read_clip, read_sound
-from ltxcore.protocols import Entry
+from ltxcore.protocols import Clip, Entry
 from ltxplugins.tools.decode.decode import picture_of
 
 
@@ -81,9 +83,9 @@ def test_a_bad_file_loses_only_itself(tmp_path: Path) -> None:
     assert result.stdout == f"1 made, 0 reused, 3 failed in {tmp_path}/out\n"
     assert result.stderr == (
         f"{short}: has changed since it was recorded\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.\n"
-        f"{empty}: has values that are not numbers\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.\n"
+        f"{empty}: has NaN or infinite values\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.\n"
         f"{wide}: cannot be decoded: The size of tensor a (64) must match the size of tensor b (128) at non-singleton dimension 3\n"
-        "    Check that --model-path names the model that encoded it.\n"
+        "    Check that --model-path names the model that encoded the sample.\n"
     )
     assert (tmp_path / "out/latents/good.png").is_file()
 
@@ -107,16 +109,28 @@ def test_folders_that_are_not_there_or_cannot_be_seen_are_named(encoded: Path, t
     root = encoded / ".precomputed"
     for arguments, told in (
         ((root, "--sources", "latent"), f'{root}: has no folder "latent"\n    Did you mean "latents"?\n'),
-        ((root, "--sources", "conditions"), f'{root}: its folder "conditions" holds text features, which cannot be decoded\n'),
+        ((root, "--sources", "conditions"), f'{root}: the folder "conditions" holds data that cannot be seen or heard\n'),
         ((root / "no",), f"{root}/no: there is no such folder\n    Name the folder that `ltx preprocess` wrote to.\n"),
         ((encoded / "clips",), f"{encoded}/clips: holds no latents and no masks\n    Name the folder that `ltx preprocess` wrote to.\n"),
         (
             (root, "--video-vae-path", "x"),
-            "a VAE path needs a model\n    Name the model too: --model-path MODEL.\n",
+            "the path of a VAE or text encoder needs a model\n    Name the model too: --model-path MODEL.\n",
         ),
     ):
         result = ltx(*arguments, "-o", tmp_path / "out")
         assert (result.exit_code, result.stderr) == (2, told)
+
+
+def test_the_keyframes_of_a_clip_become_one_picture_from_left_to_right(tmp_path: Path) -> None:
+    stills = [Clip(torch.full((1, 32, 64, 3), level, dtype=torch.uint8), 1.0) for level in (40, 200)]
+    codec = video_codec("tiny")
+    latents = torch.stack([codec.encode(still) for still in stills])
+    put(tmp_path, "keyframes", "a", {"pictures": latents, "frames": torch.tensor([0.0, 8.0])}, encoder=codec.fingerprint)
+    assert ltx(tmp_path, "-o", tmp_path / "out").exit_code == 0
+    frames = read_clip(tmp_path / "out" / "keyframes" / "a.png").frames.float()
+    assert frames.shape == (1, 32, 128, 3)
+    assert abs(frames[0, :, :64].mean() - 40) < 5
+    assert abs(frames[0, :, 64:].mean() - 200) < 5
 
 
 def test_a_mask_is_as_bright_as_its_cells_and_its_first_frame_stands_alone() -> None:

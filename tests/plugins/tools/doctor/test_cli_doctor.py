@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from helpers.mixed_sets import mixed_set, mixed_tables
 from helpers.raw_media import encode
+from helpers.training_runs import write_run
 from ltxcore.cli.main import main
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.config.tables import keys_of
@@ -50,8 +52,8 @@ def test_warnings_alone_are_no_failure_unless_the_user_is_strict(clips: Path) ->
     change_row(clips, 2, caption="")
     text = (
         "warning empty-caption\n"
-        f"  {clips}/set.jsonl:2: its caption is empty\n"
-        "    Describe the clip, or leave it empty if the run should learn without text.\n"
+        f"  {clips}/set.jsonl:2: the caption is empty\n"
+        "    Describe the clip, or leave the caption empty if the run should learn without text.\n"
         f"\n{looked(clips)}\n1 warning\n"
     )
     assert ltx(clips / "set.jsonl") == (0, text, "")
@@ -69,7 +71,7 @@ def test_errors_come_before_warnings_and_fail(clips: Path) -> None:
         '    Add a shorter bucket, or leave it out with on_error = "skip".\n'
         "\n"
         "warning empty-caption\n"
-        f"  {clips}/set.jsonl:1: its caption is empty\n"
+        f"  {clips}/set.jsonl:1: the caption is empty\n"
     )
     assert out.endswith("\n1 error, 1 warning\n")
 
@@ -82,7 +84,7 @@ def test_of_many_findings_of_a_kind_five_are_listed_and_all_on_demand(clips: Pat
     assert out.startswith("error dataset (8)\n")
     assert "5.wav" not in out
     assert "  and 3 more like these (--all lists them)\n" in out
-    assert f'{clips}/sounds.jsonl:8: its audio "7.wav" is not there' in ltx(clips / "sounds.jsonl", "--all")[1]
+    assert f'{clips}/sounds.jsonl:8: the audio "7.wav" is not there' in ltx(clips / "sounds.jsonl", "--all")[1]
 
 
 def test_a_program_gets_json(clips: Path) -> None:
@@ -95,8 +97,8 @@ def test_a_program_gets_json(clips: Path) -> None:
             "check": "empty-caption",
             "severity": "warning",
             "where": f"{clips}/set.jsonl:3",
-            "what": "its caption is empty",
-            "remedy": "Describe the clip, or leave it empty if the run should learn without text.",
+            "what": "the caption is empty",
+            "remedy": "Describe the clip, or leave the caption empty if the run should learn without text.",
         }
     ]
     assert (told["target"], told["errors"], told["warnings"]) == (f"{clips}/set.jsonl", 0, 1)
@@ -158,7 +160,7 @@ def test_a_folder_of_media_is_told_from_an_encoded_set(folder: Path) -> None:
     assert f"  {root}: 3 of 3 samples are encoded.\n" in ltx(folder, "--model-path", "tiny")[1]
     assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in ltx(root)[1]
     (folder / "1.txt").write_text("an edited caption")
-    assert f"warning stale\n  {folder}/1.mp4: {root}/conditions/1.safetensors was made with another caption" in ltx(folder)[1]
+    assert f"warning stale\n  {folder}/1.mp4: {root}/conditions/1.safetensors was made with a caption other than" in ltx(folder)[1]
 
 
 def test_what_is_wrong_with_a_folder_is_found_at_its_files(folder: Path) -> None:
@@ -171,7 +173,7 @@ def test_what_is_wrong_with_a_folder_is_found_at_its_files(folder: Path) -> None
     assert status == 1
     assert out.startswith(f"error dataset\n  {folder}: has 1 file without a caption: 2.mp4\n")
     assert f"error unusable\n  {folder}/2.mp4: has 9 frames, but the shortest bucket has 17\n" in out
-    assert f'warning duplicate-caption\n  {folder}/1.mp4: its caption is the same as that of "0.mp4"\n' in out
+    assert f'warning duplicate-caption\n  {folder}/1.mp4: the caption is the same as that of "0.mp4"\n' in out
     assert f'warning duplicate-clip\n  {folder}/copy.mp4: is a copy of "0.mp4"\n    Keep one of the files, or it counts twice.\n' in out
     status, out, _ = ltx(folder, "--resolution-buckets", "64x64x17", "--on-error", "skip")
     assert (status, out.startswith(f"warning dataset\n  {folder}/2.mp4: has no caption\n")) == (0, True)
@@ -186,3 +188,17 @@ def test_the_folder_of_a_dataset_file_that_is_encoded_is_still_taken_for_that(cl
         in out
     )
     assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in out
+
+
+def test_a_set_whose_samples_lack_modalities_is_right_only_where_they_may(tmp_path: Path) -> None:
+    root = mixed_set(tmp_path / "data")
+    status, said, _ = ltx(root)
+    assert status == 1
+    assert '"audio_latents" lacks 4 samples' in said
+    assert '"latents" lacks 2 samples' in said
+    counted = f"  {root}: 4 samples have video and audio, 4 video alone and 2 audio alone.\n"
+    for target, options in ((root, ["--missing", "train_without"]), (write_run(tmp_path, mixed_tables(root, tmp_path / "out")), [])):
+        status, said, _ = ltx(target, *options)
+        assert (status, counted in said) == (0, True)
+    status, _, wrong = ltx(tmp_path / "run.toml", "--missing", "train_without")
+    assert (status, "--missing is for a dataset" in wrong) == (2, True)

@@ -30,20 +30,31 @@ def test_nothing_is_wrong_with_the_healthy_set_and_nothing_is_written(raw: Path)
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
 
 
+def test_windows_of_a_clip_are_no_copies_of_it_and_the_parts_of_its_sound_are_heard_apart(raw: Path) -> None:
+    windows = {"resolution_buckets": "64x64x9", "windows": "stride:8", "deep": True}
+    assert found(raw, raw / "set.jsonl", **windows) == []
+    sound = stereo(number=1)
+    sound.samples[:, 5_000:] = 0
+    put_clip(raw / "clips/1.mp4", 1, sound=sound)
+    ((check, _, where, what, _),) = found(raw, raw / "set.jsonl", **windows)
+    assert (check, where) == ("silent-sound", "TMP/set.jsonl:2, from frame 8: TMP/clips/1.mp4")
+    assert what == "the audio is silent: no sample is above -60 dB of full scale"
+
+
 # ---------------------------------------------------------------- rows
 
 
 def test_a_missing_file(raw: Path) -> None:
     (raw / "clips/1.mp4").unlink()
     assert found(raw, raw / "set.jsonl") == [
-        ("dataset", "error", "TMP/set.jsonl:2", 'its video "clips/1.mp4" is not there', "Paths are relative to TMP.")
+        ("dataset", "error", "TMP/set.jsonl:2", 'the video "clips/1.mp4" is not there', "Paths are relative to TMP.")
     ]
 
 
 def test_an_empty_cell(raw: Path) -> None:
     change_row(raw, 3, video_mask=" ")
     assert found(raw, raw / "set.jsonl") == [
-        ("dataset", "error", "TMP/set.jsonl:3", 'its "video_mask" is empty', "Name a file, or leave the row out.")
+        ("dataset", "error", "TMP/set.jsonl:3", 'the value of "video_mask" is empty', "Name a file, or leave the row out.")
     ]
 
 
@@ -91,7 +102,7 @@ def test_a_column_that_is_missing(raw: Path) -> None:
             "error",
             "TMP/set.jsonl",
             "has no caption column; its columns are video",
-            'Add a column "caption", or name yours with caption_column.',
+            'Add a column "caption", or name yours with --caption-column (in a run file: preprocessing.caption_column).',
         )
     ]
 
@@ -105,8 +116,8 @@ def test_an_empty_caption(raw: Path) -> None:
         "empty-caption",
         "warning",
         "TMP/set.jsonl:2",
-        "its caption is empty",
-        "Describe the clip, or leave it empty if the run should learn without text.",
+        "the caption is empty",
+        "Describe the clip, or leave the caption empty if the run should learn without text.",
     )
     assert found(raw, raw / "set.jsonl") == [expected]
     assert found(raw, raw / "set.jsonl", lora_trigger="TRIGGER") == [expected]
@@ -119,7 +130,7 @@ def test_a_caption_that_two_rows_have(raw: Path) -> None:
             "duplicate-caption",
             "warning",
             "TMP/set.jsonl:3",
-            "its caption is the same as that of line 1",
+            "the caption is the same as that of line 1",
             "Describe how the clips differ, unless they are alike.",
         )
     ]
@@ -127,8 +138,8 @@ def test_a_caption_that_two_rows_have(raw: Path) -> None:
 
 def test_a_caption_that_the_text_encoder_does_not_take_whole(raw: Path) -> None:
     change_row(raw, 1, caption=" ".join(["word"] * 1025))
-    remedy = "Shorten it, and put what matters first."
-    what = "its caption has 1025 words, but the text encoder only takes {} tokens: the rest is ignored"
+    remedy = "Shorten the caption, and put what matters first."
+    what = "the caption has 1025 words, but the text encoder only takes {} tokens: the rest is ignored"
     assert found(raw, raw / "set.jsonl") == [("long-caption", "warning", "TMP/set.jsonl:1", what.format(1024), remedy)]
     assert found(raw, raw / "set.jsonl", model="tiny") == [("long-caption", "warning", "TMP/set.jsonl:1", what.format(32), remedy)]
 
@@ -144,7 +155,7 @@ def test_a_file_that_is_no_medium(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
             "this is not a clip, a sound or an image that can be read",
-            "Play it to see whether it is intact, and convert it to MP4, WAV or PNG.",
+            "Play the file to see whether it is intact, and convert it to MP4, WAV or PNG.",
         )
     ]
 
@@ -158,7 +169,7 @@ def test_a_file_that_is_cut_short(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:3: TMP/clips/2.mp4",
             "this file is cut short: it ends earlier than its header says",
-            "Copy or download it again.",
+            "Copy or download the file again.",
         )
     ]
 
@@ -185,7 +196,7 @@ def test_frames_that_are_not_all_there_are_found_where_they_are_decoded(raw: Pat
         "error",
         "TMP/set.jsonl:2: TMP/clips/1.mp4",
         "this file is damaged: Invalid data found when processing input",
-        "Copy or download it again, or encode it again.",
+        "Copy or download the file again, or encode the file again.",
     )
 
 
@@ -231,7 +242,7 @@ def test_a_clip_of_another_size_where_no_bucket_is_named(raw: Path) -> None:
             "sizes",
             "error",
             "TMP/set.jsonl",
-            "its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x25",
+            "the clips have 2 sizes (width x height x frames): 64x64x17, 64x64x25",
             'Set resolution_buckets, such as resolution_buckets = "64x64x17".',
         )
     ]
@@ -273,8 +284,8 @@ def test_a_clip_of_variable_frame_rate(raw: Path) -> None:
             "variable-rate",
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
-            "its frames last from 0.031 to 0.125 s, but are used as if they were all equally long",
-            'Set variable_rate = "resample", or encode it again at a constant rate, so that its motion and its sound keep their timing.',
+            "the frames last from 0.031 to 0.125 s, but are used as if they were all equally long",
+            'Set variable_rate = "resample", or encode the clip again at a constant rate, so that its motion and its sound keep their timing.',
         )
     ]
 
@@ -285,7 +296,7 @@ def test_a_clip_most_of_whose_frames_are_long(tmp_path: Path, name: str) -> None
     write_rows(tmp_path, [{"video": name, "caption": "a"}])
     options = {"skip_audio": True, "resolution_buckets": "64x64x33"}
     (finding,) = [each for each in found(tmp_path, tmp_path / "set.jsonl", **options) if each[0] == "variable-rate"]
-    assert finding[3].startswith("its frames last from 0.033 to 0.13")
+    assert finding[3].startswith("the frames last from 0.033 to 0.13")
     assert finding[3].endswith(" s, but are used as if they were all equally long")
     # At their true times there are other frames to choose a bucket by.
     assert found(tmp_path, tmp_path / "set.jsonl", variable_rate="resample", skip_audio=True, resolution_buckets="64x64x25") == [
@@ -354,8 +365,8 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
             "variable-rate",
             "warning",
             place,
-            "its frames last from 0.031 to 0.125 s, but are used as if they were all equally long",
-            'Set variable_rate = "resample", or encode it again at a constant rate, so that its motion and its sound keep their timing.',
+            "the frames last from 0.031 to 0.125 s, but are used as if they were all equally long",
+            'Set variable_rate = "resample", or encode the clip again at a constant rate, so that its motion and its sound keep their timing.',
         ),
     ]
 
@@ -365,7 +376,7 @@ def test_a_set_without_sound(raw: Path) -> None:
     for number in range(3):
         put_clip(raw / f"clips/{number}.mp4", number, sound=None)
     assert found(raw, raw / "set.jsonl") == [
-        ("no-sound", "error", "TMP/set.jsonl", "none of its clips has audio", 'Set skip_audio, or name audio files in a column "audio".')
+        ("no-sound", "error", "TMP/set.jsonl", "none of the clips has audio", 'Set skip_audio, or name audio files in a column "audio".')
     ]
 
 
@@ -376,7 +387,7 @@ def test_a_silent_sound(raw: Path) -> None:
             "silent-sound",
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
-            "its audio is silent: no sample is above -60 dB of full scale",
+            "the audio is silent: no sample is above -60 dB of full scale",
             'Name another sound in a column "audio", leave the row out, or set skip_audio.',
         )
     ]
@@ -389,7 +400,7 @@ def test_a_mono_sound(raw: Path) -> None:
             "mono-sound",
             "warning",
             "TMP/set.jsonl:3: TMP/clips/2.mp4",
-            "its audio has one channel",
+            "the audio has one channel",
             "Training uses it for both left and right. Name stereo audio if you have any.",
         )
     ]
@@ -404,7 +415,7 @@ def test_a_clipped_sound(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/sounds/1.wav",
             # A sine of twice full scale is above it for two thirds of the time.
-            "its audio is clipped: 66.9 % of its samples are at full scale",
+            "the audio is clipped: 66.9 % of its samples are at full scale",
             "Use a recording with a lower level; lowering the level of a clipped recording does not repair it.",
         )
     ]
@@ -420,7 +431,7 @@ def test_a_sound_with_samples_that_are_no_numbers(raw: Path) -> None:
             "sound",
             "error",
             "TMP/set.jsonl:2: TMP/sounds/1.wav",
-            "its audio has NaN or infinite values",
+            "the audio has NaN or infinite values",
             "Encode it again.",
         )
     ]
@@ -436,7 +447,7 @@ def test_a_sound_that_ends_before_its_pictures(raw: Path) -> None:
             "sound-length",
             "warning",
             "TMP/set.jsonl:1: TMP/sounds/0.wav",
-            "its audio ends 0.562 s before the 1.062 s of video that are used, and is padded with silence",
+            "the audio ends 0.562 s before the 1.062 s of video that are used, and is padded with silence",
             "Name a sound that is as long as the clip, or cut the clip where its sound ends.",
         )
     ]
@@ -461,7 +472,7 @@ def test_a_sound_with_a_hole_in_a_clip_or_a_reference(raw: Path) -> None:
             "sound-holes",
             "warning",
             f"TMP/set.jsonl:{line}: TMP/{name}",
-            f"its audio has 1 gap of {seconds} s, filled with silence; the first at 0.512 s",
+            f"the audio has 1 gap of {seconds} s, filled with silence; the first at 0.512 s",
             HOLES_REMEDY,
         )
         for line, name, seconds in ((1, "clips/0.mp4", "0.200"), (2, "references/1.mp4", "0.050"))
@@ -484,7 +495,7 @@ def test_overlaps_are_told_beside_holes(raw: Path) -> None:
     changed(raw / "sound.mkv", raw / "joined.mkv", lambda at: -0.03 * (at > 0.3) + 0.07 * (at > 0.7))
     [what] = [what for check, _, _, what, _ in found(raw, raw / "set.jsonl") if check == "sound-holes"]
     assert what == (
-        "its audio has 1 gap of 0.070 s, filled with silence; and 1 overlap of 0.030 s, whose later part is left out; the first at 0.320 s"
+        "the audio has 1 gap of 0.070 s, filled with silence; and 1 overlap of 0.030 s, whose later part is left out; the first at 0.320 s"
     )
 
 
@@ -520,7 +531,7 @@ def test_a_video_mask_of_another_shape(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/masks/1.png",
             "has 96 x 64 pixels, but its clip has 64 x 64, which is a different aspect ratio",
-            "A mask must have the width and height of its clip, or the same multiple of both.",
+            "A mask may be larger or smaller than its clip, but must have the same aspect ratio.",
         )
     ]
 
@@ -533,8 +544,8 @@ def test_a_stored_mask_of_another_size(raw: Path) -> None:
             "mask",
             "error",
             "TMP/set.jsonl:2: TMP/masks/own.safetensors",
-            "is a mask of 3 x 3 x 2 values, but its sample has 3 x 2 x 2",
-            "It must have one value per latent cell.",
+            "is a mask of 3 x 3 x 2 values, but the sample has 3 x 2 x 2 latent cells",
+            "A mask must have one value per latent cell.",
         )
     ]
 
@@ -585,7 +596,7 @@ def test_a_reference_that_is_shorter_than_its_clip(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
             "has 9 frames, but its clip has 17 in the bucket 64x64x17",
-            "Make it as long as its clip.",
+            "Make the reference as long as its clip.",
         )
     ]
 
@@ -597,10 +608,19 @@ def test_a_reference_of_another_shape(raw: Path) -> None:
             "reference",
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
-            "has 96 x 64 pixels, but its clip has 64 x 64: its aspect ratio is different, so it is cropped in another place",
+            "has 96 x 64 pixels, but its clip has 64 x 64: the aspect ratios differ, so it is cropped in a different place",
             "Make it from the clip, with the width and height of the clip, or the same fraction of both.",
         )
     ]
+
+
+def test_a_second_reference_of_another_shape(raw: Path) -> None:
+    for number in range(3):
+        put_clip(raw / f"depth/{number}.mp4", 4, width=96 if number == 1 else 64)
+        change_row(raw, number + 1, depth=f"depth/{number}.mp4")
+    ((check, _, where, what, _),) = found(raw, raw / "set.jsonl", columns={"depth": {"type": "reference_video"}})
+    assert (check, where) == ("reference", "TMP/set.jsonl:2: TMP/depth/1.mp4")
+    assert what.startswith("has 96 x 64 pixels, but its clip has 64 x 64")
 
 
 def test_a_reference_of_another_rate(raw: Path) -> None:
@@ -611,7 +631,7 @@ def test_a_reference_of_another_rate(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
             "has 8 frames per second, but its clip has 16: its frames show different moments",
-            "Write it again at the rate of its clip.",
+            "Convert it to the frame rate of its clip.",
         )
     ]
 

@@ -86,7 +86,7 @@ def test_latents_that_are_not_finite(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/latents",
             '1 sample of "latents" holds NaN or infinite values: clips/1',
-            "Check the media that they come from, and run `ltx preprocess` again, which encodes them again.",
+            "Check the media of these samples, and run `ltx preprocess` again, which encodes the samples again.",
         )
     ]
 
@@ -106,8 +106,8 @@ def test_latents_that_are_not_finite_behind_their_manifest_are_found_where_they_
         "TMP/.precomputed/latents/clips/1.safetensors",
         "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.",
     )
-    assert found(encoded, root) == [("encoded", "error", path, "is damaged: its bytes are not those that were written", redo)]
-    what = "holds NaN or infinite values, but its manifest says that it does not"
+    assert found(encoded, root) == [("encoded", "error", path, "is damaged: its content differs from what was written", redo)]
+    what = "holds NaN or infinite values, but the manifest says otherwise"
     assert found(encoded, root, deep=True) == [("encoded", "error", path, what, redo)]
 
 
@@ -144,7 +144,7 @@ def test_the_doctor_says_whose_bytes_were_compared(encoded: Path) -> None:
     forget_checksums(root_of(encoded) / "latents")
     assert told().endswith("; the bytes of 18 were compared with their checksums; the other 3, encoded by 0.1.0, have none.")
     forget_checksums(root_of(encoded))
-    assert told().endswith("; none has a checksum, as files that were encoded by 0.1.0.")
+    assert told().endswith("; none has a checksum, as is the case for files encoded by 0.1.0.")
     assert found(encoded, root_of(encoded)) == []
 
 
@@ -174,8 +174,8 @@ def test_a_file_that_is_truncated(encoded: Path) -> None:
             "encoded",
             "error",
             "TMP/.precomputed/latents",
-            '1 sample of "latents" has another size than recorded: clips/0',
-            'Run `ltx preprocess` again, which encodes them again. If they are your own, delete the manifest*.jsonl of "latents": it is then indexed again.',
+            '1 sample of "latents" has a size that differs from the recorded one: clips/0',
+            'Run `ltx preprocess` again, which encodes them again. If the files are your own, delete the manifest*.jsonl of "latents": the folder is then indexed again.',
         )
     ]
 
@@ -187,8 +187,8 @@ def test_a_file_that_is_gone(encoded: Path) -> None:
             "encoded",
             "error",
             "TMP/.precomputed/audio_masks",
-            '1 sample of "audio_masks" is recorded, but the file is gone: clips/0',
-            'Run `ltx preprocess` again. If you removed them on purpose, delete the manifest*.jsonl of "audio_masks" too: it is then indexed again.',
+            'the manifest of "audio_masks" records 1 sample whose file is missing: clips/0',
+            'Run `ltx preprocess` again. If you removed the files on purpose, delete the manifest*.jsonl of "audio_masks" too: the folder is then indexed again.',
         )
     ]
 
@@ -201,7 +201,7 @@ def test_sources_that_do_not_join(encoded: Path) -> None:
         "error",
         "TMP/.precomputed/conditions",
         '"conditions" lacks 1 sample of "audio_latents", "audio_masks", "latents", "reference_audio_latents", "reference_latents", "video_masks": clips/2',
-        "Make them with `ltx preprocess`, or take these samples out of the other folders.",
+        "Make the missing samples with `ltx preprocess`, or remove these samples from the other folders.",
     )
 
 
@@ -256,7 +256,7 @@ def test_a_reference_that_is_smaller_across_than_down(encoded: Path) -> None:
             "conditions",
             "error",
             "TMP/.precomputed/reference_latents, sample clips/0",
-            "a reference of 2 x 1 latent cells is smaller than its target of 2 x 2 by different factors",
+            "a reference of 2 x 1 latent cells is smaller than its target of 2 x 2 by different factors in height and width",
             "Make references as large as their targets, or smaller by the same whole factor in height and width.",
         )
     ]
@@ -307,31 +307,31 @@ def test_samples_of_different_frame_rates(encoded: Path) -> None:
 
 
 def stale(folder: Path, line: int, file: str, other: str) -> tuple[str, str, str, str, str]:
-    what = f"TMP/.precomputed/{file}.safetensors was made with {other} than the dataset and its options name now"
+    what = f"TMP/.precomputed/{file}.safetensors was made with {other} other than what the dataset and its options name now"
     return "stale", "warning", f"TMP/set.jsonl:{line}", what, AGAIN
 
 
 def test_a_caption_that_changed_since(encoded: Path) -> None:
     change_row(encoded, 2, caption="another one")
-    assert found(encoded, encoded / "set.jsonl") == [stale(encoded, 2, "conditions/clips/1", "another caption")]
+    assert found(encoded, encoded / "set.jsonl") == [stale(encoded, 2, "conditions/clips/1", "a caption")]
 
 
 def test_a_mask_that_changed_since(encoded: Path) -> None:
     put_video_mask(encoded / "masks/0.png", left=0, right=255)
-    assert found(encoded, encoded / "set.jsonl") == [stale(encoded, 1, "video_masks/clips/0", "another mask, or for another size,")]
+    assert found(encoded, encoded / "set.jsonl") == [stale(encoded, 1, "video_masks/clips/0", "a mask or size")]
 
 
 def test_a_clip_that_changed_since(encoded: Path) -> None:
     put_clip(encoded / "clips/2.mp4", 9)
     assert found(encoded, encoded / "set.jsonl") == [
-        stale(encoded, 3, "latents/clips/2", "another clip, or for another size,"),
-        stale(encoded, 3, "audio_latents/clips/2", "another sound, or for another length,"),
+        stale(encoded, 3, "latents/clips/2", "a clip or size"),
+        stale(encoded, 3, "audio_latents/clips/2", "a sound or length"),
     ]
 
 
 def test_a_trigger_that_changed_since(encoded: Path) -> None:
     assert found(encoded, encoded / "set.jsonl", lora_trigger="NEW") == [
-        stale(encoded, line, f"conditions/clips/{line - 1}", "another caption") for line in (1, 2, 3)
+        stale(encoded, line, f"conditions/clips/{line - 1}", "a caption") for line in (1, 2, 3)
     ]
 
 
@@ -378,7 +378,7 @@ def test_text_features_that_were_made_for_another_model(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/conditions",
             "these text features were made for LTX-2.3, but the model tiny-untrained is the tiny model",
-            "Run `ltx preprocess` again with this model, into another folder or in place of these.",
+            "Run `ltx preprocess` again with this model, into another folder or in place of these text features.",
         ),
     ]
 
@@ -390,8 +390,8 @@ def test_a_clip_that_is_no_longer_than_its_prefix(encoded: Path) -> None:
             "conditions",
             "error",
             "TMP/run.toml:16: training_strategy.video.conditions[0], samples clips/0, clips/1, clips/2",
-            "a prefix of 3 latent frames covers all 3 of the sample, and leaves nothing to generate",
-            "Set temporal_boundary to less than the length of the shortest sample, or leave short samples out.",
+            "a prefix of 3 latent frames leaves nothing to generate in a sample of 3 latent frames",
+            "Set temporal_boundary below the length of the shortest sample, or leave out the short samples.",
         )
     ]
 
@@ -440,14 +440,14 @@ def test_what_is_not_there_or_is_none_of_the_three_is_a_mistake_of_use(tmp_path:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DataError) as error:
         checkup(tmp_path / "a.txt")
-    assert str(error.value) == (
-        f"{tmp_path}/a.txt: is neither a dataset, nor an encoded set, nor a run file\n"
-        "    Name a folder, or a file in .jsonl, .csv, .tsv, .json, .parquet or .toml."
+    assert str(error.value).startswith(
+        f"{tmp_path}/a.txt: is not a dataset, an encoded set or a run file\n"
+        "    Name a folder, or a file in .jsonl, .csv, .tsv, .json, .parquet or .toml, or add a plugin "
     )
     with pytest.raises(DataError) as error:
         checkup(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: there are no latents in this folder, and no media\n"
+        f"{tmp_path}: this folder holds neither latents nor media\n"
         "    Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, images or sounds."
     )
 

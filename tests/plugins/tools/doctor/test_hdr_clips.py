@@ -50,4 +50,4 @@ def test_dolby_vision_that_cannot_be_shown_is_an_error_with_its_row(data: Path) 
     file = with_dolby_vision(data.parent / "a.mp4", 5, 0, box=b"dvcC")
     found = [each for each in findings(data, **OPTIONS) if each.check == "unreadable"]
     assert [each.where for each in found] == [f"{data}:1: {file}"]
-    assert "Dolby Vision of profile 5" in found[0].what
+    assert "Dolby Vision profile 5" in found[0].what

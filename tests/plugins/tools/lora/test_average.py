@@ -60,7 +60,25 @@ def test_all_count_the_same_in_a_lora_and_in_a_dora(base: str, dtype: torch.dtyp
         assert torch.equal(tensor, torch.stack([each[name].double() for each in made]).mean(0).to(dtype))
     with safe_open(output, "pt") as file:
         assert file.metadata() == {"format": "pt", **SAID, "averaged_files": "3"}
-    assert read_lora(output, "").pairs  # every reader of LoRAs takes it
+    assert read_lora(output, "").modules  # every reader of LoRAs takes it
+
+
+@pytest.mark.parametrize("names", [("lokr_w1", "lokr_w2_a", "lokr_w2_b"), ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")])
+def test_a_lokr_and_a_loha_are_averaged_by_their_factors(names: tuple[str, ...], tmp_path: Path) -> None:
+    shapes = {name: (4, 8) if name.endswith("_b") else (8, 4) for name in names}
+    made = []
+    for seed in range(2):
+        draws = torch.Generator().manual_seed(seed)
+        start = {name: torch.randn(shape, generator=torch.Generator().manual_seed(7)) for name, shape in shapes.items()}
+        start[names[-1]] *= seed  # it starts at 0
+        made.append({f"{MODULE}.{name}": value + 0.1 * torch.randn(value.shape, generator=draws) for name, value in start.items()})
+        made[-1][f"{MODULE}.alpha"] = torch.tensor(4.0)
+    output = tmp_path / "mean.safetensors"
+    result = asked(written(tmp_path, *made), output)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for name, tensor in load_file(output).items():
+        torch.testing.assert_close(tensor, (made[0][name] + made[1][name]) / 2)
+    assert read_lora(output, "").kind.type == ("lokr" if "lokr_w1" in names else "loha")
 
 
 def test_with_a_decay_each_further_one_takes_the_rest(tmp_path: Path) -> None:
@@ -78,7 +96,7 @@ def test_loras_of_different_runs_are_averaged_with_a_warning(tmp_path: Path) -> 
     other = {name: torch.randn(tensor.shape, generator=torch.Generator().manual_seed(9)) for name, tensor in tensors(0).items()}
     result = asked(written(tmp_path, tensors(0), other), tmp_path / "mean.safetensors")
     assert result.exit_code == 0
-    assert "differ as LoRAs of different runs do, whose average is useless" in result.stderr
+    assert "differ as much as LoRAs of different runs, so their average is useless" in result.stderr
 
 
 def refusal(files: list[Path], output: Path, *options: str) -> str:
@@ -93,18 +111,20 @@ def test_files_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Pat
     output = tmp_path / "mean.safetensors"
     (first,) = written(tmp_path / "one", tensors(0))
     (rank,) = written(tmp_path / "rank", tensors(1, rank=8))
-    assert "its tensors are not those of" in refusal([first, rank], output)
+    assert "the tensors differ from those of" in refusal([first, rank], output)
     (base,) = written(tmp_path / "base", tensors(1), base_fingerprint="xyz")
-    assert f"its base_fingerprint is xyz, but that of {first} is abc" in refusal([first, base], output)
+    assert f"base_fingerprint is xyz here, but abc in {first}" in refusal([first, base], output)
     (dora,) = written(tmp_path / "dora", tensors(1, DORA))
-    assert "its tensors are not those of" in refusal([first, dora], output)
+    assert "the tensors differ from those of" in refusal([first, dora], output)
     (broken,) = written(tmp_path / "broken", {name: tensor * torch.nan for name, tensor in tensors(1).items()})
     assert "has values that are not finite" in refusal([first, broken], output)
     alphas = [written(tmp_path / f"alpha{alpha}", {**tensors(0), f"{MODULE}.alpha": torch.tensor(alpha)})[0] for alpha in (4.0, 8.0)]
-    assert f"{MODULE}.alpha is not that of {alphas[0]}" in refusal(alphas, output)
+    assert f"{MODULE}.alpha differs from that of {alphas[0]}" in refusal(alphas, output)
+    turned = written(tmp_path / "pissa", tensors(0), tensors(1), start="pissa")
+    assert "were recomputed when it was written (pissa)" in refusal(turned, output)
     whole = tmp_path / "model.safetensors"
     save_file({"model.diffusion_model.x": torch.ones(2)}, whole)
-    assert "it is a whole model, not a LoRA" in refusal([first, whole], output)
+    assert "this file is a whole model, not a LoRA" in refusal([first, whole], output)
 
 
 def test_what_is_there_is_not_overwritten_and_one_file_has_no_average(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,13 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from helpers.golden_models import PREFIX, golden_weights
+from helpers.eight_bits import in_eight_bits
+from helpers.golden_models import PREFIX, golden_weights, write_golden
 from helpers.layouts import LAYOUTS, VERSIONS
+from helpers.separate_files import separate
 from ltxcore.cli.main import main
+from ltxcore.model_folder import PARTS
+from ltxcore.models import TINY_BASE
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 
@@ -42,6 +47,7 @@ def test_the_shipped_model_is_told_in_a_table() -> None:
     assert lines[1:] == [
         "  generation    the tiny model",
         "  layout        original",
+        "  use           model_path",
         "  blocks        4",
         "  video latent  a cell covers 8 frames of 32 x 32 pixels",
         "  audio latent  a step covers 4 mel frames, 25 steps a second",
@@ -171,7 +177,7 @@ def test_a_lora_is_told_in_a_table(tmp_path: Path) -> None:
 
 
 def test_a_dora_and_its_layout_are_told(tmp_path: Path) -> None:
-    told = found(lora(tmp_path / "lora.safetensors", dora=True))
+    told = found(lora(tmp_path / "lora.safetensors", type="dora"))
     assert (told["kind"], told["is_dora"], told["layout"], told["ranks"]) == ("lora", True, "diffusers", {"4": 12})
 
 
@@ -196,22 +202,44 @@ def test_a_lora_from_elsewhere_is_told_with_its_ranks_and_alphas(tmp_path: Path)
 # ---------------------------------------------------------------- what is refused
 
 
+def test_a_lora_without_some_of_its_tensors_is_refused(tmp_path: Path) -> None:
+    tensors = load_file(lora(tmp_path / "own.safetensors", target_modules=["attn1.to_k"]))
+    missing = "diffusion_model.transformer_blocks.0.attn1.to_k.lora_B.weight"
+    save_file({name: value for name, value in tensors.items() if name != missing}, tmp_path / "x.safetensors")
+    assert refusal(tmp_path / "x.safetensors") == (
+        "TMP/x.safetensors: lora tensors are missing, or do not fit each other, in these modules: transformer_blocks.0.attn1.to_k\n"
+    )
+
+
 def test_what_is_not_there_or_not_whole_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "x.safetensors") == 'TMP/x.safetensors: there is no such file or folder\n    Check the path, or use "tiny".\n'
     path = lora(tmp_path / "lora.safetensors")
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1])
-    assert refusal(path) == f"TMP/lora.safetensors: is truncated: {size - 1} of {size} bytes are there\n    Download or copy it again.\n"
+    assert (
+        refusal(path)
+        == f"TMP/lora.safetensors: is truncated: only {size - 1} of {size} bytes are there\n    Download or copy the file again.\n"
+    )
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty") == (
-        "TMP/empty: this folder holds no model: it has neither a config.json nor a folder of a part\n    Name another folder.\n"
+        "TMP/empty: this folder holds no model: it contains neither a config.json nor a folder with a part of a model\n    Name another folder.\n"
+    )
+
+
+def test_a_folder_of_separate_files_names_what_can_be_described(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shutil.copy(TINY_BASE, folder / "own.safetensors")
+    assert refusal(folder) == (
+        "TMP/models: this is a folder of separate files, each of which is described alone\n    Name one of them: TMP/models/own.safetensors.\n"
     )
 
 
 def test_a_lora_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     save_file({"lora_unet_down_blocks_0.lora_down.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
     assert refusal(tmp_path / "x.safetensors") == (
-        "TMP/x.safetensors: 1 tensors are not part of a LoRA of this model: lora_unet_down_blocks_0.lora_down.weight\n"
+        "TMP/x.safetensors: 1 tensor is part of a LoRA of another model, which ltx does not read: lora_unet_down_blocks_0.lora_down.weight\n"
+        "    Train or export it as a LoRA of the transformer, or use it in the program that made it.\n"
     )
 
 
@@ -223,3 +251,21 @@ def test_neither_torch_nor_diffusers_is_imported(tmp_path: Path) -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'peft')))"
     )
     assert subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_what_a_file_can_be_used_for_and_how_its_weights_are_stored_is_told(tmp_path: Path) -> None:
+    folder = separate(tmp_path)["model_path"]
+    told = {
+        name: found(folder / name) for name in ("a.safetensors", "b.safetensors", "e.safetensors", "vae/c.safetensors", "vae/d.safetensors")
+    }
+    assert [each["key"] for each in told.values()] == [*list(PARTS)[:3], "audio_vae_path", "video_vae_path"]
+    assert told["a.safetensors"]["lacks"] == list(PARTS)[1:]
+    assert [line for line in said(folder / "a.safetensors").splitlines() if line.startswith("  use")] == [
+        "  use           model_path, beside connectors_path, text_encoder_path, video_vae_path, audio_vae_path"
+    ]
+    path = write_golden("B", tmp_path)
+    in_eight_bits(path, "official")
+    assert found(path)["quantization"] == "8-bit floating point, with scales"
+    save_file({"transformer_blocks.0.attn1.to_q.weight": torch.zeros(2, 2, dtype=torch.uint8)}, path)
+    assert found(path)["unread"] == ["U8"]
+    assert "none: weights are stored as U8, which is not read; use a bf16, fp8 or GGUF file" in said(path)

@@ -8,18 +8,22 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tomli
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 
 from helpers.made_run import HOSTILE, made_run, media, metrics, weights
 from helpers.training_runs import sound_set, tables, write_run
 from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.runs.checkpoint import save
 from ltxplugins.tools.publish.files import upload_of
+from ltxplugins.tools.report.write import write_report
 from plugins.tools.publish.hub import TOKEN, Hub, hub
 
 # What huggingface_hub itself does with the client that it uses.
@@ -168,6 +172,20 @@ def test_the_notice_says_which_licence_it_is_under(generation: str, licence: str
     assert card(folder)[1].rstrip().endswith(notice)
 
 
+def test_the_card_and_the_report_name_the_lists_of_a_choice(tmp_path: Path) -> None:
+    choice = {"one_of": [[{"type": "prefix", "temporal_boundary": 2}, {"type": "mask"}], []], "together": False}
+    strategy = {"name": "flexible", "audio": {"is_generated": True, "conditions": [{"type": "suffix"}], "choices": [choice]}}
+    folder = made_run(tmp_path / "run", training_strategy=strategy)
+    assert "- audio: generated, with suffix, prefix and mask or no condition\n" in card(folder)[1]
+    assert "one of: prefix (temporal_boundary = 2) and mask / no condition" in write_report(folder).read_text()
+
+
+def test_the_card_names_what_a_lora_was_trained_on_top_of(tmp_path: Path) -> None:
+    text = card(made_run(tmp_path / "run", model={"loras": ["/home/me/style.safetensors:0.5"]}))[1]
+    assert "It was trained on top of `style.safetensors:0.5`: load these too.\n" in text
+    assert "/home/me" not in text
+
+
 def test_names_do_not_break_out_of_the_card(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     made_run(folder, lines=[*metrics(), *media(folder, (HOSTILE,))], preprocessing={"lora_trigger": HOSTILE})
@@ -184,6 +202,45 @@ def test_no_trigger_ends_the_block_of_code_that_it_is_in(trigger: str, tmp_path:
     made_run(folder, preprocessing={"lora_trigger": trigger})
     _, text = card(folder)
     assert "<b>" not in re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1$", "", text)
+
+
+def test_an_average_and_the_best_weights_are_files_of_their_own_and_the_card_says_which_is_which(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run", lines=[*metrics(), *media(tmp_path / "run")])
+    assert "## Files of weights" not in card(folder)[1]
+    weights(folder / "lora_ema.safetensors", ema_decay="0.99")
+    save(folder / "best", 150, {"lora_ema.safetensors": partial(weights, ema_decay="0.99", step="150", validation_loss="0.512345")}, None)
+    files = upload_of(folder).files
+    names = {name for name in files if name.endswith(".safetensors")}
+    assert names == {"lora.safetensors", "lora_ema.safetensors", "best/step_000150/lora_ema.safetensors"}
+    assert all(files[name] == folder / name for name in names)
+    average = "average of the weights over steps (EMA, decay 0.99)"
+    assert card(folder)[1].partition("## Files of weights")[2].partition("\n\n##")[0].splitlines()[2:] == [
+        "| file | weights |",
+        "|---|---|",
+        "| `lora.safetensors` | trained weights after the last step, 200 |",
+        f"| `lora_ema.safetensors` | {average} after the last step, 200, which generated the samples |",
+        f"| `best/step_000150/lora_ema.safetensors` | {average} with the lowest validation loss, 0.512345, after step 150 |",
+    ]
+
+
+def test_the_best_weights_of_a_whole_model_come_with_their_parts_under_names_of_their_own(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run", model={"training_mode": "full"})
+    (folder / "lora.safetensors").unlink()
+    weights(folder / "model.safetensors")
+
+    def in_parts(path: Path) -> Path:
+        of_part = dict.fromkeys(load_file(weights(path.with_name("part-1.safetensors"))), "part-1.safetensors")
+        index = path.with_name(f"{path.name}.index.json")
+        index.write_text(json.dumps({"metadata": {"total_size": 256}, "weight_map": of_part}))
+        return index
+
+    save(folder / "best", 100, {"model.safetensors": in_parts}, None)
+    names = [name for name in upload_of(folder).files if "safetensors" in name]
+    assert names == [
+        "model.safetensors",
+        "best/step_000100/model.safetensors.index.json",
+        "best/step_000100/part-1.safetensors",
+    ]
 
 
 # ---------------------------------------------------------------- the upload
@@ -208,7 +265,7 @@ def test_a_run_that_is_to_be_published_is_refused_where_nothing_publishes_and_pu
         refused = ltx("run", run_file)
     assert refused.exit_code == 2
     assert (
-        f'hub.push_to_hub: the command "publish" comes from a plugin that LTX_DISABLE_PLUGINS switches off, ltx {__version__}'
+        f'hub.push_to_hub: the command "publish" comes from ltx {__version__} (publish), a plugin that LTX_DISABLE_PLUGINS switches off'
         in refused.stderr
     )
     done = ltx("run", run_file, "--set", "optimization.steps=1")
@@ -249,19 +306,19 @@ def test_a_run_that_has_not_finished_is_not_published(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", status="stopped")
     with pytest.raises(CheckpointError) as error:
         upload_of(folder)
-    assert str(error.value) == f"{folder}: this run has no weights yet\n    Finish it first: ltx run run.toml"
+    assert str(error.value) == f"{folder}: this run has no weights yet\n    Finish the run first: ltx run run.toml"
 
 
 def test_a_run_that_names_no_repository_needs_one_named(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", hub={"hub_model_id": ""})
     with pytest.raises(ConfigError) as error:
         upload_of(folder)
-    assert str(error.value) == f'{folder}: there is no repository to upload to\n    Name it with --to "name/model".'
+    assert str(error.value) == f'{folder}: there is no repository to upload to\n    Name a repository with --to "name/model".'
     assert upload_of(folder, "you/other").repository == "you/other"
 
 
 def test_what_is_no_run_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         upload_of(tmp_path)
-    expected = "this is not the output folder of a run\n    Name the output_dir of a run file that `ltx run` has run."
+    expected = "this is not the output folder of a run\n    Name the output_dir of a run that `ltx run` started."
     assert str(error.value) == f"{tmp_path}: {expected}"

@@ -69,6 +69,16 @@ def test_the_dataset_is_written_with_a_reference_beside_every_clip(tmp_path: Pat
     ]
 
 
+def test_a_second_filter_writes_its_references_to_a_column_of_their_own(tmp_path: Path) -> None:
+    assert ltx(two_clips(tmp_path), "-o", tmp_path / "edges.jsonl").exit_code == 0
+    added = ("--filter", "negative", "--plugin", plugin(tmp_path), "--column", "negative")
+    assert ltx(tmp_path / "edges.jsonl", "-o", tmp_path / "both.jsonl", *added).exit_code == 0
+    assert rows(tmp_path / "both.jsonl") == [
+        {**row, "negative": f"references/negative/clips/{index}.mp4"} for index, row in enumerate(rows(tmp_path / "edges.jsonl"))
+    ]
+    assert ltx(tmp_path / "edges.jsonl", "-o", tmp_path / "both.jsonl", *added).stdout == f"0 made, 2 reused in {tmp_path}/both.jsonl\n"
+
+
 def test_a_clip_with_the_longest_name_has_a_reference(tmp_path: Path) -> None:
     name = f"{'x' * 252}.ts"  # with .mp4 for .ts it would be too long
     clip_file(tmp_path / "a.mp4", sound=False).rename(tmp_path / name)
@@ -224,9 +234,9 @@ def test_a_bad_clip_loses_only_itself(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stdout == f"2 made, 0 reused, 3 failed in {tmp_path}/edges.jsonl\n"
     assert result.stderr == (
-        f'{data}:5: its "video" names no file\n    Name a file, or leave the row out.\n'
-        f"{data}:3: {broken}: this file is cut short: it ends earlier than its header says\n    Copy or download it again.\n"
-        f"{data}:4: {tmp_path}/clips/none.mp4: there is no such file\n    Check the path; it is relative to the dataset's own folder.\n"
+        f'{data}:5: the value of "video" does not name a file\n    Name a file, or leave the row out.\n'
+        f"{data}:3: {broken}: this file is cut short: it ends earlier than its header says\n    Copy or download the file again.\n"
+        f"{data}:4: {tmp_path}/clips/none.mp4: there is no such file\n    Check the path; paths in a dataset are relative to the dataset's own folder.\n"
     )
     assert [row["video"] for row in rows(tmp_path / "edges.jsonl")] == ["clips/0.mp4", "clips/1.mp4"]
 
@@ -236,7 +246,7 @@ def test_a_filter_without_its_library_says_how_to_install_it(tmp_path: Path, mon
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     result = ltx(tmp_path, "-o", tmp_path / "edges.jsonl")
     assert result.exit_code == 2
-    assert result.stderr == f'{clip}: the filter "canny" needs OpenCV, which is not installed\n    Install it: pip install "ltx[tools]"\n'
+    assert result.stderr == f'{clip}: the filter "canny" needs OpenCV, which is not installed\n    Run `pip install "ltx[tools]"`.\n'
 
 
 def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:

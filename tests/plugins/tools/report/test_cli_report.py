@@ -22,5 +22,5 @@ def test_a_folder_that_is_not_of_a_run_is_a_mistake_in_a_sentence(tmp_path: Path
     done = CliRunner().invoke(main, ["report", str(tmp_path / "nothing")])
     assert (done.exit_code, done.stderr) == (
         2,
-        f"{tmp_path / 'nothing'}: this is not the output folder of a run\n    Name the output_dir of a run file that `ltx run` has run.\n",
+        f"{tmp_path / 'nothing'}: this is not the output folder of a run\n    Name the output_dir of a run that `ltx run` started.\n",
     )

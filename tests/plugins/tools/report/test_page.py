@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_what_was_measured_beside_the_loss_is_on_the_page_by_the_names_it_is_mea
     """Intervals, parts of the conditioning that another clip gave, and the losses of the averaged weights."""
     context = {OWN: 0.5, OTHER: 1.5, "other_text": 1.0, "other_frozen": 0.75}
     rows = [
-        ClipLoss(str(clip), name, "video", sigma, loss + 0.1 * clip, {})
+        ClipLoss(str(clip), name, "video", sigma, loss + 0.1 * clip)
         for clip in range(3)
         for sigma in SIGMAS
         for name, loss in context.items()
@@ -83,6 +84,29 @@ def test_what_was_measured_beside_the_loss_is_on_the_page_by_the_names_it_is_mea
     assert "<td>0.6000 ± 0.1132</td><td>0.6000</td><td>1.6000</td>" in page
     assert "averaged weights" in page
     assert "Validation loss of the averaged weights, video" in page
+
+
+def test_the_datasets_of_objectives_are_among_the_data(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run")
+    status = json.loads((folder / "run.json").read_text())
+    status["data"]["datasets"] = {"regularization": {**status["data"], "root": "/people.precomputed", "train": 1234, "held_out": 32}}
+    (folder / "run.json").write_text(json.dumps(status))
+    assert "<td>1,234 samples in /people.precomputed, and 32 held out</td>" in write_report(folder).read_text()
+
+
+def test_the_sets_of_a_run_are_among_the_data_with_how_often_they_are_seen(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run")
+    status = json.loads((folder / "run.json").read_text())
+    sets = {"clips": ("/clips.precomputed", 100, 4, 100), "photos": ("/photos.precomputed", 10, 0, 25)}
+    status["data"]["sets"] = {
+        name: {"root": root, "train": train, "held_out": held_out, "per_epoch": count}
+        for name, (root, train, held_out, count) in sets.items()
+    }
+    (folder / "run.json").write_text(json.dumps(status))
+    page = write_report(folder).read_text()
+    assert "<td>clips, photos</td>" in page
+    assert "<td>100 samples in /clips.precomputed, each seen once in a pass (80.0% of the training), and 4 held out</td>" in page
+    assert "<td>10 samples in /photos.precomputed, each seen 2.5 times in a pass (20.0% of the training), and 0 held out</td>" in page
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_hostile_becomes_code(page: Path) -> None:
@@ -127,5 +151,5 @@ def test_a_page_that_cannot_be_written_is_told_of_and_ends_no_run(tmp_path: Path
     tracker.finish()
     assert caplog.messages == [
         f"report.html could not be written: ConfigError: {tmp_path}: this is not the output folder of a run\n"
-        "    Name the output_dir of a run file that `ltx run` has run."
+        "    Name the output_dir of a run that `ltx run` started."
     ]

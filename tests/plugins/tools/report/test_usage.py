@@ -6,7 +6,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from helpers.made_run import made_run, weights
 from ltxcore.api.runs import Record, read_run
@@ -47,6 +50,45 @@ def test_a_lora_is_used_with_its_conditions_and_its_trigger(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("type", ["lora", "dora"])
+def test_what_a_lora_was_trained_on_top_of_is_used_with_it(tmp_path: Path, type: str) -> None:
+    found = record(tmp_path, model={"loras": ["/m/style.safetensors:0.5"]})
+    assert found.weights is not None
+    found = attrs.evolve(found, weights=attrs.evolve(found.weights, type=type))
+    ltx, comfy, *_ = uses(found)
+    assert "--lora /m/style.safetensors:0.5 --lora " in ltx.code
+    assert ("--with-frozen /m/style.safetensors -o" in comfy.code) == (type == "lora")
+    assert comfy.how.endswith("It was trained on top of /m/style.safetensors:0.5: load these too.") == (type == "dora")
+
+
+def test_the_files_of_a_model_that_is_not_in_one_file_are_named(tmp_path: Path) -> None:
+    model = {"model_path": "/m/transformer.safetensors", "text_encoder_path": "/m/gemma", "audio_vae_path": "/m/audio.safetensors"}
+    ltx, *_ = uses(record(tmp_path, model=model))
+    words = shlex.split(ltx.code)
+    assert words[3:9] == [
+        "--model",
+        "/m/transformer.safetensors",
+        "--text-encoder-path",
+        "/m/gemma",
+        "--audio-vae-path",
+        "/m/audio.safetensors",
+    ]
+
+
+def test_programs_that_cannot_load_a_type_are_left_out_and_the_base_is_named_where_an_export_needs_it(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run")
+    before = "transformer.transformer_blocks.0.attn1.to_k"
+    tensors = {"lora_A.weight": torch.ones(4, 8), "lora_B.weight": torch.ones(8, 4), "lora_magnitude_vector": torch.ones(8)}
+    lora = folder / "lora.safetensors"
+    save_file(
+        {f"{before}.{ending}": tensor for ending, tensor in tensors.items()}, lora, metadata={"generation": "2.3", "use_dora": "true"}
+    )
+    _, comfy, diffusers = uses(read_run(folder))
+    base = "--model /models/somebody/ltx-2.3-22b-dev.safetensors"
+    assert comfy.code == f"ltx export {lora} --for comfyui {base} -o run.comfyui.safetensors"
+    assert diffusers.code.startswith(f"ltx export {lora} --for diffusers -o run.diffusers.safetensors\n")
+
+
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
@@ -59,6 +101,25 @@ def test_a_lora_is_used_with_its_conditions_and_its_trigger(tmp_path: Path) -> N
         (
             {"video": {"is_generated": True, "conditions": [{"type": "reference", "latents_dir": "reference_latents"}]}},
             ["--condition", "type=reference,video=REFERENCE.mp4,downscale_factor=2", "--no-generate-audio", "-o", "sample.mp4"],
+        ),
+        (
+            {"video": {"is_generated": True, "conditions": [{"type": "keyframes", "keyframes_dir": "keyframes", "candidates": [0, -1]}]}},
+            [
+                *("--condition", 'type=keyframes,images=["FIRST.png", "LAST.png"],frames=[0, -1]'),
+                *("--no-generate-audio", "-o", "sample.mp4"),
+            ],
+        ),
+        (
+            {"audio": {"is_generated": True, "conditions": [{"type": "prefix", "temporal_boundary": {"min": 4, "max": 9}}]}},
+            ["--condition", "type=prefix,temporal_boundary=4,audio=SOUND.wav", "--no-generate-video", "-o", "sample.wav"],
+        ),
+        (
+            {"audio": {"is_generated": True, "conditions": [{"type": "hole", "length": {"min": 0.1, "max": 1.0}, "invert": True}]}},
+            ["--condition", "type=hole,length=0.1,invert=true,audio=SOUND.wav", "--no-generate-video", "-o", "sample.wav"],
+        ),
+        (
+            {"audio": {"is_generated": True, "choices": [{"one_of": [[{"type": "prefix", "temporal_boundary": 4}], []]}]}},
+            ["--condition", "type=prefix,temporal_boundary=4,audio=SOUND.wav", "--no-generate-video", "-o", "sample.wav"],
         ),
         (
             {"audio": {"is_generated": True, "conditions": [{"type": "prefix", "temporal_boundary": 4}]}},
@@ -75,6 +136,11 @@ def test_the_command_has_the_modalities_and_conditions_of_the_run(tmp_path: Path
     weights(folder / "lora.safetensors", reference_downscale_factor="2")
     words = shlex.split(uses(read_run(folder))[0].code)
     assert words[words.index("--lora") + 2 :] == expected
+
+
+def test_the_command_names_the_python_files_of_the_run_which_may_add_the_type_of_its_adapters(tmp_path: Path) -> None:
+    words = shlex.split(uses(record(tmp_path, plugins=["/home/somebody/rows.py", "/home/somebody/glow.py"]))[0].code)
+    assert words[words.index("--lora") + 2 :][:4] == ["--plugin", "/home/somebody/rows.py", "--plugin", "/home/somebody/glow.py"]
 
 
 def test_the_tiny_model_is_nowhere_else(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_bad_film_loses_only_itself(tmp_path: Path) -> None:
     )
     assert result.stderr == (
         f"{tmp_path}/b.mp4: this is not a clip, a sound or an image that can be read\n"
-        "    Play it to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
+        "    Play the file to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
     )
 
 
@@ -90,11 +90,11 @@ def test_two_films_of_one_name_are_refused(tmp_path: Path) -> None:
     result = ltx(one, other, "-o", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (
         2,
-        f"{other}: its scenes would be written where those of {one} are\n    Rename one of the films.\n",
+        f"{other}: the scenes of this film and of {one} would be written to the same folder\n    Rename one of the films.\n",
     )
 
 
 def test_without_pyscenedetect_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scenedetect", None)
-    told = 'scenes are found by PySceneDetect, which is not installed\n    Install it: pip install "ltx[tools]"\n'
+    told = 'finding scenes needs PySceneDetect, which is not installed\n    Run `pip install "ltx[tools]"`.\n'
     assert ltx(tmp_path, "-o", tmp_path / "out").stderr == told

@@ -1,24 +1,29 @@
-"""A strategy, an objective, a sigma sampler, an optimizer, a schedule, a quantizer, a source, a tracker and a command, from one package."""
+"""A strategy, an objective, a sigma sampler, an adapter, an optimizer, a schedule, a quantizer, a source, an exporter, a column and its
+condition, a tracker and a command, from one package.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from ltx_late.pace import Paced, Speed
 from ltx_late.shelf import Shelf
 from ltxcore.api import Batch, Draws, Flexible, Manifest, ModalityTable, ModelInput, Setting, Source, Strategy, hookimpl, masked_loss
+from ltxcore.api.adapters import AdapterSettings, AdapterShape
+from ltxcore.api.exporters import AdaptedModule
 from ltxcore.api.objectives import Pass, Prepared
 from ltxcore.api.optimizers import ParameterGroup
 
 if TYPE_CHECKING:
     import click
     import torch
-    from torch import Tensor
-    from torch.nn import Linear
+    from torch import Generator, Tensor
+    from torch.nn import Linear, Module, Parameter
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -113,6 +118,37 @@ class Fixed:
 
 
 @attrs.frozen
+class Gain:
+    """Scale each output of a module, apart from its bias."""
+
+    file_names: ClassVar[Mapping[str, str]] = {"gain": "gain"}
+    takes_dropout = False
+
+    most: float = attrs.field(default=1.0, validator=attrs.validators.gt(0), metadata={"help": "how far a factor can be from 1"})
+
+    def wrap(self, linear: Linear, settings: AdapterSettings) -> Module:
+        from ltx_late.gained import Gained
+
+        return Gained(linear, self.most)
+
+    def tensors(self, layer: Module) -> Mapping[str, Parameter]:
+        found: Any = layer
+        return {"gain": found.gain}
+
+    def shapes(self, outputs: int, inputs: int, settings: AdapterSettings) -> Mapping[str, tuple[int, ...]]:
+        return {"gain": (outputs,)}
+
+    def start(self, layer: Module, linear: Linear, generator: Generator) -> None:
+        self.tensors(layer)["gain"].zero_()
+
+    def weight(self, layer: Module, base: Tensor) -> Tensor:
+        return base * (1 + self.most * self.tensors(layer)["gain"].tanh())[:, None]
+
+    def measure(self, shapes: Mapping[str, tuple[int, ...]]) -> AdapterShape | None:
+        return AdapterShape(outputs=shapes["gain"][0], inputs=None) if "gain" in shapes else None
+
+
+@attrs.frozen
 class Patient:
     """Gradient descent with momentum, which waits: the learning rate grows by itself over its first steps."""
 
@@ -172,6 +208,28 @@ class Int4:
         return prod(shape) // 2 + 4 * prod(shape) // self.block
 
 
+@attrs.frozen
+class Scaled:
+    """What an adapter of this package does, as factors of the outputs, for a program that multiplies by them."""
+
+    adapters = frozenset({"gain", "lora"})
+    needs_base = frozenset({"lora"})
+    in_float32 = frozenset({"added"})
+    use = "Let late read FILE."
+
+    prefix: str = attrs.field(default="late", metadata={"help": "what names begin with"})
+
+    def tensors(self, module: AdaptedModule) -> Mapping[str, Tensor]:
+        if module.type == "gain":
+            return {f"{self.prefix}/{module.path}/factor": 1 + module.params["most"] * module.tensors["gain"].tanh()}
+        assert module.base is not None
+        return {f"{self.prefix}/{module.path}.added": module.base + module.tensors["lora_B.weight"] @ module.tensors["lora_A.weight"]}
+
+    def weight(self, file: Mapping[str, Tensor], path: str, base: Tensor) -> Tensor:
+        factor = file.get(f"{self.prefix}/{path}/factor")
+        return file[f"{self.prefix}/{path}.added"] if factor is None else base * factor[:, None]
+
+
 @attrs.define
 class Loud:
     """Writes LOUD into a file, for every step."""
@@ -221,6 +279,11 @@ def ltx_sigma_samplers() -> dict[str, type]:
 
 
 @hookimpl
+def ltx_adapters() -> dict[str, type]:
+    return {"gain": Gain}
+
+
+@hookimpl
 def ltx_optimizers() -> dict[str, type]:
     return {"patient": Patient}
 
@@ -238,6 +301,21 @@ def ltx_quantizers() -> dict[str, type]:
 @hookimpl
 def ltx_sources() -> dict[str, type]:
     return {"shelf": Shelf}
+
+
+@hookimpl
+def ltx_exporters() -> dict[str, type]:
+    return {"scaled": Scaled}
+
+
+@hookimpl
+def ltx_columns() -> dict[str, type]:
+    return {"speed": Speed}
+
+
+@hookimpl
+def ltx_conditions() -> dict[str, type]:
+    return {"paced": Paced}
 
 
 @hookimpl

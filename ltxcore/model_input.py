@@ -1,0 +1,141 @@
+"""The model's input for one modality, with the text that it attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ltxcore.devices import moved
+from ltxcore.levels import SharedLevels, carried, noise_levels
+from ltxcore.state import Grid, LatentState
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@attrs.frozen(eq=False)
+class Text:
+    """The text features that the modalities attend to.
+
+    Attributes:
+        features: the features for each modality, `[B, L, E]`.
+        mask: 1 for each of the L positions that holds a word, and 0 for padding, `[B, L]`.
+        is_connected: whether the features have passed through the model's connectors.
+        is_whole: whether all positions are known to hold words, as is the case after connectors. Attention then needs
+            no mask, and is faster on a GPU.
+    """
+
+    features: Mapping[str, Tensor]
+    mask: Tensor
+    is_connected: bool = False
+    is_whole: bool = False
+
+
+@attrs.frozen(eq=False)
+class ModelInput:
+    """The model's input for one modality and, in training, the expected prediction.
+
+    The T target tokens come first, followed by the R appended tokens.
+
+    Attributes:
+        tokens: the noisy or clean tokens, `[B, T + R, D]`.
+        sigma: the noise level of the modality, `[B]`, from 0 (clean) to 1 (noise); 0 for a frozen modality.
+        timesteps: the noise level of every token, `[B, T + R]`.
+        levels: the noise level at which each given token is given, `[B, T + R]`, whatever `sigma` is; 0 for every other token. None if all
+            given tokens are clean.
+        groups: the number of tokens of the target and of each medium that was appended to it, if there are strengths; otherwise empty.
+        strengths: the weight with which the target and each appended medium attend to each other, `[G]` in (0, 1]. Then the media do not
+            attend to each other. None if everything attends to everything alike.
+        positions: the start and end of every token, `[B, P, T + R, 2]`, in seconds; for video also in pixel rows and columns.
+        context: the text features, `[B, L, E]`.
+        context_mask: 1 for words and 0 for padding, `[B, L]`; None if all positions are words.
+        is_generated: false for a frozen modality.
+        clean: the clean target tokens in training, `[B, T, D]`.
+        noise: in training, for a generated modality, the noise that was added, `[B, T, D]`.
+        velocity: in training, for a generated modality, the expected prediction, `noise - clean`, `[B, T, D]`.
+        denoise_mask: 1 for generated tokens, 0 for given tokens, and a value in between for partly given tokens,
+            `[B, T + R]`.
+        loss_mask: in training, for a generated modality, the tokens that count in the loss, `[B, T]` bool.
+        marked: the video tokens that are marked for the model as holding a single pixel frame, `[B, T + R]` bool; None
+            if the model takes no marker or is not to be given one.
+        applied: the samples to which each condition was applied, `[B]` bool, by the condition's key in the run file; if
+            captions are dropped, also the samples without their captions.
+        drawn: the value of each drawn key of a condition for every sample (`ltxcore.drawn.Value`), by "CONDITION/KEY", and for each choice
+            the number of the drawn list, by "CHOICE/one_of".
+        shared: the tokens that share a noise level, which `to` finds before it copies the input from the CPU, because reading values from a
+            GPU would wait for the GPU; None if they are not known, or if too few tokens share a level. They are also valid for other noise
+            levels with the same `denoise_mask` and `levels`.
+        grid: the T cells of the target, in the order of its tokens: by frame, then by row, then by column. The core always sets it; it is
+            None only in inputs that a plugin makes itself.
+        is_absent: whether the samples lack the modality. Its only token is then given and in no loss, and the modalities do not attend
+            to each other.
+    """
+
+    tokens: Tensor
+    sigma: Tensor
+    timesteps: Tensor
+    positions: Tensor
+    context: Tensor
+    context_mask: Tensor | None = None
+    is_generated: bool = True
+    clean: Tensor | None = None
+    noise: Tensor | None = None
+    velocity: Tensor | None = None
+    denoise_mask: Tensor | None = None
+    loss_mask: Tensor | None = None
+    marked: Tensor | None = None
+    applied: Mapping[str, Tensor] = attrs.field(factory=dict)
+    drawn: Mapping[str, Sequence[Any]] = attrs.field(factory=dict)
+    shared: SharedLevels | None = None
+    grid: Grid | None = None
+    is_absent: bool = False
+    levels: Tensor | None = None
+    groups: tuple[int, ...] = ()
+    strengths: Tensor | None = None
+
+    @classmethod
+    def of(cls, state: LatentState, sigma: Tensor, text: Text, *, is_generated: bool, marks: bool) -> ModelInput:
+        """Make the model's input from a state, both in training and in generation. The tokens are still clean.
+
+        Args:
+            state: the state after all conditions.
+            sigma: the noise level of the modality, `[B]`; 0 for a frozen modality.
+            text: the text features of all modalities.
+            is_generated: false for a frozen modality.
+            marks: whether the target's first latent frame is marked; audio has no marker.
+
+        Source: docs/explanation/arithmetic.md#noise-level-of-a-token, #level-of-given-tokens, #strength-of-appended-tokens
+        """
+        import torch
+
+        levels = state.levels if bool(state.levels.any()) else None
+        weighted = state.is_weighted
+        return cls(
+            tokens=state.tokens(),
+            sigma=sigma,
+            timesteps=noise_levels(sigma.unsqueeze(1), state.denoise_mask, levels),
+            levels=levels,
+            positions=state.positions,
+            context=text.features[state.modality],
+            context_mask=None if text.is_whole else text.mask,
+            is_generated=is_generated,
+            clean=state.clean,
+            denoise_mask=state.denoise_mask,
+            marked=state.first_frame if marks and state.modality == "video" else None,
+            grid=state.grid,
+            groups=(state.num_target, *(group.tokens for group in state.groups)) if weighted else (),
+            strengths=torch.tensor([group.strength for group in state.groups]) if weighted else None,
+        )
+
+    def to(self, device: Any) -> ModelInput:
+        """Return the same input on another device."""
+
+        def move(value: Any) -> Any:
+            return moved(value, device) if hasattr(value, "to") else value
+
+        own = {f.name: move(getattr(self, f.name)) for f in attrs.fields(type(self)) if f.name not in ("applied", "shared")}
+        # Tokens that are given at a level share it with no token whose level follows sigma, even if they are equal now.
+        kinds = self.timesteps if self.levels is None or self.denoise_mask is None else self.denoise_mask - self.levels
+        return ModelInput(**own, applied={k: move(v) for k, v in self.applied.items()}, shared=carried(kinds, self.shared, move))

@@ -1,0 +1,71 @@
+"""LoRAs that a run trains on top of. They stay modules of their own between the base's linear modules and the trained adapters, so the base
+may be quantized or in host memory, and none of its weights change.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ltxcore.models.adapters import Layer, take_adapters, weight_of
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.lora_file import LoraFile
+from ltxcore.models.lora_load import fill_adapters
+
+
+class FrozenLora(nn.Linear):
+    """A linear module with a frozen adapter. Other adapters can be put on it, as on any linear module.
+
+    Attributes:
+        path: the path of the linear module in the transformer.
+        inner: the module of the adapter, which contains the linear module of the base.
+    """
+
+    def __init__(self, path: str, layer: Layer) -> None:
+        nn.Module.__init__(self)
+        self.path = path
+        self.in_features, self.out_features = layer.linear.in_features, layer.linear.out_features
+        self.inner = layer.module
+        object.__setattr__(self, "layer", layer)  # torch must not register its modules a second time
+
+    @property
+    def held(self) -> Layer:
+        """The frozen adapter and the linear module of the base."""
+        return cast(Layer, self.__dict__["layer"])
+
+    def forward(self, input: Tensor) -> Tensor:
+        return cast(Tensor, self.inner(input))
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the matrix that the module multiplies by, `[out, in]`: that of the base with the adapter."""
+        return self.held.adapter.weight(self.inner, weight_of(self.held.linear).float()).detach().to(dtype)
+
+    @property
+    def W_q(self) -> Tensor:
+        """The stored weight. For a DoRA, peft calls `dequantize()` on a layer that has this attribute to get its whole weight."""
+        return self.weight
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            return getattr(self.held.linear, name)
+        return super().__getattr__(name)
+
+
+def freeze_loras(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
+    """Put the adapters of a file into a backbone without adapters, and freeze them, so that further adapters can be put on top.
+
+    Raises:
+        CheckpointError: the adapters do not fit the base.
+    """
+    fill_adapters(backbone, found, where)
+    for name, layer in take_adapters(backbone).items():
+        layer.module.requires_grad_(False)
+        parent, _, child = name.rpartition(".")
+        setattr(backbone.transformer.get_submodule(parent), child, FrozenLora(name, layer))
+
+
+def frozen_layers(backbone: LTXBackbone) -> dict[str, Layer]:
+    """Return the layers that have a frozen adapter, by the path of the adapted module in the transformer."""
+    return {module.path: module.held for module in backbone.transformer.modules() if isinstance(module, FrozenLora)}

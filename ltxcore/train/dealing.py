@@ -1,0 +1,94 @@
+"""Deal the micro-batches of a step, from the run's own data and from the datasets of its objectives, to processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from ltxcore.encoded.batches import MicroBatch, Order, weights
+from ltxcore.encoded.streams import placeholders
+from ltxcore.flow.draws import CountedDraws
+from ltxcore.protocols import Batch, Draws, Strategy
+from ltxcore.runs.memory_settings import KEPT
+from ltxcore.runs.run_plan import RunPlan
+from ltxcore.train.feed import Samples
+
+OWN = ""
+"""The key of the run's own data, where other keys are the names of objectives in metrics."""
+
+
+@attrs.frozen(eq=False)
+class Dealt:
+    """A micro-batch that a process trains on.
+
+    Attributes:
+        samples: the samples that the micro-batch is read from.
+        micro_batch: the names of its samples.
+        weight: the weight of the micro-batch in its step.
+        draws: the random draws that it is trained with.
+    """
+
+    samples: Samples
+    micro_batch: MicroBatch
+    weight: float
+    draws: Draws
+
+    def load(self, strategy: Strategy) -> Batch:
+        """Read the samples of the micro-batch, with the references that its draws ask for.
+
+        Raises:
+            DataError: a file does not match the manifest.
+        """
+        return self.samples.load(self.micro_batch.names, strategy.wanted(self.draws), self.draws)
+
+
+@attrs.frozen(eq=False)
+class Data:
+    """Samples that a run trains on, in their order.
+
+    Attributes:
+        samples: the samples that are read.
+        order: the endless sequence of micro-batches.
+        seed: the seed of their draws.
+    """
+
+    samples: Samples
+    order: Order
+    seed: int
+
+    def step(self, index: int, accumulation: int, rank: int, world_size: int) -> list[Dealt]:
+        """Return the micro-batches of a process in optimizer step `index`, from 0.
+
+        A step takes `accumulation` micro-batches for each process. A run on a different number of processes with the
+        same global batch therefore takes the same micro-batches.
+
+        Source: docs/explanation/arithmetic.md#micro-batches-and-passes, #weight-of-a-micro-batch
+        """
+        step = self.order.step(index, accumulation * world_size)
+        mine = list(zip(step, weights(step), strict=True))[rank::world_size]
+        return [Dealt(self.samples, micro_batch, weight, draws_of(self.seed, micro_batch)) for micro_batch, weight in mine]
+
+
+Read = Mapping[str, tuple[Dealt, Batch]]
+"""Micro-batches that have been read: the run's (`OWN`), and those of objectives with a dataset of their own, by the objective's name in
+metrics.
+"""
+
+
+def draws_of(seed: int, micro_batch: MicroBatch) -> CountedDraws:
+    """Return the random draws for training on a micro-batch."""
+    return CountedDraws(seed, micro_batch.epoch, micro_batch.names, micro_batch.id, micro_batch.passes)
+
+
+def data_of(plan: RunPlan) -> dict[str, Data]:
+    """Return the data of a run (`OWN`), and of the objectives that have a dataset of their own, by their names in metrics."""
+    plans, cells = {OWN: plan, **plan.datasets}, placeholders(plan.manifest)
+    return {
+        label: Data(
+            Samples(each.outline.root, each.outline.strategy.sources(), each.manifest, KEPT // len(plans), cells=cells),
+            each.order,
+            each.order.seed,
+        )
+        for label, each in plans.items()
+    }

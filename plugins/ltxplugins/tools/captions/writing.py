@@ -1,0 +1,125 @@
+"""Write many files so that either all of them change or none: a record of what is to be written is made first, and removed last.
+
+Most changes of captions, such as adding a prefix, must not be made twice. If the program is stopped, the next run with --write therefore
+finishes the change from its record, and does not make the same change again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ltxcore.api import DataError, Problem
+from ltxcore.api.commands import fitted, not_written, write_whole
+
+ENDING = ".captions.json"
+AGAIN = "it finishes the change"
+
+
+@attrs.frozen
+class Finished:
+    """A change that was stopped and is now finished.
+
+    Attributes:
+        what: what the change was.
+        files: the number of files that still had to be written.
+    """
+
+    what: str
+    files: int
+
+
+def write(dataset: Path, files: Mapping[Path, bytes], what: str) -> None:
+    """Write files of a dataset.
+
+    Args:
+        dataset: the dataset.
+        files: the content of each file.
+        what: what the change is, in words that are the same only for the same change.
+
+    Raises:
+        DataError: a file cannot be written. If some files were already written, the next change begins with the
+            remaining files.
+    """
+    record, base = _record(dataset), _base(dataset)
+    entries = {os.path.relpath(os.path.realpath(path), base): [_hash(path.read_bytes()), data.decode()] for path, data in files.items()}
+    try:
+        write_whole(record, json.dumps({"what": what, "files": entries}).encode())
+    except OSError as error:
+        raise DataError.of([not_written(error, record, "nothing has changed so far")]) from error
+    finish(dataset)
+
+
+def stopped(dataset: Path) -> bool:
+    """Return whether a change of a dataset was stopped before its end."""
+    return _record(dataset).is_file()
+
+
+def finish(dataset: Path) -> Finished | None:
+    """Finish a change that was stopped; return None if there is none.
+
+    Raises:
+        DataError: a file cannot be written, or has been changed by another program since.
+    """
+    record, base = _record(dataset), _base(dataset)
+    if not record.is_file():
+        return None
+    what, entries = _entries(record)
+    problems, written = [], 0
+    for name, (before, text) in entries.items():
+        path, data = base / name, text.encode()
+        try:
+            now = path.read_bytes() if path.is_file() else b""
+            if now == data:
+                continue
+            if _hash(now) != before:
+                remedy = "Look at the file, and change it yourself if necessary; the other files were written."
+                problems.append(Problem("was changed by another program meanwhile, and is left as it is", str(path), remedy))
+                continue
+            write_whole(path, data)
+        except OSError as error:
+            problem = not_written(error, path, AGAIN)
+            raise DataError.of([attrs.evolve(problem, what=f"{problem.what} ({written} of {len(entries)} files were)")]) from error
+        written += 1
+    try:
+        record.unlink()
+    except OSError as error:
+        raise DataError.of([not_written(error, record, AGAIN)]) from error
+    if problems:
+        raise DataError.of(problems)
+    return Finished(what, written)
+
+
+def _entries(record: Path) -> tuple[str, dict[str, tuple[str, str]]]:
+    try:
+        value = json.loads(record.read_bytes())
+        return str(value["what"]), {str(name): (str(before), str(text)) for name, (before, text) in value["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        remedy = "If captions were being changed when the computer stopped, compare them with a copy; then remove this file."
+        raise DataError("is not a record of `ltx captions`", where=str(record), remedy=remedy) from error
+
+
+def _base(dataset: Path) -> Path:
+    return _real(dataset) if dataset.is_dir() else _real(dataset).parent
+
+
+def _record(dataset: Path) -> Path:
+    """Return where the record of a change lies: a hidden file in the folder, or beside the file."""
+    name = "" if dataset.is_dir() else fitted(f".{_real(dataset).name}", len(ENDING))
+    return _base(dataset) / f"{name}{ENDING}"
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links. `Path.resolve` raises an error for links that lead in a circle; this function leaves such links as they
+    are.
+    """
+    return Path(os.path.realpath(path))
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
