@@ -141,7 +141,7 @@ def _write(
     if request.fitted is not None:
         click.echo(f"  {'fits':<11} {request.fitted.on_gpu}, and {request.fitted.on_host}, for {request.fitted.described}")
     if clips is not None and found is not None:
-        _tell_of(clips, found, purpose)
+        _tell_of(clips, found, purpose, mode)
     if demo is None:
         _tell_what_lacks(path)
     click.echo(f"Start it: {start(mode, model, path)}")
@@ -201,7 +201,7 @@ def start(mode: Mode, model: str, path: Path) -> str:
     return f"ltx launch --num-gpus {2 if model == TINY else mode.processes} {shlex.quote(str(path))}"
 
 
-def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:
+def _tell_of(clips: Clips, found: Overview, purpose: str, mode: Mode) -> None:
     """Print what was found in the data and what the run file does about odd clips, and warn if there are not enough data."""
     from ltxcore.encode.overview import lines
 
@@ -209,8 +209,9 @@ def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:
         click.echo(f"  {name:<11} {value}")
     for note in found.data.notes:
         click.echo(note)
+    silent = 'trained on without it: missing = "train_without".' if mode.takes_silent_clips else 'left out: on_error = "skip".'
     for number, has, done in (
-        (clips.silent, "no audio", 'left out: on_error = "skip".'),
+        (clips.silent, "no audio", silent),
         (clips.uneven, "a variable frame rate", 'resampled to a constant one: variable_rate = "resample".'),
         (
             clips.uncaptioned,

@@ -29,7 +29,8 @@ class Clips:
         seconds: the duration of the shortest sound or clip with audio; 0 if it is not known.
         rate: the most common number of frames per second; 0 if there are no clips.
         caption: the caption of the first sample that has one, or else the name of its folder if `uncaptioned` says so; "" if there is none.
-        silent: the number of clips and pictures that a mode with audio leaves out because they have none; they are not counted in `count`.
+        silent: the number of clips and pictures without audio, in a mode with audio. If the mode generates both, they train the video;
+            otherwise they are left out, and are not counted in `count`.
         uneven: the number of clips with a variable frame rate.
         uncaptioned: the number of files without a caption that are to have the name of their folder as one.
     """
@@ -87,7 +88,7 @@ def look(path: Path, mode: Mode, registry: Registry, phase: Phase) -> tuple[Clip
             captioned, uncaptioned = list(named.samples), sum(not sample.caption.strip() for sample in seen)
     captions = (sample.caption.strip() for sample in captioned)
     clips = Clips(
-        len(seen) - silent,
+        len(seen) - (0 if mode.takes_silent_clips else silent),
         found.sizes,
         min(heard, default=0.0),
         max(rates, key=lambda rate: (rates[rate], rate), default=0.0),

@@ -99,6 +99,13 @@ class Mode:
         always = [each for part in self.parts.values() for each in part.conditions if "probability" not in each.text]
         return bool(always) or not all(part.is_generated for part in self.parts.values())
 
+    @property
+    def takes_silent_clips(self) -> bool:
+        """Whether the mode, which has audio, can also learn from clips without it: it generates both modalities, so a silent clip trains the
+        video.
+        """
+        return self.parts.keys() == {"video", "audio"} and all(part.is_generated for part in self.parts.values())
+
 
 def _modules(stream: str) -> str:
     """Return the modules in the blocks of one stream, as TOML."""

@@ -266,6 +266,8 @@ def _data(request: Request) -> Iterator[str]:
         )
     else:
         yield f"dataset = {value_text(dataset)}"
+    if clips is not None and clips.silent and mode.takes_silent_clips:
+        yield line('missing = "train_without"', f"{_files(clips.silent)} no audio; such clips train the video alone")
     if request.is_demo:
         yield f"held_out = {mode.held_out}"
     elif clips is not None:
@@ -293,14 +295,16 @@ def _preprocessing(request: Request) -> Iterator[str]:
 
 
 def _of_odd_clips(request: Request) -> Iterator[str]:
-    """Yield the keys with which a run takes clips as phones and messengers leave them: of a variable frame rate, silent, without a caption."""
+    """Yield the keys of preprocessing with which a run takes clips as phones and messengers leave them: of a variable frame rate, without a
+    caption, or silent where the mode needs audio.
+    """
     clips = request.clips or Clips(0)
     if clips.uneven:
         yield line('variable_rate = "resample"', f"{_files(clips.uneven)} a variable frame rate; this keeps motion and sound together")
     if clips.uncaptioned:
         better = f"until `ltx caption {shlex.quote(request.dataset)}` writes better ones"
         yield line('caption_from = "folder"', f"{_files(clips.uncaptioned)} no caption: the name of the folder is used {better}")
-    if clips.silent:
+    if clips.silent and not request.mode.takes_silent_clips:
         yield line('on_error = "skip"', f"{_files(clips.silent)} no audio; this leaves out, by name, whatever cannot be used")
 
 

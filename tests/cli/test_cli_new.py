@@ -100,12 +100,16 @@ def test_the_name_of_the_folder_is_no_caption_where_masks_would_get_it_too(clips
     assert "caption_from" not in Path("t2v.toml").read_text()
 
 
-def test_a_silent_clip_counts_in_runs_that_use_no_audio_alone(clips: Path) -> None:
+def test_a_silent_clip_is_left_out_only_where_a_mode_needs_its_audio(clips: Path) -> None:
     clip_file(clips / "5.mp4", seed=5, frames=33, sound=False)
     (clips / "5.txt").write_text("nothing is heard")
     _, said, _ = new("t2v", "--data", "clips", "--model", "tiny")
+    assert '1 file has no audio, and is trained on without it: missing = "train_without".' in said
+    config = load_run(Path("t2v.toml")).config
+    assert (config.data.missing, config.optimization.batch_size) == ("train_without", 5)  # of six clips, one is held out
+    _, said, _ = new("a2v", "--data", "clips", "--model", "tiny")
     assert '1 file has no audio, and is left out: on_error = "skip".' in said
-    assert load_run(Path("t2v.toml")).config.optimization.batch_size == 4  # of five clips with audio, one is held out
+    assert load_run(Path("a2v.toml")).config.optimization.batch_size == 4  # of five clips with audio, one is held out
     _, said, _ = new("v2v_ic", "--data", "clips", "--model", "tiny")
     assert "no audio" not in said
     assert load_run(Path("v2v_ic.toml")).config.optimization.batch_size == 5

@@ -18,7 +18,6 @@ from ltxcore.cli.main import main
 
 pytestmark = pytest.mark.slow
 
-SILENT = "WhatsApp Video 2024-07-14 at 10.15.30.mp4"
 ALL = frozenset(clip.name for clip in TWELVE)
 
 
@@ -40,7 +39,7 @@ def encoded(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("decoded")
     ltx("new", "t2v", "--data", str(media), "--model", "tiny", "-o", str(folder / "run.toml"))
     (line,) = [each for each in (folder / "run.toml").read_text().splitlines() if each.startswith("resolution_buckets")]
-    options = ["--resolution-buckets", line.split('"')[1], "--variable-rate", "resample", "--on-error", "skip"]
+    options = ["--resolution-buckets", line.split('"')[1], "--variable-rate", "resample", "--missing", "train_without"]
     ltx("preprocess", str(media), "--model-path", "tiny", *options, "--output-dir", str(folder / "set"), "--decode")
     return folder / "set" / "decoded" / "latents"
 
@@ -54,7 +53,7 @@ def test_twelve_clips_become_a_lora_by_three_commands_that_each_say_the_next(
     for name in ALL - set(captioned):
         path_in(Path("Été 2024"), name).with_suffix(".txt").unlink()
     lines, _ = ltx("new", "t2v", "--data", "Été 2024/", "--model", "tiny", "-o", "summer.toml")
-    assert '1 file has no audio, and is left out: on_error = "skip".' in lines
+    assert '1 file has no audio, and is trained on without it: missing = "train_without".' in lines
     assert '2 files have a variable frame rate, and are resampled to a constant one: variable_rate = "resample".' in lines
     bare = len(ALL - set(captioned))
     assert any(line.startswith(f"{bare} files have no caption") for line in lines) == bool(bare)
@@ -62,8 +61,8 @@ def test_twelve_clips_become_a_lora_by_three_commands_that_each_say_the_next(
 
     start = lines[-1].removeprefix("Start it: ltx ")
     lines, told = ltx(*shlex.split(start), "--set", "optimization.steps=1", "--set", "validation.inference_steps=2")
-    assert "10 samples to train on, 1 held out" in told
-    assert f"{SILENT}: has no sound" in told
+    assert "11 samples to train on, 1 held out" in told
+    assert "11 samples have video and audio, 1 video alone" in told
     assert "1 file is HDR, and is converted to BT.709" in told
     assert lines[-2] == "Generate with the trained weights:"
 
