@@ -37,6 +37,9 @@ KEYS_OF_THE_CORE = frozenset(
 )
 """The keys that the core adds to the table of every condition. The fields of a condition must have other names."""
 
+KEPT = ("float8_e4m3fn", "float8_e5m2")
+"""The dtypes of 8-bit numbers that checkpoints have and that a quantizer can keep as they are."""
+
 
 def check(kind: str, name: str, value: Any) -> None:
     """Check a thing that a plugin adds against its protocol, as far as is possible without using it.
@@ -126,6 +129,11 @@ def _check_quantizer(cls: Any, what: str) -> None:
     if not hasattr(cls, "error"):
         refuse(f"{what} does not say its error, the largest relative error of a restored matrix")
     _check_said(cls, what, numbers=("error", "restoring_bytes"), choices=("low_precision",))
+    keeps = getattr(cls, "keeps", "")
+    if not isinstance(keeps, property) and keeps not in ("", *KEPT):
+        refuse(f'{what} has keeps {keeps!r}; it must be "{KEPT[0]}" or "{KEPT[1]}"')
+    if bool(keeps) != callable(getattr(cls, "keep", None)):
+        refuse(f"{what} {'has keeps, but no method keep()' if keeps else 'has a method keep(), but keeps does not say what for'}")
 
 
 def _check_said(cls: Any, what: str, numbers: Iterable[str], choices: Iterable[str]) -> None:

@@ -84,7 +84,26 @@ class Wide(Base):
         return super().weight_bytes(shape)
 
 
-@pytest.mark.parametrize("cls", [Base, Low, Wide])
+@attrs.frozen
+class Fp8(Base):
+    """Right: it keeps the 8-bit numbers of checkpoints, by a rule that classes below spoil."""
+
+    error = 0.035
+    keeps = "float8_e4m3fn"
+
+    def parts(self, linear: nn.Linear) -> tuple[Tensor, dict[str, Tensor]]:
+        whole = linear.weight.detach().float()
+        scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(1e-38) / 448
+        return (whole / scale).to(torch.float8_e4m3fn).view(torch.int8), {"scale": scale}
+
+    def restored(self, weight: Tensor, factors: Factors, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        return (weight.view(torch.float8_e4m3fn).float() * factors["scale"]).to(dtype)
+
+    def keep(self, linear: nn.Linear, weight: Tensor, scale: Tensor) -> Any:
+        return quantized_linear(linear, weight.view(torch.int8), {"scale": scale}, self.restored)
+
+
+@pytest.mark.parametrize("cls", [Base, Low, Wide, Fp8])
 def test_one_that_is_right_passes(cls: type) -> None:
     check_quantizer(cls)
 
@@ -225,6 +244,41 @@ class Untyped(Base):
     block = attrs.field(default=4)
 
 
+@attrs.frozen
+class RoundsAgain(Fp8):
+    def keep(self, linear: nn.Linear, weight: Tensor, scale: Tensor) -> Any:
+        return super().keep(linear, weight, scale.to(torch.bfloat16).float())
+
+
+@attrs.frozen
+class KeepsNoBias(Fp8):
+    def keep(self, linear: nn.Linear, weight: Tensor, scale: Tensor) -> Any:
+        linear.bias = None
+        return super().keep(linear, weight, scale)
+
+
+@attrs.frozen
+class KeepsInFull(Fp8):
+    def keep(self, linear: nn.Linear, weight: Tensor, scale: Tensor) -> Any:
+        whole = (weight.float() * scale).view(torch.int32)
+        return quantized_linear(linear, whole, {}, lambda weight, factors, shape, dtype: weight.view(torch.float32).to(dtype))
+
+
+@attrs.frozen
+class KeepsWhat(Fp8):
+    keeps = "int8"
+
+
+@attrs.frozen
+class KeepsNothing(Base):
+    keeps = "float8_e5m2"
+
+
+@attrs.frozen
+class KeepsUnsaid(Fp8):
+    keeps = ""
+
+
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
@@ -245,6 +299,12 @@ class Untyped(Base):
         (Keeps, "keeps 65536 bytes of a matrix of 16384 weights for the backward pass; restore it again there"),
         (NeedsWhatItDoesNot, "stores a matrix without the package safetensors, which it says that it needs"),
         (NeedsWhatIsNotThere, "needs the package fewer_bits, which is not installed; install it with `pip install fewer-bits` to check the rest"),
+        (RoundsAgain, "given the numbers of a checkpoint, restores other numbers"),
+        (KeepsNoBias, "given the numbers of a checkpoint, does not keep the bias of the layer that it is given"),
+        (KeepsInFull, "given the numbers of a checkpoint, says that a matrix of 128 x 128 takes 16896 bytes, but it takes 65536"),
+        (KeepsWhat, "has keeps 'int8'; it must be \"float8_e4m3fn\" or \"float8_e5m2\""),
+        (KeepsNothing, "has keeps, but no method keep()"),
+        (KeepsUnsaid, "has a method keep(), but keeps does not say what for"),
         (Untyped, 'has a field "block" without a type, so a run file could have any value there'),
     ],
 )  # fmt: skip

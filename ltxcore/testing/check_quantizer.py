@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -40,7 +41,8 @@ MORE = 1.05
 
 def check_quantizer(quantizer: Any, **fields: Any) -> None:
     """Check that a quantizer does what the core relies on: matrices are restored as exactly as the quantizer states, products and
-    gradients are those of the restored matrix, and a matrix takes as many bytes as the quantizer states, wherever it is moved.
+    gradients are those of the restored matrix, and a matrix takes as many bytes as the quantizer states, wherever it is moved. If it
+    keeps 8-bit numbers of checkpoints, all of this holds for these numbers too, and they are restored exactly.
 
     Args:
         quantizer: an object of the class that `ltx_quantizers` names, or the class.
@@ -97,7 +99,47 @@ def _faults(one: Any) -> Iterator[str]:
         yield from faults
         if faults and look is _stores:
             return
+    if getattr(one, "keeps", ""):
+        yield from _kept(_Keeping(one), linears)
     yield from _imports(one)
+
+
+def _kept(keeping: _Keeping, linears: Sequence[nn.Linear]) -> Iterator[str]:
+    """Find what is wrong with the layers that `keep` returns for the numbers of a checkpoint."""
+    for look in (_stores, _keeps_the_numbers, _multiplies, _keeps_no_copy, _moves, _uses_its_arguments):
+        faults = [fault for linear in linears for fault in look(keeping, linear)]
+        yield from (f"given the numbers of a checkpoint, {fault}" for fault in faults)
+        if faults and look is _stores:
+            return
+
+
+@attrs.frozen
+class _Keeping:
+    """A quantizer that stores a matrix by giving the 8-bit numbers nearest to it to the `keep` of another quantizer."""
+
+    one: Any
+
+    @property
+    def error(self) -> float:
+        return float(self.one.error)
+
+    @property
+    def low_precision(self) -> bool:
+        return bool(getattr(self.one, "low_precision", False))
+
+    def weight_bytes(self, shape: tuple[int, ...]) -> int:
+        return int(self.one.weight_bytes(shape))
+
+    def numbers(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Return the numbers `[out, in]` and the factors of rows `[out, 1]` that a checkpoint would store."""
+        dtype, whole = getattr(torch, self.one.keeps), linear.weight.detach().float()
+        scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / torch.finfo(dtype).max
+        return (whole / scale).to(dtype), scale
+
+    def store(self, linear: nn.Linear) -> Any:
+        hollow = nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+        hollow.bias = linear.bias
+        return quantized(hollow, self.one, "a layer", self.numbers(linear))
 
 
 # ---------------------------------------------------------------- shapes and bytes
@@ -163,6 +205,12 @@ def _takes(one: Any, linear: nn.Linear) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------- values
+
+
+def _keeps_the_numbers(keeping: _Keeping, linear: nn.Linear) -> Iterator[str]:
+    numbers, scale = keeping.numbers(linear)
+    if not torch.equal(_of(keeping, linear).dequantize(), numbers.float() * scale):
+        yield "restores other numbers"
 
 
 def _restores(one: Any, linear: nn.Linear) -> Iterator[str]:
