@@ -16,6 +16,7 @@ import attrs
 from ltxcore.codecs.official.codec_settings import audio_arguments, video_arguments, vocoder_arguments
 from ltxcore.codecs.official.metadata import Section, check_same_release, section
 from ltxcore.codecs.official.modules import Part, empty
+from ltxcore.codecs.official.vae_shapes import section_of_shapes
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import Slots, read_file, read_folder, read_json
 from ltxcore.model_config import check_sizes
@@ -118,7 +119,7 @@ def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Slo
     weights = read_file(own_path or model_path)
     # A section may remain from the file that this one was cut from, so the tensors decide.
     held = own_path is not None or any(name.startswith(kind.prefix) for name in weights.slots)
-    told = section(weights, kind.section) if held else None
+    told = _told(kind, weights) if held else None
     if told is None and own_path is None:
         raise ConfigError(
             f"this checkpoint holds no {kind.name}, because the model consists of several files",
@@ -126,14 +127,27 @@ def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Slo
             remedy=f"Set {kind.key} under [model] to the file of the {kind.name}.",
         )
     if told is None:
+        has = f'its configuration has no section "{kind.section}"' if "config" in weights.metadata else "it states no configuration"
         raise CheckpointError(
-            f'this file holds no {kind.name}: its configuration has no section "{kind.section}"',
+            f"this file holds no {kind.name}: {has}, and its tensors are not those of a known one",
             where=str(own_path),
-            remedy=f"Set {kind.key} under [model] to another file.",
+            remedy=f"Set {kind.key} under [model] to another file, such as the official one.",
         )
     if own_path is not None and model_path.is_file():
         check_same_release(kind.name, read_file(model_path), weights)
     return weights, told
+
+
+def _told(kind: Kind, weights: Slots) -> Section | None:
+    """Return a part's section of the configuration or, if the file states none, the one that follows from its tensors; None if they are not
+    those of a known part.
+    """
+    stated = section(weights, kind.section) if "config" in weights.metadata else None
+    if stated is not None:
+        return stated
+    prefix = kind.prefix if any(name.startswith(kind.prefix) for name in weights.slots) else ""
+    shapes = {name.removeprefix(prefix): slot.shape for name, slot in weights.slots.items() if name.startswith(prefix)}
+    return section_of_shapes(kind.section, shapes)
 
 
 def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
