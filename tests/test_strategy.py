@@ -285,7 +285,7 @@ def test_the_check_refuses_what_one_lora_cannot_say() -> None:
         tables.build(setting()).check(data)
     assert str(caught.value) == (
         "training_strategy.video.conditions.0: references have different spatial factors: 1, 2\n"
-        "    Preprocess all references with the same factor: a LoRA can record only one."
+        "    Preprocess all of them with the same factor: a LoRA can record only one for each reference."
     )
 
 

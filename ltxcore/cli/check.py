@@ -161,12 +161,16 @@ def summary(loaded: LoadedRun) -> list[tuple[str, str]]:
 
 
 def modality_lines(strategy: Any) -> list[tuple[str, str]]:
-    """Return a line for each modality of a strategy: whether it is generated or frozen, and the conditions on it."""
+    """Return a line for each modality of a strategy: whether it is generated or frozen, and the conditions on it. Conditions of the same
+    type are told apart by their folders.
+    """
     lines = []
     for field in attrs.fields(type(strategy)):
         table = getattr(strategy, field.name)
         if hasattr(table, "is_generated"):
-            uses = [_use(use) for use in getattr(table, "conditions", []) if isinstance(use, ConditionUse)]
+            own = [use for use in getattr(table, "conditions", []) if isinstance(use, ConditionUse)]
+            types = [use.type for use in own]
+            uses = [_use(use, with_folders=types.count(use.type) > 1) for use in own]
             uses += [_choice(choice) for choice in getattr(table, "choices", []) if isinstance(choice, Choice)]
             lines.append((field.name, ", ".join(["generated" if table.is_generated else "frozen", *uses])))
     return lines
@@ -183,7 +187,8 @@ def _objective(use: ObjectiveUse) -> str:
     return f"{use.type} ({', '.join(about)})" if about else use.type
 
 
-def _use(use: ConditionUse) -> str:
-    about = [] if use.probability == 1 else [f"probability {use.probability:g}"]
+def _use(use: ConditionUse, *, with_folders: bool = False) -> str:
+    about = [f"from {' and '.join(use.sources.values())}"] if with_folders and use.sources else []
+    about += [] if use.probability == 1 else [f"probability {use.probability:g}"]
     about += [f"{key} {drawn}" for key, drawn in use.drawn.items()]
     return f"{use.type} ({', '.join(about)})" if about else use.type

@@ -65,7 +65,7 @@ class Reference:
             if len(factors) > 1:
                 raise DataError(
                     f"references have different {what} factors: {', '.join(map(str, sorted(factors)))}",
-                    remedy="Preprocess all references with the same factor: a LoRA can record only one.",
+                    remedy="Preprocess all of them with the same factor: a LoRA can record only one for each reference.",
                 )
         found: dict[str, str] = {}
         if space - {1}:

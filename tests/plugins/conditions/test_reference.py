@@ -170,7 +170,7 @@ def test_samples_with_different_factors_are_refused(pairs: list, what: str, fact
     with pytest.raises(DataError) as caught:
         Reference().metadata(pairs)
     assert str(caught.value) == (
-        f"references have different {what} factors: {factors}\n    Preprocess all references with the same factor: a LoRA can record only one."
+        f"references have different {what} factors: {factors}\n    Preprocess all of them with the same factor: a LoRA can record only one for each reference."
     )
 
 

@@ -117,7 +117,7 @@ def test_a_factor_that_changes_between_samples_is_refused_as_recorded() -> None:
         VideoToVideo().build(setting()).check(manifest((4, 4), (4, 4), (2, 2)))
     assert str(caught.value) == (
         "training_strategy.video.conditions.0: references have different spatial factors: 1, 2\n"
-        "    Preprocess all references with the same factor: a LoRA can record only one."
+        "    Preprocess all of them with the same factor: a LoRA can record only one for each reference."
     )
 
 

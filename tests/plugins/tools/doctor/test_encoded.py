@@ -270,7 +270,7 @@ def test_references_of_different_scale(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/reference_latents",
             "references have different spatial factors: 1, 2",
-            "Preprocess all references with the same factor: a LoRA can record only one.",
+            "Preprocess all of them with the same factor: a LoRA can record only one for each reference.",
         )
     ]
 
