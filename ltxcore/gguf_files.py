@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,20 +67,33 @@ def _packed(tensor: Any, shape: Any) -> Packed:
     return Packed(str(tensor.name), tensor.tensor_type.name, tuple(map(int, sizes)), start, start + int(tensor.n_bytes))
 
 
-def unpacked(path: Path, type: str, shape: tuple[int, ...], start: int, end: int) -> NDArray[Any]:
-    """Return the values of a packed tensor, `shape` float32.
+def unpacked(path: Path, type: str, count: int, start: int, end: int, at_once: int) -> Iterator[NDArray[Any]]:
+    """Yield the values of a tensor in pieces, flat, float32 or, if they are stored so, float64.
+
+    Args:
+        path: the file.
+        type: the type of the tensor, under its name in GGUF.
+        count: the number of values.
+        start, end: the start and end of the tensor's bytes in the file.
+        at_once: about how many values a piece has, so that a large tensor takes little memory.
 
     Raises:
         CheckpointError: the file has changed since its header was read.
     """
     import numpy as np
-    from gguf import GGMLQuantizationType
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     from gguf.quants import dequantize
 
+    kind = GGMLQuantizationType[type]
+    values, size = GGML_QUANT_SIZES[kind]
+    step = max(1, at_once // values) * size
     try:
         # Pages are copied when they are written to, since torch does not take arrays that cannot be written to.
         content = np.memmap(path, mode="c", offset=start, shape=(end - start,))
-        found: NDArray[Any] = dequantize(content, GGMLQuantizationType[type]).reshape(shape)
+        if len(content) * values != count * size:
+            raise ValueError(f"{len(content)} bytes do not hold {count} values")
+        for begin in range(0, len(content), step):
+            piece = content[begin : begin + step]
+            yield piece.view(np.float64) if type == "F64" else dequantize(piece, kind)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"is damaged: {error}", where=str(path), remedy=_AGAIN) from None
-    return found

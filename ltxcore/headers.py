@@ -33,6 +33,9 @@ BITS: Mapping[str, int] = {
 INDEX = ".index.json"
 """The ending that turns the name of a safetensors file into the name of the index of its parts."""
 
+BF16 = "Use the bf16 file, and quantization under [acceleration]."
+"""The remedy for weights in a format that is not supported."""
+
 _PICKLE = "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"
 _SCALES = (".weight_scale", ".scale_weight")
 """The endings that replace `.weight` in the name of a weight's scale: the first in official and ComfyUI 8-bit files,
@@ -62,9 +65,9 @@ _OTHERS = {
 
 _LONGEST_HEADER = 100_000_000
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
+_AT_ONCE = 2**20
 _AGAIN = "Download or copy the file again."
 _WHOLE_FOLDER = "Download the complete folder again."
-_BF16 = "Use the bf16 file, and quantization under [acceleration]."
 
 
 @attrs.frozen
@@ -159,7 +162,10 @@ def _add_samples(digest: Any, path: Path) -> None:
     digest.update(str(size).encode())
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        digest.update(file.read(min(length, size, _LONGEST_HEADER)))
+        left = min(length, size, _LONGEST_HEADER)
+        while left > 0 and (read := file.read(min(left, _AT_ONCE))):
+            digest.update(read)
+            left -= len(read)
         for i in range(_SAMPLES):
             file.seek(i * max(0, size - _SAMPLE_BYTES) // (_SAMPLES - 1))
             digest.update(file.read(_SAMPLE_BYTES))
@@ -261,7 +267,7 @@ def _refuse_blocks(name: str, scale: Slot, weight: Slot) -> None:
         raise CheckpointError(
             f"{name} has dtype {scale.dtype} and shape {list(scale.shape)}; a weight must have one scale, or one scale per row",
             where=str(scale.file),
-            remedy=_BF16,
+            remedy=BF16,
         )
 
 
@@ -274,7 +280,7 @@ def _refuse_formats(name: str, marker: Slot) -> None:
         told = content[:40]
     if told not in _READABLE:
         raise CheckpointError(
-            f"{name} says that the weight is stored as {told!r}, which is not supported", where=str(marker.file), remedy=_BF16
+            f"{name} says that the weight is stored as {told!r}, which is not supported", where=str(marker.file), remedy=BF16
         )
 
 

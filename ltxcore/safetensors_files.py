@@ -34,6 +34,9 @@ _DTYPES: dict[str, torch.dtype] = {
 }
 """The dtypes of tensors that are read, by their names in files; packed weights become bfloat16."""
 
+AT_ONCE = 2**18
+"""The number of values that are converted at a time, so that converting a large tensor takes little memory beside the result."""
+
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name not in PACKED}
 
 
@@ -59,14 +62,18 @@ class Tensors:
     def names(self) -> list[str]:
         return sorted(self.slots)
 
-    def get_tensor(self, name: str) -> Tensor:
-        """Read a tensor. A tensor with a scale is multiplied by the scale; the result has the dtype that `scaled` gives it.
+    def get_tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Read a tensor. A tensor with a scale is multiplied by the scale; the result then has the dtype that `scaled` gives it.
+
+        Args:
+            name: the name of the tensor.
+            dtype: the dtype of the products of 8-bit numbers and their scale; None for float32.
 
         Raises:
             CheckpointError: a file has changed since its header was read.
         """
         stored, scale = self.stored(name)
-        return stored if scale is None else scaled(stored, scale)
+        return stored if scale is None else scaled(stored, scale, dtype)
 
     def stored(self, name: str) -> tuple[Tensor, Tensor | None]:
         """Read a tensor as it is stored, and its scale; None if it has no scale.
@@ -81,13 +88,20 @@ class Tensors:
         from safetensors import SafetensorError
 
         if slot.is_gguf:
-            values = torch.from_numpy(unpacked(slot.file, slot.dtype, slot.shape, slot.start, slot.end))
-            return values.to(self.device, _DTYPES[slot.dtype])
+            return self._unpacked(slot)
         try:
             tensor: Tensor = self.open_file(slot.file).get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"is damaged: {error}", where=str(slot.file), remedy="Download or copy the file again.") from None
         return tensor
+
+    def _unpacked(self, slot: Slot) -> Tensor:
+        values = torch.empty(slot.count, dtype=_DTYPES[slot.dtype])
+        start = 0
+        for piece in unpacked(slot.file, slot.dtype, slot.count, slot.start, slot.end, AT_ONCE):
+            values[start : start + len(piece)] = torch.from_numpy(piece)
+            start += len(piece)
+        return values.reshape(slot.shape).to(self.device)
 
 
 @contextlib.contextmanager
@@ -106,18 +120,28 @@ def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
         yield Tensors(header.slots, opened, device)
 
 
-def scaled(stored: Tensor, scale: Tensor) -> Tensor:
-    """Multiply stored numbers by their scale. The result is float32 if the numbers have 8 bits, otherwise it has their
-    dtype.
+def scaled(stored: Tensor, scale: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply stored numbers by their scale, a few rows at a time. The result has the dtype of the numbers unless they have 8 bits.
 
     Args:
         stored: the stored numbers, `[rows, ...]`.
         scale: a single scale for all numbers, `[]` or `[1]`, or a scale for each row, `[rows]` or `[rows, 1]`.
+        dtype: the dtype of the result if the numbers have 8 bits; None for float32. The products are computed in float32.
 
     Source: docs/explanation/arithmetic.md#scaled-weights-of-a-checkpoint
     """
-    product = stored.float() * scale.float().reshape(-1, *(1 for _ in stored.shape[1:]))
-    return product if stored.dtype.itemsize == 1 else product.to(stored.dtype)
+    made = torch.empty(stored.shape, dtype=(dtype or torch.float32) if stored.dtype.itemsize == 1 else stored.dtype, device=stored.device)
+    factors = scale.float().reshape(-1, *(1 for _ in stored.shape[1:]))
+    for rows in pieces(stored):
+        made[rows] = stored[rows].float() * (factors if len(factors) == 1 else factors[rows])
+    return made
+
+
+def pieces(tensor: Tensor) -> Iterator[slice]:
+    """Yield ranges of a tensor's rows that cover it, each of about `AT_ONCE` values or, if that is more, of one row."""
+    rows = len(tensor) if tensor.ndim else 0
+    step = max(1, AT_ONCE * rows // max(1, tensor.numel()))
+    yield from (slice(start, start + step) for start in range(0, rows, step))
 
 
 def read_header(path: Path) -> Slots:

@@ -78,6 +78,13 @@ def test_packed_tensors_are_what_their_blocks_stand_for(tmp_path: Path) -> None:
     assert len(fingerprint(path)) == 32
 
 
+def test_plain_numbers_in_64_bits_are_read(tmp_path: Path) -> None:
+    values = torch.randn(3, 5, dtype=torch.float64)
+    path = write_gguf(tmp_path / "a.gguf", {"x": ("F64", (3, 5), plain(values, "F64"))})
+    with open_tensors(read_header(path)) as file:
+        assert torch.equal(file.get_tensor("x"), values)
+
+
 def test_the_inventory_names_the_types_that_are_in_the_file(tmp_path: Path) -> None:
     found = inventory(model(tmp_path)[0])
     assert isinstance(found, Inventory)

@@ -15,7 +15,7 @@ import click
 
 from ltxcore.api.commands import FilePath, plugin_option
 from ltxcore.api.options import codec_options
-from ltxcore.config.loras import Strength, not_under
+from ltxcore.config.loras import Strength, not_under, not_under_model
 from ltxcore.config.validation_samples import PRESETS, ValidationTable
 from ltxcore.errors import ConfigError
 from ltxcore.files import is_file, read_regular
@@ -125,7 +125,8 @@ def sample(
         drawing = Drawing.of(_folder(output), _asked(what), len(planned), lambda: _files(planned, output, overwrite))
         marking = studio.marking.notes if any("video" in each.canvas.request.modalities for each in planned) else ()
         own = (note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)])
-        for note in dict.fromkeys([*own, *marking, *(f"{what}: add it with --lora." for what in not_under(studio.loras))]):
+        lacks = (*not_under(studio.loras), *not_under_model(Path(studio.model.path), studio.loras))
+        for note in dict.fromkeys([*own, *marking, *(f"{what}: add it with --lora." for what in lacks)]):
             warn(note)
         for path in drawing.there.values():
             inform(f"{path} was already written before this command was interrupted.")

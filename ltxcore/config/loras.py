@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import NewType
+from typing import Any, NewType
 
 import attrs
 
@@ -86,20 +86,48 @@ def strengths(loras: Iterable[LoraPath]) -> list[Strength]:
 class Said:
     """A LoRA as the metadata of another file describe it. Two are equal if they have the same content and strength, whatever the file's
     name was.
+
+    Attributes:
+        name: the name of the file.
+        strength: its strength.
+        sha256: the SHA-256 of its content.
+        merged: the LoRAs that were merged into this file.
     """
 
     name: str = attrs.field(eq=False)
     strength: float
     sha256: str
+    merged: tuple[Said, ...] = attrs.field(default=(), eq=False)
+
+    def all(self) -> Iterator[Said]:
+        """Yield this LoRA and, with the strengths that they have through it, those that were merged into it."""
+        yield self
+        for each in self.merged:
+            yield from attrs.evolve(each, strength=each.strength * self.strength).all()
 
     def __str__(self) -> str:
         return str(Strength(Path(self.name), self.strength))
 
 
 def said_of(loras: Iterable[Strength], before: Iterable[Said] = ()) -> str:
-    """Return the name, strength and SHA-256 of each LoRA as JSON, for the metadata of a file; those `before` come first."""
-    said = [*before, *(Said(each.path.name, each.strength, digest(each.path)) for each in loras)]
-    return json.dumps([attrs.asdict(each) for each in said])
+    """Return the name, strength and SHA-256 of each LoRA, and which LoRAs were merged into it, as JSON for the metadata of a file; those
+    `before` come first.
+    """
+    return json.dumps([_plain(each) for each in (*before, *map(_said, loras))])
+
+
+def _said(lora: Strength) -> Said:
+    return Said(lora.path.name, lora.strength, digest(lora.path), tuple(said_in(lora.metadata, MERGED, str(lora.path))))
+
+
+def _plain(said: Said) -> dict[str, Any]:
+    merged = {MERGED: [_plain(each) for each in said.merged]} if said.merged else {}
+    return {"name": said.name, "strength": said.strength, "sha256": said.sha256, **merged}
+
+
+def _read(plain: Mapping[str, Any]) -> Said:
+    merged = tuple(_read(each) for each in plain.get(MERGED, ()))
+    return Said(str(plain["name"]), float(plain["strength"]), str(plain["sha256"]), merged)
 
 
 def said_in(metadata: Mapping[str, str], key: str, where: str) -> list[Said]:
@@ -114,8 +142,8 @@ def said_in(metadata: Mapping[str, str], key: str, where: str) -> list[Said]:
         ConfigError: the metadata cannot be read.
     """
     try:
-        return [Said(str(each["name"]), float(each["strength"]), str(each["sha256"])) for each in json.loads(metadata.get(key, "[]"))]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return [_read(each) for each in json.loads(metadata.get(key, "[]"))]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"the metadata {key} cannot be read", where=where, remedy="Make the file again.") from error
 
 
@@ -134,9 +162,28 @@ def lacking_under(loras: Sequence[Strength]) -> Iterator[tuple[Strength, Said]]:
     Raises:
         ConfigError: as in `frozen_in`.
     """
-    wanted = [(lora, under) for lora in loras for under in frozen_in(lora)]
-    used = {(digest(lora.path), lora.strength) for lora in loras} if wanted else set()
-    yield from ((lora, under) for lora, under in wanted if (under.sha256, under.strength) not in used)
+    for lora in loras:
+        yield from ((lora, under) for under in lacking(frozen_in(lora), loras))
+
+
+def lacking(wanted: Sequence[Said], loras: Sequence[Strength]) -> list[Said]:
+    """Return the LoRAs among those that metadata describe that are neither among given LoRAs nor merged into one of them, with the same
+    strength.
+    """
+    used = [each for lora in loras for each in _said(lora).all()] if wanted else []
+    return [each for each in wanted if each not in used]
+
+
+def not_under_model(model: Path, loras: Sequence[Strength]) -> Iterator[str]:
+    """For each LoRA that a model was fine-tuned on top of, and that is not one of these with the same strength, yield what is wrong.
+
+    Raises:
+        CheckpointError: the model is a file that cannot be read.
+        ConfigError: the metadata cannot be read.
+    """
+    said = said_in(read_file(model).metadata, FROZEN, str(model)) if is_file(model) else []
+    for under in lacking(said, loras):
+        yield f"{model} was trained on top of {under}, which is not used"
 
 
 def not_under(loras: Sequence[Strength]) -> Iterator[str]:

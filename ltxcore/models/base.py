@@ -16,7 +16,7 @@ from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import Description, blueprint_of_config
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
-from ltxcore.models.connectors import build_connector, connector_arguments
+from ltxcore.models.connectors import build_connector, check_connectors, connector_arguments, connector_shapes
 from ltxcore.models.load_base import describe
 from ltxcore.models.released import RELEASED
 from ltxcore.models.tiny_model import TINY
@@ -70,6 +70,24 @@ class Base:
         """
         if self.checkpoint is not None:
             check_tensors(self.checkpoint, self.shapes)
+
+    def check_connectors(self, modalities: Collection[str]) -> None:
+        """Check the text connectors of these modalities in the same way, if the model has connectors.
+
+        Raises:
+            CheckpointError: as in `check_tensors`.
+        """
+        if self.checkpoint is not None:
+            check_connectors(self.checkpoint, modalities)
+
+    def connector_shapes(self, modalities: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the matrices of the text connectors of these modalities, as `connectors.connector_shapes` does; nothing for
+        a model without connectors.
+
+        Raises:
+            CheckpointError: settings are unknown.
+        """
+        return {} if self.checkpoint is None else connector_shapes(self.checkpoint, modalities)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

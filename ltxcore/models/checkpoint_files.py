@@ -17,7 +17,7 @@ import attrs
 
 from ltxcore.errors import CheckpointError, ConfigError, Problem, listed, many
 from ltxcore.files import is_file, is_folder
-from ltxcore.headers import Slots, read_json
+from ltxcore.headers import BF16, Slots, read_json
 from ltxcore.model_config import object_of
 from ltxcore.model_folder import transformer_in
 from ltxcore.models import TINY_BASE
@@ -234,7 +234,7 @@ def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
     packed = [f"{name} ({dtypes[stored]})" for name, stored in sorted(checkpoint.stored.items()) if not dtypes[stored].is_floating_point]
     if packed:
         what = f"{many(len(packed), 'tensor is', 'tensors are')} packed, which is not supported: {listed(packed)}"
-        problems.append(Problem(what, checkpoint.where, "Use the bf16 file, and quantization under [acceleration]."))
+        problems.append(Problem(what, checkpoint.where, BF16))
     if problems:
         raise CheckpointError.of(problems)
 

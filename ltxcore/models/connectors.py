@@ -8,20 +8,21 @@ Source: docs/explanation/arithmetic.md#text-connectors
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltxcore.errors import CheckpointError, DataError, Problem, listed
-from ltxcore.headers import Slots, read_folder, read_json, tensors_fingerprint
+from ltxcore.headers import BF16, Slot, Slots, read_folder, read_json, tensors_fingerprint
 from ltxcore.models.checkpoint_files import CONNECTORS, Checkpoint, connectors_prefix
 from ltxcore.models.transformer_settings import Config
 from ltxcore.protocols import MODALITIES, Text
-from ltxcore.safetensors_files import open_tensors, read_header
+from ltxcore.safetensors_files import dtype_of, open_tensors, read_header
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
 """The prefix of a connector's names in a checkpoint; it follows the transformer's prefix."""
@@ -148,10 +149,59 @@ def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: to
     Raises:
         CheckpointError: as in `load_connectors`.
     """
+    return _found(checkpoint, modalities).filled(dtype)
+
+
+def check_connectors(checkpoint: Checkpoint, modalities: Collection[str]) -> None:
+    """Check the names, shapes and dtypes of a checkpoint's connectors for these modalities, as when loading, but without reading any
+    tensor. A checkpoint without connectors passes.
+
+    Raises:
+        CheckpointError: settings are unknown, or tensors are missing, unexpected, of another shape, or stored in an unsupported format.
+    """
+    if checkpoint.has_connectors:
+        _found(checkpoint, modalities).check()
+
+
+def connector_shapes(checkpoint: Checkpoint, modalities: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the matrices of a checkpoint's connectors for these modalities, by the paths of their linear modules, such as
+    `video_connector.transformer_blocks.0.attn1.to_q`.
+
+    Raises:
+        CheckpointError: settings are unknown.
+    """
+    return linear_shapes(_found(checkpoint, modalities).modules) if checkpoint.has_connectors else {}
+
+
+def linear_shapes(modules: Mapping[str, nn.Module]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the matrices of connectors (by modality), by the paths of their linear modules."""
+    return {
+        f"{_FOLDER_PREFIXES[modality]}{name}": (linear.out_features, linear.in_features)
+        for modality, module in modules.items()
+        for name, linear in module.named_modules()
+        if isinstance(linear, nn.Linear)
+    }
+
+
+@contextlib.contextmanager
+def connector_weights(checkpoint: Checkpoint) -> Iterator[Callable[[str], Tensor]]:
+    """Yield a function that reads one parameter of a checkpoint's connectors in float32, by a name such as
+    `video_connector.transformer_blocks.0.attn1.to_q.weight`. It raises a KeyError if there is no such parameter.
+    """
+    if not checkpoint.has_connectors:
+        yield dict[str, Tensor]().__getitem__
+        return
+    found = _found(checkpoint, MODALITIES)
+    names = {f"{_FOLDER_PREFIXES[modality]}{own}": name for modality, each in found.stored.items() for own, name in each.items()}
+    with open_tensors(found.header) as file:
+        yield lambda name: file.get_tensor(names[name]).float()
+
+
+def _found(checkpoint: Checkpoint, modalities: Collection[str]) -> _Unfilled:
     if checkpoint.is_folder:
-        return load_connectors_folder(checkpoint.header.where.parent / CONNECTORS, modalities, dtype)
+        return _in_folder(checkpoint.header.where.parent / CONNECTORS, modalities)
     header, prefix = _place(checkpoint)
-    return load_connectors(header, prefix, checkpoint.transformer, modalities, dtype)
+    return _in_file(header, prefix, checkpoint.transformer, modalities)
 
 
 def _place(checkpoint: Checkpoint) -> tuple[Slots, str]:
@@ -191,10 +241,7 @@ def load_connectors(header: Slots, prefix: str, official: Config, modalities: Co
     Raises:
         CheckpointError: settings are unknown, or tensors are missing, unexpected, of another shape, or not finite.
     """
-    where = str(header.where)
-    modules = {name: build_connector(connector_arguments(official, name, where)) for name in MODALITIES if name in modalities}
-    _fill(modules, header, {name: prefix + PREFIXES[name] for name in modules}, to_original, dtype)
-    return Connectors(modules, shared=not official.get("caption_proj_before_connector", False))
+    return _in_file(header, prefix, official, modalities).filled(dtype)
 
 
 def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
@@ -203,10 +250,21 @@ def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: tor
     Raises:
         CheckpointError: as in `load_connectors`.
     """
+    return _in_folder(folder, modalities).filled(dtype)
+
+
+def _in_file(header: Slots, prefix: str, official: Config, modalities: Collection[str]) -> _Unfilled:
+    where = str(header.where)
+    modules = {name: build_connector(connector_arguments(official, name, where)) for name in MODALITIES if name in modalities}
+    shared = not official.get("caption_proj_before_connector", False)
+    return _Unfilled(modules, header, {name: prefix + PREFIXES[name] for name in modules}, to_original, shared)
+
+
+def _in_folder(folder: Path, modalities: Collection[str]) -> _Unfilled:
     told = read_json(folder / "config.json")
     modules = {name: build_connector(_folder_arguments(told, name, str(folder))) for name in MODALITIES if name in modalities}
-    _fill(modules, read_header(folder), {name: _FOLDER_PREFIXES[name] for name in modules}, lambda own: own, dtype)
-    return Connectors(modules, shared=not told.get("per_modality_projections", False))
+    shared = not told.get("per_modality_projections", False)
+    return _Unfilled(modules, read_header(folder), {name: _FOLDER_PREFIXES[name] for name in modules}, lambda own: own, shared)
 
 
 def _folder_arguments(told: Mapping[str, Any], modality: str, where: str) -> dict[str, Any]:
@@ -226,43 +284,72 @@ def _folder_arguments(told: Mapping[str, Any], modality: str, where: str) -> dic
     return {key: told[name] for key, name in names.items()}
 
 
-def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> list[Problem]:
-    missing, foreign = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    wrong = [
-        f"{name} is {list(found[name])}, but should be {list(expected[name])}"
-        for name in sorted(expected.keys() & found.keys())
-        if expected[name] != found[name]
-    ]
-    told = ((missing, f"the {part} lacks"), (foreign, f"not part of the {part}:"), (wrong, f"of the wrong shape in the {part}:"))
-    return [Problem(f"{said} {listed(names)}", where) for names, said in told if names]
+@attrs.frozen(eq=False)
+class _Unfilled:
+    """The connectors of a file or folder before their weights are read.
 
-
-def _fill(
-    modules: Mapping[str, Any], header: Slots, prefixes: Mapping[str, str], stored_as: Callable[[str], str], dtype: torch.dtype
-) -> None:
-    """Fill the modules with their weights, or with none if any is wrong.
-
-    Args:
+    Attributes:
         modules: the connectors by modality, on the meta device.
         header: the header of the file or folder.
         prefixes: the prefix of each modality's names in the file or folder.
         stored_as: a function that returns the name of a parameter in the file or folder, without prefix.
-        dtype: the dtype of all weights.
+        shared: whether both modalities read the same features.
     """
-    where = str(header.where)
-    stored = {name: {own: prefixes[name] + stored_as(own) for own in module.state_dict()} for name, module in modules.items()}
-    problems = []
-    for name, module in modules.items():
-        expected = {stored[name][own]: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
-        found = {key: slot.shape for key, slot in header.slots.items() if key.startswith(prefixes[name])}
-        problems += _differences(f"{name} connector", expected, found, where)
-    if problems:
-        raise CheckpointError.of(problems)
-    with open_tensors(header) as file:
-        states = {name: {own: file.get_tensor(key).to(dtype) for own, key in names.items()} for name, names in stored.items()}
-    _check_values({stored[name][own]: tensor for name, state in states.items() for own, tensor in state.items()}, where)
-    for name, module in modules.items():
-        module.load_state_dict(states[name], strict=True, assign=True)
+
+    modules: Mapping[str, Any]
+    header: Slots
+    prefixes: Mapping[str, str]
+    stored_as: Callable[[str], str]
+    shared: bool
+
+    @property
+    def stored(self) -> dict[str, dict[str, str]]:
+        """The names in the file, by modality and by the parameter's name in the module."""
+        return {
+            name: {own: self.prefixes[name] + self.stored_as(own) for own in module.state_dict()} for name, module in self.modules.items()
+        }
+
+    def check(self) -> None:
+        """Compare the connectors with the header.
+
+        Raises:
+            CheckpointError: tensors are missing, unexpected, of another shape, or stored in an unsupported format.
+        """
+        stored, problems = self.stored, list[Problem]()
+        for name, module in self.modules.items():
+            expected = {stored[name][own]: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
+            found = {key: slot for key, slot in self.header.slots.items() if key.startswith(self.prefixes[name])}
+            problems += _differences(f"{name} connector", expected, found, str(self.header.where))
+        if problems:
+            raise CheckpointError.of(problems)
+
+    def filled(self, dtype: torch.dtype) -> Connectors:
+        """Fill the connectors with their weights, or with none if any is wrong; `dtype` is that of all weights.
+
+        Raises:
+            CheckpointError: as in `check`, or weights have values that training cannot produce.
+        """
+        self.check()
+        stored = self.stored
+        with open_tensors(self.header) as file:
+            states = {name: {own: file.get_tensor(key, dtype).to(dtype) for own, key in names.items()} for name, names in stored.items()}
+        tensors = {stored[name][own]: tensor for name, state in states.items() for own, tensor in state.items()}
+        _check_values(tensors, str(self.header.where))
+        for name, module in self.modules.items():
+            module.load_state_dict(states[name], strict=True, assign=True)
+        return Connectors(self.modules, self.shared)
+
+
+def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Slot], where: str) -> list[Problem]:
+    missing, foreign = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    both = sorted(expected.keys() & found.keys())
+    wrong = [
+        f"{name} is {list(found[name].shape)}, but should be {list(expected[name])}" for name in both if expected[name] != found[name].shape
+    ]
+    packed = [f"{name} ({dtype_of(found[name])})" for name in both if not dtype_of(found[name]).is_floating_point]
+    told = ((missing, f"the {part} lacks"), (foreign, f"not part of the {part}:"), (wrong, f"of the wrong shape in the {part}:"))
+    problems = [Problem(f"{said} {listed(names)}", where) for names, said in told if names]
+    return problems + ([Problem(f"packed in the {part}, which is not supported: {listed(packed)}", where, BF16)] if packed else [])
 
 
 def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:

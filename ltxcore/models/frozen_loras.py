@@ -1,14 +1,21 @@
 """LoRAs that a run trains on top of. They stay modules of their own between the base's linear modules and the trained adapters, so the base
 may be quantized or in host memory, and none of its weights change.
+
+Where all weights are trained, or where processes divide them, the changes of plain LoRAs are added to the outputs of linear modules instead.
+No module or parameter has another name then, so that the trained weights are saved, divided and resumed as without the LoRAs.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 
+from ltxcore.config.loras import MERGE
+from ltxcore.errors import CheckpointError
+from ltxcore.models.adapter_types import LORA
 from ltxcore.models.adapters import Layer, take_adapters, weight_of
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_file import LoraFile
@@ -64,6 +71,54 @@ def freeze_loras(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
         layer.module.requires_grad_(False)
         parent, _, child = name.rpartition(".")
         setattr(backbone.transformer.get_submodule(parent), child, FrozenLora(name, layer))
+
+
+@attrs.frozen(eq=False)
+class AddedChange:
+    """A hook that adds the change of a plain LoRA to the output of a linear module.
+
+    Attributes:
+        a: A, `[rank, inputs]` float32.
+        b: B, `[outputs, rank]` float32, with all scales folded in.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = inputs[0]
+        return output + ((x @ self.a.to(x.dtype).T) @ self.b.to(x.dtype).T).to(output.dtype)
+
+
+def add_changes(backbone: LTXBackbone, found: LoraFile, where: str, device: torch.device) -> None:
+    """Add the changes of LoRAs to the outputs of a backbone's linear modules.
+
+    Args:
+        backbone: the backbone, without adapters.
+        found: the LoRAs.
+        where: the files, for messages.
+        device: the device where the backbone computes.
+
+    Raises:
+        CheckpointError: the adapters are not plain LoRAs, or do not fit the base.
+
+    Source: docs/explanation/arithmetic.md#several-loras
+    """
+    refuse_other_types(found, where)
+    for name, tensors in found.modules.items():
+        a, b = (tensors[each].to(device) for each in ("lora_A", "lora_B"))
+        backbone.transformer.get_submodule(name).register_forward_hook(AddedChange(a, b))
+
+
+def refuse_other_types(found: LoraFile, where: str) -> None:
+    """Refuse adapters whose changes `add_changes` cannot add.
+
+    Raises:
+        CheckpointError: the adapters are not plain LoRAs.
+    """
+    if found.kind.type != LORA:
+        what = f'adapters of the type "{found.kind.type}" need whole matrices, which full fine-tuning trains and several processes divide'
+        raise CheckpointError(what, where=where, remedy=f"Merge them into the model first: {MERGE}.")
 
 
 def frozen_layers(backbone: LTXBackbone) -> dict[str, Layer]:

@@ -23,13 +23,13 @@ from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import blueprint_of_config
 from ltxcore.models.build import build, fill
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
-from ltxcore.models.connectors import connectors_of
-from ltxcore.models.parameter_names import to_original
+from ltxcore.models.connectors import connector_weights, connectors_of
+from ltxcore.models.parameter_names import is_of_connectors, to_original
 from ltxcore.models.tiny_model import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
 from ltxcore.models.transformer_settings import takes_marker, video_scale_of
 from ltxcore.quantizers import QuantizerType
-from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors
+from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors, pieces
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """The dtypes of exported weights, by the value of `checkpoints.precision`."""
@@ -120,7 +120,7 @@ def load_backbone(
 
 @contextmanager
 def base_weights(model_path: str) -> Iterator[Callable[[str], Tensor]]:
-    """Yield a function that reads one parameter of a base model, by its diffusers name, in float32.
+    """Yield a function that reads one parameter of a base model, or of its text connectors, by its diffusers name, in float32.
 
     Raises:
         ConfigError: the path is neither a file nor a folder.
@@ -132,8 +132,8 @@ def base_weights(model_path: str) -> Iterator[Callable[[str], Tensor]]:
         return
     checkpoint = open_checkpoint(model_path)
     check_tensors(checkpoint, blueprint_of_config(checkpoint.transformer, checkpoint.where).shapes)
-    with open_tensors(checkpoint.header) as file:
-        yield lambda name: _read(file, checkpoint, name, CPU, torch.float32).float()
+    with open_tensors(checkpoint.header) as file, connector_weights(checkpoint) as apart:
+        yield lambda name: apart(name) if is_of_connectors(name) else _read(file, checkpoint, name, CPU, torch.float32).float()
 
 
 def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
@@ -163,7 +163,7 @@ def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device
         CheckpointError: the tensor has values that training cannot produce: they are not finite, or a matrix is all zeros.
     """
     stored = checkpoint.stored[to_original(name)]
-    tensor = file.get_tensor(stored).to(device)
+    tensor = file.get_tensor(stored, dtype).to(device)
     if dtype_of(checkpoint.header.slots[stored]).itemsize == 1:
         tensor = tensor.to(dtype)
     return _checked(tensor, stored, checkpoint)
@@ -182,14 +182,22 @@ def _eight_bits(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.
     weight, scale = file.stored(stored)
     rows = (torch.ones(1) if scale is None else scale).float().reshape(-1, 1).expand(weight.shape[0], 1).contiguous()
     weight, rows = weight.to(device), rows.to(device)
-    _checked(weight.float() * rows, stored, checkpoint)
+    for part in pieces(weight):
+        _check_finite(weight[part].float() * rows[part], stored, checkpoint)
     return weight, rows
+
+
+def _check_finite(tensor: Tensor, stored: str, checkpoint: Checkpoint) -> None:
+    """Refuse values that are not finite. If their sum is finite, all are, and a sum takes no memory; it may also be infinite if it is too
+    large.
+    """
+    if not bool(tensor.sum().isfinite()) and not all(bool(tensor[part].isfinite().all()) for part in pieces(tensor)):
+        raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy the file again.")
 
 
 def _checked(tensor: Tensor, stored: str, checkpoint: Checkpoint) -> Tensor:
     """Return a tensor, unless it has values that training cannot produce."""
-    if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy the file again.")
+    _check_finite(tensor, stored, checkpoint)
     if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(tensor.any()):
         raise CheckpointError(
             f"{stored} contains only zeros: the file was not downloaded completely", where=checkpoint.where, remedy="Download it again."

@@ -13,9 +13,10 @@ from torch import Tensor
 from ltxcore.adapters import AdapterSettings
 from ltxcore.config.loras import FROZEN, MERGE, MERGED, Said, Strength, said_in
 from ltxcore.errors import CheckpointError, ConfigError, listed, many
+from ltxcore.headers import read_file
 from ltxcore.models import UNTRAINED
 from ltxcore.models.adapter_types import Types
-from ltxcore.models.checkpoint_files import open_checkpoint
+from ltxcore.models.checkpoint_files import Checkpoint, open_checkpoint
 from ltxcore.models.export_check import Read, weight_with
 from ltxcore.models.load_base import base_weights, describe
 from ltxcore.models.lora_file import LoraFile, check_finite, read_lora
@@ -55,32 +56,33 @@ class Changes:
             base = torch.zeros(shape.outputs or 1, shape.inputs or 1)  # a file of biases alone shows no inputs
         else:
             base = self.base(module)
-        return (weight_with(self.found, self.found.modules[module], base) - base) * self.lora.strength
+        return (weight_with(self.found, self.found.everywhere[module], base) - base) * self.lora.strength
 
 
 def to_file(found: LoraFile, module: str) -> dict[str, Tensor]:
     """Return the tensors that ltx itself writes for a module, by the endings of their names, with alpha folded in."""
-    own = found.modules[module]
+    own = found.everywhere[module]
     settings = AdapterSettings(found.shape(module).rank, alpha=None, dropout=0.0)
     write = getattr(found.kind.adapter, "to_file", None)
     return dict(own if write is None else write(own, settings))
 
 
 @contextlib.contextmanager
-def changes_of(lora: Strength, model: str | None = None, types: Types | None = None) -> Iterator[Changes]:
+def changes_of(lora: Strength, model: str | None = None, types: Types | None = None, *, connectors: bool = False) -> Iterator[Changes]:
     """Read a file of adapters, and yield the changes that it makes.
 
     Args:
         lora: the file, with its strength.
         model: the base model; None if there is none.
         types: the known classes of adapters, by name; by default, those of the installed plugins.
+        connectors: whether the file may change the text connectors.
 
     Raises:
         ConfigError: the changes depend on the base, and there is none.
         CheckpointError: the file is no LoRA of this model, was made for another base, changes nothing, or has values that are not finite.
     """
     where = str(lora.path)
-    found = read_lora(lora.path, where, types)
+    found = read_lora(lora.path, where, types, connectors=connectors)
     check_values(found, where)
     if model is not None:
         with base_of_lora(found, model, where) as base:
@@ -121,12 +123,17 @@ def base_of_lora(found: LoraFile, model: str, where: str) -> Iterator[Read]:
 def adds(found: LoraFile) -> bool:
     """Return whether the adapters in a file make the same change to every base."""
     asked = getattr(found.kind.adapter, "adds", None)
-    return asked is not None and all(asked(tensors) for tensors in found.modules.values())
+    return asked is not None and all(asked(tensors) for tensors in found.everywhere.values())
 
 
 def _merged_in(model: str) -> list[Said]:
-    """Return the LoRAs that were merged into a model, as its metadata describe them."""
-    return [] if model == UNTRAINED else said_in(open_checkpoint(model).header.metadata, MERGED, model)
+    return [] if model == UNTRAINED else merged_into(open_checkpoint(model))
+
+
+def merged_into(checkpoint: Checkpoint) -> list[Said]:
+    """Return the LoRAs that were merged into a model, as the metadata of its file, or of the first file of its folder, describe them."""
+    header = read_file(checkpoint.header.files[0]) if checkpoint.is_folder else checkpoint.header
+    return said_in(header.metadata, MERGED, checkpoint.where)
 
 
 def _fitting(found: LoraFile, name: str, weights: Read, model: str, where: str) -> Tensor:
@@ -175,7 +182,7 @@ def check_values(found: LoraFile, where: str) -> None:
         found.kind.adapter, "changes", lambda tensors: any(bool(tensor.any()) for tensor in tensors.values())
     )
     check_finite(found, where)
-    if not any(changes(own) for own in found.modules.values()):
+    if not any(changes(own) for own in found.everywhere.values()):
         raise CheckpointError("no adapter in this file changes anything", where=where)
 
 

@@ -18,13 +18,16 @@ from ltxcore.model_config import AGAIN, json_object
 from ltxcore.models.adapter_types import Adapter, Types
 from ltxcore.models.lora_header import lora_header
 from ltxcore.models.lora_names import OF_DIFFUSERS, PREFIX_OF_DIFFUSERS
-from ltxcore.models.parameter_names import to_original
+from ltxcore.models.parameter_names import is_of_connectors, to_original
 from ltxcore.safetensors_files import open_tensors, read_header
 
 Tensors = Mapping[str, Tensor]
 
 PATTERN = "alpha_pattern"
 """The setting with the alphas of single modules, by regular expressions for their paths."""
+
+FOR_CONNECTORS = "Use the file under model.loras, with `ltx sample --lora`, or merge it with `ltx lora merge`."
+"""What can be done with a file that has adapters of the text connectors."""
 
 _READ = re.compile(r"(?:[\w.^$*+-]|\\[.d]|\[(?:\w+|\d-\d)\])+")
 """The regular expressions that are matched: those without groups, which could take forever."""
@@ -39,17 +42,24 @@ class LoraFile:
 
     Attributes:
         kind: the type of the adapters.
-        modules: the float32 tensors of every module (in diffusers' names), with any alpha folded in.
+        modules: the float32 tensors of every module of the transformer (in diffusers' names), with any alpha folded in.
         metadata: the file's metadata.
+        connectors: the same for the modules of the text connectors.
     """
 
     kind: Adapter
     modules: Mapping[str, Tensors]
     metadata: Mapping[str, str]
+    connectors: Mapping[str, Tensors] = attrs.field(factory=dict)
+
+    @property
+    def everywhere(self) -> Mapping[str, Tensors]:
+        """The tensors of every module of the transformer and of the text connectors."""
+        return {**self.modules, **self.connectors}
 
     def shape(self, module: str) -> AdapterShape:
         """Return the rank, inputs and outputs of a module's adapter."""
-        found = self.kind.adapter.measure(shapes_of(self.modules[module]))
+        found = self.kind.adapter.measure(shapes_of((self.connectors if module in self.connectors else self.modules)[module]))
         if found is None:
             raise CheckpointError(f"the tensors of {to_original(module)} do not fit each other")
         return found
@@ -58,7 +68,7 @@ class LoraFile:
 def biases_in(found: LoraFile) -> dict[str, Tensor]:
     """Return what a file adds to the biases of modules, by module."""
     of = getattr(found.kind.adapter, "bias", lambda tensors: None)
-    return {name: added for name, tensors in found.modules.items() if (added := of(tensors)) is not None}
+    return {name: added for name, tensors in found.everywhere.items() if (added := of(tensors)) is not None}
 
 
 def refuse_biases(found: LoraFile, where: str) -> None:
@@ -78,30 +88,31 @@ def shapes_of(tensors: Tensors) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def read_lora(path: Path, where: str, types: Types | None = None) -> LoraFile:
+def read_lora(path: Path, where: str, types: Types | None = None, *, connectors: bool = False) -> LoraFile:
     """Read a file of adapters.
 
     Args:
         path: the file.
         where: the file, as a message names it.
         types: the known classes of adapters, by name; by default, those of the installed plugins.
+        connectors: whether the file may have adapters of the text connectors.
 
     Raises:
-        CheckpointError: as in `lora_header`, or the metadata cannot be read.
+        CheckpointError: as in `lora_header`; the metadata cannot be read; or the file has adapters of the text connectors, and may not.
     """
     header = read_header(path)
     with open_tensors(header) as file:
-        return _read(header, lambda name: file.get_tensor(name).float(), where, types)
+        return _read(header, lambda name: file.get_tensor(name).float(), where, types, connectors)
 
 
-def sketch_lora(path: Path, where: str, types: Types | None = None) -> LoraFile:
+def sketch_lora(path: Path, where: str, types: Types | None = None, *, connectors: bool = False) -> LoraFile:
     """Read only the header of a file of adapters. The tensors are on the meta device, with shapes but no values.
 
     Raises:
         CheckpointError: as in `read_lora`.
     """
     header = read_header(path)
-    return _read(header, lambda name: torch.empty(header.slots[name].shape, device="meta"), where, types)
+    return _read(header, lambda name: torch.empty(header.slots[name].shape, device="meta"), where, types, connectors)
 
 
 def check_finite(found: LoraFile, where: str) -> None:
@@ -110,13 +121,15 @@ def check_finite(found: LoraFile, where: str) -> None:
     Raises:
         CheckpointError: the file has such adapters; the error names all of them.
     """
-    infinite = [to_original(name) for name, own in found.modules.items() if not all(bool(each.isfinite().all()) for each in own.values())]
+    infinite = [
+        to_original(name) for name, own in found.everywhere.items() if not all(bool(each.isfinite().all()) for each in own.values())
+    ]
     if infinite:
         what = f"{many(len(infinite), 'adapter has', 'adapters have')} values that are not finite: {listed(infinite)}"
         raise CheckpointError(what, where=where, remedy=AGAIN)
 
 
-def _read(header: Slots, tensor: Callable[[str], Tensor], where: str, types: Types | None) -> LoraFile:
+def _read(header: Slots, tensor: Callable[[str], Tensor], where: str, types: Types | None, connectors: bool) -> LoraFile:
     found = lora_header(header, where, types)
     about = _said_by_diffusers(header.metadata, where)
     try:
@@ -126,7 +139,12 @@ def _read(header: Slots, tensor: Callable[[str], Tensor], where: str, types: Typ
         }
     except CheckpointError as error:
         raise CheckpointError.of([attrs.evolve(problem, where=where) for problem in error.problems]) from error
-    return LoraFile(found.kind, modules, header.metadata)
+    apart = {name: modules.pop(name) for name in list(modules) if is_of_connectors(name)}
+    if apart and not connectors:
+        shown = listed(map(to_original, apart))
+        what = f"{many(len(apart), 'adapter is', 'adapters are')} for the text connectors, which are neither trained nor exported: {shown}"
+        raise CheckpointError(what, where=where, remedy=FOR_CONNECTORS)
+    return LoraFile(found.kind, modules, header.metadata, apart)
 
 
 def _of_file(kind: Adapter, tensors: Tensors, about: Mapping[str, Any]) -> Tensors:

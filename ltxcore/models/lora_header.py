@@ -8,12 +8,14 @@ import attrs
 
 from ltxcore.adapters import AdapterShape
 from ltxcore.errors import CheckpointError, Problem, listed, many
-from ltxcore.headers import Slots
+from ltxcore.headers import FLOATING, Slots
 from ltxcore.models.adapter_types import Adapter, Types, adapter_types, endings_of, stated_type, type_of
 from ltxcore.models.lora_names import parsed, unread_format
 from ltxcore.models.parameter_names import to_original
 
 OTHER_FORMAT = "Train or export it as a LoRA of the transformer, or use it in the program that made it."
+
+UNPACKED = "Use the file before it was quantized, in bf16, float16 or float32."
 
 FullNames = Mapping[str, Mapping[str, str]]
 """The full names of tensors, by module (in diffusers' names) and by the tensor's short name in this module."""
@@ -38,7 +40,7 @@ def lora_header(found: Slots, where: str, types: Types | None = None) -> LoraHea
 
     Raises:
         CheckpointError: the type of the adapters is not known; or names are unknown or mean the same tensor, or tensors of a module are
-            missing or do not fit each other, and the error names all of these.
+            missing, do not fit each other, or are packed, and the error names all of these.
     """
     types = adapter_types() if types is None else types
     stated_type(found.metadata, types, where)  # the names of an unknown type are unknown too, and say less
@@ -66,6 +68,10 @@ def lora_header(found: Slots, where: str, types: Types | None = None) -> LoraHea
     broken = [to_original(module) for module, shape in shapes.items() if shape is None]
     if broken:
         problems.append(Problem(f"{kind.type} tensors are missing, or do not fit each other, in these modules: {listed(broken)}", where))
+    packed = [f"{name} ({slot.dtype})" for name, slot in sorted(found.slots.items()) if slot.shape and slot.dtype not in FLOATING]
+    if packed:
+        count = many(len(packed), "tensor is", "tensors are")
+        problems.append(Problem(f"{count} packed, which is not supported in a LoRA: {listed(packed)}", where, UNPACKED))
     if problems:
         raise CheckpointError.of(problems)
     return LoraHeader(kind, {module: modules[module] for module in shapes}, {module: shape for module, shape in shapes.items() if shape})

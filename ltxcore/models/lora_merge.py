@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.config.loras import FROZEN, MERGED, Strength, lacking_under, said_in, said_of
-from ltxcore.errors import CheckpointError, listed, many
+from ltxcore.config.loras import FROZEN, MERGED, Strength, lacking, lacking_under, said_in, said_of
+from ltxcore.errors import CheckpointError, ConfigError, listed, many
 from ltxcore.headers import Slot
 from ltxcore.logs import notice
 from ltxcore.models.adapter_types import Types
@@ -20,15 +21,18 @@ from ltxcore.models.base import base_of
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.export_check import Read
 from ltxcore.models.load_base import base_weights
-from ltxcore.models.lora_change import Changes, changes_of, check_target, check_values, to_file
+from ltxcore.models.lora_change import Changes, changes_of, check_target, check_values, merged_into, to_file
 from ltxcore.models.lora_file import biases_in, read_lora
 from ltxcore.models.lora_stack import summed
 from ltxcore.models.lora_write import common, dtype_of_lora, write_lora
-from ltxcore.models.parameter_names import to_original
-from ltxcore.models.save import rest_of_base, write_sharded, written_files
+from ltxcore.models.parameter_names import is_of_connectors, to_diffusers, to_original
+from ltxcore.models.save import WEIGHTS, rest_of_base, write_diffusers, write_sharded, written_files
 from ltxcore.safetensors_files import dtype_of, open_tensors
 
 OTHER_MODEL = "Name the model that the LoRA was trained on."
+APART = "Name a model whose file has the text connectors too, such as the official one, and write it in the original layout."
+
+Layout = Literal["original", "diffusers"]
 
 
 @attrs.frozen
@@ -49,15 +53,23 @@ class Merged:
 
 
 def merge_into_model(
-    loras: Sequence[Strength], output: Path, model: str, *, largest: int | None = None, overwrite: bool = False, types: Types | None = None
+    loras: Sequence[Strength],
+    output: Path,
+    model: str,
+    *,
+    layout: Layout = "original",
+    largest: int | None = None,
+    overwrite: bool = False,
+    types: Types | None = None,
 ) -> Merged:
     """Write a model whose matrices have the changes of LoRAs added, in the dtype of each matrix. Everything else is copied bit for bit, and
     at most a few matrices are in memory at a time.
 
     Args:
         loras: the LoRAs with their strengths. Each change is computed from the unchanged model.
-        output: the file to write.
+        output: the file to write or, in the layout of diffusers, the folder.
         model: the model.
+        layout: "original" for everything that the model's file contains, "diffusers" for a folder of the transformer alone.
         largest: the maximum number of bytes of tensors in a file; a larger model is written in parts.
         overwrite: whether to replace an existing file.
         types: the known classes of adapters, by name; by default, those of the installed plugins.
@@ -71,31 +83,49 @@ def merge_into_model(
     checkpoint = open_checkpoint(model)
     sources = {lora.path: "one of the LoRAs to merge" for lora in loras}
     sources |= dict.fromkeys([checkpoint.header.where, *checkpoint.header.files], "a file of the model")
-    check_target(output, sources, overwrite)
+    if layout == "original":
+        check_target(output, sources, overwrite)
+    elif output.is_file():
+        raise ConfigError("this is a file", where=str(output), remedy="Name the folder to write.")
     _refuse_quantized(checkpoint)
     shapes = base_of(model).shapes
     seen = _Largest()
     with contextlib.ExitStack() as stack:
-        changes = [stack.enter_context(changes_of(lora, model, types)) for lora in loras]
+        changes = [stack.enter_context(changes_of(lora, model, types, connectors=True)) for lora in loras]
         read = stack.enter_context(base_weights(model))
         file = stack.enter_context(open_tensors(checkpoint.header))
         tensors, prefix, said = rest_of_base(checkpoint, file, torch.bfloat16)
+        if layout == "diffusers":
+            tensors = {prefix + own: tensors[prefix + own] for own in checkpoint.stored}
         parameters = _added(changes)
         for parameter, own_changes in parameters.items():
             name = prefix + to_original(parameter)
             own = tensors.get(name)
             if own is None:
                 where = str(own_changes[0][0].path)
-                raise CheckpointError(f"the model {model} has no {to_original(parameter)}", where=where, remedy=OTHER_MODEL)
+                remedy = APART if is_of_connectors(parameter) else OTHER_MODEL
+                raise CheckpointError(f"the merged file would not have {to_original(parameter)}", where=where, remedy=remedy)
             tensors[name] = attrs.evolve(own, values=partial(_changed, parameter, own_changes, read, own.dtype, seen))
-        for path in written_files(output, tensors, largest):
+        if layout == "diffusers":
+            tensors = {to_diffusers(name.removeprefix(prefix)): each for name, each in tensors.items()}
+        target = output if layout == "original" else output / WEIGHTS
+        for path in written_files(target, tensors, largest):
             check_target(path, sources, overwrite)
-        before = said_in(said, MERGED, checkpoint.where)
+        before = merged_into(checkpoint)
         for lora, under in lacking_under(loras):
-            if under not in before:
+            if under not in [each for merged in before for each in merged.all()]:
                 notice(f"{lora.path} was trained on top of {under}, which the model does not contain: merge it too.")
         told = {**said, MERGED: said_of(loras, before)}
-        path = write_sharded(output, tensors, told, largest, lambda part: check_tensors(open_checkpoint(str(part)), shapes))
+        frozen = said_in(said, FROZEN, checkpoint.where)
+        if frozen:
+            told[FROZEN] = said_of([], lacking(frozen, loras))
+        if layout == "diffusers":
+            write_diffusers(
+                output, checkpoint, tensors, {"format": "pt", **{key: told[key] for key in (MERGED, FROZEN) if key in told}}, largest
+            )
+            path = output
+        else:
+            path = write_sharded(output, tensors, told, largest, lambda part: check_tensors(open_checkpoint(str(part)), shapes))
     return Merged(path, sum(name.endswith(".weight") for name in parameters), seen.number)
 
 
@@ -110,7 +140,7 @@ def _added(changes: Sequence[Changes]) -> dict[str, list[tuple[Strength, Callabl
     """Return by parameter (in diffusers' names) the LoRAs that change it, each with a function that computes the change."""
     found: dict[str, list[tuple[Strength, Callable[[], Tensor]]]] = {}
     for each in changes:
-        for module in each.found.modules:
+        for module in each.found.everywhere:
             found.setdefault(f"{module}.weight", []).append((each.lora, partial(each.matrix, module)))
         for module, bias in biases_in(each.found).items():
             found.setdefault(f"{module}.bias", []).append((each.lora, partial(torch.mul, bias, each.lora.strength)))
@@ -168,11 +198,11 @@ def merge_loras(
         CheckpointError: a LoRA cannot be added to the others, or has values that are not finite.
     """
     check_target(output, {lora.path: "one of the LoRAs to merge" for lora in loras}, overwrite)
-    found = [read_lora(lora.path, str(lora.path), types) for lora in loras]
+    found = [read_lora(lora.path, str(lora.path), types, connectors=True) for lora in loras]
     for lora, each in zip(loras, found, strict=True):
         check_values(each, str(lora.path))
     together = summed(loras, found)
-    modules = {name: to_file(together, name) for name in together.modules}
+    modules = {name: to_file(together, name) for name in together.everywhere}
     under = list(dict.fromkeys(each for _, each in lacking_under(loras)))
     said = {**common([each.metadata for each in found]), MERGED: said_of(loras), FROZEN: said_of([], under)}
     if not under:

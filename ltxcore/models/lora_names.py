@@ -3,7 +3,7 @@
 A name has one of these forms:
 
 - "diffusion_model." and the original checkpoint's name, as ltx-trainer and ComfyUI write it, with or without alpha
-- "transformer." and diffusers' name
+- "transformer." and diffusers' name, or "connectors." for a module of the text connectors
 - "lora_unet_" and either name, in which every dot has become an underscore
 
 The type of the adapters decides how names end. `ltxcore.models.lora_save` and `ltxcore.models.lora_export` decide which names are written.
@@ -15,16 +15,19 @@ import json
 import re
 from collections.abc import Mapping
 
-from ltxcore.models.parameter_names import LORA_PREFIX, has_module, to_diffusers, to_original
+from ltxcore.models.parameter_names import LORA_PREFIX, has_module, is_of_connectors, to_diffusers, to_original
 
 PREFIX_OF_DIFFUSERS = "transformer."
+
+CONNECTORS_OF_DIFFUSERS = "connectors."
+"""The prefix of text connectors in diffusers' pipelines."""
 
 OF_DIFFUSERS = "lora_adapter_metadata"
 """The metadata key under which diffusers stores alpha and other settings."""
 
 PREFIX_OF_PEFT = "base_model.model."
 
-_PREFIXES = (LORA_PREFIX, "model.diffusion_model.", PREFIX_OF_DIFFUSERS, PREFIX_OF_PEFT)
+_PREFIXES = (LORA_PREFIX, "model.diffusion_model.", PREFIX_OF_DIFFUSERS, CONNECTORS_OF_DIFFUSERS, PREFIX_OF_PEFT)
 _BARE = "transformer_blocks."
 """The beginning of names that have no prefix."""
 
@@ -43,7 +46,10 @@ _LAST_SEGMENTS = (
 
 _UNREAD = (
     (r"^(lora_te\d?_|text_encoders?\.|lora_llm_|clip_[lg]\.).*(lora|lokr|hada|alpha|diff)", "a LoRA of a text encoder"),
-    (r"(^|[._])(\w*connectors?|text_embedding_projection)[._].*\.(lora|lokr|hada|alpha|diff|dora)", "a LoRA of the text connectors"),
+    (
+        r"(^|[._])(\w*connectors?[._]\w*text_proj_in|text_embedding_projection)[._].*(lora|lokr|hada|alpha|diff|dora)",
+        "a LoRA of the text projection",
+    ),
     (r"\.(oft_blocks|oft_diag|oft_R)\b", "OFT adapters"),
     (r"\.boft_[a-z]+", "BOFT adapters"),
     (r"\.(hada_t[12]|lokr_t[12]|lora_mid\.weight)$", "adapters of convolutions (Tucker decomposition)"),
@@ -80,10 +86,9 @@ def parsed(name: str, endings: Mapping[str, str]) -> tuple[str, str]:
     if prefix is None or not ending:
         return name, ""
     path = name.removeprefix(prefix).removesuffix(f".{ending}")
-    if prefix in _OF_ANY_MODEL:
-        path = with_dots(path)
-        if not has_module(path):
-            return name, ""
+    path = with_dots(path) if prefix in _OF_ANY_MODEL else path
+    if not has_module(path) and (prefix in (*_OF_ANY_MODEL, CONNECTORS_OF_DIFFUSERS) or unread_format(name)):
+        return name, ""
     return to_diffusers(path), endings[ending]
 
 
@@ -93,14 +98,16 @@ def with_dots(path: str) -> str:
 
     Source: docs/explanation/model-files.md#layouts-that-are-read
     """
-    path = re.sub(r"^transformer_blocks_(\d+)_", r"transformer_blocks.\1.", path)
+    path = re.sub(r"^((?:video|audio)(?:_embeddings)?_connector)_(?=transformer)", r"\1.", path)
+    path = re.sub(r"(^|\.)(transformer(?:_1d)?_blocks)_(\d+)_", r"\1\2.\3.", path)
     last = next((each for each in _LAST_SEGMENTS if path.endswith(f"_{each.replace('.', '_')}")), None)
     return path if last is None else f"{path[: -len(last) - 1]}.{last}"
 
 
 def written(module: str, ending: str, layout: str) -> str:
     """Return the name of a tensor in a file that ltx writes, with modules named as in a layout, "original" or "diffusers"."""
-    path = f"{PREFIX_OF_DIFFUSERS}{module}" if layout == "diffusers" else f"{LORA_PREFIX}{to_original(module)}"
+    ours = CONNECTORS_OF_DIFFUSERS if is_of_connectors(module) else PREFIX_OF_DIFFUSERS
+    path = f"{ours}{module}" if layout == "diffusers" else f"{LORA_PREFIX}{to_original(module)}"
     return f"{path}.{ending}"
 
 
@@ -115,7 +122,7 @@ def said_targets(metadata: Mapping[str, str]) -> list[str]:
 
 def layout_of(name: str) -> str:
     """Describe the layout that a tensor's name belongs to."""
-    if name.startswith(PREFIX_OF_DIFFUSERS):
+    if name.startswith((PREFIX_OF_DIFFUSERS, CONNECTORS_OF_DIFFUSERS)):
         return "diffusers"
     if name.startswith(_WITHOUT_DOTS):
         return "names without dots, as kohya's programs write them"

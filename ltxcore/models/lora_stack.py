@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+import torch
 
 from ltxcore.config.loras import Strength, frozen_in
 from ltxcore.config.tables import plain
@@ -16,7 +17,8 @@ from ltxcore.files import digest
 from ltxcore.models.adapter_types import Types
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.blueprint import Described
-from ltxcore.models.frozen_loras import freeze_loras
+from ltxcore.models.connector_loras import adapt_connectors
+from ltxcore.models.frozen_loras import add_changes, freeze_loras
 from ltxcore.models.lora_file import LoraFile, Tensors, check_finite, read_lora, refuse_biases, sketch_lora
 from ltxcore.models.lora_load import check_generation, check_modules, fill_adapters
 from ltxcore.models.parameter_names import is_needed, stream_of
@@ -46,7 +48,9 @@ def load_loras(backbone: LTXBackbone, loras: Sequence[Strength], types: Types | 
     if under:
         put_under(backbone, under, types)
     above = [lora for lora in loras if lora not in under]
-    fill_adapters(backbone, found_for(backbone, above, types), _files(above))
+    found = found_for(backbone, above, types)
+    fill_adapters(backbone, found, _files(above))
+    adapt_connectors(backbone, found, _files(above))
 
 
 def put_under(backbone: LTXBackbone, loras: Sequence[Strength], types: Types | None = None) -> None:
@@ -55,7 +59,30 @@ def put_under(backbone: LTXBackbone, loras: Sequence[Strength], types: Types | N
     Raises:
         CheckpointError: as in `load_loras`.
     """
-    freeze_loras(backbone, found_under(backbone, loras, types), _files(loras))
+    found = found_under(backbone, loras, types)
+    freeze_loras(backbone, found, _files(loras))
+    adapt_connectors(backbone, found, _files(loras))
+
+
+def put_beside(
+    backbone: LTXBackbone, loras: Sequence[Strength], device: torch.device, types: Types | None = None, *, connectors: bool = True
+) -> None:
+    """Add the changes of LoRAs to a backbone whose weights are trained, or divided among processes.
+
+    Args:
+        backbone: the backbone, without adapters.
+        loras: the files; all must be plain LoRAs.
+        device: the device where the backbone computes.
+        types: the known classes of adapters, by name; by default, those of the installed plugins.
+        connectors: whether the backbone has its text connectors, which the LoRAs may change too.
+
+    Raises:
+        CheckpointError: as in `load_loras`, or the adapters are not plain LoRAs.
+    """
+    found = found_under(backbone, loras, types)
+    add_changes(backbone, found, _files(loras), device)
+    if connectors:
+        adapt_connectors(backbone, found, _files(loras))
 
 
 def found_under(backbone: Described, loras: Sequence[Strength], types: Types | None = None, *, sketch: bool = False) -> LoraFile:
@@ -111,6 +138,7 @@ def summed(loras: Sequence[Strength], found: Sequence[LoraFile]) -> LoraFile:
         return found[0]
     kind = found[0].kind
     changes: dict[str, list[tuple[Tensors, float]]] = {}
+    apart = {name for file in found for name in file.connectors}
     for lora, file in zip(loras, found, strict=True):
         joins, is_same = hasattr(file.kind.adapter, "join"), file.kind.type == kind.type
         if not joins or not is_same or plain(file.kind.adapter) != plain(kind.adapter):
@@ -122,24 +150,26 @@ def summed(loras: Sequence[Strength], found: Sequence[LoraFile]) -> LoraFile:
                     f'the keys of the type "{kind.type}" have other values here than in {loras[0].path}, so the adapters cannot be combined'
                 )
             raise CheckpointError(what, where=str(lora.path), remedy="Use this LoRA alone and without a strength.")
-        for name, tensors in file.modules.items():
+        for name, tensors in file.everywhere.items():
             changes.setdefault(name, []).append((tensors, lora.strength))
-    return LoraFile(kind, {name: kind.adapter.join(each) for name, each in changes.items()}, {})  # type: ignore[attr-defined]
+    joined = {name: kind.adapter.join(each) for name, each in changes.items()}  # type: ignore[attr-defined]
+    return LoraFile(kind, {name: joined[name] for name in joined if name not in apart}, {}, {name: joined[name] for name in apart})
 
 
 def _needed(backbone: Described, path: Path, types: Types | None, sketch: bool) -> LoraFile:
     """Read from a LoRA file the modules that this backbone has."""
     check_generation(backbone, path)
-    file, known = (sketch_lora if sketch else read_lora)(path, str(path), types), backbone.blueprint.linears
+    file, known = (sketch_lora if sketch else read_lora)(path, str(path), types, connectors=True), backbone.blueprint.linears
     if not sketch:
         check_finite(file, str(path))
     kept = {name: own for name, own in file.modules.items() if name not in known or is_needed(name, backbone.modalities)}
-    if not kept:
-        streams = " and ".join(sorted({stream_of(name) for name in file.modules} - {"cross"})) or "the attention between video and audio"
+    apart = {name: own for name, own in file.connectors.items() if is_needed(name, backbone.modalities)}
+    if not kept and not apart:
+        streams = " and ".join(sorted({stream_of(name) for name in file.everywhere} - {"cross"})) or "the attention between video and audio"
         raise CheckpointError(
             f"the LoRA has no effect: its modules belong to {streams}, but {listed(sorted(backbone.modalities))} is generated",
             where=str(path),
             remedy="Generate the modality that the LoRA was trained for.",
         )
     check_modules(backbone, file, kept, str(path))
-    return attrs.evolve(file, modules=kept)
+    return attrs.evolve(file, modules=kept, connectors=apart)

@@ -62,9 +62,9 @@ def write_lora(
         said |= {"rank": str(max(ranks)), "alpha": str(max(ranks)), "alpha_is_folded": "true"}
     with replacing(path) as part:
         write_tensors(part, tensors, {"format": "pt", **said})
-        found = read_lora(part, str(path), types)
+        found = read_lora(part, str(path), types, connectors=True)
         check_values(found, str(path))
-    return tuple(sorted({found.shape(name).rank for name in found.modules}))
+    return tuple(sorted({found.shape(name).rank for name in found.everywhere}))
 
 
 def _self(tensor: Tensor) -> Tensor:

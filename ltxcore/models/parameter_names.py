@@ -41,6 +41,12 @@ _IN_BLOCK = {
 _IN_ATTENTION = {"q_norm": "norm_q", "k_norm": "norm_k"}
 _BLOCKS = "transformer_blocks"
 
+_CONNECTORS = {
+    "video_embeddings_connector.transformer_1d_blocks.": "video_connector.transformer_blocks.",
+    "audio_embeddings_connector.transformer_1d_blocks.": "audio_connector.transformer_blocks.",
+}
+"""The beginnings of the paths of modules in text connectors, in checkpoints and in diffusers. Only LoRAs have such names."""
+
 Stream = Literal["video", "audio", "cross"]
 
 PREFIX: dict[str, str] = {"video": "", "audio": "audio_"}
@@ -76,18 +82,33 @@ _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK = _inverse(_FIRST), _inverse(_IN
 
 def to_diffusers(original: str) -> str:
     """Return the name that a checkpoint's parameter or module has in memory. The checkpoint's name is given without prefix."""
+    for theirs, own in _CONNECTORS.items():
+        if original.startswith(theirs):
+            return own + original.removeprefix(theirs)
     return _renamed(original, _FIRST, _IN_BLOCK, _IN_ATTENTION)
 
 
 def to_original(name: str) -> str:
     """Return the name that a parameter or module in memory has in a checkpoint, without prefix."""
+    for theirs, own in _CONNECTORS.items():
+        if name.startswith(own):
+            return theirs + name.removeprefix(own)
     return _renamed(name, _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK)
 
 
 def has_module(path: str) -> bool:
-    """Return whether a path, with original or diffusers' names, begins like the path of a linear module in the transformer."""
+    """Return whether a path, with original or diffusers' names, begins like the path of a linear module in the transformer or the text
+    connectors.
+    """
     first = to_original(path).partition(".")[0]
-    return first == _BLOCKS or first in _FIRST or first in _UNRENAMED
+    return first == _BLOCKS or first in _FIRST or first in _UNRENAMED or is_of_connectors(to_diffusers(path))
+
+
+def is_of_connectors(module: str) -> bool:
+    """Return whether a path (in diffusers' names) is that of a module or parameter of the text connectors, such as
+    `video_connector.transformer_blocks.0.attn1.to_q`.
+    """
+    return module.startswith(tuple(_CONNECTORS.values()))
 
 
 def stream_of(name: str) -> Stream:
@@ -119,4 +140,6 @@ def block_of(name: str) -> int | None:
 def within_block(module: str) -> str:
     """Return a module's path without the number of its block."""
     segments = module.split(".")
+    if is_of_connectors(to_diffusers(module)):
+        return ".".join([segments[0], *segments[3:]])
     return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)

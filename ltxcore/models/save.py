@@ -1,4 +1,4 @@
-"""Functions that save a whole model as a checkpoint in the original layout.
+"""Functions that save a whole model as a checkpoint in the original layout, or a transformer in the layout of diffusers.
 
 The model is written as a single file or, if this would exceed the given size, as parts with an index in the Hugging Face layout.
 """
@@ -15,15 +15,20 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError
 from ltxcore.files import replacing, write_whole
-from ltxcore.headers import INDEX, fingerprint
+from ltxcore.headers import INDEX, fingerprint, read_json
 from ltxcore.models import UNTRAINED
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
 from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
+from ltxcore.models.transformer_settings import diffusers_arguments
 from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+"""The name of the weights in a folder of diffusers."""
+
+_CONFIG, _DIFFUSERS_CLASS = "config.json", "LTX2VideoTransformer3DModel"
 _QUANTIZED = "_quantization_metadata"
 """The metadata key under which ComfyUI's files name their 8-bit weights. It is dropped, since a saved model has no such weights."""
 
@@ -177,6 +182,32 @@ def write_sharded(
         index.unlink()
         raise
     return index
+
+
+def write_diffusers(
+    folder: Path, checkpoint: Checkpoint, tensors: Mapping[str, Stored], metadata: Mapping[str, str], largest: int | None = None
+) -> None:
+    """Write the folder of a transformer in the layout of diffusers: its configuration, and its weights in one file or in parts.
+
+    Args:
+        folder: the folder, which is made if there is none.
+        checkpoint: the model whose configuration is written.
+        tensors: the tensors, by diffusers' names.
+        metadata: the metadata of the file, or of every part.
+        largest: the maximum number of bytes of tensors in a file; None means one file.
+
+    Raises:
+        CheckpointError: there is not enough room on the disk.
+    """
+    where = checkpoint.header.where
+    if checkpoint.is_folder:
+        config = read_json(where / _CONFIG)
+    else:
+        config = {"_class_name": _DIFFUSERS_CLASS, **diffusers_arguments(checkpoint.transformer, str(where))}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_sharded(folder / WEIGHTS, tensors, metadata, largest)
+    write_whole(folder / _CONFIG, json.dumps(config, indent=2).encode())
+    check_tensors(open_checkpoint(str(folder)), {name: each.shape for name, each in tensors.items()})
 
 
 def written_files(path: Path, tensors: Mapping[str, Stored], largest: int | None = None) -> list[Path]:

@@ -117,9 +117,9 @@ def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, input
     beside = streams - choice.modalities
     if beside:
         weights += _beside(base.sketch(streams, len(blocks)), choice.modalities, times)
-        for path, held in (tracer.frozen.modules if tracer.frozen is not None else {}).items():
-            if not is_needed(path, choice.modalities):
-                weights += [Weight(f"{path}.{own}", tuple(tensor.shape), 1, False, is_kept=True) for own, tensor in held.items()]
+    for path, held in (tracer.frozen.modules if tracer.frozen is not None else {}).items():
+        if choice.lora is None or not is_needed(path, choice.modalities):  # otherwise the sketch has it
+            weights += [Weight(f"{path}.{own}", tuple(tensor.shape), 1, False, is_kept=True) for own, tensor in held.items()]
     whole = sum(prod(shape) * times(name) for name, shape in sketch.backbone.blueprint.shapes.items())
     return Parameters(tuple(weights), base.connector_numbers(streams), whole)
 

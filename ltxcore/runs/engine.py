@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 
-from ltxcore.config.loras import MERGE
 from ltxcore.declarations import zero_stages_of
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import AUTOCAST, single_engine
@@ -65,8 +64,6 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
 def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """Refuse settings that are available in one process but not in several."""
     table = config.engine
-    if config.model.loras:
-        yield "model.loras", "only works in one process", f"Train in one process, or merge the LoRAs into the model first: {MERGE}."
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights cannot be sharded among processes", "Remove the key."
     if config.acceleration.offload_optimizer_during_validation:

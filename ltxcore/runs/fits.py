@@ -20,9 +20,13 @@ from ltxcore.models import UNTRAINED
 from ltxcore.models.adapter_types import Adapter, adapter_types
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of
+from ltxcore.models.blueprint import Description
 from ltxcore.models.checkpoint_files import open_checkpoint
+from ltxcore.models.connector_loras import check_of_connectors
 from ltxcore.models.connectors import connectors_fingerprint
+from ltxcore.models.frozen_loras import refuse_other_types
 from ltxcore.models.groups import check_groups, settings_of
+from ltxcore.models.lora_file import sketch_lora
 from ltxcore.models.lora_load import check_start
 from ltxcore.models.lora_stack import found_under
 from ltxcore.models.parameter_names import is_needed
@@ -57,6 +61,10 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
                 except DataError as error:
                     refused.add(encoder)
                     yield from error.problems
+            if any(map(connectors_in, used)):
+                for lora in _changing_connectors(found.loaded):
+                    what = f"before it was stored, the text in {folder} passed through the text connectors without the changes of {lora}"
+                    yield Problem(what, source.where or "data", "Encode the samples again, without preprocessing.connector_outputs.")
         taken = encoder_of(source, found)
         others = sorted(encoder for encoder in used - refused if taken and _family(encoder) != _family(taken))
         if others:
@@ -214,7 +222,9 @@ def _spoken(generation: str) -> str:
     return "the tiny model" if generation == _TINY else f"LTX-{generation}"
 
 
-def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], streams: frozenset[str], here: bool) -> list[Problem]:
+def start_problems(
+    loaded: LoadedRun, base: Base, modalities: frozenset[str], streams: frozenset[str], here: bool, divided: bool
+) -> list[Problem]:
     """Find what is wrong with a run's LoRA targets and with the weights that it starts from, without reading any tensor.
 
     Args:
@@ -223,6 +233,7 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
         modalities: the modalities of the run.
         streams: the modalities that the model is loaded with.
         here: whether the weights to start from are on this machine; if not, they are not checked.
+        divided: whether processes divide the weights among them.
     """
     model, lora, table, problems = loaded.config.model, loaded.config.lora, loaded.config.optimization, list[Problem]()
     with collecting(problems):
@@ -232,7 +243,12 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
                 check_groups(table.groups, [name for name in shapes if is_needed(name, modalities)], "optimization.groups", base.num_layers)
             with collecting(problems, loaded.where("model.load_checkpoint")):
                 if here and model.load_checkpoint is not None:
-                    base_of(str(newest(model.load_checkpoint))).check_tensors()
+                    start = base_of(str(newest(model.load_checkpoint)), model.connectors_path)
+                    start.check_tensors()
+                    start.check_connectors(streams)
+            with collecting(problems, loaded.where("model.loras")):
+                if here and model.loras:
+                    problems += _loras_problems(loaded, base, base.described(streams), beside=True)
             return problems
         backbone = base.described(streams)
         targets = resolve_targets(backbone, lora.target_modules, modalities=modalities)
@@ -242,12 +258,39 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
                 check_groups(groups, trained, where, base.num_layers)
         with collecting(problems, loaded.where("model.loras")):
             if here and model.loras:
-                found_under(backbone, strengths(model.loras), adapter_types(loaded.registry), sketch=True)
+                problems += _loras_problems(loaded, base, backbone, beside=divided)
         with collecting(problems, loaded.where("model.load_checkpoint")):
             if here and model.load_checkpoint is not None:
                 settings = settings_of(trained, lora.settings, lora.groups)
                 check_start(backbone, newest(model.load_checkpoint), settings, Adapter(lora.type, lora.adapter))
     return problems
+
+
+def _loras_problems(loaded: LoadedRun, base: Base, backbone: Description, *, beside: bool) -> list[Problem]:
+    """Find what is wrong with the LoRAs that a run trains on top of, as far as their headers show this; `beside` says whether their changes
+    are added beside weights that are trained or divided.
+
+    Raises:
+        CheckpointError: the LoRAs do not fit the model.
+    """
+    loras = strengths(loaded.config.model.loras)
+    found = found_under(backbone, loras, adapter_types(loaded.registry), sketch=True)
+    if beside:
+        refuse_other_types(found, listed(str(lora.path) for lora in loras))
+    if not found.connectors:
+        return []
+    changing = listed(_changing_connectors(loaded))
+    check_of_connectors(found, base.connector_shapes(backbone.modalities), changing)
+    if not loaded.config.preprocessing.connector_outputs:
+        return []
+    what = f"stores text that has passed through the text connectors without the changes that {changing} makes to them"
+    return [Problem(what, loaded.where("preprocessing.connector_outputs"), "Remove the key.")]
+
+
+def _changing_connectors(loaded: LoadedRun) -> list[str]:
+    """Return the LoRAs that a run trains on top of and that change the text connectors."""
+    types, loras = adapter_types(loaded.registry), strengths(loaded.config.model.loras)
+    return [str(lora.path) for lora in loras if sketch_lora(lora.path, str(lora.path), types, connectors=True).connectors]
 
 
 def newest(path: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.config.loras import Strength, not_under, strengths
+from ltxcore.config.loras import Strength, not_under, not_under_model, strengths
 from ltxcore.dataset.rows import Dataset
 from ltxcore.encode.standing import Standing
 from ltxcore.encode.survey import Survey
@@ -101,14 +101,18 @@ def of_stopping(found: Outline) -> Iterator[str]:
 
 
 def of_loras(found: Outline) -> Iterator[str]:
-    """Warn that a LoRA of the run was trained on top of others which the run does not have.
+    """Warn that a LoRA or the model of the run was trained on top of others which the run does not have.
 
     Raises:
-        LtxError: the metadata of a LoRA cannot be read.
+        LtxError: the metadata of a LoRA or of the model cannot be read.
     """
     model = found.config.model
-    start = [] if model.training_mode == "full" or model.load_checkpoint is None else [Strength(newest(model.load_checkpoint))]
-    for what in not_under([*strengths(model.loras), *start]):
+    full = model.training_mode == "full"
+    start = [] if full or model.load_checkpoint is None else [Strength(newest(model.load_checkpoint))]
+    loras = [*strengths(model.loras), *start]
+    own = Path() if found.base.checkpoint is None else found.base.checkpoint.header.where
+    weights = newest(model.load_checkpoint) if full and model.load_checkpoint is not None else own
+    for what in (*not_under(loras), *not_under_model(weights, loras)):
         yield f"{what}: add it to model.loras, unless it is merged into the model."
 
 

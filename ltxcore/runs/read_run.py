@@ -283,7 +283,8 @@ def sample_command(record: Record, weights: Weights, registry: Registry | None =
     for part in ("text_encoder", "connectors", "video_vae", "audio_vae"):
         path = record.get(f"model.{part}_path")
         words += [f"--{part.replace('_', '-')}-path", str(path)] if path else []
-    words += [] if whole else [word for lora in (*record.get("model.loras", []), weights.path) for word in ("--lora", str(lora))]
+    loras = [*record.get("model.loras", []), *([] if whole else [weights.path])]
+    words += [word for lora in loras for word in ("--lora", str(lora))]
     plugins = record.get("plugins")
     for plugin in plugins if isinstance(plugins, list) else ():
         words += ["--plugin", str(plugin)]

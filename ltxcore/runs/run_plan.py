@@ -12,7 +12,6 @@ import attrs
 from ltxcore.config.data_sets import of_set
 from ltxcore.config.kept_weights import goes_by_average
 from ltxcore.config.load import LoadedRun, located
-from ltxcore.config.loras import MERGE
 from ltxcore.config.parts import evolved
 from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
@@ -264,13 +263,13 @@ def draft(
         with collecting(problems, loaded.where("model.model_path")):
             base.check_tensors()
             problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in unstorable(config, base))
-    built = _built(loaded, folder, base, here, problems)
+    built = _built(loaded, folder, base, here, uses_zero(config, count), problems)
     if built is not None:
         built = attrs.evolve(built, resumes=resumes, changes=allow_changes, notes=notes)
     return Draft(built, base is not None, tuple(dict.fromkeys(problems)))
 
 
-def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, problems: list[Problem]) -> Outline | None:
+def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, divided: bool, problems: list[Problem]) -> Outline | None:
     """Build the strategy, the LoRA and the samples of the run on its model or on a substitute; None if there is no strategy.
     Every fault is added to `problems`.
     """
@@ -305,7 +304,9 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
         if here:  # media of samples that are generated elsewhere need not be here
             samples = plan_generations(asked, setting.modalities, params=params_of(config.preprocessing.encoders))
     if own is not None:
-        problems.extend(start_problems(loaded, own, modalities, streams, here))
+        with collecting(problems, loaded.where("model.model_path")):
+            own.check_connectors(streams)
+        problems.extend(start_problems(loaded, own, modalities, streams, here, divided))
     problems.extend(drawn)
     return Outline(loaded, folder, False, False, (), base, setting, strategy, modalities, tuple(samples), root)
 
@@ -467,8 +468,6 @@ def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """Refuse settings that a run file may have but this version does not support, instead of ignoring them."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "applies to a whole model, but a LoRA is always one file", "Remove the key."
-    if config.model.loras and config.model.training_mode == "full":
-        yield "model.loras", "is for LoRA runs; full fine-tuning changes the whole model", f"Merge the LoRAs into the model first: {MERGE}."
     yield from _unmeasured(config)
 
 

@@ -234,7 +234,11 @@ def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Adv
         model = load_model(planned, samples, device, divided=uses_zero(planned.config, advice.processes))
     if model.recorded:
         _check_frozen(planned.outline, model.recorded[FROZEN])
-        inform(f"the LoRA is trained on top of {listed(each['name'] for each in model.recorded[FROZEN])}; only the LoRA itself changes")
+        under = listed(each["name"] for each in model.recorded[FROZEN])
+        if planned.config.model.training_mode == "lora":
+            inform(f"the LoRA is trained on top of {under}; only the LoRA itself changes")
+        else:
+            inform(f"the model is trained on top of {under}, which the saved weights will not contain")
     return model
 
 

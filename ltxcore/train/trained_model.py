@@ -29,7 +29,7 @@ from ltxcore.models.base_alone import CopyOfBase
 from ltxcore.models.block_inputs import BlockInputs
 from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from ltxcore.models.lora_stack import put_under
+from ltxcore.models.lora_stack import put_beside, put_under
 from ltxcore.models.offload import place
 from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.reach import unreached_parameters
@@ -52,7 +52,7 @@ class TrainedModel:
         idle: what is not trained because no loss of this run reaches it: modules that match a LoRA target or, in full
             mode, parameters.
         outline: the outline of the run.
-        frozen: the frozen LoRAs under the trained one, for the metadata of files; "" if there are none.
+        frozen: the frozen LoRAs that the run trains on top of, for the metadata of files; "" if there are none.
         count: the number of elements that are trained.
         state_bytes: the size of the optimizer's state in bytes; if it is not known, the size that AdamW's state would
             have.
@@ -94,17 +94,17 @@ class TrainedModel:
     def _save(self, path: Path, metadata: Mapping[str, str], engine: Engine, averaged: bool) -> Path:
         config = self.outline.config
         dtype = DTYPES[config.checkpoints.precision]
+        under = {FROZEN: self.frozen} if self.frozen else {}
 
         def weight(name: str) -> Tensor:
             return engine.whole(f"{AVERAGE if averaged and name in self.parameters else PARAMETER}{name}")
 
         if config.model.training_mode == "lora":
             all_change = not config.preprocessing.may_lack
-            under = {FROZEN: self.frozen} if self.frozen else {}
             save_lora(self.backbone, path, metadata={**metadata, **under}, dtype=dtype, weight=weight, all_change=all_change)
             return path
         base, size = base_of(self.outline), config.checkpoints.max_shard_size
-        said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata}
+        said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata, **under}
         largest = None if size is None else int(size * 2**30)
         return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
 
@@ -175,6 +175,9 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         with_connectors=_needs_connectors(plan),
         connectors_path=config.model.connectors_path,
     )
+    loras, types = strengths(config.model.loras), adapter_types(outline.loaded.registry)
+    if loras and (full or divided):
+        put_beside(backbone, loras, device, types)
     if config.acceleration.offload_activations:
         backbone.transformer.block_inputs = BlockInputs.on(device)
     if divided:
@@ -190,11 +193,11 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     if full:
         if config.model.base is not None:
             backbone.copy_of_base = CopyOfBase(_copy_of_base(outline, device))
-        return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached - drawn)), outline)
+        trained, idle = _only_reached(backbone, unreached), tuple(sorted(unreached - drawn))
+        return TrainedModel(_compiled(backbone, config), trained, idle, outline, said_of(loras) if loras else "")
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
-    loras = strengths(config.model.loras)
-    if loras:
-        put_under(backbone, loras, adapter_types(outline.loaded.registry))
+    if loras and not divided:
+        put_under(backbone, loras, types)
     added = add_lora(
         backbone,
         **config.lora.adapters(),
@@ -222,6 +225,9 @@ def _copy_of_base(outline: Outline, device: torch.device) -> LTXBackbone:
         with_connectors=False,
     )
     place(copy, device, config.acceleration.offload_blocks)
+    if config.model.loras:
+        types = adapter_types(outline.loaded.registry)
+        put_beside(copy, strengths(config.model.loras), device, types, connectors=False)
     return copy
 
 

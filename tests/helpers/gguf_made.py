@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TYPES = {"F32": 0, "F16": 1, "Q8_0": 8, "Q4_K": 12, "IQ4_NL": 20, "BF16": 30}
+TYPES = {"F32": 0, "F16": 1, "Q8_0": 8, "Q4_K": 12, "IQ4_NL": 20, "F64": 28, "BF16": 30}
 ALIGNMENT = 32
 TEXT = 8
 
 
 def plain(tensor: Tensor, type: str) -> bytes:
-    dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[type]
+    dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}[type]
     return tensor.to(dtype).contiguous().view(torch.uint8).numpy().tobytes()
 
 

@@ -17,7 +17,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.frozen_loras import frozen_layers
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from ltxcore.models.lora_stack import load_loras, put_under
+from ltxcore.models.lora_stack import load_loras, put_beside, put_under
 from ltxcore.models.offload import place
 
 AUDIO = frozenset({"audio"})
@@ -92,6 +92,29 @@ def test_a_model_with_frozen_loras_learns_as_one_with_their_changes_in_its_weigh
     for name, layer in frozen_layers(over).items():
         for tensor in (*layer.tensors.values(), layer.linear.weight):
             assert any(torch.equal(tensor, before) for before in kept.values() if before.shape == tensor.shape), name
+
+
+def test_all_weights_learn_as_with_the_changes_added_to_them_and_keep_their_names(under: Strength) -> None:
+    beside, whole = bare(), merged(under)
+    names = dict(beside.named_parameters()).keys()
+    put_beside(beside, [under], torch.device("cpu"))
+    assert dict(beside.named_parameters()).keys() == names
+    gradients = []
+    for backbone in (beside, whole):
+        backbone.requires_grad_(True)
+        predicted(backbone).square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in backbone.named_parameters()})
+    torch.testing.assert_close(predicted(beside), predicted(whole), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(predicted(beside), predicted(bare()), atol=1e-2)
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-3)
+
+
+def test_only_plain_loras_can_be_beside_weights_that_are_trained(tmp_path: Path) -> None:
+    path = tmp_path / "dora.safetensors"
+    save_lora(adapted(bare(), "dora", UNDER, 1), path, metadata={}, dtype=torch.float32)
+    with pytest.raises(CheckpointError, match='adapters of the type "dora" need whole matrices'):
+        put_beside(bare(), [Strength(path)], torch.device("cpu"))
 
 
 @pytest.mark.parametrize("kind", ["int8", "offloaded"])

@@ -76,7 +76,8 @@ def test_tensors_that_the_stated_type_does_not_have_are_refused(tmp_path: Path) 
         (f"lycoris_{MODULE.replace('.', '_')}.lokr_t2", "adapters of convolutions (Tucker decomposition)"),
         (f"diffusion_model.{MODULE}.a1.weight", "GLoRA adapters"),
         ("lora_te_text_model_encoder_layers_0_mlp_fc1.alpha", "a LoRA of a text encoder"),
-        ("connectors.video_connector.transformer_blocks.0.attn1.to_k.lora_A.weight", "a LoRA of the text connectors"),
+        ("connectors.video_text_proj_in.lora_A.weight", "a LoRA of the text projection"),
+        ("diffusion_model.text_embedding_projection.aggregate_embed.lora_A.weight", "a LoRA of the text projection"),
         ("lora_unet_double_blocks_0_img_attn_qkv.alpha", "a LoRA of another model"),
     ],
 )

@@ -102,6 +102,37 @@ def test_a_run_says_what_it_is_on_top_of_and_exports_one_lora_of_the_sum(folder:
 
 
 @pytest.mark.slow
+def test_full_fine_tuning_saves_weights_without_the_loras_and_says_that_they_belong_to_them(folder: Path) -> None:
+    under = folder / "under.safetensors"
+    model = {"loras": ["under.safetensors:0.5"], "training_mode": "full"}
+    small = {"optimization": {"steps": 2, "learning_rate": 1e-9}, "checkpoints": {"precision": "float32"}}
+    with heard() as told:
+        outcome = run(asked(folder, model=model, **small))
+    assert "the model is trained on top of under.safetensors, which the saved weights will not contain" in told.getvalue()
+    assert outcome.weights is not None
+    plain = run(asked(folder, model={"training_mode": "full"}, output_dir=str(folder / "plain"), **small))
+    assert plain.weights is not None
+    ours, theirs = load_file(outcome.weights), load_file(plain.weights)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-7, rtol=0)
+    assert [each["name"] for each in json.loads(metadata(outcome.weights)["frozen_loras"])] == ["under.safetensors"]
+    losses = [json.loads(line)["loss"] for each in (outcome, plain) for line in each.metrics.read_text().splitlines() if '"loss"' in line]
+    assert abs(losses[0] - losses[len(losses) // 2]) > 1e-4, "the LoRA takes part in the forward"
+
+    record = read_run(folder / "out")
+    assert record.weights is not None
+    assert f"--model {outcome.weights} " in sample_command(record, record.weights)
+    assert f"--lora {under}:0.5" in sample_command(record, record.weights)
+    loaded = asked(folder, model={"model_path": str(outcome.weights), "loras": []}, output_dir=str(folder / "next"))
+    found = draft(loaded, 1, writes=False).outline
+    assert found is not None
+    assert list(of_loras(found)) == [
+        f"{outcome.weights} was trained on top of under.safetensors:0.5, which is not used: add it to model.loras, unless it is merged into the model."
+    ]
+
+
+@pytest.mark.slow
 def test_an_unfinished_run_is_not_resumed_on_another_file_of_the_same_name(folder: Path) -> None:
     loaded = asked(folder, "under.safetensors", checkpoints={"interval": 1, "keep_last_n": -1})
     outcome = run(loaded)
@@ -134,10 +165,11 @@ def test_what_cannot_be_under_a_run_is_refused_before_anything_is_written(folder
     save_file({**tensors, f"diffusion_model.{UNDER[0]}.diff_b": torch.ones(128)}, folder / "biased.safetensors")
     assert "TMP/biased.safetensors: 1 module has a changed bias, which would be lost here" in refusal(folder, "biased.safetensors")
     assert "model.loras[0]: the strength nan is not a finite number" in refusal(folder, "under.safetensors:nan")
-    full = refusal(folder, "under.safetensors", model={"loras": ["under.safetensors"], "training_mode": "full"})
-    assert "model.loras: is for LoRA runs; full fine-tuning changes the whole model" in full
-    several = refusal(folder, "under.safetensors", engine={"name": "zero"})
-    assert "model.loras: only works in one process" in several
+    whole = {f"diffusion_model.{module}.diff": torch.ones(SIDES[module]) for module in UNDER}
+    save_file(whole, folder / "whole.safetensors")
+    for changed in ({"model": {"loras": ["whole.safetensors"], "training_mode": "full"}}, {"engine": {"name": "zero"}}):
+        said = refusal(folder, "whole.safetensors", **changed)
+        assert 'adapters of the type "full" need whole matrices, which full fine-tuning trains and several processes divide' in said
     assert not (folder / "out").exists()
 
 

@@ -86,7 +86,7 @@ class Part:
                 In all these cases, the module is unchanged.
         """
         with open_tensors(self.weights, device) as file:
-            state = {name: file.get_tensor(stored).to(dtype) for name, stored in self.stored.items() if name.startswith(prefix)}
+            state = {name: file.get_tensor(stored, dtype).to(dtype) for name, stored in self.stored.items() if name.startswith(prefix)}
         broken = sorted(self.stored[name] for name, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
         if broken:
             raise CheckpointError(

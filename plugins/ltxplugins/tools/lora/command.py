@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 import click
@@ -66,6 +66,11 @@ def _dtype(default: str) -> Callable[[F], F]:
     metavar="GIB",
     help="Largest size of a file of the model; a larger model is written in parts.",
 )
+@click.option(
+    "--layout",
+    type=click.Choice(("original", "diffusers")),
+    help="Layout of the model: one file of everything that MODEL's file contains, or a folder of the transformer alone for diffusers.  [default: original]",
+)
 @_dtype("that of the first LORA")
 @_overwrite
 @plugin_option("types of adapters")
@@ -73,6 +78,7 @@ def merge(
     loras: tuple[str, ...],
     output: Path,
     model: str | None,
+    layout: Literal["original", "diffusers"] | None,
     max_shard_size: float | None,
     dtype: str | None,
     overwrite: bool,
@@ -89,15 +95,16 @@ def merge(
     parsed = [Strength.parse(each) for each in loras]
     types = adapter_types_with(plugins)
     if model is None:
-        if max_shard_size is not None:
-            raise click.UsageError("--max-shard-size is for --model.")
+        for option, value in (("--max-shard-size", max_shard_size), ("--layout", layout)):
+            if value is not None:
+                raise click.UsageError(f"{option} is for --model.")
         done = merge_loras(parsed, output, dtype=_torch_dtype(dtype), overwrite=overwrite, types=types)
         click.echo(f"{done.path}: one LoRA of {len(parsed)}, with {done.modules} modules of rank {listed(map(str, done.ranks))}")
         return
     if dtype is not None:
         raise click.UsageError("--dtype is for LoRAs; a model keeps its dtype.")
     largest = None if max_shard_size is None else int(max_shard_size * 2**30)
-    done = merge_into_model(parsed, output, model, largest=largest, overwrite=overwrite, types=types)
+    done = merge_into_model(parsed, output, model, layout=layout or "original", largest=largest, overwrite=overwrite, types=types)
     click.echo(f"{done.path}: {done.modules} modules changed, a weight by at most {done.largest:.3g}")
 
 

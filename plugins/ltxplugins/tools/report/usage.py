@@ -41,7 +41,10 @@ def _sample(record: Record, weights: Weights) -> Use:
     trigger = record.get("preprocessing.lora_trigger")
     said = [f'Begin every prompt with "{trigger}".'] if trigger else []
     said += ["Replace the words in capitals with your own files."] if "--condition" in command else []
-    said += ["It is a whole model: use it in place of the base model."] if weights.path.name.startswith("model") else []
+    if weights.path.name.startswith("model"):
+        said.append("It is a whole model: use it in place of the base model.")
+        under = ", ".join(map(str, record.frozen_loras))
+        said += [f"It was trained on top of {under}: load these too."] if under else []
     return Use("ltx", " ".join(said), command)
 
 

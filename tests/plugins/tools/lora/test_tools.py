@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ltxcore.cli.main import main
 from ltxcore.models import TINY_BASE
+from ltxcore.models.checkpoint_files import open_checkpoint
+from ltxcore.models.parameter_names import to_original
 
 PREFIX = "diffusion_model."
 K = "transformer_blocks.0.attn1.to_k"
@@ -129,6 +131,44 @@ def test_a_model_with_loras_of_several_types_has_their_changes_and_is_otherwise_
         else:
             assert torch.equal(tensor, BASE[name])
     assert [each["strength"] for each in json.loads(metadata(out)["merged_loras"])] == [0.5, 1.0]
+
+
+def test_a_model_is_merged_into_the_layout_of_diffusers_too(tmp_path: Path) -> None:
+    from diffusers import LTX2VideoTransformer3DModel
+
+    first = lora(tmp_path / "a.safetensors", {K: pair(K, 2, 1), FF: pair(FF, 2, 20)})
+    one, folder = tmp_path / "model.safetensors", tmp_path / "merged"
+    done("merge", first, "--model", "tiny", "-o", one)
+    words = ("merge", first, "--model", "tiny", "--layout", "diffusers", "-o", folder)
+    assert done(*words).startswith(f"{folder}: 2 modules changed")
+    theirs, expected = LTX2VideoTransformer3DModel.from_pretrained(folder).state_dict(), load_file(one)
+    assert {START + to_original(name) for name in theirs} == expected.keys()
+    for name, tensor in theirs.items():
+        assert torch.equal(tensor.to(torch.bfloat16), expected[START + to_original(name)].to(torch.bfloat16)), name
+    again = tmp_path / "again"
+    done("merge", first, "--model", folder, "--layout", "diffusers", "--max-shard-size", "0.004", "-o", again)
+    assert len(list(again.glob("*.safetensors"))) > 1
+    assert open_checkpoint(str(again)).transformer == open_checkpoint(str(folder)).transformer
+    part = sorted(again.glob("*.safetensors"))[0]
+    assert [each["name"] for each in json.loads(metadata(part)["merged_loras"])] == ["a.safetensors", "a.safetensors"]
+    refused = ltx(*words)
+    assert (refused.exit_code, "this file already exists" in refused.output) == (2, True)
+    refused = ltx(*words[:-1], one)
+    assert f"{one}: this is a file\n    Name the folder to write." in refused.output
+
+
+def test_what_was_merged_into_a_merged_lora_is_not_forgotten(tmp_path: Path) -> None:
+    first, second, third = (lora(tmp_path / f"{name}.safetensors", {K: pair(K, 2, seed)}) for seed, name in enumerate("abc"))
+    both, all_of_them, model = (tmp_path / f"{name}.safetensors" for name in ("both", "all", "model"))
+    done("merge", f"{first}:0.5", second, "-o", both)
+    done("merge", f"{both}:2", third, "-o", all_of_them)
+    found = json.loads(metadata(all_of_them)["merged_loras"])
+    assert [(each["name"], each["strength"]) for each in found] == [("both.safetensors", 2.0), ("c.safetensors", 1.0)]
+    assert [(each["name"], each["strength"]) for each in found[0]["merged_loras"]] == [("a.safetensors", 0.5), ("b.safetensors", 1.0)]
+    said = json.dumps([{"name": "a.safetensors", "strength": 1.0, "sha256": sha256(first.read_bytes()).hexdigest()}])
+    over = lora(tmp_path / "over.safetensors", {K: pair(K, 2, 7)}, frozen_loras=said)
+    assert ltx("merge", all_of_them, over, "--model", "tiny", "-o", model).stderr == "", "the first is in it, with the strength 0.5 x 2"
+    assert "was trained on top of a.safetensors" in ltx("merge", both, over, "--model", "tiny", "-o", model, "--overwrite").stderr
 
 
 def test_a_quantized_base_is_refused_by_name(tmp_path: Path) -> None:
