@@ -9,6 +9,7 @@ Source: docs/explanation/arithmetic.md#text-connectors
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ltxcore.headers import BF16, Slot, Slots, read_folder, read_json, tensors_f
 from ltxcore.models.checkpoint_files import CONNECTORS, Checkpoint, connectors_prefix
 from ltxcore.models.transformer_settings import Config
 from ltxcore.protocols import MODALITIES, Text
-from ltxcore.safetensors_files import dtype_of, open_tensors, read_header
+from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors, read_header
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
 """The prefix of a connector's names in a checkpoint; it follows the transformer's prefix."""
@@ -186,15 +187,24 @@ def linear_shapes(modules: Mapping[str, nn.Module]) -> dict[str, tuple[int, ...]
 @contextlib.contextmanager
 def connector_weights(checkpoint: Checkpoint) -> Iterator[Callable[[str], Tensor]]:
     """Yield a function that reads one parameter of a checkpoint's connectors in float32, by a name such as
-    `video_connector.transformer_blocks.0.attn1.to_q.weight`. It raises a KeyError if there is no such parameter.
+    `video_connector.transformer_blocks.0.attn1.to_q.weight`. It raises a KeyError if there is no such parameter. Nothing is opened before
+    the first parameter is read.
     """
-    if not checkpoint.has_connectors:
-        yield dict[str, Tensor]().__getitem__
-        return
-    found = _found(checkpoint, MODALITIES)
-    names = {f"{_FOLDER_PREFIXES[modality]}{own}": name for modality, each in found.stored.items() for own, name in each.items()}
-    with open_tensors(found.header) as file:
-        yield lambda name: file.get_tensor(names[name]).float()
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def opened() -> tuple[Mapping[str, str], Tensors]:
+            found = _found(checkpoint, MODALITIES)
+            names = {f"{_FOLDER_PREFIXES[modality]}{own}": name for modality, each in found.stored.items() for own, name in each.items()}
+            return names, stack.enter_context(open_tensors(found.header))
+
+        def read(name: str) -> Tensor:
+            if not checkpoint.has_connectors:
+                raise KeyError(name)
+            names, file = opened()
+            return file.get_tensor(names[name]).float()
+
+        yield read
 
 
 def _found(checkpoint: Checkpoint, modalities: Collection[str]) -> _Unfilled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,13 +26,16 @@ from ltxcore.models.lora_file import biases_in, read_lora
 from ltxcore.models.lora_stack import summed
 from ltxcore.models.lora_write import common, dtype_of_lora, write_lora
 from ltxcore.models.parameter_names import is_of_connectors, to_diffusers, to_original
-from ltxcore.models.save import WEIGHTS, rest_of_base, write_diffusers, write_sharded, written_files
+from ltxcore.models.save import CONFIG, WEIGHTS, rest_of_base, write_diffusers, write_sharded, written_files
 from ltxcore.safetensors_files import dtype_of, open_tensors
 
 OTHER_MODEL = "Name the model that the LoRA was trained on."
 APART = "Name a model whose file has the text connectors too, such as the official one, and write it in the original layout."
 
 Layout = Literal["original", "diffusers"]
+
+_OF_FOLDERS = (MERGED, FROZEN)
+"""The metadata that the weights in a folder of diffusers have."""
 
 
 @attrs.frozen
@@ -91,42 +94,51 @@ def merge_into_model(
     shapes = base_of(model).shapes
     seen = _Largest()
     with contextlib.ExitStack() as stack:
-        changes = [stack.enter_context(changes_of(lora, model, types, connectors=True)) for lora in loras]
+        changes = _added([stack.enter_context(changes_of(lora, model, types, connectors=True)) for lora in loras])
         read = stack.enter_context(base_weights(model))
         file = stack.enter_context(open_tensors(checkpoint.header))
         tensors, prefix, said = rest_of_base(checkpoint, file, torch.bfloat16)
         if layout == "diffusers":
             tensors = {prefix + own: tensors[prefix + own] for own in checkpoint.stored}
-        parameters = _added(changes)
-        for parameter, own_changes in parameters.items():
+        for parameter, own_changes in changes.items():
             name = prefix + to_original(parameter)
-            own = tensors.get(name)
-            if own is None:
-                where = str(own_changes[0][0].path)
-                remedy = APART if is_of_connectors(parameter) else OTHER_MODEL
-                raise CheckpointError(f"the merged file would not have {to_original(parameter)}", where=where, remedy=remedy)
-            tensors[name] = attrs.evolve(own, values=partial(_changed, parameter, own_changes, read, own.dtype, seen))
-        if layout == "diffusers":
-            tensors = {to_diffusers(name.removeprefix(prefix)): each for name, each in tensors.items()}
-        target = output if layout == "original" else output / WEIGHTS
-        for path in written_files(target, tensors, largest):
-            check_target(path, sources, overwrite)
-        before = merged_into(checkpoint)
-        for lora, under in lacking_under(loras):
-            if under not in [each for merged in before for each in merged.all()]:
-                notice(f"{lora.path} was trained on top of {under}, which the model does not contain: merge it too.")
-        told = {**said, MERGED: said_of(loras, before)}
-        frozen = said_in(said, FROZEN, checkpoint.where)
-        if frozen:
-            told[FROZEN] = said_of([], lacking(frozen, loras))
-        if layout == "diffusers":
-            write_diffusers(
-                output, checkpoint, tensors, {"format": "pt", **{key: told[key] for key in (MERGED, FROZEN) if key in told}}, largest
-            )
-            path = output
-        else:
+            if name not in tensors:
+                raise _absent(parameter, own_changes[0][0], model)
+            dtype = tensors[name].dtype
+            tensors[name] = attrs.evolve(tensors[name], values=partial(_changed, parameter, own_changes, read, dtype, seen))
+        told = _told(loras, checkpoint, said)
+        if layout == "original":
+            _check_targets(written_files(output, tensors, largest), sources, overwrite)
             path = write_sharded(output, tensors, told, largest, lambda part: check_tensors(open_checkpoint(str(part)), shapes))
-    return Merged(path, sum(name.endswith(".weight") for name in parameters), seen.number)
+        else:
+            path, tensors = output, {to_diffusers(name.removeprefix(prefix)): each for name, each in tensors.items()}
+            _check_targets([*written_files(output / WEIGHTS, tensors, largest), output / CONFIG], sources, overwrite)
+            write_diffusers(output, checkpoint, tensors, {key: told[key] for key in _OF_FOLDERS if key in told}, largest)
+    return Merged(path, sum(name.endswith(".weight") for name in changes), seen.number)
+
+
+def _check_targets(paths: Sequence[Path], sources: Mapping[Path, str], overwrite: bool) -> None:
+    for path in paths:
+        check_target(path, sources, overwrite)
+
+
+def _absent(parameter: str, lora: Strength, model: str) -> CheckpointError:
+    """Return the error for a LoRA that changes a parameter which the merged file would not hold."""
+    name, where = to_original(parameter), str(lora.path)
+    if is_of_connectors(parameter):
+        what = f"the LoRA changes the text connectors, which the merged file would not hold: {name}"
+        return CheckpointError(what, where=where, remedy=APART)
+    return CheckpointError(f"the model {model} has no {name}", where=where, remedy=OTHER_MODEL)
+
+
+def _told(loras: Sequence[Strength], checkpoint: Checkpoint, said: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of a merged model, and report each LoRA that lacks one under it; `said` are those of the model before."""
+    before = merged_into(checkpoint)
+    for lora, under in lacking_under(loras):
+        if under not in [each for merged in before for each in merged.all()]:
+            notice(f"{lora.path} was trained on top of {under}, which the model does not contain: merge it too.")
+    frozen = said_in(said, FROZEN, checkpoint.where)
+    return {**said, MERGED: said_of(loras, before), **({FROZEN: said_of([], lacking(frozen, loras))} if frozen else {})}
 
 
 @attrs.define

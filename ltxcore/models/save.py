@@ -25,10 +25,10 @@ from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 from ltxcore.models.transformer_settings import diffusers_arguments
 from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-"""The name of the weights in a folder of diffusers."""
+WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
+"""The names of the weights and of the configuration in a folder of diffusers."""
 
-_CONFIG, _DIFFUSERS_CLASS = "config.json", "LTX2VideoTransformer3DModel"
+_DIFFUSERS_CLASS = "LTX2VideoTransformer3DModel"
 _QUANTIZED = "_quantization_metadata"
 """The metadata key under which ComfyUI's files name their 8-bit weights. It is dropped, since a saved model has no such weights."""
 
@@ -201,12 +201,12 @@ def write_diffusers(
     """
     where = checkpoint.header.where
     if checkpoint.is_folder:
-        config = read_json(where / _CONFIG)
+        config = read_json(where / CONFIG)
     else:
         config = {"_class_name": _DIFFUSERS_CLASS, **diffusers_arguments(checkpoint.transformer, str(where))}
     folder.mkdir(parents=True, exist_ok=True)
-    write_sharded(folder / WEIGHTS, tensors, metadata, largest)
-    write_whole(folder / _CONFIG, json.dumps(config, indent=2).encode())
+    write_sharded(folder / WEIGHTS, tensors, {"format": "pt", **metadata}, largest)
+    write_whole(folder / CONFIG, json.dumps(config, indent=2).encode())
     check_tensors(open_checkpoint(str(folder)), {name: each.shape for name, each in tensors.items()})
 
 

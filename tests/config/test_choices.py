@@ -44,6 +44,17 @@ def test_a_check_says_what_is_chosen_between(load: Load, minimal: str) -> None:
     assert said == ("generated, prefix (temporal_boundary 1 to 8) or suffix (probability 0.5) or no condition, reference or no condition")
 
 
+def test_a_check_tells_references_apart_by_their_folders(load: Load, minimal: str) -> None:
+    keys = (
+        "type = 'reference'\nlatents_dir = 'edges'",
+        "type = 'reference'\nlatents_dir = 'depth'",
+        "type = 'prefix'\ntemporal_boundary = 1",
+    )
+    loaded = load(minimal + "".join(f"[[training_strategy.audio.conditions]]\n{each}\n" for each in keys))
+    ((_, said),) = modality_lines(loaded.config.training_strategy)
+    assert said == "generated, reference (from edges), reference (from depth), prefix"
+
+
 @pytest.mark.parametrize(
     ("keys", "where", "what"),
     [

@@ -38,6 +38,9 @@ def truncated(path: Path, among: str) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+PREFIX = "model.diffusion_model."
+
+
 def a_pointer(path: Path, among: str) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
@@ -153,7 +156,27 @@ PARTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 """The parts of each layout: the file that holds one, and a piece of the names of its tensors."""
 
-OF_GGUF = ("truncated", "a pointer of Git LFS")
+
+def _gguf(change: Callable[[dict[str, tuple[str, tuple[int, ...], bytes]], str], object]) -> Callable[[Path, str], None]:
+    """Write the transformer of a GGUF file again, with a change of one matrix."""
+
+    def spoil(path: Path, among: str) -> None:
+        whole = load_file(path.parents[1] / "source" / "ltx-2.3-22b-dev.safetensors")
+        own = {name.removeprefix(PREFIX): tensor for name, tensor in whole.items() if name.startswith(PREFIX) and "connector" not in name}
+        tensors = {name: _packed(name, tensor) for name, tensor in own.items()}
+        change(tensors, "transformer_blocks.0.attn1.to_q.weight")
+        write_gguf(path, tensors)
+
+    return spoil
+
+
+OF_GGUF: Mapping[str, Callable[[Path, str], None]] = {
+    "truncated": truncated,
+    "a pointer of Git LFS": a_pointer,
+    "lacking a tensor": _gguf(lambda tensors, name: tensors.pop(name)),
+    "of a wrong shape": _gguf(lambda tensors, name: tensors.update({name: ("F32", (3, 5), bytes(60))})),
+    "packed in integers": _gguf(lambda tensors, name: tensors.update({name: ("IQ4_NL", (64, 64), bytes(64 * 2 * 18))})),
+}
 
 
 def copied(layout: str, made: Path, folder: Path) -> dict[str, str]:
@@ -244,6 +267,13 @@ def of_two_scales(path: Path, among: str) -> None:
     rewritten(path, lambda tensors: tensors.update({f"{_first(tensors).rpartition('.lo')[0]}.alpha": torch.ones(2)}))
 
 
+def of_connectors(path: Path, among: str) -> None:
+    name = "diffusion_model.video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q"
+    rewritten(
+        path, lambda tensors: tensors.update({f"{name}.lora_A.weight": torch.ones(2, 128), f"{name}.lora_B.weight": torch.ones(128, 2)})
+    )
+
+
 OF_LORAS: Mapping[str, Callable[[Path, str], None]] = {
     "truncated": truncated,
     "a pointer of Git LFS": a_pointer,
@@ -255,4 +285,5 @@ OF_LORAS: Mapping[str, Callable[[Path, str], None]] = {
     "of another model": of_another_model,
     "of an unknown format": of_an_unknown_format,
     "of two scales": of_two_scales,
+    "of connectors": of_connectors,
 }

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from cli.test_cli_real_models import dataset
 from helpers.sampling import asked, sampled
 from helpers.spoiled_files import LORAS, OF_GGUF, OF_LORAS, PARTS, SPOILERS, TARGETS, copied, make
+from helpers.whole_models import unified
 from ltxcore.config.load import load_run
 from ltxcore.config.render import document
 from ltxcore.errors import LtxError
+from ltxcore.models import TINY_BASE
 from ltxcore.runs.checks import check_run
 from ltxcore.train.start_run import run
 
@@ -71,7 +74,7 @@ def test_a_spoiled_model_is_refused_by_a_check_as_by_a_run(
 ) -> None:
     model = copied(layout, made[layout], tmp_path / "models")
     file, among = PARTS[layout][part]
-    SPOILERS[way](tmp_path / "models" / file, among)
+    (OF_GGUF if layout == "GGUF" else SPOILERS)[way](tmp_path / "models" / file, among)
     said = refused(run_file(tmp_path, clips, model))
     assert str(tmp_path / "models" / file).partition(".safetensors")[0].rpartition("/")[0] in said
 
@@ -94,6 +97,36 @@ def with_lora(folder: Path, clips: Path, key: str, kind: str) -> tuple[Path, Pat
         lora={"rank": 4, "alpha": 4, "target_modules": list(TARGETS), **type},
     )
     return lora, run
+
+
+@pytest.mark.parametrize("way", sampled(SPOILERS, 2))
+def test_a_spoiled_checkpoint_to_train_on_is_refused_by_a_check_as_by_a_run(way: str, clips: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(TINY_BASE.read_bytes())
+    SPOILERS[way](start, "transformer_blocks.0.attn1.to_q.")
+    strategy = {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents"}}
+    model = {"model_path": "tiny", "training_mode": "full", "load_checkpoint": str(start)}
+    assert str(start) in refused(run_file(tmp_path, clips, model, training_strategy=strategy, lora={}))
+
+
+LORA_OF_CONNECTORS = {
+    f"diffusion_model.video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q.{end}": torch.ones(shape)
+    for end, shape in (("lora_A.weight", (2, 64)), ("lora_B.weight", (64, 2)))
+}
+
+
+def test_a_lora_of_text_connectors_is_trained_on_top_of_only_where_text_passes_through_it(clips: Path, tmp_path: Path) -> None:
+    model = {key: str(path) for key, path in unified(tmp_path / "models").items()}
+    lora = tmp_path / "connectors.safetensors"
+    save_file(LORA_OF_CONNECTORS, lora)
+    buckets = {"resolution_buckets": "64x64x17"}
+    on_top = {"loras": [str(lora)]}
+    targets = {"rank": 2, "alpha": 2, "target_modules": ["attn1.to_q"]}
+    check_run(load_run(run_file(tmp_path, clips, {**model, **on_top}, lora=targets)))
+    said = refused(run_file(tmp_path, clips, {**model, **on_top}, lora=targets, preprocessing={**buckets, "connector_outputs": True}))
+    assert f"stores text that has passed through the text connectors without the changes that {lora} makes to them" in said
+    said = refused(run_file(tmp_path, clips, {**model, "load_checkpoint": str(lora)}, lora=targets))
+    assert f"{lora}: 1 adapter is for the text connectors, which are neither trained nor exported" in said
 
 
 OF_LORA_FILES = [(key, kind, way) for key in ("loras", "load_checkpoint") for kind in LORAS for way in OF_LORAS]

@@ -184,9 +184,9 @@ def test_a_run_that_lacks_what_its_loras_were_trained_on_top_of_says_so(folder: 
         assert list(of_loras(found)) == [f"{what}, unless it is merged into the model."] * missing
 
 
-def stored(folder: Path, *loras: str) -> int:
-    """The bytes that the plan counts for the frozen weights of a run."""
-    loaded = asked(folder, *loras)
+def stored(folder: Path, *loras: str, mode: str) -> int:
+    """The bytes that the plan counts for the weights of a run."""
+    loaded = asked(folder, model={"loras": list(loras), "training_mode": mode})
     found = draft(loaded, 1, writes=False).checked()
     estimator = Estimator(found, found.base, shapes_of(found, found.base, encoded=all_samples(sets_here(found))))
     need = estimator.need(loaded.config, 1)
@@ -194,6 +194,7 @@ def stored(folder: Path, *loras: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_plan_counts_every_number_of_the_frozen_loras(folder: Path) -> None:
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_a_plan_counts_every_number_of_the_frozen_loras(mode: str, folder: Path) -> None:
     numbers = sum(RANK * (rows + columns) for rows, columns in SIDES.values())
-    assert stored(folder, "under.safetensors:0.5") - stored(folder) == 4 * numbers
+    assert stored(folder, "under.safetensors:0.5", mode=mode) - stored(folder, mode=mode) == 4 * numbers
