@@ -130,6 +130,8 @@ def scaled(stored: Tensor, scale: Tensor, dtype: torch.dtype | None = None) -> T
 
     Source: docs/explanation/arithmetic.md#scaled-weights-of-a-checkpoint
     """
+    if not stored.ndim:
+        return scaled(stored[None], scale, dtype)[0]
     made = torch.empty(stored.shape, dtype=(dtype or torch.float32) if stored.dtype.itemsize == 1 else stored.dtype, device=stored.device)
     factors = scale.float().reshape(-1, *(1 for _ in stored.shape[1:]))
     for rows in pieces(stored):
@@ -138,10 +140,9 @@ def scaled(stored: Tensor, scale: Tensor, dtype: torch.dtype | None = None) -> T
 
 
 def pieces(tensor: Tensor) -> Iterator[slice]:
-    """Yield ranges of a tensor's rows that cover it, each of about `AT_ONCE` values or, if that is more, of one row."""
-    rows = len(tensor) if tensor.ndim else 0
-    step = max(1, AT_ONCE * rows // max(1, tensor.numel()))
-    yield from (slice(start, start + step) for start in range(0, rows, step))
+    """Yield ranges of rows that cover a tensor of at least one dimension, each of about `AT_ONCE` values or, if that is more, of one row."""
+    step = max(1, AT_ONCE * len(tensor) // max(1, tensor.numel()))
+    yield from (slice(start, start + step) for start in range(0, len(tensor), step))
 
 
 def read_header(path: Path) -> Slots:

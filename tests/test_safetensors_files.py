@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from ltxcore.errors import CheckpointError
 from ltxcore.files import replacing
-from ltxcore.safetensors_files import Stored, dtype_of, read_header, scaled, write_tensors
+from ltxcore.safetensors_files import AT_ONCE, Stored, dtype_of, pieces, read_header, scaled, write_tensors
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -125,3 +125,14 @@ def test_a_scale_is_for_all_of_a_weight_or_for_each_of_its_rows(shape: tuple[int
 
 def test_a_scaled_weight_of_sixteen_bits_keeps_its_dtype() -> None:
     assert scaled(torch.ones(2, 2, dtype=torch.bfloat16), torch.tensor(3.0)).dtype == torch.bfloat16
+
+
+def test_many_rows_are_scaled_a_few_at_a_time_into_the_dtype_that_is_asked_for() -> None:
+    stored = torch.randn(3 * AT_ONCE // 64, 100).to(torch.float8_e4m3fn)
+    factors = torch.rand(len(stored))
+    for scale in (factors, factors[:, None], torch.tensor(0.3), torch.tensor([0.3])):
+        whole = stored.float() * scale.reshape(-1, 1)
+        assert torch.equal(scaled(stored, scale), whole)
+        assert torch.equal(scaled(stored, scale, torch.bfloat16), whole.to(torch.bfloat16))
+    assert scaled(torch.tensor(2.0), torch.tensor(0.5)) == 1
+    assert [(each.start, each.stop) for each in pieces(torch.empty(3, AT_ONCE))] == [(0, 1), (1, 2), (2, 3)]

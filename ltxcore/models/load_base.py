@@ -191,7 +191,10 @@ def _check_finite(tensor: Tensor, stored: str, checkpoint: Checkpoint) -> None:
     """Refuse values that are not finite. If their sum is finite, all are, and a sum takes no memory; it may also be infinite if it is too
     large.
     """
-    if not bool(tensor.sum().isfinite()) and not all(bool(tensor[part].isfinite().all()) for part in pieces(tensor)):
+    if bool(tensor.sum().isfinite()):
+        return
+    rows = tensor if tensor.ndim else tensor[None]
+    if not all(bool(rows[part].isfinite().all()) for part in pieces(rows)):
         raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy the file again.")
 
 

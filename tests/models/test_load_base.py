@@ -244,3 +244,10 @@ def test_a_scale_that_is_no_number_is_found(tmp_path):
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert str(error.value) == f"{path}: {name} has NaN or infinite values\n    Download or copy the file again."
+
+
+def test_finite_values_whose_sum_is_too_large_are_read(tmp_path):
+    path = write_golden("B", tmp_path)
+    name = PREFIX + "proj_out.weight"
+    changed(path, lambda tensors: tensors.update({name: torch.full_like(tensors[name], 3e38)}))
+    assert bool((load(path).get_parameter("transformer.proj_out.weight") > 2e38).all())
