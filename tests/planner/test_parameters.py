@@ -79,7 +79,7 @@ def test_a_loaded_model_holds_exactly_what_is_said(kind, modalities):
 def test_no_more_is_read_from_a_file_than_is_said(layout, modalities, tmp_path, monkeypatch):
     read = []
     real = Tensors.get_tensor
-    monkeypatch.setattr(Tensors, "get_tensor", lambda self, name: (read.append(self.slots[name].size), real(self, name))[1])
+    monkeypatch.setattr(Tensors, "get_tensor", lambda self, name, *dtype: (read.append(self.slots[name].size), real(self, name, *dtype))[1])
     backbone = load_backbone(str(layout("B", tmp_path)), frozenset(modalities), dtype=torch.float32)
     assert sum(read) == weight_bytes(backbone.blueprint.shapes, modalities, BF16)
     assert held(backbone) == 2 * sum(read)
