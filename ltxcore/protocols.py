@@ -588,6 +588,18 @@ class Engine(Protocol):
         ...
 
     @property
+    def data_parallel_rank(self) -> int:
+        """The number of this process's share of the micro-batches, from 0. Processes that divide the tokens of a micro-batch among them
+        have the same share; otherwise, each process has its own.
+        """
+        ...
+
+    @property
+    def data_parallel_size(self) -> int:
+        """The number of shares that micro-batches are dealt to."""
+        ...
+
+    @property
     def device(self) -> Any:
         """The device that the model is on."""
         ...

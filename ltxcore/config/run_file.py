@@ -314,6 +314,12 @@ class EngineTable:
     offload: Literal["none", "optimizer", "all"] = key(
         "none", help="CPU offload with ZeRO: the optimizer state, or at stage 3 everything, including weights"
     )
+    sequence_parallel: int = key(
+        1,
+        help="number of processes that divide the tokens of a micro-batch among them, for clips too long for one GPU; it must divide the "
+        "number of processes and the model's heads. 1: each process has micro-batches of its own",
+        at_least=1,
+    )
     deepspeed_config: Path | None = key(None, help="your own DeepSpeed configuration", reads="file")
     patience: float = key(
         10.0,
@@ -321,6 +327,12 @@ class EngineTable:
         "and the run ends; 0: never",
         at_least=0,
     )
+
+    def shares(self, processes: int) -> int:
+        """Return the number of shares that micro-batches are dealt to: the number of processes or, if processes divide the tokens of a
+        micro-batch among them, the number of groups of such processes.
+        """
+        return max(1, processes // self.sequence_parallel)
 
 
 @attrs.frozen(kw_only=True)

@@ -18,6 +18,7 @@ from ltxcore.engines.alive import TOLD, Progress
 from ltxcore.engines.process import Processes
 from ltxcore.errors import LtxError
 from ltxcore.logs import adopt, unwarned
+from ltxcore.models.sequence_parallel import SequenceGroup
 
 T = TypeVar("T")
 
@@ -89,6 +90,11 @@ class Group:
             )
             deepspeed().init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
         return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=WRITING), processes.progress)
+
+    def divided(self, size: int) -> SequenceGroup:
+        """Divide the processes into groups of `size` with neighboring ranks, and return the group of this process."""
+        mine, _ = dist.new_subgroups(group_size=size, timeout=PATIENCE)
+        return SequenceGroup(self.rank % size, size, mine)
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, in order of rank."""

@@ -92,6 +92,14 @@ class SingleEngine:
         return 1
 
     @property
+    def data_parallel_rank(self) -> int:
+        return self.rank
+
+    @property
+    def data_parallel_size(self) -> int:
+        return self.world_size
+
+    @property
     def learning_rates(self) -> Mapping[str, float]:
         """The learning rate of each parameter group in the next step, by the group's name."""
         return rates_of(self.optimizer, self.indices)

@@ -51,6 +51,7 @@ class ZeroEngine:
         accumulation: the number of micro-batches per optimizer step on each process.
         indices: the index in `param_groups` of each parameter group, by name.
         average: this process's part of the weights' moving average; None if the run keeps none.
+        sequence_parallel: the number of processes that divide the tokens of a micro-batch among them; 1 for none.
     """
 
     backbone: LTXBackbone
@@ -62,6 +63,7 @@ class ZeroEngine:
     accumulation: int
     indices: Mapping[str, int]
     average: WeightAverage | None = None
+    sequence_parallel: int = 1
     _taken: int = attrs.field(default=0, init=False)
     _bad: str = attrs.field(default="", init=False)
     _built: Built = attrs.field(init=False)
@@ -76,6 +78,14 @@ class ZeroEngine:
     @property
     def world_size(self) -> int:
         return self.group.world_size
+
+    @property
+    def data_parallel_rank(self) -> int:
+        return self.rank // self.sequence_parallel
+
+    @property
+    def data_parallel_size(self) -> int:
+        return self.world_size // self.sequence_parallel
 
     @property
     def learning_rates(self) -> Mapping[str, float]:
@@ -100,12 +110,15 @@ class ZeroEngine:
     def backward(self, loss: Tensor, last: bool = True) -> None:
         """Add the gradients of a micro-batch's loss, so that a step's gradients are the mean over its micro-batches on all processes.
         `last` is false for all losses of a micro-batch but the last.
+
+        Each process of a group that divides a micro-batch has the part of the gradients that its own tokens give. DeepSpeed takes the mean
+        over all processes, so the loss is multiplied by their number to make it the sum within a group.
         """
         self.group.progress.moved()
         engine = self.divided.engine
         engine.set_gradient_accumulation_boundary(last and self._taken == self.accumulation - 1)
         with self.divided.linear.in_place():  # checkpointed blocks are recomputed here
-            engine.backward(loss)
+            engine.backward(loss * self.sequence_parallel)
         self._taken += last
 
     def step(self) -> float:

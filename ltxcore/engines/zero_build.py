@@ -22,6 +22,8 @@ from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.engines.zero_state import Divided, ReplacedLinear, partition
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.logs import unwarned
+from ltxcore.models.base_alone import CopyOfBase
+from ltxcore.models.sequence_parallel import divide_tokens
 
 if TYPE_CHECKING:
     from ltxcore.config.run_file import RunFile
@@ -82,11 +84,18 @@ def zero_engine(
             engine, *_ = deepspeed().initialize(
                 model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
             )
+    if run.engine.sequence_parallel > 1:
+        among = group.divided(run.engine.sequence_parallel)
+        divide_tokens(transformer, among)
+        if isinstance(backbone.copy_of_base, CopyOfBase):
+            divide_tokens(backbone.copy_of_base.backbone.transformer, among)
     divided = Divided(engine, parameters, dict(backbone.named_parameters()), linear)
     for name, value in first.items():
         divided.put("parameter", name, value)
     average = None if run.ema.decay is None else WeightAverage.of(run.ema, divided.parts)
-    return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation, indices, average)
+    return ZeroEngine(
+        backbone, parameters, divided, scheduler, group, device, wanted.accumulation, indices, average, run.engine.sequence_parallel
+    )
 
 
 def _width(backbone: LTXBackbone) -> int:

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 
 from ltxcore.models.elementwise import Rotary, rms_norm, rotated
 from ltxcore.models.grouped_attention import Groups, attention_in_groups
+from ltxcore.models.sequence_parallel import Division, attend_divided
 
 
 class Norm(nn.Module):
@@ -56,6 +57,7 @@ class Attention(nn.Module):
         source_rotary: Rotary | None = None,
         passes: bool = False,
         groups: Groups | None = None,
+        divisions: tuple[Division, Division] | None = None,
     ) -> Tensor:
         """Attend from the tokens `hidden` to the tokens `source`, or to `hidden` itself.
 
@@ -68,6 +70,8 @@ class Attention(nn.Module):
             passes: whether values are passed through without attention.
             groups: the groups of tokens that attend to each other with weights, for attention of `hidden` to itself without a bias; None if
                 all tokens attend to each other alike.
+            divisions: the divisions, among processes, of the tokens that `hidden` and `source` are this process's parts of; None if they
+                are whole. A bias or groups are then those of all tokens.
         """
         part: Any = self.__getattr__
         source = hidden if source is None else source
@@ -80,10 +84,13 @@ class Attention(nn.Module):
                 query, key = rotated(query, rotary), rotated(key, rotary if source_rotary is None else source_rotary)
             query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value))
             mask = None if bias is None else bias.unsqueeze(1)
-            if groups is None:
-                attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            else:
-                attended = attention_in_groups(query, key, value, groups)
+
+            def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+                if groups is None:
+                    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+                return attention_in_groups(query, key, value, groups)
+
+            attended = attend(query, key, value) if divisions is None else attend_divided(attend, query, key, value, divisions)
             attended = attended.transpose(1, 2)
         if "to_gate_logits" in self._modules:
             attended = attended * (2.0 * part("to_gate_logits")(hidden).sigmoid()).unsqueeze(-1)

@@ -110,6 +110,11 @@ class Base:
         """The width of a token of the latents, for each modality."""
         return {"video": self._arguments["in_channels"], "audio": self._arguments["audio_in_channels"]}
 
+    @property
+    def heads(self) -> dict[str, int]:
+        """The number of heads of the attention in each stream. Attention between the streams has as many as the audio stream."""
+        return {"video": self._arguments["num_attention_heads"], "audio": self._arguments["audio_num_attention_heads"]}
+
     def connector_numbers(self, modalities: Collection[str]) -> int:
         """Return the number of parameters in the text connectors of these modalities; 0 for a model without connectors."""
         if not self.info.has_connectors:

@@ -21,6 +21,7 @@ from ltxcore.models.block_inputs import BlockInputs
 from ltxcore.models.elementwise import Rotary, Rows, has_autocast, scaled
 from ltxcore.models.grouped_attention import Groups
 from ltxcore.models.parameter_names import PREFIX, is_needed
+from ltxcore.models.sequence_parallel import Division, SequenceGroup, all_tokens, dropping_by_token, own_tokens
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
 TimestepRule = Literal["split", "cross", "own"]
@@ -86,6 +87,7 @@ class Transformer(nn.Module):
         self.rule: TimestepRule = rule
         self.gradient_checkpointing = False
         self.block_inputs: BlockInputs | None = None
+        self.sequence_group: SequenceGroup | None = None
         self.timestep_scale = float(model.config.timestep_scale_multiplier)
         self.gate_scale = model.config.cross_attn_timestep_scale_multiplier / model.config.timestep_scale_multiplier
         for name, child in model.named_children():
@@ -101,9 +103,23 @@ class Transformer(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the velocities `[B, T, D]` of each stream. `switches` has an entry for each block; None switches nothing off."""
         given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
+        if self.sequence_group is None:
+            return self._velocities(given, {}, switches)
+        divisions = {name: Division(stream.tokens.shape[1], self.sequence_group) for name, stream in given.items()}
+        own = {name: own_tokens(stream, divisions[name]) for name, stream in given.items()}
+        with dropping_by_token(divisions):
+            picture, sound = self._velocities(own, divisions, switches)
+        return (
+            None if picture is None else all_tokens(picture, divisions["video"]),
+            None if sound is None else all_tokens(sound, divisions["audio"]),
+        )
+
+    def _velocities(
+        self, given: Mapping[str, StreamInput], divisions: Mapping[str, Division], switches: tuple[BlockSwitches, ...] | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         hidden = {name: self._enter(stream, name) for name, stream in given.items()}
         levels = {name: self._levels(self._part(name, "time_embed"), stream.levels, name) for name, stream in given.items()}
-        contexts = {name: self._context(given, levels[name][0], name) for name in given}
+        contexts = {name: self._context(given, levels[name][0], name, divisions.get(name)) for name in given}
         picture, sound = hidden.get("video"), hidden.get("audio")
         for i, block in enumerate(self.transformer_blocks):
             inputs = (picture, sound, contexts.get("video"), contexts.get("audio"), BlockSwitches() if switches is None else switches[i])
@@ -141,7 +157,9 @@ class Transformer(nn.Module):
         values, embedded = embed(scaled, batch_size=levels.shape[0], hidden_dtype=self._dtype(modality))
         return values.unflatten(0, levels.shape), embedded.unflatten(0, levels.shape)
 
-    def _context(self, streams: Mapping[str, StreamInput], values: Tensor, modality: str) -> StreamContext:
+    def _context(
+        self, streams: Mapping[str, StreamInput], values: Tensor, modality: str, division: Division | None = None
+    ) -> StreamContext:
         given, dtype = streams[modality], self._dtype(modality)
         others = [stream for name, stream in streams.items() if name != modality]
         prompt = cross = gate = cross_rotary = None
@@ -162,6 +180,7 @@ class Transformer(nn.Module):
             cross_rotary=cross_rotary,
             row_of=given.row_of,
             groups=given.groups,
+            division=division,
         )
 
     def _rotary(self, angles: Any, positions: Tensor, modality: str) -> Rotary:

@@ -7,6 +7,7 @@ A block's inputs and outputs consist only of tensors and tuples, since ZeRO-3 an
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from ltxcore.models.attention import ours
 from ltxcore.models.elementwise import Rotary, Rows, added, scaled
 from ltxcore.models.grouped_attention import Groups
 from ltxcore.models.parameter_names import PREFIX, is_needed
+from ltxcore.models.sequence_parallel import Division, dropping_by_token
 
 
 class StreamContext(NamedTuple):
@@ -36,6 +38,7 @@ class StreamContext(NamedTuple):
         cross_rotary: rotary angles of the attention between the modalities.
         row_of: the index of each token's row among the `B * K` rows of the batch, `[B, T]`; None if tokens share a row or each has its own.
         groups: the groups of tokens that attend to each other with weights in self-attention; None if there are no weights.
+        division: the division of the tokens among processes, of which this process then has only its own; None if it has all.
     """
 
     modulation: Tensor
@@ -49,6 +52,7 @@ class StreamContext(NamedTuple):
     cross_rotary: Rotary | None
     row_of: Tensor | None
     groups: Groups | None = None
+    division: Division | None = None
 
 
 class BlockSwitches(NamedTuple):
@@ -78,6 +82,11 @@ def modulation(table: Tensor, values: Tensor, row_of: Tensor | None = None, rows
     return tuple(map(Rows, (own[None, None] + given).unbind(dim=2)))
 
 
+def _both(of_queries: StreamContext, of_keys: StreamContext) -> tuple[Division, Division] | None:
+    """Return the divisions of the tokens that attend and that are attended to, if they are divided."""
+    return None if of_queries.division is None or of_keys.division is None else (of_queries.division, of_keys.division)
+
+
 class DualStreamBlock(nn.Module):
     """A block over the streams of `modalities`. It takes its modules and tables, with their names, from a block of diffusers."""
 
@@ -105,17 +114,23 @@ class DualStreamBlock(nn.Module):
         switches: BlockSwitches,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return each stream's tokens after this block, `[B, T, C]`; an absent stream stays absent."""
-        if video is not None and for_video is not None:
-            video = self._attend(video, for_video, "video", switches.pass_video)
-        if audio is not None and for_audio is not None:
-            audio = self._attend(audio, for_audio, "audio", switches.pass_audio)
-        if video is not None and audio is not None and for_video is not None and for_audio is not None:
-            video, audio = self._exchange(video, audio, for_video, for_audio, switches)
-        if video is not None and for_video is not None:
-            video = self._feed_forward(video, for_video, "video")
-        if audio is not None and for_audio is not None:
-            audio = self._feed_forward(audio, for_audio, "audio")
-        return video, audio
+        divisions = {
+            name: given.division
+            for name, given in (("video", for_video), ("audio", for_audio))
+            if given is not None and given.division is not None
+        }
+        with dropping_by_token(divisions) if divisions else nullcontext():
+            if video is not None and for_video is not None:
+                video = self._attend(video, for_video, "video", switches.pass_video)
+            if audio is not None and for_audio is not None:
+                audio = self._attend(audio, for_audio, "audio", switches.pass_audio)
+            if video is not None and audio is not None and for_video is not None and for_audio is not None:
+                video, audio = self._exchange(video, audio, for_video, for_audio, switches)
+            if video is not None and for_video is not None:
+                video = self._feed_forward(video, for_video, "video")
+            if audio is not None and for_audio is not None:
+                audio = self._feed_forward(audio, for_audio, "audio")
+            return video, audio
 
     def _part(self, modality: str, name: str) -> Any:
         return getattr(self, PREFIX[modality] + name)
@@ -128,7 +143,9 @@ class DualStreamBlock(nn.Module):
         """Apply self-attention, then attention to the text."""
         shift, scale, gate = self._rows(given, modality, 0)
         normed = scaled(self._part(modality, "norm1")(hidden), scale, shift, given.row_of)
-        attended = self._part(modality, "attn1")(normed, None, given.self_bias, given.rotary, passes=passes, groups=given.groups)
+        attended = self._part(modality, "attn1")(
+            normed, None, given.self_bias, given.rotary, passes=passes, groups=given.groups, divisions=_both(given, given)
+        )
         hidden = added(hidden, attended, gate, given.row_of)
 
         query, text = self._part(modality, "norm2")(hidden), self._text(given, modality)
@@ -163,12 +180,16 @@ class DualStreamBlock(nn.Module):
         if switches.audio_to_video:
             query = scaled(normed_video, video_rows[0], video_rows[1], for_video.row_of)
             source = scaled(normed_audio, audio_rows[0], audio_rows[1], for_audio.row_of)
-            heard = part("audio_to_video_attn")(query, source, None, for_video.cross_rotary, for_audio.cross_rotary)
+            heard = part("audio_to_video_attn")(
+                query, source, None, for_video.cross_rotary, for_audio.cross_rotary, divisions=_both(for_video, for_audio)
+            )
             video = added(video, heard * 0.0 if switches.apart else heard, video_gate, for_video.row_of)
         if switches.video_to_audio:
             query = scaled(normed_audio, audio_rows[2], audio_rows[3], for_audio.row_of)
             source = scaled(normed_video, video_rows[2], video_rows[3], for_video.row_of)
-            seen = part("video_to_audio_attn")(query, source, None, for_audio.cross_rotary, for_video.cross_rotary)
+            seen = part("video_to_audio_attn")(
+                query, source, None, for_audio.cross_rotary, for_video.cross_rotary, divisions=_both(for_audio, for_video)
+            )
             audio = added(audio, seen * 0.0 if switches.apart else seen, audio_gate, for_audio.row_of)
         return video, audio
 

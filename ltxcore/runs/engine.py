@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,27 @@ def uses_zero(config: RunFile, world_size: int) -> bool:
     return config.engine.name == "zero" or (config.engine.name == "auto" and world_size > 1)
 
 
-def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
-    """Yield the settings that the run's engine does not support: the key, what is wrong, and what to do about it."""
+def engine_problems(config: RunFile, world_size: int, *, is_launched: bool = True) -> Iterator[tuple[str, str, str]]:
+    """Yield the settings that the run's engine does not support: the key, what is wrong, and what to do about it.
+
+    Args:
+        config: the run file.
+        world_size: the number of processes.
+        is_launched: whether the run will have this number of processes; false if its number is not known yet.
+    """
     table = config.engine
+    if is_launched and world_size % table.sequence_parallel:
+        many = "1 process cannot" if world_size == 1 else f"{world_size} processes cannot"
+        yield (
+            "engine.sequence_parallel",
+            f"{many} be divided into groups of {table.sequence_parallel}, each of which divides the tokens of a micro-batch",
+            f"Start the run with `ltx launch --num-gpus {table.sequence_parallel}` or a multiple of it, or change the key.",
+        )
     if not uses_zero(config, world_size):
         if world_size > 1:
             yield "engine.name", f'"single" is an engine for one process, but there are {world_size}', "Start the run without a launcher."
-        for key in ("stage", "deepspeed_config"):
-            if table.name == "single" and getattr(table, key) is not None:
+        for key, default in (("stage", None), ("deepspeed_config", None), ("sequence_parallel", 1)):
+            if table.name == "single" and getattr(table, key) != default:
                 yield (
                     f"engine.{key}",
                     'only works with several processes, but engine.name is "single"',
@@ -58,6 +72,19 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
             "lora.type",
             f'"{config.lora.type}" only works in one process: several processes divide matrices that it needs whole',
             'Use "lora", or train in one process.',
+        )
+
+
+def head_problems(config: RunFile, heads: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
+    """Refuse to divide the heads of a model, given their number by stream, among a number of processes that does not divide them."""
+    count = config.engine.sequence_parallel
+    uneven = [f"{number} heads of {name}" for name, number in heads.items() if number % count]
+    if uneven:
+        dividing = [each for each in range(2, math.gcd(*heads.values()) + 1) if all(number % each == 0 for number in heads.values())]
+        yield (
+            "engine.sequence_parallel",
+            f"{count} processes cannot share the model's {' and '.join(uneven)}, because each takes equally many",
+            f"Use one of {', '.join(map(str, dividing))}." if dividing else "Remove the key.",
         )
 
 

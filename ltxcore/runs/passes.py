@@ -34,7 +34,7 @@ class Passes:
             time.
         sizes: the number of samples of each shape in a full micro-batch; 0 if one sample of the shape has too many tokens for it.
         steps: the number of optimizer steps.
-        at_once: the number of micro-batches in a step: accumulation x processes.
+        at_once: the number of micro-batches in a step: accumulation x processes, or groups of processes that divide micro-batches.
         tokens: the number of tokens that micro-batches are filled with; None if they are filled with a number of samples.
         sets: if there are several sets, the number of samples in each, and the number of them in a pass, by name.
     """
@@ -91,7 +91,7 @@ class Passes:
 def passes_of(order: Order, config: RunFile, processes: int) -> Passes:
     """Count the passes of a run over encoded samples, exactly."""
     table = config.optimization
-    at_once = table.gradient_accumulation_steps * processes
+    at_once = table.gradient_accumulation_steps * config.engine.shares(processes)
     return Passes(order.counts, order.sizes, table.steps, at_once, table.tokens_per_batch, order.sets)
 
 

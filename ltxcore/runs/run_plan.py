@@ -33,7 +33,7 @@ from ltxcore.models.base import Base, base_of, released
 from ltxcore.objectives import with_objectives
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
 from ltxcore.runs.column_params import with_encoders
-from ltxcore.runs.engine import check_deepspeed, engine_problems, missing_for_engine, uses_zero
+from ltxcore.runs.engine import check_deepspeed, engine_problems, head_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
 from ltxcore.runs.group_settings import group_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here, unstorable
@@ -239,7 +239,7 @@ def draft(
     config = loaded.config
     for refused in (
         _unavailable(config),
-        engine_problems(config, count),
+        engine_problems(config, count, is_launched=processes is not None),
         _not_here(config, count) if here else (),
         contradictions(config),
         group_problems(config),
@@ -263,6 +263,7 @@ def draft(
         with collecting(problems, loaded.where("model.model_path")):
             base.check_tensors()
             problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in unstorable(config, base))
+            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in head_problems(config, base.heads))
     built = _built(loaded, folder, base, here, uses_zero(config, count), problems)
     if built is not None:
         built = attrs.evolve(built, resumes=resumes, changes=allow_changes, notes=notes)

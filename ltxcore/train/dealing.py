@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
 from ltxcore.encoded.batches import MicroBatch, Order, weights
 from ltxcore.encoded.streams import placeholders
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.protocols import Batch, Draws, Strategy
+from ltxcore.protocols import Batch, Draws, Engine, Strategy
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import RunPlan
 from ltxcore.train.feed import Samples
+
+T = TypeVar("T")
 
 OWN = ""
 """The key of the run's own data, where other keys are the names of objectives in metrics."""
@@ -58,7 +61,8 @@ class Data:
     seed: int
 
     def step(self, index: int, accumulation: int, rank: int, world_size: int) -> list[Dealt]:
-        """Return the micro-batches of a process in optimizer step `index`, from 0.
+        """Return the micro-batches of a process in optimizer step `index`, from 0. Of processes that divide the tokens of a micro-batch
+        among them, `rank` and `world_size` count the groups.
 
         A step takes `accumulation` micro-batches for each process. A run on a different number of processes with the
         same global batch therefore takes the same micro-batches.
@@ -68,6 +72,13 @@ class Data:
         step = self.order.step(index, accumulation * world_size)
         mine = list(zip(step, weights(step), strict=True))[rank::world_size]
         return [Dealt(self.samples, micro_batch, weight, draws_of(self.seed, micro_batch)) for micro_batch, weight in mine]
+
+
+def of_each_share(engine: Engine, values: Sequence[T]) -> Sequence[T]:
+    """Return one value of each share of the micro-batches, from the values of all processes. Processes that divide the tokens of a
+    micro-batch among them have the same value, which would otherwise count several times.
+    """
+    return values[:: engine.world_size // engine.data_parallel_size]
 
 
 Read = Mapping[str, tuple[Dealt, Batch]]

@@ -71,7 +71,7 @@ class Validation:
         names = named([sample.canvas.request.prompt for sample in self.samples])
         mine: dict[int, Mapping[str, Tensor]] = {}
         with engine.evaluating():
-            for index, counts in dealt(self.samples, engine.rank, engine.world_size):
+            for index, counts in dealt(self.samples, engine.data_parallel_rank, engine.data_parallel_size):
                 with spared.drawing(names[index]):
                     latents = sampler.generate(self.samples[index])
                     if counts:

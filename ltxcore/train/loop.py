@@ -29,7 +29,7 @@ from ltxcore.objectives import DEFAULT, ObjectiveUse, drawn, labelled
 from ltxcore.protocols import Backbone, Engine, ModelInput, Strategy
 from ltxcore.runs.passes import LargestDraws, in_words
 from ltxcore.train.caption_dropout import CaptionDropout
-from ltxcore.train.dealing import OWN, Data, Dealt, Read
+from ltxcore.train.dealing import OWN, Data, Dealt, Read, of_each_share
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.learning import Given, Learned, learn
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
@@ -129,7 +129,8 @@ class Loop:
                 rates = engine.learning_rates
                 norm = engine.step()
             if not math.isfinite(norm):
-                engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient(), self._left_sound()))
+                seen = of_each_share(engine, engine.gather(_seen(taken)))
+                engine.refuse(_stopped(step, "the gradient", seen, engine.bad_gradient(), self._left_sound()))
             yield (
                 step,
                 self._metrics(
@@ -170,7 +171,10 @@ class Loop:
 
     def _dealt(self, first: int, total: int) -> Iterator[Mapping[str, Dealt]]:
         """Yield each micro-batch of this process, together with the micro-batches of the step's objectives that have a dataset."""
-        own, place = Data(self.samples, self.order, self.seed), (self.accumulation, self.engine.rank, self.engine.world_size)
+        own, place = (
+            Data(self.samples, self.order, self.seed),
+            (self.accumulation, self.engine.data_parallel_rank, self.engine.data_parallel_size),
+        )
         for index in range(first, total):
             learned = {label: data for label, data in self.datasets.items() if label in self._uses(index + 1)}
             steps = {label: data.step(index, *place) for label, data in {OWN: own, **learned}.items()}
@@ -240,7 +244,7 @@ class Loop:
         with dropout(self.seed, chosen.own.dealt.micro_batch, self.engine.device):
             culprit = first_not_finite(self.backbone, lambda: [self.engine.forward(part.inputs) for part in chosen.parts])
         found = self.engine.gather((_seen([chosen]), culprit))
-        wrong = [seen for seen, fine in zip(found, finite, strict=True) if not fine]
+        wrong = [seen for seen, fine in of_each_share(self.engine, list(zip(found, finite, strict=True))) if not fine]
         self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
     def _left_sound(self) -> str:
@@ -253,14 +257,15 @@ class Loop:
 
     def _metrics(self, tally: Tally, seen: int, rates: Mapping[str, float], norm: float, seconds: float) -> dict[str, float]:
         parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
-        merged = Tally().merge(part[0] for part in parts)
+        shares = of_each_share(self.engine, parts)
+        merged = Tally().merge(part[0] for part in shares)
         return {
             **merged.means(),
             "learning_rate": next(iter(rates.values())),
             **{f"learning_rate/{name}": rate for name, rate in rates.items() if name},
             "grad_norm": norm,
             "step_seconds": seconds,
-            "tokens_per_second": sum(part[1] for part in parts) / seconds,
+            "tokens_per_second": sum(part[1] for part in shares) / seconds,
             "peak_memory_gib": max(part[2] for part in parts),
         }
 

@@ -269,7 +269,7 @@ def try_largest(loop: Loop, advice: Advice, first: int) -> None:
     config, samples = advice.planned.config, loop.samples
     if not memory_is_bounded(loop.engine.device) or config.acceleration.compile:
         return
-    in_step = loop.accumulation * loop.engine.world_size
+    in_step = loop.accumulation * loop.engine.data_parallel_size
     count = (config.optimization.steps - first) * in_step
     if count <= 0:
         return

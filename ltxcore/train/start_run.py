@@ -253,8 +253,9 @@ def batch(planned: RunPlan, processes: Processes) -> str:
     """
     config = planned.config
     table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
-    many = table.gradient_accumulation_steps, processes.world_size
-    made_up = f"{f', {many[0]} accumulated' if many[0] > 1 else ''}{f', {many[1]} processes' if many[1] > 1 else ''}"
+    many, divided = (table.gradient_accumulation_steps, config.engine.shares(processes.world_size)), config.engine.sequence_parallel
+    who = "processes" if divided == 1 else f"groups of {divided} processes"
+    made_up = f"{f', {many[0]} accumulated' if many[0] > 1 else ''}{f', {many[1]} {who}' if many[1] > 1 else ''}"
     if table.batch_size is None:
         return f"{passes.in_step:.3g} samples on average ({table.micro_batch}{made_up})"
     samples = math.prod([table.batch_size, *many])

@@ -28,7 +28,7 @@ from ltxcore.runs.passes import room_of
 from ltxcore.runs.run_plan import RunPlan
 from ltxcore.train.conditioning_swap import CONTEXTS, OTHER, OWN, exchanged, present
 from ltxcore.train.dealing import OWN as OWN_DATA
-from ltxcore.train.dealing import Data
+from ltxcore.train.dealing import Data, of_each_share
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.learning import Given, answered, predicted_in
 from ltxcore.train.metrics import Facts, read
@@ -143,14 +143,14 @@ class HeldOut:
         with engine.evaluating():
             for held_out, there in ((self, contexts), *((each, ()) for each in self.further.values())):
                 prompts = Prompts(self.texts, backbone)
-                for group, counts in _dealt(list(held_out._groups()), engine.rank, engine.world_size):
+                for group, counts in _dealt(list(held_out._groups()), engine.data_parallel_rank, engine.data_parallel_size):
                     for sigma, strategy in self.strategies.items():
                         some = [name for name in there if name in (OWN, OTHER) or sigma == max(self.strategies)]
                         rows = held_out._of_group(engine, prompts, strategy, group, sigma, some)
                         if OWN in some and sigma == max(self.strategies):
                             rows += held_out._at_ends(engine, backbone, strategy, group, sigma)
                         found.extend(rows if counts else [])
-        return [row for part in engine.gather(found) for row in part]
+        return [row for part in of_each_share(engine, engine.gather(found)) for row in part]
 
     def _of_group(
         self, engine: Engine, prompts: Prompts, strategy: Strategy, group: Sequence[str], sigma: float, contexts: Sequence[str]
