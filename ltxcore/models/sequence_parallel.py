@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ltxcore.models.transformer import StreamInput, Transformer
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class SequenceGroup:
     """The processes that divide the tokens of a micro-batch among them.
 
@@ -39,6 +39,20 @@ class SequenceGroup:
     rank: int
     size: int
     group: Any
+
+    def all_to_all(self, parts: Tensor) -> Tensor:
+        """Send part i of `[N, ...]` to process i, and return the parts that all processes sent to this one, `[N, ...]`."""
+        parts = parts.contiguous()
+        found = torch.empty_like(parts)
+        dist.all_to_all_single(found, parts, group=self.group)
+        return found
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        """Return the tensors that all processes pass, `[N, ...]`."""
+        x = x.contiguous()
+        found = x.new_empty(self.size * x.shape[0], *x.shape[1:])
+        dist.all_gather_into_tensor(found, x, group=self.group)
+        return found.unflatten(0, (self.size, -1))
 
 
 class Division(NamedTuple):
@@ -137,23 +151,9 @@ def _all_keys(x: Tensor, division: Division) -> Tensor:
 
 
 def _exchanged(parts: Tensor, division: Division) -> Tensor:
-    """Send part i to process i, and return the parts that all processes sent to this one, `[N, ...]`."""
+    """Exchange parts, as `SequenceGroup.all_to_all` does, with gradients."""
     exchanged: Tensor = _Exchanged.apply(parts, division.among)  # type: ignore[no-untyped-call]
     return exchanged
-
-
-def _all_to_all(parts: Tensor, among: SequenceGroup) -> Tensor:
-    parts = parts.contiguous()
-    found = torch.empty_like(parts)
-    dist.all_to_all_single(found, parts, group=among.group)
-    return found
-
-
-def _all_gather(x: Tensor, among: SequenceGroup) -> Tensor:
-    x = x.contiguous()
-    found = x.new_empty(among.size * x.shape[0], *x.shape[1:])
-    dist.all_gather_into_tensor(found, x, group=among.group)
-    return found.unflatten(0, (among.size, -1))
 
 
 class _Exchanged(torch.autograd.Function):
@@ -162,11 +162,11 @@ class _Exchanged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Tensor, among: SequenceGroup) -> Tensor:
         ctx.among = among
-        return _all_to_all(parts, among)
+        return among.all_to_all(parts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _all_to_all(grad, ctx.among), None
+        return ctx.among.all_to_all(grad), None
 
 
 class _Fetched(torch.autograd.Function):
@@ -175,11 +175,11 @@ class _Fetched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, among: SequenceGroup) -> Tensor:
         ctx.among = among
-        return _all_gather(x, among)
+        return among.all_gather(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _all_to_all(grad, ctx.among).float().sum(dim=0).to(grad.dtype), None
+        return ctx.among.all_to_all(grad).float().sum(dim=0).to(grad.dtype), None
 
 
 class _Collected(torch.autograd.Function):
@@ -188,7 +188,7 @@ class _Collected(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, division: Division) -> Tensor:
         ctx.division = division
-        return _all_gather(x, division.among).movedim(0, 1).flatten(1, 2)[:, : division.tokens]
+        return division.among.all_gather(x).movedim(0, 1).flatten(1, 2)[:, : division.tokens]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -36,6 +36,7 @@ from ltxcore.models.lora_file import LoraFile, shapes_of
 from ltxcore.models.parameter_names import block_of, is_needed, within_block
 from ltxcore.models.quantized import is_quantizable, quantized, quantized_linear
 from ltxcore.models.reach import unreached_parameters
+from ltxcore.models.sequence_parallel import SequenceGroup, divide_tokens
 from ltxcore.planner.live import LiveBytes
 from ltxcore.protocols import ModelInput, Strategy
 from ltxcore.quantizers import QuantizerType
@@ -54,19 +55,23 @@ class Activations:
         peak: the largest number of bytes at any moment, including temporary tensors.
         inputs: the bytes of the model's inputs.
         host: the bytes that wait in host memory for the backward.
+        exchanged: the bytes that the device sends to others which divide the tokens with it.
     """
 
     saved: int
     peak: int
     inputs: int
     host: int = 0
+    exchanged: int = 0
 
     def of_several(self, forwards: int) -> Activations:
         """Return the activations if this number of forwards is done before the first backward.
 
         Source: docs/explanation/arithmetic.md#activations
         """
-        return Activations(forwards * self.saved, self.peak + (forwards - 1) * self.saved, self.inputs, forwards * self.host)
+        return Activations(
+            forwards * self.saved, self.peak + (forwards - 1) * self.saved, self.inputs, forwards * self.host, forwards * self.exchanged
+        )
 
 
 @attrs.frozen(eq=False)
@@ -82,6 +87,7 @@ class Choice:
         checkpointing: whether blocks are recomputed in the backward pass.
         offloading: whether the inputs of recomputed blocks wait in host memory.
         quantizer: the quantizer of the blocks' matrices, as `traced` returns it; None for no quantization.
+        sequence_parallel: the number of devices that divide the tokens among them.
     """
 
     modalities: frozenset[str]
@@ -92,6 +98,7 @@ class Choice:
     checkpointing: bool
     quantizer: QuantizerType | None = None
     offloading: bool = False
+    sequence_parallel: int = 1
 
 
 @attrs.frozen(eq=False)
@@ -159,11 +166,12 @@ class Tracer:
         kept = {block: more.saved - fewer.saved for block, more in runs.items()}
         saved = sum(blocks[block] * kept[block] for block in between)
         host = sum(blocks[block] * (more.host - fewer.host) for block, more in runs.items())
+        exchanged = sum(blocks[block] * (more.exchanged - fewer.exchanged) for block, more in runs.items())
         if choice.lora is None:  # gradients to which all blocks add wait for the last block
             peak = fewer.peak + sum(blocks[block] * (more.peak - fewer.peak) for block, more in runs.items())
         else:  # whichever block computes at the peak, the others have only what they keep
             peak = max(more.peak - kept[block] for block, more in runs.items()) + saved
-        return Activations(fewer.saved + saved, peak, fewer.inputs, fewer.host + host)
+        return Activations(fewer.saved + saved, peak, fewer.inputs, fewer.host + host, fewer.exchanged + exchanged)
 
     def blocks_run(self, lora: LoraTable | None) -> dict[int, int]:
         """Return the blocks to run, in order, and how many blocks each of them stands for: the first block, the last block and, between
@@ -254,10 +262,32 @@ class _Away(BlockInputs):
         return torch.empty(shape, dtype=dtype)
 
 
+@attrs.define(eq=False)
+class _Alone(SequenceGroup):
+    """A group of which only one process runs, without memory anywhere.
+
+    Attributes:
+        sent: the bytes that the process sent to the others.
+    """
+
+    sent: int = 0
+
+    def all_to_all(self, parts: Tensor) -> Tensor:
+        self.sent += parts.numel() * parts.element_size() * (self.size - 1) // self.size
+        return torch.empty_like(parts.contiguous())
+
+    def all_gather(self, x: Tensor) -> Tensor:
+        self.sent += x.numel() * x.element_size() * (self.size - 1)
+        return x.new_empty(self.size, *x.shape)
+
+
 def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput], blocks: int) -> Activations:
     backbone.transformer.gradient_checkpointing = choice.checkpointing
     away = _Away(torch.device("cpu")) if choice.offloading else None
     backbone.transformer.block_inputs = away
+    among = _Alone(0, choice.sequence_parallel, None)
+    if among.size > 1:
+        divide_tokens(backbone.transformer, among)
     known = {name: each.to("cpu") for name, each in inputs.items()}  # finds the shared levels, while there are values
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -274,9 +304,9 @@ def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapp
             loss.backward()
         given_bytes = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
         if away is None:
-            return Activations(saved, live.peak, given_bytes)
+            return Activations(saved, live.peak, given_bytes, exchanged=among.sent)
         unfinished = (AT_ONCE - 2) * away.bytes // blocks  # here, a block is finished when the next one asks for its inputs
-        return Activations(saved, live.peak + unfinished, given_bytes, away.bytes)
+        return Activations(saved, live.peak + unfinished, given_bytes, away.bytes, among.sent)
 
 
 def _loss(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Tensor:

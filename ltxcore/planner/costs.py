@@ -179,6 +179,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("communication", gib(states.communication)),
             (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} kept for the backward pass"),
             ("inputs", gib(need.activations.inputs)),
+            *([("sent to others in a step", gib(need.exchanged))] if need.exchanged else []),
             *([("decoding of samples", gib(need.decoding))] if need.decoding else []),
             ("peak", f"{gib(need.device)}, {need.moment}"),
             ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),

@@ -60,6 +60,7 @@ class Need:
         makes_room: whether the optimizer's state is in host memory while clips are decoded.
         is_whole: whether the size of the optimizer's state is known; if not, the state is left out.
         passes: the forwards and backwards of a micro-batch.
+        accumulation: the micro-batches of an optimizer step on each device.
     """
 
     parameters: Parameters
@@ -76,6 +77,7 @@ class Need:
     makes_room: bool = False
     is_whole: bool = True
     passes: PassCount = attrs.field(factory=lambda: PassCount.of([]))
+    accumulation: int = 1
 
     @property
     def backward(self) -> int:
@@ -113,6 +115,11 @@ class Need:
     def with_margin(self) -> int:
         """The peak on a device, with the margin."""
         return int(self.device * (1 + SHARE)) + CONTEXT
+
+    @property
+    def exchanged(self) -> int:
+        """The bytes that a device sends in an optimizer step to the others that divide the tokens of a micro-batch with it."""
+        return self.accumulation * self.activations.exchanged
 
     def fits(self, memory: int) -> bool:
         """Return whether a device with this many bytes is large enough."""
@@ -239,6 +246,7 @@ class Estimator:
             makes_room=config.acceleration.offload_optimizer_during_validation and not divided,
             is_whole=states_of(parameters, config.optimization.optimizer.state_bytes) is not None,
             passes=PassCount.of(config.objectives),
+            accumulation=config.optimization.gradient_accumulation_steps,
         )
 
     def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:
@@ -299,6 +307,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
         checkpointing=config.optimization.enable_gradient_checkpointing,
         quantizer=traced(config.acceleration.quantizer),
         offloading=config.acceleration.offload_activations,
+        sequence_parallel=config.engine.sequence_parallel,
     )
 
 
@@ -311,6 +320,7 @@ def _ways(choice: Choice) -> str:
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
     ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed"]
     ways += ["offloaded"] * choice.offloading + ["quantized"] * (choice.quantizer is not None)
+    ways += [f"tokens divided among {choice.sequence_parallel}"] * (choice.sequence_parallel > 1)
     return ", ".join(ways)
 
 
