@@ -152,8 +152,8 @@ class Difference:
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
     """Find how the run file of an unfinished run differs from the present run file; None if the run can be resumed.
 
-    `output_dir`, `[engine]` and `data.verify` may differ, and so may gradient accumulation if the number of processes
-    makes up for it.
+    `output_dir`, `[engine]` and `data.verify` may differ, and so may gradient accumulation if the number of processes, or of groups that
+    divide micro-batches, makes up for it.
 
     Args:
         saved: the saved run file, resolved.
@@ -162,8 +162,9 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     """
     before, after = tomli.loads(saved), tomli.loads(now)
     each = _accumulation(before), _accumulation(after)
-    shares, who = (_shares(before, processes[0]), _shares(after, processes[1])), (_who(before), _who(after))
+    shares, who = (_shares(before, processes[0]), _shares(after, processes[1])), (_who(before, processes[0]), _who(after, processes[1]))
     steps = each[0] * shares[0], each[1] * shares[1]
+    divided = _divided(after)
     for run in (before, after):
         run.pop("output_dir", None)  # the saved file was found in this folder, whatever it says
         run.pop("engine", None)
@@ -177,11 +178,11 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     if steps[0] == steps[1]:
         return None
     said = (
-        f"that takes {steps[0]} micro-batches per step (accumulation {each[0]}, {who[0]} {shares[0]}), but here a step would take "
-        f"{steps[1]} (accumulation {each[1]}, {who[1]} {shares[1]})"
+        f"that takes {steps[0]} micro-batches per step (accumulation {each[0]}, {who[0]}), but here a step would take "
+        f"{steps[1]} (accumulation {each[1]}, {who[1]})"
     )
     if steps[0] % shares[1]:
-        return Difference(said, f"Resume with a number of {who[1]} that divides {steps[0]}.")
+        return Difference(said, f"Resume with a number of {'processes' if divided == 1 else 'groups'} that divides {steps[0]}.")
     return Difference(said, f"Set optimization.{ACCUMULATION} to {steps[0] // shares[1]}.")
 
 
@@ -212,9 +213,9 @@ def _shares(run: Mapping[str, Any], processes: int) -> int:
     return max(1, processes // _divided(run))
 
 
-def _who(run: Mapping[str, Any]) -> str:
+def _who(run: Mapping[str, Any], processes: int) -> str:
     divided = _divided(run)
-    return "processes" if divided == 1 else f"groups of {divided} processes"
+    return f"processes {processes}" if divided == 1 else f"{_shares(run, processes)} groups of {divided} processes"
 
 
 def where_it_lies(loaded: LoadedRun, status: str) -> tuple[LoadedRun, str]:

@@ -94,7 +94,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 def compare(rank: int, size: int) -> dict[str, dict[str, float]]:
     results = {}
     for kind, backbone in models():
-        for case in cases():
+        for case in list(cases())[int((kind == "LoRA") == (size == 2)) :: 2]:  # each case has all weights with 2 or 4 processes
             expected, gradients = outcome(backbone, case)
             divide_tokens(backbone.transformer, SequenceGroup(rank, size, dist.group.WORLD))
             found, own = outcome(backbone, case)
@@ -134,7 +134,8 @@ def main(folder: Path, sizes: list[int]) -> None:
                 if code:
                     sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
                 os._exit(code)
-        if any([os.waitpid(child, 0)[1] for child in children]):
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        if any(statuses):
             sys.exit(1)
 
 

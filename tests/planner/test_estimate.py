@@ -161,6 +161,29 @@ def test_what_waits_in_host_memory_for_the_backward_is_counted_there(data: Path,
     assert held == pytest.approx(need.activations.saved + need.activations.host, rel=0.1)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_tokens_that_devices_divide_among_them_take_a_share_of_the_activations_and_are_exchanged(
+    checkpointing: bool, data: Path, tmp_path: Path
+) -> None:
+    """The bytes of docs/explanation/arithmetic.md, for every attention of a sound of 40 steps, in the forward, its repetition and the backward."""
+
+    def run(size: int) -> Need:
+        optimization = {"enable_gradient_checkpointing": checkpointing, "gradient_accumulation_steps": 3}
+        engine = {"name": "zero", "stage": 2, "sequence_parallel": size}
+        return predicted(run_file(tmp_path, data, FULL, SOUND, optimization=optimization, engine=engine), processes=4)[1]
+
+    whole, half, quarter = (run(size) for size in (1, 2, 4))
+    assert whole.exchanged == 0
+    assert whole.states == half.states == quarter.states
+    assert half.activations.peak < 0.65 * whole.activations.peak
+    assert quarter.activations.peak < 0.65 * half.activations.peak
+    for size, need in ((2, half), (4, quarter)):
+        blocks, width, channels, number = 4, 128, 128, 2
+        attention = BATCH * 4 * 40 // size * width * number * (size - 1) // size
+        velocities = BATCH * 40 // size * channels * number * (size - 1)
+        assert need.exchanged == 3 * (blocks * (3 if checkpointing else 2) * attention + velocities)
+
+
 @pytest.mark.slow
 def test_what_attention_with_strengths_holds_is_counted(data: Path, tmp_path: Path) -> None:
     video = PICTURE["video"]

@@ -13,7 +13,7 @@ from helpers.training_runs import loaded_run, sound_set
 from ltxcore.config.run_file import RunFile
 from ltxcore.models.adapter_types import adapter_of
 from ltxcore.registry import load
-from ltxcore.runs.engine import engine_problems, missing_for_engine, uses_zero
+from ltxcore.runs.engine import engine_problems, head_problems, missing_for_engine, uses_zero
 from ltxplugins.optimizers.adamw8bit import AdamW8bit
 
 
@@ -47,6 +47,27 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
     assert list(engine_problems(changed(config, engine={**table, "name": "single"}), 1)) == [
         (f"engine.{key}", what, remedy) for key in ("stage", "deepspeed_config", "offload")
     ]
+
+
+def test_processes_that_do_not_make_whole_groups_are_refused(config: RunFile) -> None:
+    two = changed(config, engine={"sequence_parallel": 2})
+    assert list(engine_problems(two, 2)) == list(engine_problems(two, 4)) == []
+    assert list(engine_problems(two, 1, is_launched=False)) == []
+    remedy = "Start the run with `ltx launch --num-gpus 2` or a multiple of it, or change the key."
+    for processes, who in ((1, "1 process"), (3, "3 processes")):
+        what = f"{who} cannot be divided into groups of 2, each of which divides the tokens of a micro-batch"
+        assert list(engine_problems(two, processes)) == [("engine.sequence_parallel", what, remedy)]
+    alone = changed(config, engine={"sequence_parallel": 2, "name": "single"})
+    assert ("engine.sequence_parallel", 'only works with several processes, but engine.name is "single"') in [
+        each[:2] for each in engine_problems(alone, 1)
+    ]
+
+
+def test_heads_that_processes_cannot_share_evenly_are_refused(config: RunFile) -> None:
+    heads = {"video": 32, "audio": 12}
+    found = {size: list(head_problems(changed(config, engine={"sequence_parallel": size}), heads)) for size in (1, 2, 4, 8)}
+    what = "8 processes cannot share the model's 12 heads of audio, because each takes equally many"
+    assert found == {1: [], 2: [], 4: [], 8: [("engine.sequence_parallel", what, "Use one of 2, 4.")]}
 
 
 @pytest.mark.parametrize(

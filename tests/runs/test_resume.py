@@ -13,8 +13,9 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.runs.resume import Begun, Difference, begun, difference
 
 
-def run(seed: int = 1, accumulation: int = 2, engine: str = "auto") -> str:
-    return f'seed = {seed}\n[optimization]\nsteps = 4\ngradient_accumulation_steps = {accumulation}\n[engine]\nname = "{engine}"\n'
+def run(seed: int = 1, accumulation: int = 2, engine: str = "auto", size: int | None = None) -> str:
+    text = f'seed = {seed}\n[optimization]\nsteps = 4\ngradient_accumulation_steps = {accumulation}\n[engine]\nname = "{engine}"\n'
+    return text if size is None else f"{text}sequence_parallel = {size}\n"
 
 
 def test_the_same_run_goes_on_and_so_does_it_on_another_engine() -> None:
@@ -39,6 +40,20 @@ def test_another_global_batch_is_refused_with_the_accumulation_that_would_keep_i
     assert difference(run(accumulation=2), run(accumulation=3)) == Difference(
         "that takes 2 micro-batches per step (accumulation 2, processes 1), but here a step would take 3 (accumulation 3, processes 1)",
         "Set optimization.gradient_accumulation_steps to 2.",
+    )
+
+
+def test_processes_that_divide_micro_batches_count_as_one() -> None:
+    assert difference(run(), run(size=2), (2, 4)) is None
+    assert difference(run(size=2), run(size=4), (2, 4)) is None
+    assert difference(run(accumulation=1), run(accumulation=2, size=2), (4, 4)) is None
+    assert difference(run(accumulation=1), run(accumulation=1, size=2), (4, 4)) == Difference(
+        "that takes 4 micro-batches per step (accumulation 1, processes 4), but here a step would take 2 (accumulation 1, 2 groups of 2 processes)",
+        "Set optimization.gradient_accumulation_steps to 2.",
+    )
+    assert difference(run(accumulation=1), run(accumulation=1, size=2), (4, 6)) == Difference(
+        "that takes 4 micro-batches per step (accumulation 1, processes 4), but here a step would take 3 (accumulation 1, 3 groups of 2 processes)",
+        "Resume with a number of groups that divides 4.",
     )
 
 
@@ -110,6 +125,13 @@ def test_a_run_that_is_older_than_the_marker_keeps_to_doing_without_and_says_so(
     assert "mark_first_frame = false" in found.loaded.resolved()
     again = beside(tmp_path, found.loaded.resolved(), new)
     assert (again.notes, again.loaded.config) == (found.notes, found.loaded.config)
+
+
+def test_a_run_that_goes_on_with_another_size_of_group_says_so(tmp_path: Path, new: LoadedRun) -> None:
+    saved = new.resolved().replace("sequence_parallel = 1", "sequence_parallel = 4")
+    told = "had engine.sequence_parallel = 4, and continues with 1: losses then agree to about 1e-5, but not to the last bit"
+    assert beside(tmp_path, saved, new, OTHER).notes == (told,)
+    assert beside(tmp_path, without(new.resolved(), "sequence_parallel"), new, OTHER).notes == ()
 
 
 def test_a_run_file_that_sets_the_marker_is_held_to_it(tmp_path: Path, new: LoadedRun) -> None:
