@@ -154,6 +154,8 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     inform(
         f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} step{'s' * (config.optimization.steps != 1)} of {batch(planned, processes)}"
     )
+    if config.engine.sequence_parallel > 1:
+        inform(f"each {config.engine.sequence_parallel} processes divide the tokens of a micro-batch among them")
     if config.objectives:
         inform(f"learning {', '.join(labelled(config.objectives))}: {PassCount.of(config.objectives)} of the model per micro-batch")
     if config.model.base is not None:

@@ -150,19 +150,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run["optimization"] |= {"steps": steps, "enable_gradient_checkpointing": True}
         return {"run": write(path, name, run), "environment": {"STOP_AT": stop}}
 
-    two, four = (zero(path, 3, sequence_parallel=size) for size in (2, 4))
+    two = zero(path, 3, sequence_parallel=2)
     drawn = [
         {**job(f"drawn.{name}", engine, 2, **drawing), "recorded": True}
         for name, engine in (("one", {"name": "single"}), ("two", {**two, "offload": "all"}))
     ]
-    stopped = [job(name, two, 6, "3:15") for name in ("on.same", "on.other")]
+    whole, same, other = (job(f"on.{name}", two, 4, stop) for name, stop in (("whole", "0:0"), ("same", "2:15"), ("other", "2:15")))
+    on = {"environment": {"STOP_AT": "0:0"}}
     launches = [
         (1, [drawn[0]]),
-        (2, [drawn[1], job("on.whole", two, 6), *stopped, job("on.same", two, 6)]),
-        (4, [job("on.other", four, 6)]),
+        (2, [drawn[1], whole, same, other, {**same, **on}]),
+        (4, [{**other, **on, "settings": ["engine.sequence_parallel=4"]}]),
     ]
     steps = [[each[0].get("step", each) for each in zip(*launch, strict=True)] for launch in run_launches(path, launches, **UNCHECKED)]
-    assert steps == [[2], [2, 6, 3, 3, 6], [6]]
+    assert steps == [[2], [2, 4, 2, 2, 4], [4]]
     return path
 
 
@@ -197,25 +198,3 @@ def test_a_run_goes_on_with_another_size_of_group(runs: Path) -> None:
     for expected, found in zip(whole, other, strict=True):
         assert found == pytest.approx(expected, rel=CLOSE, abs=CLOSE)
     assert json.loads((runs / "on.other" / "run.json").read_text())["processes"] == 4
-
-
-# ---- what is refused
-
-
-def test_a_number_of_processes_that_the_groups_do_not_divide_is_refused(tmp_path: Path) -> None:
-    make_set(tmp_path / "data")
-    runs = {
-        size: write(tmp_path, str(size), run_tables("t2v", tmp_path / "data", tmp_path / "out", engine={"sequence_parallel": size}))
-        for size in (2, 3)
-    }
-    command = [sys.executable, "-m", "ltxcore"]
-    told = [
-        subprocess.run([*command, *arguments], env=environment(), capture_output=True, text=True, check=False)
-        for arguments in (["run", str(runs[2])], ["launch", "--num-gpus", "3", str(runs[2])], ["launch", "--num-gpus", "3", str(runs[3])])
-    ]
-    assert [each.returncode for each in told] == [2, 2, 2]
-    assert "engine.sequence_parallel: 1 process cannot be divided into groups of 2" in told[0].stderr
-    assert "engine.sequence_parallel: 3 processes cannot be divided into groups of 2" in told[1].stderr
-    assert "engine.sequence_parallel: 3 processes cannot share the model's 4 heads of video and 4 heads of audio" in told[2].stderr
-    assert "Use one of 2, 4." in told[2].stderr
-    assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from ltxcore.errors import LtxError
 from ltxcore.models import TINY_BASE
 from ltxcore.runs.checks import check_run
 from ltxcore.runs.run_folder import RunFolder
+from ltxcore.runs.run_plan import draft
 
 
 def refusal(folder: Path, **changed: object) -> str:
@@ -168,6 +169,20 @@ def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Pat
     assert found == (
         f'TMP/run.toml:{line}: engine.name: "single" is an engine for one process, but there are 2\n    Start the run without a launcher.'
     )
+
+
+def test_a_number_of_processes_that_cannot_divide_micro_batches_is_refused_and_none_is_where_it_is_not_known(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=1)
+    loaded = loaded_run(tmp_path, engine={"sequence_parallel": 3}, data={"held_out": 0})
+    where = f"TMP/run.toml:{line_of(tmp_path, 'sequence_parallel = 3')}: engine.sequence_parallel"
+    heads = f"{where}: 3 processes cannot share the model's 4 heads of video and 4 heads of audio, because each takes equally many\n    Use one of 2, 4."
+    groups = f"{where}: 4 processes cannot be divided into groups of 3, each of which divides the tokens of a micro-batch"
+    for processes, expected in ((None, [heads]), (3, [heads]), (4, [groups, heads])):
+        with pytest.raises(LtxError) as error:
+            draft(loaded, processes).checked()
+        found = message(error.value, tmp_path)
+        assert all(each in found for each in expected)
+        assert len(error.value.problems) == len(expected)
 
 
 def test_a_dataset_of_which_only_another_run_needed_a_part_is_not_encoded_yet(tmp_path: Path) -> None:
