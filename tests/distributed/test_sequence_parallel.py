@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from distributed import test_objectives as of_objectives
 from helpers.engine_modes import FULL, MODES, OWN, make_set, run_tables, slug, write, zero
 from helpers.launches import TESTS, UNCHECKED, environment, run_launches
 from helpers.sampling import asked, sampled
@@ -198,3 +199,31 @@ def test_a_run_goes_on_with_another_size_of_group(runs: Path) -> None:
     for expected, found in zip(whole, other, strict=True):
         assert found == pytest.approx(expected, rel=CLOSE, abs=CLOSE)
     assert json.loads((runs / "on.other" / "run.json").read_text())["processes"] == 4
+
+
+# ---- objectives
+
+
+@pytest.mark.whole
+def test_every_objective_learns_and_measures_what_it_does_on_one_process(tmp_path: Path) -> None:
+    """With prompts, guidance, averaged weights, a copy of the base, a dataset of its own, and captions that are dropped."""
+    root = make_set(tmp_path / "data")
+    names = {mode: [slug(f"{mode}.{who}") for who in ("one", "two")] for mode in (of_objectives.LORA, of_objectives.FULL)}
+    engines = {"name": "single"}, zero(tmp_path, 3, sequence_parallel=2)
+    launches = [
+        (
+            index + 1,
+            [
+                {"run": write(tmp_path, each[index], of_objectives.tables(mode, root, tmp_path / each[index], 1, engine=engine))}
+                for mode, each in names.items()
+            ],
+        )
+        for index, engine in enumerate(engines)
+    ]
+    for launch in run_launches(tmp_path, launches, STOP_AT="0:0", **UNCHECKED):
+        assert [[result.get("finished", result) for result in results] for results in launch] == [[True, True]] * len(launch)
+    for one, two in names.values():
+        whole, divided = lines(tmp_path / one), lines(tmp_path / two)
+        assert {key.split("/")[1] for line in whole for key in line if key.startswith("loss/")} > {"preservation", "distill", "slider"}
+        for expected, found in zip(whole, divided, strict=True):
+            assert found == pytest.approx(expected, rel=CLOSE, abs=CLOSE)
