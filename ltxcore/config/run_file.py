@@ -334,6 +334,11 @@ class EngineTable:
         """
         return max(1, processes // self.sequence_parallel)
 
+    def groups_of(self, processes: int) -> str:
+        """Return a number of processes in words; if they divide the tokens of micro-batches among them, the number of groups."""
+        count, size = self.shares(processes), self.sequence_parallel
+        return f"{processes} processes" if size == 1 else f"{count} group{'s' * (count > 1)} of {size} processes"
+
 
 @attrs.frozen(kw_only=True)
 class RunFile:

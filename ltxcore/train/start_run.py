@@ -150,12 +150,10 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     generations = _generations(advice, apart, names, codecs, processes)
     progress.says("loading the model", is_long=True)
     model = processes.together(lambda: _model(planned, samples, device, advice))
-    many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    many = f" in {config.engine.groups_of(processes.world_size)}" if processes.world_size > 1 else ""
     inform(
         f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} step{'s' * (config.optimization.steps != 1)} of {batch(planned, processes)}"
     )
-    if config.engine.sequence_parallel > 1:
-        inform(f"each {config.engine.sequence_parallel} processes divide the tokens of a micro-batch among them")
     if config.objectives:
         inform(f"learning {', '.join(labelled(config.objectives))}: {PassCount.of(config.objectives)} of the model per micro-batch")
     if config.model.base is not None:
@@ -255,9 +253,9 @@ def batch(planned: RunPlan, processes: Processes) -> str:
     """
     config = planned.config
     table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
-    many, divided = (table.gradient_accumulation_steps, config.engine.shares(processes.world_size)), config.engine.sequence_parallel
-    who = "processes" if divided == 1 else f"groups of {divided} processes"
-    made_up = f"{f', {many[0]} accumulated' if many[0] > 1 else ''}{f', {many[1]} {who}' if many[1] > 1 else ''}"
+    many = table.gradient_accumulation_steps, config.engine.shares(processes.world_size)
+    who = config.engine.groups_of(processes.world_size)
+    made_up = f"{f', {many[0]} accumulated' if many[0] > 1 else ''}{f', {who}' if many[1] > 1 else ''}"
     if table.batch_size is None:
         return f"{passes.in_step:.3g} samples on average ({table.micro_batch}{made_up})"
     samples = math.prod([table.batch_size, *many])
