@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -83,19 +84,28 @@ class Attention(nn.Module):
             if rotary is not None:
                 query, key = rotated(query, rotary), rotated(key, rotary if source_rotary is None else source_rotary)
             query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value))
-            mask = None if bias is None else bias.unsqueeze(1)
-
-            def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-                if groups is None:
-                    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-                return attention_in_groups(query, key, value, groups)
-
-            attended = attend(query, key, value) if divisions is None else attend_divided(attend, query, key, value, divisions)
-            attended = attended.transpose(1, 2)
+            here = partial(attend, bias=None if bias is None else bias.unsqueeze(1), groups=groups)
+            found = here(query, key, value) if divisions is None else attend_divided(here, query, key, value, divisions)
+            attended = found.transpose(1, 2)
         if "to_gate_logits" in self._modules:
             attended = attended * (2.0 * part("to_gate_logits")(hidden).sigmoid()).unsqueeze(-1)
         out: Tensor = part("to_out")[0](attended.flatten(2))
         return out
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+    """Attend from queries `[B, H, T, C]` to keys and values `[B, H, S, C]`. All attention of the transformer is computed here.
+
+    Args:
+        query: the queries.
+        key: the keys.
+        value: the values.
+        bias: the bias of the scores, `[B, 1, T or 1, S]`; None for none.
+        groups: the groups of tokens that attend to each other with weights; None if all attend to each other alike.
+    """
+    if groups is None:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return attention_in_groups(query, key, value, groups)
 
 
 def ours(module: nn.Module) -> nn.Module:
