@@ -231,6 +231,8 @@ class TokenDropout(nn.Dropout):
         division: Division | None = getattr(_THREAD, "divisions", {}).get(self.modality)
         if division is None or not self.training:
             return super().forward(x)
+        if x.shape[1] != division.own:
+            raise ValueError(f"dropout of {self.modality} was given {x.shape[1]} tokens, but this process has {division.own}")
         drawn = super().forward(x.new_ones(x.shape[0], division.tokens, x.shape[2]))
         return x * division.part(drawn)
 

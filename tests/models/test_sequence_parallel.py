@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -72,6 +73,8 @@ def test_dropout_of_parts_drops_what_dropout_of_all_tokens_drops() -> None:
             torch.testing.assert_close(dropout(division.part(x)), division.part(whole))
         assert torch.rand(1) == after  # and so does the next one
     with dropping_by_token({"video": divisions(5, 2)[0]}):
+        with pytest.raises(ValueError, match="dropout of video was given 5 tokens, but this process has 3"):
+            dropout(x)
         assert dropout.eval()(x) is x
 
 
