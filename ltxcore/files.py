@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -274,13 +275,22 @@ def remove_unfinished(folder: Path, older_than: float = 3600.0) -> int:
             file.
     """
     removed = 0
-    now = time.time()
+    now = _now(folder)
     for path in folder.rglob(f".*{UNFINISHED}*"):
         with contextlib.suppress(OSError):  # another process may have renamed or removed the file meanwhile
             if now - path.stat().st_mtime > older_than:
                 path.unlink()
                 removed += 1
     return removed
+
+
+def _now(folder: Path) -> float:
+    """Return the time by the clock of a folder's file system, which may be on another machine."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # nothing can be written there
+        return time.time()
 
 
 _OTHER_THINGS = (

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -50,6 +51,7 @@ class Holder:
         since: the time when the process began to write, in a form for people.
         inode: the inode of the process's file, which is different in a copy of the folder.
         token: a random token, which is new each time that the process begins to write.
+        work: what the process makes, if several processes may make it together; "" if it writes alone.
     """
 
     host: str
@@ -60,13 +62,14 @@ class Holder:
     since: str
     inode: int = 0
     token: str = ""
+    work: str = ""
 
     @classmethod
-    def here(cls) -> Holder:
+    def here(cls, work: str = "") -> Holder:
         """Describe this process."""
         since = datetime.datetime.now().astimezone().isoformat(" ", timespec="seconds")
         pid = os.getpid()
-        return cls(*machine(), pid, started(pid) or "", since, token=uuid.uuid4().hex)
+        return cls(*machine(), pid, started(pid) or "", since, token=uuid.uuid4().hex, work=work)
 
     @property
     def is_here(self) -> bool:
@@ -123,7 +126,7 @@ class Writer:
                     os.utime(self.path)
 
     def _look(self) -> None:
-        found = _holder_at(self.path)
+        found = holder_at(self.path)
         if found is not None and found.token != self.holder.token:
             self._lost = str(found)
         elif found is None and self.path.parent.is_dir() and not os.path.lexists(self.path):  # somebody removed it
@@ -133,7 +136,7 @@ class Writer:
     def release(self) -> None:
         self._end.set()
         with contextlib.suppress(OSError):
-            found = _holder_at(self.path)
+            found = holder_at(self.path)
             if found is not None and found.token == self.holder.token:
                 self.path.unlink()
 
@@ -146,6 +149,7 @@ def writing(
     takes_over: bool = False,
     waiting: Callable[[], object] | None = None,
     name: str = "",
+    work: str = "",
 ) -> Iterator[Writer]:
     """Become the writer of a folder, which is created if it does not exist.
 
@@ -156,6 +160,7 @@ def writing(
         waiting: a function that is called each second while this process waits for the current writer; with None, an
             error is raised instead.
         name: the command line option that takes over the folder, for the message.
+        work: what is made, if several processes may make it together.
 
     Raises:
         ProcessError: another process writes to the folder.
@@ -165,7 +170,7 @@ def writing(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(rank)
     try:
-        holder = _taken(path, takes_over, waiting, name)
+        holder = _taken(path, Holder.here(work), takes_over, waiting, name)
         writer = Writer(path, holder)
         threading.Thread(target=writer.beat, name=f"beat of {path}", daemon=True).start()
         try:
@@ -178,27 +183,27 @@ def writing(
                 each.rmdir()
 
 
-def file_name(rank: int = 0) -> str:
-    """Return the name of the file that names the writer."""
+def file_name(rank: int | str = 0) -> str:
+    """Return the name of the file that names the writer; "*" in place of a number makes a pattern for the files of all writers."""
     return f".writer-{rank}.json"
 
 
-def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
+def _taken(path: Path, own: Holder, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
     """Create this process's file, and return this process. If another process has a file, wait for that process or take over from it, as
     requested.
     """
     told = False
     while True:
         try:
-            return _put(path, Holder.here())
+            return _put(path, own)
         except FileExistsError:
             pass
-        found, age = _holder_at(path), _age(path)
+        found, age = holder_at(path), age_of(path)
         if age is None:  # the file is gone by now
             continue
-        if takes_over or _is_gone(found, path, age):
+        if takes_over or is_gone(found, path, age):
             who = str(found) if found is not None else "an unknown process"
-            _bury(path, found)
+            bury(path, partial(_is_same, found))
             inform(f"{path.parent} is taken over from {who}")
             takes_over = False
         elif waiting is not None:
@@ -208,10 +213,11 @@ def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, o
             waiting()
             time.sleep(POLL)
         else:
-            raise _refusal(path, found, age, option)
+            raise refusal(path, found, age, option)
 
 
-def _refusal(path: Path, found: Holder | None, age: float, option: str) -> ProcessError:
+def refusal(path: Path, found: Holder | None, age: float, option: str) -> ProcessError:
+    """Make the error for a folder that another process writes to. `option` is the command line option that takes the folder over."""
     force = f", or take the folder over: {option}" if option else ""
     if found is not None and found.is_here:
         what, remedy = f"is being written by {found}", f"Wait for it to finish, end it{force}."
@@ -222,7 +228,8 @@ def _refusal(path: Path, found: Holder | None, age: float, option: str) -> Proce
     return ProcessError(what, where=str(path.parent), remedy=remedy)
 
 
-def _is_gone(found: Holder | None, path: Path, age: float) -> bool:
+def is_gone(found: Holder | None, path: Path, age: float) -> bool:
+    """Return whether a process that `path` names is gone, if the file was touched `age` seconds ago; None is an unknown process."""
     if found is None or not found.is_here:
         return age > STALE
     with contextlib.suppress(OSError):
@@ -236,19 +243,37 @@ def _put(path: Path, holder: Holder) -> Holder:
     Raises:
         FileExistsError: the file exists.
     """
+
+    def text(inode: int) -> bytes:
+        return json.dumps(attrs.asdict(attrs.evolve(holder, inode=inode)), indent=1).encode()
+
+    return attrs.evolve(holder, inode=create(path, text))
+
+
+def create(path: Path, text: Callable[[int], bytes]) -> int:
+    """If there is no file yet, create it with its whole content at once, and return its inode.
+
+    Args:
+        path: the file.
+        text: a function that returns the content of a file with this inode.
+
+    Raises:
+        FileExistsError: the file exists.
+        OSError: the file cannot be written.
+    """
     beside = _beside(path)
     try:
         with beside.open("wb") as file:
-            holder = attrs.evolve(holder, inode=os.fstat(file.fileno()).st_ino)
-            file.write(_text(holder))
+            inode = os.fstat(file.fileno()).st_ino
+            file.write(text(inode))
         path.hardlink_to(beside)
     except FileExistsError:
         raise
     except OSError:  # the file system has no hard links, or the disk is full, which the next write reports
         with path.open("xb") as file:
             try:
-                holder = attrs.evolve(holder, inode=os.fstat(file.fileno()).st_ino)
-                file.write(_text(holder))
+                inode = os.fstat(file.fileno()).st_ino
+                file.write(text(inode))
                 file.flush()
             except OSError:
                 path.unlink()
@@ -256,23 +281,32 @@ def _put(path: Path, holder: Holder) -> Holder:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-    return holder
+    return inode
 
 
-def _bury(path: Path, found: Holder | None) -> None:
-    """Remove the file of a process that is gone. If several processes try, only one succeeds."""
+def bury(path: Path, is_same: Callable[[Path], bool]) -> None:
+    """Remove the file of a process that is gone. If several processes try, only one succeeds.
+
+    Args:
+        path: the file.
+        is_same: a function that returns whether the file, which has been renamed, is still the one that was looked at, and not that of
+            another process that was faster.
+    """
     grave = _beside(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(grave)
-        taken = _holder_at(grave)
-        # Another process was faster, and this is that process's file.
-        if taken is not None and found is not None and taken.token != found.token:
+        if not is_same(grave):
             with contextlib.suppress(OSError):
                 path.hardlink_to(grave)
         grave.unlink()
 
 
-def _age(path: Path) -> float | None:
+def _is_same(found: Holder | None, path: Path) -> bool:
+    taken = holder_at(path)
+    return taken is None or found is None or taken.token == found.token
+
+
+def age_of(path: Path) -> float | None:
     """Return the number of seconds since a file was touched, by the clock of its file system; None if there is no such
     file.
     """
@@ -290,11 +324,7 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
 
 
-def _text(holder: Holder) -> bytes:
-    return json.dumps(attrs.asdict(holder), indent=1).encode()
-
-
-def _holder_at(path: Path) -> Holder | None:
+def holder_at(path: Path) -> Holder | None:
     """Read which process a file names; None if the file does not exist or is incomplete."""
     try:
         holder = Holder(**json.loads(read_regular(path)))

@@ -73,6 +73,14 @@ def test_a_long_name_that_was_left_unfinished_is_removed(tmp_path: Path) -> None
     assert remove_unfinished(tmp_path, older_than=-1.0) == 1
 
 
+def test_what_another_process_writes_stays_although_the_clock_here_is_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with replacing(tmp_path / "a") as beside:
+        beside.write_bytes(b"whole")
+        monkeypatch.setattr(time, "time", lambda: 1e10)
+        assert remove_unfinished(tmp_path) == 0
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
 def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"content")
     assert read_regular(tmp_path / "a") == b"content"

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Compare encoded files with their checksums, and encode damaged ones again.")
 @click.option("--decode", is_flag=True, help="Afterwards decode the encoded samples to OUTPUT/decoded, as `ltx decode` does.")
 @click.option(
-    "--take-over", is_flag=True, help="Take the folder over from another process that encodes this share; that process then stops."
+    "--take-over", is_flag=True, help="Take the folder over from a process that encodes something else to it; that process then stops."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Number of samples decoded at a time; by default one per processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show progress bars.")
@@ -67,9 +67,8 @@ def preprocess(
     DATASET is a folder of clips, images and sounds, each with its caption in a text file of the same name; a CSV, TSV, JSON, JSON
     Lines or Parquet file, with paths relative to its folder; a folder with a metadata file, as on the Hugging Face Hub; or
     anything else that an installed source reads. A dataset file may have the columns video (or media_path), audio, caption,
-    reference_video (or ref_media_path), reference_audio, video_mask and audio_mask. Several processes can share the work: RANK and
-    WORLD_SIZE in the environment, as set by launchers such as torchrun, give each process its share. The processes need not run
-    at the same time.
+    reference_video (or ref_media_path), reference_audio, video_mask and audio_mask. Several processes can share the work, on one machine
+    or on several with a shared folder: start the same command in each, at any time.
     """
     from ltxcore.cli.added import command_of
     from ltxcore.encode.preprocess import preprocess as encode

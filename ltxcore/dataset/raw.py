@@ -27,6 +27,7 @@ from ltxcore.media.boxes import shows_as_stored
 from ltxcore.media.probe import MediaInfo, probe, read_sound
 from ltxcore.media.times import Uneven
 from ltxcore.media.upright import first_look
+from ltxcore.tails import Tails
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
@@ -77,8 +78,20 @@ class RawFiles:
         self._unwritten: list[str] = []
         self._lock = threading.Lock()
         self._facts: dict[str, Facts] = {}
+        self._others = Tails(root, f"{FILE}*.jsonl")
         for path in sorted(root.glob(f"{FILE}*.jsonl")) if recalls else ():
             self._facts.update(_remembered(path))
+
+    def catch_up(self) -> None:
+        """Learn the facts that other processes have stored since."""
+        with self._lock:
+            for line in self._others.new_lines():
+                self._facts.update(_told(line.decode("utf-8", "replace")))
+
+    def take_number(self, rank: int) -> None:
+        """Store facts as process number `rank` from now on. What this process has stored so far stays where it is."""
+        with self._lock:
+            self._store = self._store.with_name(f"{FILE}-{rank}.jsonl")
 
     def info(self, path: Path) -> MediaInfo:
         """Return a file's description as `probe` does, but with height and width as shown, and with a duration for every audio file.
@@ -197,11 +210,16 @@ def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
     except OSError:
         return  # it may belong to another user; its files are looked at again
     for line in lines:
-        try:
-            told = json.loads(line)
-            yield told["path"], _from_json(told)
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
-            continue  # a killed process left an incomplete line; the file it is about is looked at again
+        yield from _told(line)
+
+
+def _told(line: str) -> Iterator[tuple[str, Facts]]:
+    """Yield the facts of a line with the path that they are about; nothing for an incomplete line, which a killed process left, so that the
+    file is looked at again.
+    """
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
+        told = json.loads(line)
+        yield told["path"], _from_json(told)
 
 
 def _to_json(facts: Facts) -> dict[str, Any]:

@@ -15,12 +15,14 @@ import attrs
 from ltxcore.encode.outdated import told_by_reason
 from ltxcore.encode.products import Made, Product
 from ltxcore.encoded.checks import count
-from ltxcore.encoded.manifest import append_entry, remove_sample, source_listing
+from ltxcore.encoded.manifest import append_entry, manifest_name, remove_sample, source_listing
+from ltxcore.encoded.manifest_lines import line_of
 from ltxcore.encoded.sample_names import find_sample, sample_path
-from ltxcore.encoded.store import damage, write_sample
+from ltxcore.encoded.store import MANIFESTS, damage, write_sample
 from ltxcore.errors import Problem
 from ltxcore.files import remove_unfinished
 from ltxcore.protocols import Entry
+from ltxcore.tails import Tails
 from ltxcore.writer import Writer
 
 
@@ -32,12 +34,16 @@ class Ledger:
     ) -> None:
         """Read what the folders of `root` hold.
 
-        With `anew`, no existing file counts as up to date. With `verify`, files are read, and count as up to date only if their bytes are
-        still as they were written. The attribute `found` is what the folders held at first. Before each write, `writer` checks that no
-        other process has taken over this share.
+        With `anew`, no file counts as up to date that existed at first. With `verify`, these files are read, and count as up to date only if
+        their bytes are still as they were written. The attribute `found` is what the folders held at first. Before each write, `writer`
+        checks that no other process has taken over this process's place, which has the number `rank`.
         """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()
+        # Lines that are appended while the folders are listed are read twice, and not missed.
+        self._tails = {folder: Tails(root / folder, MANIFESTS, manifest_name(rank)) for folder in folders}
+        self._of_others: set[tuple[str, str]] = set()
+        self._wrote = False
         self.found = {folder: source_listing(root, folder) for folder in folders}
         self._entries = {folder: dict(listing.entries) for folder, listing in self.found.items()}
         self._gone = {folder: frozenset(listing.gone) for folder, listing in self.found.items()}
@@ -46,6 +52,31 @@ class Ledger:
         for folder in folders:
             if (root / folder).is_dir():
                 remove_unfinished(root / folder)
+
+    def catch_up(self) -> list[tuple[str, str]]:
+        """Learn what other processes have written since, and return the folder and name of each sample that they wrote."""
+        found = list[tuple[str, str]]()
+        with self._lock:
+            for folder, tails in self._tails.items():
+                for line in filter(None, map(line_of, tails.new_lines())):
+                    self._after[folder] = max(self._after[folder], line.time)
+                    if line.removed:
+                        self._entries[folder].pop(line.name, None)
+                        self._of_others.discard((folder, line.name))
+                    else:
+                        self._entries[folder][line.name] = line.entry
+                        found.append((folder, line.name))
+            self._of_others.update(found)
+        return found
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether this process, or another one that it learned of, wrote or removed files."""
+        return self._wrote or bool(self._of_others)
+
+    def has_all(self, name: str, folders: Collection[str]) -> bool:
+        """Return whether there is an entry of a sample, up to date or not, in each of these folders."""
+        return all(name in self._entries[folder] for folder in folders)
 
     @property
     def counts(self) -> Mapping[str, Counts]:
@@ -63,16 +94,16 @@ class Ledger:
 
     def is_fresh(self, product: Product, name: str) -> bool:
         """Return whether a sample's file exists and was made from the same ingredients as the product."""
-        entry = self._entries[product.folder].get(name)
-        if self._anew or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
+        entry, is_new = self._entries[product.folder].get(name), (product.folder, name) in self._of_others
+        if (self._anew and not is_new) or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
             return False
-        return not self._verify or damage(find_sample(self._root, product.folder, name), entry) is None
+        return not self._verify or is_new or damage(find_sample(self._root, product.folder, name), entry) is None
 
-    def reuse(self, folder: str) -> None:
-        """Count a file that is left unchanged."""
+    def reuse(self, folder: str, name: str) -> None:
+        """Count a file that is left unchanged, which may be one that another process has just made."""
         with self._lock:
-            counts = self._counts[folder]
-            self._counts[folder] = attrs.evolve(counts, reused=counts.reused + 1)
+            counts, others = self._counts[folder], (folder, name) in self._of_others
+            self._counts[folder] = attrs.evolve(counts, reused=counts.reused + (not others), others=counts.others + others)
 
     def write(self, product: Product, name: str, origin: str, made: Made, length: int = 0) -> Entry:
         """Write a sample's file, then record it. If the process is killed in between, the file's header still identifies the file.
@@ -96,6 +127,7 @@ class Ledger:
         with self._lock:
             append_entry(self._root, product.folder, name, entry, self._rank, self._after[product.folder])
             self._entries[product.folder][name] = entry
+            self._wrote = True
             counts = self._counts[product.folder]
             self._counts[product.folder] = attrs.evolve(counts, done=counts.done + 1)
         return entry
@@ -110,14 +142,19 @@ class Ledger:
             known = self._entries[folder].pop(name, None)
             if known is not None or name in self._gone[folder] or os.path.lexists(sample_path(self._root, folder, name)):
                 remove_sample(self._root, folder, name, self._rank, self._after[folder])
+                self._wrote = True
 
 
 @attrs.frozen
 class Counts:
-    """The number of files of a folder that were made now, and the number that were up to date."""
+    """The numbers of files of a folder that this process made, that were up to date, and that other processes made meanwhile."""
 
     done: int = 0
     reused: int = 0
+    others: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.done:>6} made  {self.reused:>6} reused" + (f"  {self.others:>6} made by others" if self.others else "")
 
 
 @attrs.frozen
@@ -131,11 +168,9 @@ class Summary:
         silent: the clips that lack audio, each with the reason; their other folders are made. Empty unless `on_error` is "skip".
         pictureless: the audio files in a dataset of clips, each with the reason; only their audio and captions are encoded. Empty
             unless `on_error` is "skip".
-        samples: the names of the dataset's complete samples, which a run on this dataset trains on. Samples that other processes
-            refused while encoding them are included, since this process does not know of them.
+        samples: the names of the dataset's complete samples, which a run on this dataset trains on.
         notes: facts that the user should know but that are not mistakes.
         own_notes: the notes that this process alone knows.
-        failed: the samples of `refused` that this process failed to encode; what is wrong with the others is known to all processes.
         anew: the samples that this process encoded again because the reading of their files was corrected, with the corrections.
         set_right: for a run that keeps the samples it began with, the samples, of all processes, that were encoded after a correction in
             reading their files.
@@ -150,7 +185,6 @@ class Summary:
     notes: tuple[str, ...]
     pictureless: tuple[Problem, ...] = ()
     own_notes: tuple[str, ...] = ()
-    failed: tuple[Problem, ...] = ()
     anew: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     set_right: frozenset[str] = frozenset()
     without: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -164,6 +198,11 @@ class Summary:
     def done(self) -> int:
         """The number of files that were made, in all folders."""
         return sum(counts.done for counts in self.folders.values())
+
+    @property
+    def others(self) -> int:
+        """The number of files that other processes made meanwhile, in all folders."""
+        return sum(counts.others for counts in self.folders.values())
 
     @property
     def reused(self) -> int:
@@ -185,16 +224,16 @@ class Summary:
 
     def of_share(self) -> str:
         """Return what this process, one of several, adds to the report of the first: what it did, and what it alone knows."""
-        refused = [f"{len(self.failed)} refused:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
-        return "\n".join([*self._counts(), *refused, *self.own_notes, *told_anew(self.anew)])
+        return "\n".join([*self._counts(), *self.own_notes, *told_anew(self.anew)])
 
     def _counts(self) -> list[str]:
         width = max((len(folder) for folder in self.folders), default=0)
-        return [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
+        return [f"{folder:<{width}}  {counts}" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
         """Return a short report for when nothing was refused: how much was done, and what the user should know."""
-        return "\n".join([f"{count(self.samples)} in {self.root}, {self.done} file{'s' * (self.done != 1)} encoded now", *self._remarks()])
+        now = self.done + self.others
+        return "\n".join([f"{count(self.samples)} in {self.root}, {now} file{'s' * (now != 1)} encoded now", *self._remarks()])
 
     def _remarks(self) -> list[str]:
         return [*self.notes, *told_anew(self.anew), *told_without(self.without)]

@@ -6,6 +6,9 @@ When memory runs out, errors suggest how to encode with less memory.
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +23,7 @@ from ltxcore.devices import is_gpu
 from ltxcore.encode.auto_buckets import record_for
 from ltxcore.encode.begun import only_rows
 from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
+from ltxcore.encode.leases import Leases, joined, work_text
 from ltxcore.encode.ledger import Ledger, Summary
 from ltxcore.encode.pace import Pace
 from ltxcore.encode.products import media_folders
@@ -30,7 +34,8 @@ from ltxcore.encode.sample_sizes import Planned, uneven_clips
 from ltxcore.encode.standing import Standing, work_left
 from ltxcore.encode.survey import Survey, survey
 from ltxcore.encode.windows import is_window
-from ltxcore.encode.work import TEXT, Outcome, Share, drop, encode_captions, encode_media
+from ltxcore.encode.work import TEXT, MediaWork, Outcome, Share, drop, encode_captions
+from ltxcore.encoded.merge_manifests import merge_manifests
 from ltxcore.errors import DataError, listed
 from ltxcore.files import is_folder
 from ltxcore.logs import inform
@@ -38,7 +43,10 @@ from ltxcore.memory import give_back_memory, telling
 from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
 from ltxcore.workers import processors, usual_workers
-from ltxcore.writer import Writer, writing
+from ltxcore.writer import POLL
+
+ALIKE = frozenset({"on_error", "batch_size", "skip_audio", "registry", "reader", "encoders", "may_lack"})
+"""The options in which processes that encode a dataset together may differ, since encoded files do not depend on them."""
 
 
 def preprocess(
@@ -60,7 +68,7 @@ def preprocess(
     waiting: Callable[[], object] | None = None,
     before: Callable[[Survey, Standing], object] | None = None,
 ) -> Summary:
-    """Encode everything in a dataset that is not up to date.
+    """Encode everything in a dataset that is not up to date, together with all other processes that encode this dataset at present.
 
     Everything is checked before anything is written. A sample that fails while it is encoded does not stop the others, but is reported as
     an error in the end, unless `on_error` is "skip".
@@ -71,7 +79,7 @@ def preprocess(
         options: the options of `[preprocessing]`.
         codecs: the VAEs and text encoder that encode the dataset.
         folders: the folders that a run reads; None for all that the dataset's columns can make.
-        share: this process's part; None to take it from the environment.
+        share: the place of this process among those that a launcher started; None to take it from the environment.
         overwrite: whether to make everything again, even files that are up to date.
         verify: whether to read the files that are up to date, and to make damaged ones again.
         workers: the number of samples to decode at a time; None for one per processor, at most 8.
@@ -81,13 +89,13 @@ def preprocess(
         only: the names of the samples to encode, which are those that an unfinished run began with; None for all samples.
         keeps: whether samples that are stale only because of a correction in reading their files stay unchanged, for a run that
             began with them.
-        take_over: whether to end another process that is doing this share.
-        waiting: a function that is called each second while this process waits for another one to finish this share; if it is None, this
-            process raises an error instead of waiting.
+        take_over: whether to end another process that has this process's place, and those that encode something else to the same folder.
+        waiting: a function that is called each second while this process waits for others: for the last samples, or until a process is done
+            that encodes something else to the same folder; if it is None, the latter is an error.
         before: a function that is called before the first sample is encoded, with the survey of the dataset and the state of its samples.
 
     Raises:
-        ProcessError: another process is doing this share already.
+        ProcessError: another process encodes something else to the same folder.
         ConfigError: options do not fit the codec or contradict each other; the message names every such option.
         DataError: the dataset cannot be used, the root cannot be written, or samples cannot be made; the message names all of them.
         OutOfMemory: memory ran out. The error says what was being encoded, and what would take less memory; finished samples are
@@ -100,40 +108,56 @@ def preprocess(
     workers, share = workers or usual_workers(), share or Share.of_environment()
     threads = max(1, processors() // workers)
     encoding = encoding_of(data, to, options, codecs, where, rank=share.rank, threads=threads, writes=True, recalls=not overwrite)
-    job = _Job(encoding, share, overwrite, workers)
+    job = _Job(encoding, share, overwrite, workers, Leases(to), where, waiting or (lambda: None))
     with bars(progress) as phase:
         encoder = text_encoder_of(codecs, options, where) if TEXT in data.folders else None
         found = _survey(job, keeps, phase)
         if root is None:
             job = attrs.evolve(job, encoding=attrs.evolve(encoding, root=claim(to, dataset, options)))
-        with _writer(job.encoding.root, share.rank, take_over, waiting) as writer:
+        with _leases(job, encoder.fingerprint if encoder else "", take_over, waiting) as leases:
+            job = attrs.evolve(job, leases=leases)
+            encoding.tools.raw.take_number(leases.number)
             if found.chosen is not None and record_for(job.encoding.root, found.chosen, encoding):
                 inform("\n".join([f"{dataset}: {found.chosen.told(job.encoding.root)}", *found.chosen.cropping]))
-            ledger = _open(job, found, verify, writer)
-            mine = share.of(found.planned)
+            ledger = _open(job, found, verify)
             left = Standing((), (), {}) if before is None else _announced(job, found, encoder, ledger, before)
-            less = Less(codecs, options, workers, where)
-            with less.captions():
-                outcomes = _captions(job, mine, encoder, ledger, phase)
+            planned, less = share.in_order(found.planned, leases.number), Less(codecs, options, workers, where)
+            texts = _captions(job, planned, encoder, ledger, phase, less)
             encoder = None  # free the text encoder's weights, to make room for the VAEs'
             give_back_memory()
-            outcomes |= _media(job, mine, outcomes, ledger, phase, less, left.names)
+            media = _media(job, planned, texts, ledger, phase, less, left.names)
+            texts |= _captions_of_others(job, planned, texts, ledger, less)
+            if ledger.has_changed or leases.are_taken:
+                leases.finish(lambda: merge_manifests(job.encoding.root, data.folders, leases.number) if ledger.has_changed else None)
+    outcomes = {**texts, **media, **{name: outcome for name, outcome in texts.items() if outcome.problems}}
+    outcomes = {each.sample.name: outcomes[each.sample.name] for each in found.planned if each.sample.name in outcomes}
     return _summary(job, found, outcomes, ledger)
 
 
 @contextlib.contextmanager
-def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Writer | None]:
-    """Become the only process that does this share of the work. The writer is None if the root cannot be written, which does not matter if
-    everything is up to date.
+def _leases(job: _Job, text: str, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Leases]:
+    """Become one of the processes that encode the dataset. If the root cannot be written, there are no leases, and nothing can be encoded,
+    which does not matter if everything is up to date. `text` is the fingerprint of the text encoder.
     """
+    root, tools, options = job.encoding.root, job.encoding.tools, attrs.asdict(job.options, recurse=False)
+    work = work_text(
+        {
+            "dataset": job.data.path.name,
+            "options": json.dumps({name: value for name, value in options.items() if name not in ALIKE}, sort_keys=True, default=str),
+            "text": text,
+            "video": tools.video.fingerprint if tools.video is not None else "",
+            "audio": tools.audio.fingerprint if tools.audio is not None else "",
+        }
+    )
+    share = job.share
     with contextlib.ExitStack() as stack:
-        writer = None
+        leases = Leases(root)
         try:
-            writer = stack.enter_context(writing(root, rank=rank, takes_over=take_over, waiting=waiting, name="--take-over"))
+            leases = stack.enter_context(joined(root, share.rank, share.world_size, work, take_over=take_over, waiting=waiting))
         except OSError as error:
             if not root.is_dir():
                 raise DataError(f"cannot be made: {error.strerror}", where=str(root), remedy="Name another folder to write to.") from error
-        yield writer
+        yield leases
 
 
 @attrs.frozen(eq=False)
@@ -144,6 +168,9 @@ class _Job:
     share: Share
     overwrite: bool
     workers: int
+    leases: Leases
+    where: Place
+    waits: Callable[[], object]
 
     @property
     def data(self) -> Dataset:
@@ -172,13 +199,15 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
     return found
 
 
-def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
+def _open(job: _Job, found: Survey, verify: bool) -> Ledger:
     """Open the root's folders, and remove the remaining files of refused samples."""
-    order = (TEXT, *media_folders(job.data.columns))
-    ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
-    for refused in job.share.of([each for each in found.refused if each.part is None]):
-        drop(ledger, refused.sample, job.data.folders)
-    for each in job.share.of(found.planned):
+    order, leases = (TEXT, *media_folders(job.data.columns)), job.leases
+    folders = [each for each in order if each in job.data.folders]
+    ledger = Ledger(job.encoding.root, folders, leases.number, job.overwrite, verify, leases.writer)
+    for refused in found.refused:
+        if refused.part is None:
+            drop(ledger, refused.sample, job.data.folders)
+    for each in found.planned:
         drop(ledger, each.sample, job.data.folders - each.folders)
     return ledger
 
@@ -193,11 +222,35 @@ def _announced(
     return left
 
 
-def _captions(job: _Job, planned: Sequence[Planned], encoder: TextEncoder | None, ledger: Ledger, phase: Phase) -> dict[str, Outcome]:
+def _captions(
+    job: _Job, planned: Sequence[Planned], encoder: TextEncoder | None, ledger: Ledger, phase: Phase, less: Less
+) -> dict[str, Outcome]:
+    """Encode the captions that no other process encodes."""
     if encoder is None:
         return {}
     samples = [each.sample for each in planned]
-    return encode_captions(samples, ledger, encoder, job.options.batch_size, phase("captions", len(samples)))
+    step = _Once(phase("captions", len(samples)))
+    with less.captions():
+        return encode_captions(samples, ledger, encoder, job.options.batch_size, step, job.leases)
+
+
+def _captions_of_others(
+    job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome], ledger: Ledger, less: Less
+) -> dict[str, Outcome]:
+    """Wait for captions that other processes encode, and encode those of processes that are gone by now."""
+    outcomes = dict[str, Outcome]()
+    left = [each.sample for each in planned if TEXT in job.data.folders and each.sample.name not in so_far]
+    if not left or job.encoding.codecs is None:
+        return outcomes
+    encoder, wait = text_encoder_of(job.encoding.codecs, job.options, job.where), _Waiting(job)
+    while left:
+        with less.captions():
+            found = encode_captions(left, ledger, encoder, job.options.batch_size, lambda _: None, job.leases)
+        outcomes |= found
+        left = [sample for sample in left if sample.name not in outcomes]
+        if not found:
+            wait()
+    return outcomes
 
 
 def _media(
@@ -212,14 +265,48 @@ def _media(
     if job.data.folders <= {TEXT}:
         return {}
     whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
-    advance, pace = phase("media", len(whole)), Pace("media", sum(each.sample.name in left for each in whole), job.workers)
+    advance, pace = _Once(phase("media", len(whole))), Pace("media", sum(each.sample.name in left for each in whole), job.workers)
 
     def step(done: Planned) -> None:
-        advance()
-        if done.sample.name in left:
+        if advance(done.sample.name) and done.sample.name in left:
             pace.step()
 
-    return encode_media(whole, ledger, job.encoding.rules, job.encoding.tools, job.workers, step, less.media)
+    work = MediaWork(ledger, job.encoding.rules, job.encoding.tools, job.leases, step, less.media)
+    return work.encode(whole, job.workers, _Waiting(job))
+
+
+@attrs.define(eq=False)
+class _Once:
+    """A function that calls another one once for each name, also from several threads."""
+
+    _advance: Callable[[], object]
+    _names: set[str] = attrs.field(factory=set, init=False)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    def __call__(self, name: str) -> bool:
+        """Return whether the name is new."""
+        with self._lock:
+            is_new = name not in self._names
+            self._names.add(name)
+        if is_new:
+            self._advance()
+        return is_new
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """A function that waits a second for the other processes, and says so once."""
+
+    _job: _Job
+    _told: bool = attrs.field(default=False, init=False)
+
+    def __call__(self) -> None:
+        if not self._told:
+            others = [str(each or "an unknown process") for each in self._job.leases.others()]
+            inform(f"waiting for the last samples, which are encoded by {listed(others) if others else 'another process'}")
+            self._told = True
+        self._job.waits()
+        time.sleep(POLL)
 
 
 def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
@@ -248,7 +335,6 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
         (*notes, *own),
         tuple(problem for each in parts[False] for problem in each.problems),
         tuple(own),
-        tuple(failed),
         anew={name: outcome.since for name, outcome in outcomes.items() if outcome.since and not outcome.problems},
         set_right=found.kept,
         without={each.sample.name: each.without for each in found.planned if each.without},

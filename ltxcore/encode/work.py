@@ -5,11 +5,13 @@ Several processes may share the work.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import TypeVar
 
 import attrs
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.dataset.rows import Sample
+from ltxcore.encode.leases import Lease, Leases
 from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.outdated import as_made
 from ltxcore.encode.pace import Pace
@@ -57,46 +60,108 @@ class Outcome:
 
 
 def encode_captions(
-    samples: Sequence[Sample], ledger: Ledger, encoder: TextEncoder, batch_size: int, step: Callable[[], None]
+    samples: Sequence[Sample],
+    ledger: Ledger,
+    encoder: TextEncoder,
+    batch_size: int,
+    step: Callable[[str], object],
+    leases: Leases | None = None,
 ) -> dict[str, Outcome]:
     """Encode all captions that are not up to date, to text features without padding. If several samples have the same captions,
     these are encoded once.
 
     Args:
-        samples: the samples of this process.
+        samples: the samples.
         ledger: the record of the folders.
         encoder: the model's text encoder.
         batch_size: the number of captions to encode at a time. A sample is written when all of its captions are encoded.
-        step: a function that is called after each sample.
+        step: a function that is called with the name of each sample that is done, sometimes more than once.
+        leases: this process as one of those that encode these samples; None if it does all the work.
 
     Returns:
-        The outcome of each sample, by name.
+        The outcome of each sample, by name, without the samples whose captions another process encodes at present.
     """
+    leases = leases or Leases(Path())
     outcomes: dict[str, Outcome] = {}
     stale: dict[tuple[str, ...], list[tuple[Sample, Product]]] = {}
+
+    def reuse(pairs: Sequence[tuple[Sample, Product]]) -> list[tuple[Sample, Product]]:
+        """Count the samples that are up to date, and return the others."""
+        others = []
+        for sample, product in pairs:
+            if ledger.is_fresh(product, sample.name):
+                ledger.reuse(TEXT, sample.name)
+                outcomes[sample.name] = Outcome()
+                step(sample.name)
+            else:
+                others.append((sample, product))
+        return others
+
     for sample in samples:
-        product = text_product(sample.captions, encoder.length, encoder.fingerprint)
-        if ledger.is_fresh(product, sample.name):
-            ledger.reuse(TEXT)
-            outcomes[sample.name] = Outcome()
-            step()
-        else:
-            stale.setdefault(sample.captions, []).append((sample, product))
-    texts = [(captions, caption) for captions in stale for caption in captions]
-    features: list[dict[str, Tensor]] = []
-    pace = Pace("captions", len(texts), batch_size)
-    for start in range(0, len(texts), batch_size):
-        part = texts[start : start + batch_size]
-        for (captions, _), found in zip(part, encoder.encode([caption for _, caption in part]), strict=True):
-            features.append(found)
-            if len(features) == len(captions):
-                made = Made(of_captions(features))
+        for pair in reuse([(sample, text_product(sample.captions, encoder.length, encoder.fingerprint))]):
+            stale.setdefault(sample.captions, []).append(pair)
+    names = {sample.name for pairs in stale.values() for sample, _ in pairs}
+    pace = Pace("captions", sum(map(len, stale)), batch_size)
+
+    def is_left(captions: tuple[str, ...]) -> bool:
+        stale[captions] = reuse(stale[captions])
+        return bool(stale[captions])
+
+    for batch in _batches(stale, is_left, batch_size, leases):
+        with closing(batch):
+            for folder, name in ledger.catch_up():
+                if folder == TEXT and name in names:
+                    step(name)
+            for captions, made in _encoded([*filter(is_left, batch.captions)], encoder, batch_size, pace):
                 for sample, product in stale[captions]:
                     outcomes[sample.name] = _write(ledger, sample, product, made, encoder.length)
-                    step()
-                features = []
+                    step(sample.name)
+    return {sample.name: outcomes[sample.name] for sample in samples if sample.name in outcomes}
+
+
+@attrs.define(eq=False)
+class _Batch:
+    """Captions of several samples that this process has leased."""
+
+    captions: list[tuple[str, ...]] = attrs.field(factory=list)
+    _held: ExitStack = attrs.field(factory=ExitStack)
+
+    def add(self, captions: tuple[str, ...], lease: Lease) -> None:
+        self._held.enter_context(lease)
+        self.captions.append(captions)
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def _batches(stale: Collection[tuple[str, ...]], is_left: Callable[[tuple[str, ...]], bool], size: int, leases: Leases) -> Iterator[_Batch]:
+    """Lease captions that no other process encodes, and yield at least `size` of them at a time."""
+    batch = _Batch()
+    for captions in filter(is_left, stale):
+        lease = leases.take(f"{TEXT} {json.dumps(captions)}")
+        if lease is not None:
+            batch.add(captions, lease)
+        if sum(map(len, batch.captions)) >= size:
+            yield batch
+            batch = _Batch()
+    if batch.captions:
+        yield batch
+
+
+def _encoded(
+    captions: Collection[tuple[str, ...]], encoder: TextEncoder, batch_size: int, pace: Pace
+) -> Iterator[tuple[tuple[str, ...], Made]]:
+    """Encode captions, and yield those of a sample together with their text features as soon as all of them are encoded."""
+    texts = [(each, caption) for each in captions for caption in each]
+    features: list[dict[str, Tensor]] = []
+    for start in range(0, len(texts), batch_size):
+        part = texts[start : start + batch_size]
+        for (each, _), found in zip(part, encoder.encode([caption for _, caption in part]), strict=True):
+            features.append(found)
             pace.step()
-    return {sample.name: outcomes[sample.name] for sample in samples}
+            if len(features) == len(each):
+                yield each, Made(of_captions(features))
+                features = []
 
 
 def text_product(captions: Sequence[str], length: int, encoder: str) -> Product:
@@ -112,92 +177,144 @@ def text_product(captions: Sequence[str], length: int, encoder: str) -> Product:
     return Product(TEXT, {"caption": caption, "length": length, **({"others": others} if others else {})}, encoder, refuse)
 
 
-def encode_media(
-    planned: Sequence[Planned],
-    ledger: Ledger,
-    rules: Rules,
-    tools: Tools,
-    workers: int,
-    step: Callable[[Planned], object],
-    guard: Callable[[str], AbstractContextManager[None]],
-) -> dict[str, Outcome]:
-    """Encode the latents and masks of samples that are not up to date.
+@attrs.frozen(eq=False)
+class MediaWork:
+    """The work on the latents and masks of a dataset.
 
-    Args:
-        planned: the samples of this process.
+    Attributes:
         ledger: the record of the folders.
         rules: the rules that the samples were planned by.
         tools: the codecs and the raw files.
-        workers: the number of samples to decode at a time.
-        step: a function that is called with each sample that is done.
+        leases: this process as one of those that encode these samples.
+        step: a function that is called with each sample that is done, sometimes more than once.
         guard: a function that returns a context manager for the work on a sample, which adds an explanation to errors that are not
             the sample's fault.
-
-    Returns:
-        The outcome of each sample, by name.
-
-    Raises:
-        DataError: the folders cannot be written; files that were written before are kept.
     """
-    outcomes: dict[str, Outcome] = {}
-    stopping = threading.Event()
 
-    def work(windows: Sequence[Planned]) -> dict[str, Outcome]:
+    ledger: Ledger
+    rules: Rules
+    tools: Tools
+    leases: Leases
+    step: Callable[[Planned], object]
+    guard: Callable[[str], AbstractContextManager[None]]
+    _stopping: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _names: dict[str, Planned] = attrs.field(factory=dict, init=False)
+
+    def encode(self, planned: Sequence[Planned], workers: int, waiting: Callable[[], object]) -> dict[str, Outcome]:
+        """Encode the samples that are not up to date, and wait for those that other processes encode.
+
+        Args:
+            planned: the samples, in the order in which this process works on them.
+            workers: the number of samples to decode at a time.
+            waiting: a function that is called each second while this process waits for others.
+
+        Returns:
+            The outcome of each sample, by name.
+
+        Raises:
+            DataError: the folders cannot be written; files that were written before are kept.
+        """
+        self._names.update({each.sample.name: each for each in planned})
+        outcomes: dict[str, Outcome] = {}
+        # The windows of a clip are made one after the other, so that its frames are decoded once.
+        clips = [tuple(windows) for _, windows in groupby(planned, key=lambda each: each.sample.origin)]
+        while clips:
+            # Each sample gets one thread: on a CPU, several samples at a time are faster than several threads per sample.
+            with closing(as_done(self._clip, clips, workers, partial(torch.set_num_threads, 1))) as done:
+                try:
+                    for _, found in done:
+                        if isinstance(found, LtxError):
+                            raise found
+                        outcomes |= found
+                finally:
+                    self._stopping.set()
+            self._stopping.clear()
+            left = [tuple(each for each in windows if each.sample.name not in outcomes) for windows in clips]
+            left = [windows for windows in left if windows]
+            if len(left) == len(clips):
+                waiting()
+            clips = left
+        return {each.sample.name: outcomes[each.sample.name] for each in planned}
+
+    def _clip(self, windows: Sequence[Planned]) -> dict[str, Outcome]:
+        """Encode the windows of a clip; those are left out that are not up to date while another process works on the clip."""
         made: dict[str, Outcome] = {}
-        with tools.rolling() if len(windows) > 1 else nullcontext():
-            for each in windows:
-                if stopping.is_set():
+        stale = []
+        for each in windows:
+            outcome = None if self._stopping.is_set() else self._encode_sample(each, makes=False)
+            if outcome is None:
+                stale.append(each)
+            else:
+                made[each.sample.name] = outcome
+                self.step(each)
+        lease = self.leases.take(f"media {windows[0].sample.origin}") if stale and not self._stopping.is_set() else None
+        if lease is None:
+            return made
+        with lease, self.tools.rolling() if len(stale) > 1 else nullcontext():
+            self._catch_up()
+            for each in stale:
+                if self._stopping.is_set():
                     break
-                made[each.sample.name] = _encode_sample(ledger, rules, tools, guard, each)
-                step(each)
+                outcome = self._encode_sample(each, makes=True)
+                assert outcome is not None
+                made[each.sample.name] = outcome
+                self.step(each)
         return made
 
-    # The windows of a clip are made one after the other, so that its frames are decoded once.
-    clips = [tuple(windows) for _, windows in groupby(planned, key=lambda each: each.sample.origin)]
-    # Each sample gets one thread: on a CPU, several samples at a time are faster than several threads per sample.
-    with closing(as_done(work, clips, workers, partial(torch.set_num_threads, 1))) as done:
-        try:
-            for _, found in done:
-                if isinstance(found, LtxError):
-                    raise found
-                outcomes |= found
-        finally:
-            stopping.set()
-    return {each.sample.name: outcomes[each.sample.name] for each in planned}
+    def _catch_up(self) -> None:
+        """Learn what other processes have made and found out."""
+        self.tools.raw.catch_up()
+        for name in dict.fromkeys(name for _, name in self.ledger.catch_up()):
+            planned = self._names.get(name)
+            if planned is not None and self.ledger.has_all(name, self._folders(planned)):
+                self.step(planned)
 
+    def _folders(self, planned: Planned) -> list[str]:
+        return [folder for folder in media_folders(self.tools.columns) if folder in planned.folders]
 
-def _encode_sample(
-    ledger: Ledger, rules: Rules, tools: Tools, guard: Callable[[str], AbstractContextManager[None]], planned: Planned
-) -> Outcome:
-    folders = [folder for folder in media_folders(tools.columns) if folder in planned.folders]
-    sample, current, silence, holes = planned.sample, dict[str, Entry](), list[Silence](), list[Silence]()
-    if planned.without:
+    def _encode_sample(self, planned: Planned, makes: bool) -> Outcome | None:
+        """Encode what is not up to date of a sample. Without `makes`, change nothing, and return None if anything is not."""
+        ledger, folders, sample = self.ledger, self._folders(planned), planned.sample
+        current, silence, holes = dict[str, Entry](), list[Silence](), list[Silence]()
+        if planned.without:
+            return self._reused(sample, folders)
+        if not makes and not ledger.has_all(sample.name, folders):
+            return None
+        before = as_made(sample, ledger.entries_of(sample.name), self.rules, self.tools)
+        reused = []
         for folder in folders:
-            ledger.reuse(folder)
+            try:
+                product = product_of(folder, planned, self.tools, current)
+                if ledger.is_fresh(product, sample.name):
+                    reused.append(folder)
+                    current[folder] = ledger.entries_of(sample.name)[folder]
+                    continue
+                if not makes:
+                    return None
+                with self.guard(f'encoding "{folder}" of {sample.where}{f", of {planned.bucket}" if planned.bucket else ""}'):
+                    made = product.make()
+            except DataError as error:
+                if not makes:
+                    return None
+                outcome = Outcome(error.at(sample.where).problems)
+            else:
+                outcome = _write(ledger, sample, product, made)
+            if outcome.problems:
+                self._reused(sample, reused)
+                drop(ledger, sample, [other for other in folders if other not in current])
+                return outcome
+            current[folder] = ledger.entries_of(sample.name)[folder]
+            if made.silence or made.holes:
+                path = sound_of(self.tools.columns.by_folder[folder], sample)
+                silence += [Silence(sample.at(path), made.silence)] if made.silence else []
+                holes += [Silence(sample.at(path), made.holes)] if made.holes else []
+        self._reused(sample, reused)
+        return Outcome(silence=tuple(silence), holes=tuple(holes), since=before.since if before else ())
+
+    def _reused(self, sample: Sample, folders: Collection[str]) -> Outcome:
+        for folder in folders:
+            self.ledger.reuse(folder, sample.name)
         return Outcome()
-    before = as_made(sample, ledger.entries_of(sample.name), rules, tools)
-    for folder in folders:
-        try:
-            product = product_of(folder, planned, tools, current)
-            if ledger.is_fresh(product, sample.name):
-                ledger.reuse(folder)
-                current[folder] = ledger.entries_of(sample.name)[folder]
-                continue
-            with guard(f'encoding "{folder}" of {sample.where}{f", of {planned.bucket}" if planned.bucket else ""}'):
-                made = product.make()
-        except DataError as error:
-            outcome = Outcome(error.at(sample.where).problems)
-        else:
-            outcome = _write(ledger, sample, product, made)
-        if outcome.problems:
-            drop(ledger, sample, [other for other in folders if other not in current])
-            return outcome
-        current[folder] = ledger.entries_of(sample.name)[folder]
-        if made.silence or made.holes:
-            path = sound_of(tools.columns.by_folder[folder], sample)
-            silence += [Silence(sample.at(path), made.silence)] if made.silence else []
-            holes += [Silence(sample.at(path), made.holes)] if made.holes else []
-    return Outcome(silence=tuple(silence), holes=tuple(holes), since=before.since if before else ())
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:
@@ -220,7 +337,11 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Share:
-    """The part of the work that belongs to this process, number `rank` of `world_size`, counted from 0."""
+    """The place of this process among those that a launcher started: number `rank` of `world_size`, counted from 0.
+
+    Processes that encode a dataset together begin at different samples, and each goes on until nothing is left, so that a slow or lost
+    process does not hold up the others.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -230,7 +351,7 @@ class Share:
 
     @classmethod
     def of_environment(cls) -> Share:
-        """Read the share from RANK and WORLD_SIZE, which a launcher such as torchrun sets; without them this process does all the work.
+        """Read the share from RANK and WORLD_SIZE, which a launcher such as torchrun sets; without them, this process was started alone.
 
         Raises:
             ConfigError: RANK or WORLD_SIZE is not a number, or the rank is not below the size.
@@ -238,6 +359,12 @@ class Share:
         place = Place.of_environment()
         return cls(place.rank, place.world_size)
 
-    def of(self, items: Sequence[T]) -> Sequence[T]:
-        """Take every `world_size`-th item, starting with number `rank`."""
-        return items[self.rank :: self.world_size]
+    def in_order(self, items: Sequence[T], number: int) -> Sequence[T]:
+        """Return items in the order in which this process works on them: it begins with its share, and ends with what comes before.
+
+        A process that was started alone begins at a point between those where the others began, according to its `number`, counted from 0:
+        at the beginning, in the middle, after a quarter, after three quarters, after an eighth, and so on.
+        """
+        digits = f"{number:b}"[::-1]
+        begin = self.rank * len(items) // self.world_size if self.world_size > 1 else int(digits, 2) * len(items) >> len(digits)
+        return [*items[begin:], *items[:begin]]

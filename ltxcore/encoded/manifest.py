@@ -22,6 +22,11 @@ from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry, Manifest, Source
 
 
+def manifest_name(rank: int) -> str:
+    """Return the name of the manifest of preprocessing process `rank`, in each folder."""
+    return f"manifest-{rank}.jsonl"
+
+
 def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0, after: float = 0.0) -> None:
     """Record a written sample in the manifest of preprocessing process `rank`.
 
@@ -61,7 +66,7 @@ def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: floa
 
 
 def _append(root: Path, folder: str, line: Line, rank: int) -> None:
-    path = Path(root) / folder / f"manifest-{rank}.jsonl"
+    path = Path(root) / folder / manifest_name(rank)
     try:
         append_lines(path, [line])
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from ltxcore.encoded.stored import AXES_OF_PICTURES, LONGEST_TEXT, MODALITY_OF_LATENTS, MODALITY_OF_MASK, RATES, most_bytes
-from ltxcore.files import read_regular
+from ltxcore.files import read_regular, write_whole
 from ltxcore.protocols import MODALITIES, Entry
 
 LATEST = 1e11
@@ -64,6 +64,15 @@ def append_lines(path: Path, lines: Iterable[Line]) -> None:
         os.fsync(file.fileno())
 
 
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Replace a file by one with these lines.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_whole(path, "".join(json.dumps(_to_json(line)) + "\n" for line in lines).encode())
+
+
 def read_lines(path: Path) -> Iterator[Line]:
     """Read the readable lines of a file, in order.
 
@@ -71,7 +80,7 @@ def read_lines(path: Path) -> Iterator[Line]:
         OSError: the file cannot be read.
     """
     for text in read_regular(path).split(b"\n"):
-        line = _from_json(text)
+        line = line_of(text)
         if line is not None:
             yield line
 
@@ -80,7 +89,8 @@ def _to_json(line: Line) -> dict[str, Any]:
     return {"name": line.name, **attrs.asdict(line.entry), "time": line.time, "changed": line.changed, "removed": line.removed}
 
 
-def _from_json(text: bytes) -> Line | None:
+def line_of(text: bytes) -> Line | None:
+    """Return the line that a text holds; None if it cannot be read."""
     try:
         told = json.loads(text)
         known = {field.name for field in attrs.fields(Entry)}

@@ -255,7 +255,7 @@ def test_folders_that_are_asked_for_later_are_added_to_those_there_are(encoded: 
     assert contents(tmp_path) == contents(encoded / ".precomputed")
 
 
-def test_processes_share_the_work_and_each_has_its_own_manifest(encoded: Path, tmp_path: Path) -> None:
+def test_processes_share_the_work_and_the_last_one_merges_their_manifests(encoded: Path, tmp_path: Path) -> None:
     def work(rank: int) -> None:
         table = PreprocessingTable(**OPTIONS)
         summaries[rank] = preprocess(
@@ -268,11 +268,12 @@ def test_processes_share_the_work_and_each_has_its_own_manifest(encoded: Path, t
         thread.start()
     for thread in threads:
         thread.join()
-    assert [summaries[rank].done for rank in range(2)] == [7, 7]
+    assert [summaries[rank].done + summaries[rank].others for rank in range(2)] == [14, 14]
+    assert sum(summaries[rank].done for rank in range(2)) == 14
     assert summaries[0].samples == summaries[1].samples == ("clips/0", "clips/1")
     assert contents(tmp_path) == contents(encoded / ".precomputed")
     for folder in EVERY:
-        assert sorted(path.name for path in (tmp_path / folder).glob("manifest*.jsonl")) == ["manifest-0.jsonl", "manifest-1.jsonl"]
+        assert sorted(path.name for path in (tmp_path / folder).glob("manifest*.jsonl")) == ["manifest-0.jsonl"]
         assert list(read_source(tmp_path, folder)) == ["clips/0", "clips/1"]
 
 

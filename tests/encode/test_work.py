@@ -40,26 +40,32 @@ given: list[list[str]] = []
 def test_a_caption_of_several_samples_is_encoded_once_for_all_of_them(tmp_path: Path) -> None:
     captions = {"a": "a door", "a@000008": "a door", "b": "a window", "a@000016": "a door", "c": "a roof"}
     samples = [Sample(name, name, name, {}, caption) for name, caption in captions.items()]
-    done = list[int]()
+    done = list[str]()
     given.clear()
-    outcomes = encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, lambda: done.append(1))
+    outcomes = encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, done.append)
     assert given == [["a door", "a window"], ["a roof"]]
     assert [*outcomes] == [*captions]
-    assert len(done) == len(captions)
+    assert sorted(done) == sorted(captions)
     for name, caption in captions.items():
         (expected,) = TinyTextEncoder().encode([caption])
         found = load_file(tmp_path / TEXT / f"{name}.safetensors")
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
-    encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, lambda: None)
+    encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, lambda _: None)
     assert len(given) == 2, "all are up to date"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_shares_are_disjoint_and_leave_nothing_out(size: int) -> None:
-    items = list(range(11))
-    shares = [Share(rank, size).of(items) for rank in range(size)]
-    assert sorted(item for share in shares for item in share) == items
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+def test_processes_of_a_launcher_begin_at_their_shares_and_leave_nothing_out(size: int) -> None:
+    items = list(range(14))
+    orders = [Share(rank, size).in_order(items, rank) for rank in range(size)]
+    assert all(sorted(order) == items for order in orders)
+    assert [order[0] for order in orders] == [rank * 14 // size for rank in range(size)]
+
+
+def test_processes_that_were_started_alone_begin_far_from_each_other() -> None:
+    assert [Share().in_order(range(16), number)[0] for number in range(8)] == [0, 8, 4, 12, 2, 10, 6, 14]
+    assert Share().in_order("abc", 1) == ["b", "c", "a"]
+    assert Share().in_order([], 3) == []
 
 
 def test_the_environment_says_which_share_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
