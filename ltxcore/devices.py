@@ -7,6 +7,7 @@ torch is imported only when a function is called, so that programs that only nam
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,21 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     if is_gpu(device) and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def fetching(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy a tensor to host memory, and return a function that waits for the copy, but not for work that is queued later."""
+    if not is_gpu(tensor.device):
+        host = tensor.to("cpu")
+        return lambda: host
+    host = tensor.to("cpu", non_blocking=True, copy=True)  # from a GPU, into pinned memory
+    arrived = current_stream(tensor.device).record_event()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return host
+
+    return wait
 
 
 def gpu_memory(device: torch.device | str | int) -> int:

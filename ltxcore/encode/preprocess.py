@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -25,7 +26,7 @@ from ltxcore.encode.begun import only_rows
 from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
 from ltxcore.encode.leases import Leases, joined, work_text
 from ltxcore.encode.ledger import Ledger, Summary
-from ltxcore.encode.pace import Pace
+from ltxcore.encode.pace import LEAST, Pace
 from ltxcore.encode.products import media_folders
 from ltxcore.encode.roots import claim
 from ltxcore.encode.roots import default_root as default_root
@@ -34,7 +35,7 @@ from ltxcore.encode.sample_sizes import Planned, uneven_clips
 from ltxcore.encode.standing import Standing, work_left
 from ltxcore.encode.survey import Survey, survey
 from ltxcore.encode.windows import is_window
-from ltxcore.encode.work import TEXT, MediaWork, Outcome, Share, drop, encode_captions
+from ltxcore.encode.work import TEXT, CaptionWork, MediaWork, Outcome, Share, drop
 from ltxcore.encoded.merge_manifests import merge_manifests
 from ltxcore.errors import DataError, listed
 from ltxcore.files import is_folder
@@ -43,10 +44,15 @@ from ltxcore.memory import give_back_memory, telling
 from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
 from ltxcore.workers import processors, usual_workers
-from ltxcore.writer import POLL
 
 ALIKE = frozenset({"on_error", "batch_size", "skip_audio", "registry", "reader", "encoders", "may_lack"})
 """The options in which processes that encode a dataset together may differ, since encoded files do not depend on them."""
+
+WAIT = 0.2
+"""The number of seconds between attempts to take over the last samples from other processes."""
+
+CAPTIONS_ON_GPU = 8
+"""The number of captions to encode at a time on a GPU, unless the user sets it. One caption leaves a GPU mostly idle."""
 
 
 def preprocess(
@@ -122,11 +128,11 @@ def preprocess(
             ledger = _open(job, found, verify)
             left = Standing((), (), {}) if before is None else _announced(job, found, encoder, ledger, before)
             planned, less = share.in_order(found.planned, leases.number), Less(codecs, options, workers, where)
-            texts = _captions(job, planned, encoder, ledger, phase, less)
+            texts = _captions(job, found.planned, encoder, ledger, phase, less)
             encoder = None  # free the text encoder's weights, to make room for the VAEs'
             give_back_memory()
             media = _media(job, planned, texts, ledger, phase, less, left.names)
-            texts |= _captions_of_others(job, planned, texts, ledger, less)
+            texts = _captions_of_others(job, found.planned, texts, ledger, less)
             if ledger.has_changed or leases.are_taken:
                 leases.finish(lambda: merge_manifests(job.encoding.root, data.folders, leases.number) if ledger.has_changed else None)
     outcomes = {**texts, **media, **{name: outcome for name, outcome in texts.items() if outcome.problems}}
@@ -175,6 +181,11 @@ class _Job:
     @property
     def data(self) -> Dataset:
         return self.encoding.data
+
+    @property
+    def batch_size(self) -> int:
+        """The number of captions to encode at a time."""
+        return captions_at_a_time(self.options, self.encoding.codecs)
 
     @property
     def options(self) -> PreprocessingTable:
@@ -229,25 +240,24 @@ def _captions(
     if encoder is None:
         return {}
     samples = [each.sample for each in planned]
-    step = _Once(phase("captions", len(samples)))
+    work = CaptionWork(ledger, encoder, job.batch_size, _Once(phase("captions", len(samples))), job.leases)
     with less.captions():
-        return encode_captions(samples, ledger, encoder, job.options.batch_size, step, job.leases)
+        return work.encode(samples, partial(job.share.in_order, number=job.leases.number))
 
 
 def _captions_of_others(
     job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome], ledger: Ledger, less: Less
 ) -> dict[str, Outcome]:
     """Wait for captions that other processes encode, and encode those of processes that are gone by now."""
-    outcomes = dict[str, Outcome]()
-    left = [each.sample for each in planned if TEXT in job.data.folders and each.sample.name not in so_far]
-    if not left or job.encoding.codecs is None:
+    outcomes, samples, wait = dict(so_far), [each.sample for each in planned], _Waiting(job)
+    if TEXT not in job.data.folders or len(outcomes) == len(samples) or job.encoding.codecs is None:
         return outcomes
-    encoder, wait = text_encoder_of(job.encoding.codecs, job.options, job.where), _Waiting(job)
-    while left:
+    encoder = text_encoder_of(job.encoding.codecs, job.options, job.where)
+    work = CaptionWork(ledger, encoder, job.batch_size, lambda _: None, job.leases)
+    while len(outcomes) < len(samples):
         with less.captions():
-            found = encode_captions(left, ledger, encoder, job.options.batch_size, lambda _: None, job.leases)
+            found = work.encode(samples, done=outcomes)
         outcomes |= found
-        left = [sample for sample in left if sample.name not in outcomes]
         if not found:
             wait()
     return outcomes
@@ -272,7 +282,12 @@ def _media(
             pace.step()
 
     work = MediaWork(ledger, job.encoding.rules, job.encoding.tools, job.leases, step, less.media)
-    return work.encode(whole, job.workers, _Waiting(job))
+    begun = time.monotonic()
+    outcomes = work.encode(whole, job.workers, _Waiting(job))
+    took, device = time.monotonic() - begun, job.encoding.tools.device
+    if device.busy and took >= LEAST:
+        inform(f"media: {device.report(took, job.workers)}")
+    return outcomes
 
 
 @attrs.define(eq=False)
@@ -295,7 +310,7 @@ class _Once:
 
 @attrs.define(eq=False)
 class _Waiting:
-    """A function that waits a second for the other processes, and says so once."""
+    """A function that waits a moment for the other processes, and says so once."""
 
     _job: _Job
     _told: bool = attrs.field(default=False, init=False)
@@ -306,7 +321,7 @@ class _Waiting:
             inform(f"waiting for the last samples, which are encoded by {listed(others) if others else 'another process'}")
             self._told = True
         self._job.waits()
-        time.sleep(POLL)
+        time.sleep(WAIT)
 
 
 def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
@@ -377,6 +392,11 @@ def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
     return notes
 
 
+def captions_at_a_time(options: PreprocessingTable, codecs: Codecs | None) -> int:
+    """Return the number of captions to encode at a time, which by default depends on the device."""
+    return options.batch_size or (CAPTIONS_ON_GPU if codecs is not None and is_gpu(codecs.device) else 1)
+
+
 STAYS = "What was encoded so far is kept; run the same command again to do the rest."
 
 
@@ -402,7 +422,7 @@ class Less:
         Raises:
             OutOfMemory: memory ran out.
         """
-        many = self.options.batch_size
+        many = captions_at_a_time(self.options, self.codecs)
         return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
 
     def media(self, doing: str) -> AbstractContextManager[None]:
@@ -414,7 +434,7 @@ class Less:
         return telling(doing, self.codecs.device, lambda: self._said(self._for_media()))
 
     def _for_captions(self) -> list[str]:
-        codecs, many = self.codecs, self.options.batch_size
+        codecs, many = self.codecs, captions_at_a_time(self.options, self.codecs)
         return [
             *([f"a smaller {self._option('batch_size')} than {many}"] if many > 1 else []),
             *(

@@ -27,6 +27,7 @@ from ltxcore.encode.buckets import Bucket, ReferenceFactors
 from ltxcore.encode.candidates import CANDIDATES, candidate_frames
 from ltxcore.encode.cells import values_of
 from ltxcore.encode.cut_sounds import read_cut
+from ltxcore.encode.device_work import DeviceWork
 from ltxcore.encode.latent_masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
 from ltxcore.encode.pixels import read_fitted
 from ltxcore.encode.sample_sizes import STORED_MASKS, Planned, mask_shape
@@ -111,7 +112,7 @@ class Product:
 
 @attrs.frozen(eq=False)
 class Tools:
-    """The tools that all samples are made with. Only one thread at a time uses a codec, since it may be on a device.
+    """The tools that all samples are made with. One thread at a time uses a codec, by way of `device`.
 
     Attributes:
         columns: the columns that the dataset could have.
@@ -121,6 +122,7 @@ class Tools:
         rendering: how the frames of clips become RGB.
         candidates: the number of frames of each clip that are encoded as pictures, if these are wanted.
         crf: how strongly such pictures are compressed before they are encoded; 0 not at all.
+        device: the work of the codecs on their device.
     """
 
     columns: Columns
@@ -131,7 +133,7 @@ class Tools:
     rendering: Rendering = attrs.field(factory=Rendering)
     candidates: int = CANDIDATES
     crf: int = 0
-    turn: threading.Lock = attrs.field(factory=threading.Lock)
+    device: DeviceWork = attrs.field(factory=DeviceWork)
     _own: threading.local = attrs.field(factory=threading.local)
 
     @property
@@ -196,8 +198,8 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
             clip = _read(planned, tools, path, size, factor)
-            with tools.turn:
-                return Made({"latents": codec.encode(clip)}, None if info.is_image else clip.rate)
+            (latents,) = tools.device.encode(codec, [clip])
+            return Made({"latents": latents}, None if info.is_image else clip.rate)
 
     ingredients = {"content": tools.raw.content(path), "size": str(size), "factor": factor, **_told_start(start)}
     chosen = {**(tools.rendering.told(info.picture_corrections)), **_told_times(retimed, tools)}
@@ -216,8 +218,7 @@ def _keyframes(column: Column, planned: Planned, tools: Tools, entries: Mapping[
     def make() -> Made:
         clip = _read(planned, tools, path, size)
         stills = compressed(clip.frames[frames], tools.crf)
-        with tools.turn:
-            encoded = [codec.encode(Clip(still[None], clip.rate)) for still in stills]
+        encoded = tools.device.encode(codec, [Clip(still[None], clip.rate) for still in stills])
         return Made({"pictures": torch.stack(encoded), "frames": torch.tensor(frames, dtype=torch.float32)})
 
     return attrs.evolve(whole, ingredients={**whole.ingredients, "frames": frames, **crf}, make=make)
@@ -227,9 +228,10 @@ def _read(planned: Planned, tools: Tools, path: Path, size: Bucket, factor: int 
     info = tools.raw.info(path)
     timing, rendering = _timing(info, _retimed(planned, tools, info)), tools.rendering
     start, threads, memory, reels = _start(planned, info), tools.threads, tools.memory, tools.reels
-    return read_fitted(
-        path, size, factor=factor, start=start, threads=threads, memory=memory, rendering=rendering, timing=timing, reels=reels
-    )
+    with tools.device.stage("decoding"):
+        return read_fitted(
+            path, size, factor=factor, start=start, threads=threads, memory=memory, rendering=rendering, timing=timing, reels=reels
+        )
 
 
 def _start(planned: Planned, info: MediaInfo) -> int:
@@ -278,9 +280,10 @@ def _sound_latents(column: Column, planned: Planned, tools: Tools, entries: Mapp
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            cut = read_cut(path, _exact(duration, planned.bucket), fill=column.is_target, start=start)
-            with tools.turn:
-                return Made({"latents": codec.encode(cut.sound)}, silence=cut.added, holes=cut.holes)
+            with tools.device.stage("decoding"):
+                cut = read_cut(path, _exact(duration, planned.bucket), fill=column.is_target, start=start)
+            (latents,) = tools.device.encode(codec, [cut.sound])
+            return Made({"latents": latents}, silence=cut.added, holes=cut.holes)
 
     length = "all" if duration is None else str(duration)
     corrections = tools.raw.info(path).sound_corrections

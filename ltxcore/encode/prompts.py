@@ -42,7 +42,8 @@ def encode_prompts(root: Path, prompts: Iterable[str], encoder: str, load: Calla
     missing = missing_prompts(root, prompts, encoder)
     if missing:
         loaded = load()
-        for prompt, features in zip(missing, loaded.encode(missing), strict=True):
+        for prompt in missing:
+            (features,) = loaded.encode([prompt])
             entry = Entry(shape=(loaded.length,), fingerprint=_name(prompt, encoder), origin=prompt, encoder=loaded.fingerprint)
             write_sample(root, FOLDER, _name(prompt, encoder), features, entry)
     return missing

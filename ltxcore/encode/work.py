@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
 import attrs
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.dataset.rows import Sample
-from ltxcore.encode.leases import Lease, Leases
+from ltxcore.encode.leases import Leases
 from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.outdated import as_made
 from ltxcore.encode.pace import Pace
@@ -59,113 +58,110 @@ class Outcome:
     since: tuple[str, ...] = ()
 
 
-def encode_captions(
-    samples: Sequence[Sample],
-    ledger: Ledger,
-    encoder: TextEncoder,
-    batch_size: int,
-    step: Callable[[str], object],
-    leases: Leases | None = None,
-) -> dict[str, Outcome]:
-    """Encode all captions that are not up to date, to text features without padding. If several samples have the same captions,
-    these are encoded once.
+@attrs.frozen(eq=False)
+class CaptionWork:
+    """The work on the captions of a dataset, which become text features without padding.
 
-    Args:
-        samples: the samples.
+    Captions are encoded in batches, each leased as a whole. Which captions are in a batch depends on the dataset alone, not on what is up to
+    date or on which process does the work, since the features of captions that are encoded together depend on each other by rounding.
+
+    Attributes:
         ledger: the record of the folders.
         encoder: the model's text encoder.
-        batch_size: the number of captions to encode at a time. A sample is written when all of its captions are encoded.
+        batch_size: the number of captions to encode at a time.
         step: a function that is called with the name of each sample that is done, sometimes more than once.
-        leases: this process as one of those that encode these samples; None if it does all the work.
-
-    Returns:
-        The outcome of each sample, by name, without the samples whose captions another process encodes at present.
+        leases: this process as one of those that encode these samples.
     """
-    leases = leases or Leases(Path())
-    outcomes: dict[str, Outcome] = {}
-    stale: dict[tuple[str, ...], list[tuple[Sample, Product]]] = {}
 
-    def reuse(pairs: Sequence[tuple[Sample, Product]]) -> list[tuple[Sample, Product]]:
+    ledger: Ledger
+    encoder: TextEncoder
+    batch_size: int
+    step: Callable[[str], object]
+    leases: Leases
+
+    def encode(
+        self, samples: Sequence[Sample], order: Callable[[Sequence[Batch]], Sequence[Batch]] = list, done: Collection[str] = ()
+    ) -> dict[str, Outcome]:
+        """Encode the captions that are not up to date. If several samples have the same captions, these are encoded once.
+
+        Args:
+            samples: all samples of the dataset.
+            order: a function that returns batches in the order in which this process works on them.
+            done: the names of samples that have been encoded already.
+
+        Returns:
+            The outcome of each sample, by name, without those in `done` and those that another process encodes at present.
+        """
+        outcomes: dict[str, Outcome] = {}
+        left: dict[tuple[str, ...], list[tuple[Sample, Product]]] = {}
+        for sample in samples:
+            pair = (sample, text_product(sample.captions, self.encoder.length, self.encoder.fingerprint))
+            left.setdefault(sample.captions, []).extend([] if sample.name in done else self._stale([pair], outcomes))
+        names = {sample.name for pairs in left.values() for sample, _ in pairs}
+        batches = [batch for batch in batches_of(left, self.batch_size) if any(left[captions] for captions in batch)]
+        pace = Pace("captions", sum(len(captions) for batch in batches for captions in batch), self.batch_size)
+        for batch in order(batches):
+            left.update({captions: self._stale(left[captions], outcomes) for captions in batch})
+            lease = self.leases.take(f"{TEXT} {json.dumps(batch)}") if any(left[captions] for captions in batch) else None
+            with lease or nullcontext():
+                if lease is not None:
+                    for folder, name in self.ledger.catch_up():
+                        if folder == TEXT and name in names:
+                            self.step(name)
+                    left.update({captions: self._stale(left[captions], outcomes) for captions in batch})
+                    if any(left[captions] for captions in batch):
+                        self._encode(batch, left, outcomes)
+            for _ in range(sum(map(len, batch))):
+                pace.step()
+        return {sample.name: outcomes[sample.name] for sample in samples if sample.name in outcomes}
+
+    def _stale(self, pairs: Sequence[tuple[Sample, Product]], outcomes: dict[str, Outcome]) -> list[tuple[Sample, Product]]:
         """Count the samples that are up to date, and return the others."""
         others = []
         for sample, product in pairs:
-            if ledger.is_fresh(product, sample.name):
-                ledger.reuse(TEXT, sample.name)
+            if self.ledger.is_fresh(product, sample.name):
+                self.ledger.reuse(TEXT, sample.name)
                 outcomes[sample.name] = Outcome()
-                step(sample.name)
+                self.step(sample.name)
             else:
                 others.append((sample, product))
         return others
 
-    for sample in samples:
-        for pair in reuse([(sample, text_product(sample.captions, encoder.length, encoder.fingerprint))]):
-            stale.setdefault(sample.captions, []).append(pair)
-    names = {sample.name for pairs in stale.values() for sample, _ in pairs}
-    pace = Pace("captions", sum(map(len, stale)), batch_size)
-
-    def is_left(captions: tuple[str, ...]) -> bool:
-        stale[captions] = reuse(stale[captions])
-        return bool(stale[captions])
-
-    for batch in _batches(stale, is_left, batch_size, leases):
-        with closing(batch):
-            for folder, name in ledger.catch_up():
-                if folder == TEXT and name in names:
-                    step(name)
-            for captions, made in _encoded([*filter(is_left, batch.captions)], encoder, batch_size, pace):
-                for sample, product in stale[captions]:
-                    outcomes[sample.name] = _write(ledger, sample, product, made, encoder.length)
-                    step(sample.name)
-    return {sample.name: outcomes[sample.name] for sample in samples if sample.name in outcomes}
+    def _encode(self, batch: Batch, left: dict[tuple[str, ...], list[tuple[Sample, Product]]], outcomes: dict[str, Outcome]) -> None:
+        """Encode all captions of a batch, and write those of the samples that are left."""
+        texts = [caption for captions in batch for caption in captions]
+        features: list[dict[str, Tensor]] = []
+        for start in range(0, len(texts), self.batch_size):
+            features += self.encoder.encode(texts[start : start + self.batch_size])
+        for captions in batch:
+            own, features = features[: len(captions)], features[len(captions) :]
+            made = Made(of_captions(own))
+            for sample, product in left[captions]:
+                outcomes[sample.name] = _write(self.ledger, sample, product, made, self.encoder.length)
+                self.step(sample.name)
+            left[captions] = []
 
 
-@attrs.define(eq=False)
-class _Batch:
-    """Captions of several samples that this process has leased."""
-
-    captions: list[tuple[str, ...]] = attrs.field(factory=list)
-    _held: ExitStack = attrs.field(factory=ExitStack)
-
-    def add(self, captions: tuple[str, ...], lease: Lease) -> None:
-        self._held.enter_context(lease)
-        self.captions.append(captions)
-
-    def close(self) -> None:
-        self._held.close()
+Batch = tuple[tuple[str, ...], ...]
+"""The captions of several samples, which are encoded together; most samples have a single caption."""
 
 
-def _batches(stale: Collection[tuple[str, ...]], is_left: Callable[[tuple[str, ...]], bool], size: int, leases: Leases) -> Iterator[_Batch]:
-    """Lease captions that no other process encodes, and yield at least `size` of them at a time."""
-    batch = _Batch()
-    for captions in filter(is_left, stale):
-        lease = leases.take(f"{TEXT} {json.dumps(captions)}")
-        if lease is not None:
-            batch.add(captions, lease)
-        if sum(map(len, batch.captions)) >= size:
-            yield batch
-            batch = _Batch()
-    if batch.captions:
-        yield batch
-
-
-def _encoded(
-    captions: Collection[tuple[str, ...]], encoder: TextEncoder, batch_size: int, pace: Pace
-) -> Iterator[tuple[tuple[str, ...], Made]]:
-    """Encode captions, and yield those of a sample together with their text features as soon as all of them are encoded."""
-    texts = [(each, caption) for each in captions for caption in each]
-    features: list[dict[str, Tensor]] = []
-    for start in range(0, len(texts), batch_size):
-        part = texts[start : start + batch_size]
-        for (each, _), found in zip(part, encoder.encode([caption for _, caption in part]), strict=True):
-            features.append(found)
-            pace.step()
-            if len(features) == len(each):
-                yield each, Made(of_captions(features))
-                features = []
+def batches_of(captions: Collection[tuple[str, ...]], size: int) -> list[Batch]:
+    """Divide the captions of samples into batches of at least `size` captions each, the longest first, so that those of a batch are about
+    equally long, and memory runs out at the beginning or not at all.
+    """
+    batches: list[Batch] = []
+    batch: Batch = ()
+    for each in sorted(captions, key=lambda each: (-max(map(len, each)), each)):
+        batch = (*batch, each)
+        if sum(map(len, batch)) >= size:
+            batches.append(batch)
+            batch = ()
+    return [*batches, batch] if batch else batches
 
 
 def text_product(captions: Sequence[str], length: int, encoder: str) -> Product:
-    """Return the product of a sample's captions, for its ingredients only: the text features themselves are made by `encode_captions`.
+    """Return the product of a sample's captions, for its ingredients only: the text features themselves are made by `CaptionWork`.
 
     `encoder` is the fingerprint of the text encoder, and the features are padded to `length` when they are loaded.
     """
@@ -298,7 +294,8 @@ class MediaWork:
                     return None
                 outcome = Outcome(error.at(sample.where).problems)
             else:
-                outcome = _write(ledger, sample, product, made)
+                with self.tools.device.stage("writing"):
+                    outcome = _write(ledger, sample, product, made)
             if outcome.problems:
                 self._reused(sample, reused)
                 drop(ledger, sample, [other for other in folders if other not in current])

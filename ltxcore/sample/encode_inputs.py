@@ -76,7 +76,8 @@ def encode(planned: Sequence[Planned], model: Codecs) -> list[Encoded]:
 
 def _texts(planned: Sequence[Planned], encoder: TextEncoder) -> dict[str, Text]:
     captions = list(dict.fromkeys(text for each in planned for text in (each.canvas.request.prompt, each.canvas.request.negative_prompt)))
-    return {caption: padded(features, encoder.length) for caption, features in zip(captions, encoder.encode(captions), strict=True)}
+    # One at a time, since the features of captions that are encoded together depend on each other by rounding.
+    return {caption: padded(encoder.encode([caption])[0], encoder.length) for caption in captions}
 
 
 @attrs.define(eq=False)

@@ -232,7 +232,7 @@ def test_the_help_comes_without_torch(tmp_path: Path) -> None:
 
 def test_captions_for_which_memory_does_not_suffice_are_said_with_what_takes_less(tmp_path: Path) -> None:
     path = small_set(tmp_path)
-    with Refusing("encode_captions"):
+    with Refusing("_captions"):
         result = ltx(path, "--batch-size", "8")
     assert (result.exit_code, result.stdout) == (2, "")
     assert without_sizes("".join(result.stderr.splitlines(keepends=True)[3:])) == (

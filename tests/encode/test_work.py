@@ -17,9 +17,10 @@ from ltxcore.codecs.source import Codecs
 from ltxcore.codecs.tiny_text import TinyTextEncoder
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Sample
+from ltxcore.encode.leases import Leases
 from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.preprocess import preprocess
-from ltxcore.encode.work import TEXT, Share, encode_captions, text_product
+from ltxcore.encode.work import TEXT, CaptionWork, Share, batches_of, text_product
 from ltxcore.encoded.store import read_stored
 from ltxcore.encoded.stored import each_caption
 from ltxcore.errors import ConfigError
@@ -42,16 +43,36 @@ def test_a_caption_of_several_samples_is_encoded_once_for_all_of_them(tmp_path: 
     samples = [Sample(name, name, name, {}, caption) for name, caption in captions.items()]
     done = list[str]()
     given.clear()
-    outcomes = encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, done.append)
-    assert given == [["a door", "a window"], ["a roof"]]
+    outcomes = CaptionWork(Ledger(tmp_path, [TEXT], 0), Counting(), 2, done.append, Leases(tmp_path)).encode(samples)
+    assert given == [["a window", "a door"], ["a roof"]]
     assert [*outcomes] == [*captions]
     assert sorted(done) == sorted(captions)
     for name, caption in captions.items():
         (expected,) = TinyTextEncoder().encode([caption])
         found = load_file(tmp_path / TEXT / f"{name}.safetensors")
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
-    encode_captions(samples, Ledger(tmp_path, [TEXT], 0), Counting(), 2, lambda _: None)
+    CaptionWork(Ledger(tmp_path, [TEXT], 0), Counting(), 2, done.append, Leases(tmp_path)).encode(samples)
     assert len(given) == 2, "all are up to date"
+
+
+def test_a_batch_is_the_same_whatever_is_up_to_date_and_only_what_is_not_is_written(tmp_path: Path) -> None:
+    samples = [Sample(name, name, name, {}, caption) for name, caption in {"a": "one", "b": "three", "c": "two", "d": "seventeen"}.items()]
+    ledger = Ledger(tmp_path, [TEXT], 0)
+    CaptionWork(ledger, Counting(), 2, lambda _: None, Leases(tmp_path)).encode(samples)
+    first = ledger.counts[TEXT]
+    given.clear()
+    (tmp_path / TEXT / "b.safetensors").unlink()
+    again = Ledger(tmp_path, [TEXT], 0)
+    outcomes = CaptionWork(again, Counting(), 2, lambda _: None, Leases(tmp_path)).encode(samples)
+    assert given == [["seventeen", "three"]]
+    assert (first.done, again.counts[TEXT].done, again.counts[TEXT].reused, len(outcomes)) == (4, 1, 3, 4)
+
+
+def test_batches_are_of_captions_of_about_the_same_length_the_longest_first() -> None:
+    captions = [("a",), ("ccc", "c"), ("bb",), ("dddd",), ("e",)]
+    assert batches_of(captions, 2) == [(("dddd",), ("ccc", "c")), (("bb",), ("a",)), (("e",),)]
+    assert batches_of(captions[::-1], 1) == [(("dddd",),), (("ccc", "c"),), (("bb",),), (("a",),), (("e",),)]
+    assert batches_of([], 2) == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from helpers.device_record import READ, RECORD
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.source import Codecs
+from ltxcore.encode.device_work import DeviceWork
 from ltxcore.encode.encoding import connected
 from ltxcore.protocols import Clip, Sound
 from pretended.training import digest
@@ -33,16 +35,22 @@ def coded(model: Mapping[str, str], device: str) -> dict[str, Any]:
     found = {"clip": video.encode(clip), "sound": audio.encode(sound)}
     RECORD.clear()
     video.encode(clip)
-    waits = {"clip": sum(RECORD.of(READ).values())}
+    waits = {"clip": sum(RECORD.of(READ).values()) + sum(event == ("synchronize",) for event in RECORD.events)}
+    work = DeviceWork()
+    with ThreadPoolExecutor(3) as pool:  # each copies its clip beside the others, and fetches its latents late
+        alike = [*pool.map(lambda _: work.encode(video, [clip])[0], range(6))]
+    assert all(torch.equal(each, found["clip"]) for each in alike)
     found |= {"frames": video.decode(found["clip"], 24.0).frames, "samples": audio.decode(found["sound"]).samples}
     tiled = given.video()
     tiled.tiling = TILES  # type: ignore[attr-defined]
     found["clip in tiles"] = tiled.encode(clip)
     found["frames in tiles"] = tiled.decode(found["clip in tiles"], 24.0).frames
     found |= {f"text {name}": each for name, each in text.encode(["a red square"])[0].items()}
+    for number, each in enumerate(text.encode(["a red square", "a disc"])):
+        found |= {f"text of two {number} {name}": features for name, features in each.items()}
     offloaded = attrs.evolve(given, text_offload=True).text()
     found |= {f"text by layers {name}": each for name, each in offloaded.encode(["a red square"])[0].items()}
-    context = connected(text, given.path, device)
+    context = connected(text, given)
     found |= {f"connected {name}": each for name, each in context.encode(["a red square"])[0].items()}
     assert {value.device.type for value in found.values()} == {"cpu"}
     return {"values": {name: digest({name: value}) for name, value in found.items()}, "waits": waits}

@@ -48,8 +48,8 @@ class Placement:
 class GemmaTextEncoder:
     """An encoder that turns captions into text features `[l, E]` for each modality, one per token, where l is at most 1024.
 
-    Every caption is encoded by itself at the full length, as in training, so that its features do not depend on the other captions. The
-    weights are read when the first caption is encoded.
+    A single caption is encoded at the full length, as in training. Several captions are padded to the longest of them; their features
+    differ from those of single captions by rounding. The weights are read when the first caption is encoded.
 
     Attributes:
         fingerprint: a hash that changes whenever the text features would change. It begins with the generation of models that can read the
@@ -72,20 +72,28 @@ class GemmaTextEncoder:
         Raises:
             CheckpointError: the weights cannot be read.
         """
-        extract = self._filled()
+        if not captions:
+            return []
+        extract, device = self._filled(), self._placement.device
+        tokens = [self._tokenizer(caption) for caption in captions]
+        words = [int(mask.sum()) for _, mask in tokens]
+        length = self.length if len(captions) == 1 else max(words, default=0)
+        ids, mask = (torch.cat(each)[:, -length:].to(device) for each in zip(*tokens, strict=True))
+        # The last token has the same position at any length, so that the angles of rotary embeddings are the same too.
+        positions = torch.arange(self.length - length, self.length, device=device).expand(len(captions), -1)
         with torch.no_grad():
-            return [self._features(extract, *self._tokenizer(caption)) for caption in captions]
+            states = self._model.module(
+                input_ids=ids, attention_mask=mask, position_ids=positions, output_hidden_states=True, use_cache=False
+            ).hidden_states
+            return [self._features(extract, [state[row : row + 1, -count:] for state in states]) for row, count in enumerate(words)]
 
-    def _features(self, extract: FeatureExtractor, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        device = self._placement.device
-        states = self._model.module(
-            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
-        ).hidden_states
-        words = int(mask.sum())
-        # Only words are kept: the features of padding are never read, and all layers at full length would take gigabytes.
-        hidden = torch.stack([state[:, -words:] for state in states], dim=-1)
-        features = extract(hidden, mask[:, -words:].to(device))
-        return {name: found[0].cpu() for name, found in features.items()}
+    def _features(self, extract: FeatureExtractor, states: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Compute the features of a caption from the states `[1, l, D]` of all layers. Only words have states here: the features of padding
+        are never read, and all layers of several captions at full length would take gigabytes.
+        """
+        hidden = torch.stack([*states], dim=-1)
+        found = extract(hidden, torch.ones(hidden.shape[:2], dtype=torch.int64, device=hidden.device))
+        return {name: features[0].cpu() for name, features in found.items()}
 
     def _filled(self) -> FeatureExtractor:
         if self._extract is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,7 @@ from torch import Tensor
 from ltxcore.codecs.official import part_files
 from ltxcore.codecs.official.modules import Part, spoken_dtype, with_options
 from ltxcore.codecs.official.tiles import Tiling, decode_tiled, encode_tiled
+from ltxcore.devices import fetching
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
 
@@ -48,13 +50,24 @@ class VideoVae:
 
         Source: docs/explanation/arithmetic.md#latents-of-a-clip
         """
+        return self.begin(medium)()
+
+    def begin(self, medium: Clip) -> Callable[[], Tensor]:
+        """Begin to encode a clip, which may be on the device already, and return a function that waits for its latents, as `encode` returns
+        them. A GPU works on while it is not called.
+
+        Raises:
+            DataError: as in `encode`.
+            CheckpointError: as in `encode`.
+        """
         self._check(medium)
         self._fill("encoder")
         pixels = medium.frames.permute(3, 0, 1, 2)
         with torch.no_grad():
             latents = self._encode(pixels[None])[0] if self.tiling is None else encode_tiled(self._encode, pixels, self.scale, self.tiling)
         mean, std = self._statistics()
-        return ((latents.to("cpu", torch.float32) - mean) / std).contiguous()
+        fetched = fetching(latents.to(torch.float32))
+        return lambda: ((fetched() - mean) / std).contiguous()
 
     def decode(self, latents: Tensor, rate: float) -> Clip:
         """Decode latents `[C, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second.

@@ -101,12 +101,34 @@ def test_pictures_and_sound_share_the_features_of_the_first_version(places):
     assert torch.equal(found["video"], found["audio"])
 
 
-def test_a_caption_is_encoded_alike_whatever_it_is_encoded_with(places):
-    encoder = text.load(*places["2.3"], EXACT)
-    together = encoder.encode([CAPTION, "", "a disc"])
-    assert [features["video"].shape[0] for features in together] == [8, 1, 3]
-    for caption, features in zip([CAPTION, "", "a disc"], together, strict=True):
-        assert torch.equal(encoder.encode([caption])[0]["audio"], features["audio"])
+@pytest.mark.parametrize("version", ["2.0", "2.3", "2.5"])
+def test_captions_that_are_encoded_together_have_the_features_of_single_ones(places, version):
+    encoder = text.load(*places[version], EXACT)
+    captions = [CAPTION, "", "a disc", "red blue " * 20]
+    together = encoder.encode(captions)
+    assert [features["video"].shape[0] for features in together] == [8, 1, 3, 41]
+    for caption, features in zip(captions, together, strict=True):
+        (alone,) = encoder.encode([caption])
+        for name in ("video", "audio"):
+            torch.testing.assert_close(features[name], alone[name], rtol=1e-5, atol=1e-5)
+
+
+def test_captions_that_are_encoded_together_are_padded_to_the_longest_of_them(places):
+    encoder, lengths = text.load(*places["2.3"], EXACT), []
+    encoder.encode(["a disc"])
+    encoder._model.module.register_forward_pre_hook(lambda _, __, told: lengths.append(tuple(told["input_ids"].shape)), with_kwargs=True)
+    encoder.encode(["a disc"])
+    encoder.encode([CAPTION, "a disc"])
+    assert lengths == [(1, 1024), (2, 8)]
+
+
+def test_captions_that_are_encoded_together_in_bf16_are_as_near_as_rounding(places):
+    encoder = text.load(*places["2.3"], Placement())
+    captions = [CAPTION, "a disc", "red blue " * 20]
+    for caption, features in zip(captions, encoder.encode(captions), strict=True):
+        (alone,) = encoder.encode([caption])
+        for name in ("video", "audio"):
+            assert float((features[name].float() - alone[name].float()).norm() / alone[name].float().norm()) < 0.02
 
 
 def test_a_long_caption_is_cut_at_1024_tokens_of_which_the_first_begins_it(places):
