@@ -155,8 +155,12 @@ def fetching(tensor: Tensor) -> Callable[[], Tensor]:
     if not is_gpu(tensor.device):
         host = tensor.to("cpu")
         return lambda: host
-    host = tensor.to("cpu", non_blocking=True, copy=True)  # from a GPU, into pinned memory
-    arrived = current_stream(tensor.device).record_event()
+    stream = copying_stream(tensor.device)
+    stream.wait_stream(current_stream(tensor.device))
+    with on_stream(stream):
+        host = tensor.to("cpu", non_blocking=True, copy=True)  # from a GPU, into pinned memory
+        arrived = stream.record_event()
+    tensor.record_stream(stream)
 
     def wait() -> Tensor:
         arrived.synchronize()
