@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
 class Tails:
-    """The files of a folder whose names match a pattern, each with the part that is already known."""
+    """Some files of a folder, each with the part that is already known."""
 
     def __init__(self, folder: Path, pattern: str, own: str = "") -> None:
         """Take everything that the files hold now as known.
@@ -18,27 +18,34 @@ class Tails:
             pattern: a pattern for the names of the files.
             own: the name of a file that is never read, since this process writes it.
         """
-        self._folder, self._pattern, self._own = folder, pattern, own
-        self._known = dict(self._sizes())
+        self._folder, self._own = folder, own
+        self._known: dict[Path, int] = {}
+        with contextlib.suppress(OSError):
+            for path in folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    self._known[path] = path.stat().st_size
 
-    def new_lines(self) -> Iterator[bytes]:
+    def new_lines(self, names: Iterable[str]) -> Iterator[bytes]:
         """Yield the complete lines that were appended since the last call. A file that has become shorter is new as a whole. A file that
         cannot be read now is read next time.
-        """
-        for path, size in self._sizes():
-            start = self._known.get(path, 0)
-            if size == start:
-                continue
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(start if start <= size else 0)
-                data = file.read()
-                end = data.rfind(b"\n") + 1
-                self._known[path] = (start if start <= size else 0) + end
-                yield from data[:end].splitlines()
 
-    def _sizes(self) -> Iterator[tuple[Path, int]]:
-        with contextlib.suppress(OSError):
-            for path in sorted(self._folder.glob(self._pattern)):
-                if path.name != self._own:
-                    with contextlib.suppress(OSError):
-                        yield path, path.stat().st_size
+        Args:
+            names: the names of files that may exist by now, beside those that were there before. The folder, which may hold a million
+                samples, is not searched.
+        """
+        for path in sorted({*self._known, *(self._folder / name for name in names)}):
+            if path.name == self._own:
+                continue
+            known = self._known.get(path, 0)
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+                if size != known:
+                    yield from self._read(path, known if known <= size else 0)
+
+    def _read(self, path: Path, start: int) -> list[bytes]:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        self._known[path] = start + end
+        return data[:end].splitlines()

@@ -188,6 +188,12 @@ def file_name(rank: int | str = 0) -> str:
     return f".writer-{rank}.json"
 
 
+def numbers_in(folder: Path) -> set[int]:
+    """Return the numbers of the processes that have a file in a folder, whether or not they still write."""
+    found = (path.stem.rpartition("-")[2] for path in folder.glob(file_name("*")))
+    return {int(number) for number in found if number.isdecimal()}
+
+
 def _taken(path: Path, own: Holder, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
     """Create this process's file, and return this process. If another process has a file, wait for that process or take over from it, as
     requested.

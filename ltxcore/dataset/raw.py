@@ -85,7 +85,7 @@ class RawFiles:
     def catch_up(self) -> None:
         """Learn the facts that other processes have stored since."""
         with self._lock:
-            for line in self._others.new_lines():
+            for line in self._others.new_lines(path.name for path in self._store.parent.glob(f"{FILE}*.jsonl")):
                 self._facts.update(_told(line.decode("utf-8", "replace")))
 
     def take_number(self, rank: int) -> None:

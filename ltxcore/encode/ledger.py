@@ -23,7 +23,7 @@ from ltxcore.errors import Problem
 from ltxcore.files import remove_unfinished
 from ltxcore.protocols import Entry
 from ltxcore.tails import Tails
-from ltxcore.writer import Writer
+from ltxcore.writer import Writer, numbers_in
 
 
 class Ledger:
@@ -42,6 +42,7 @@ class Ledger:
         self._lock = threading.Lock()
         # Lines that are appended while the folders are listed are read twice, and not missed.
         self._tails = {folder: Tails(root / folder, MANIFESTS, manifest_name(rank)) for folder in folders}
+        self._manifests = {manifest_name(number) for number in {0} | numbers_in(root)}
         self._of_others: set[tuple[str, str]] = set()
         self._wrote = False
         self.found = {folder: source_listing(root, folder) for folder in folders}
@@ -57,8 +58,9 @@ class Ledger:
         """Learn what other processes have written since, and return the folder and name of each sample that they wrote."""
         found = list[tuple[str, str]]()
         with self._lock:
+            self._manifests |= {manifest_name(number) for number in numbers_in(self._root)}
             for folder, tails in self._tails.items():
-                for line in filter(None, map(line_of, tails.new_lines())):
+                for line in filter(None, map(line_of, tails.new_lines(self._manifests))):
                     self._after[folder] = max(self._after[folder], line.time)
                     if line.removed:
                         self._entries[folder].pop(line.name, None)

@@ -134,7 +134,13 @@ def _recorded(folder: Path) -> dict[str, list[Line]]:
     """Read the last line about each sample from each manifest that has one, in the manifests of all processes."""
     found: dict[str, list[Line]] = {}
     for path in sorted(folder.glob(MANIFESTS)):
-        for name, line in {line.name: line for line in read_lines(path)}.items():
+        try:
+            lines = {line.name: line for line in read_lines(path)}
+        except FileNotFoundError:  # the last of several processes has merged their manifests meanwhile
+            if path.is_symlink():
+                raise
+            return _recorded(folder)
+        for name, line in lines.items():
             found.setdefault(name, []).append(line)
     return found
 

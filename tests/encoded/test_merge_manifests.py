@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -65,3 +66,22 @@ def test_manifests_stay_while_another_process_writes_one(tmp_path: Path) -> None
     with writing(tmp_path, rank=1):
         merge_manifests(tmp_path, ["latents"], 0)
         assert manifests(tmp_path) == [manifest_name(0), manifest_name(1)]
+
+
+def test_a_folder_is_listed_while_its_manifests_are_merged(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(40)]
+    done = threading.Event()
+
+    def merge() -> None:
+        for number in range(20):
+            sample(tmp_path, names[number % 40], number % 3)
+            merge_manifests(tmp_path, ["latents"], 0)
+        done.set()
+
+    for name in names:
+        sample(tmp_path, name, 0)
+    thread = threading.Thread(target=merge)
+    thread.start()
+    while not done.is_set():
+        assert [*list_folder(tmp_path / "latents", remember=False).entries] == names
+    thread.join()
