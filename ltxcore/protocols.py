@@ -6,6 +6,7 @@ without the modules that build on it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Ty
 
 import attrs
 
+from ltxcore.alike import alike_in_all, all_names
 from ltxcore.connector_marks import connectors_in
 from ltxcore.errors import LtxError, PluginError
 from ltxcore.members import Member
@@ -280,10 +282,20 @@ class Manifest:
     entries: Mapping[str, Mapping[str, Entry]]
     members: Mapping[str, Member] = attrs.field(factory=dict)
 
-    @property
+    @functools.cached_property
     def samples(self) -> tuple[str, ...]:
         """The names of all samples, sorted."""
-        return tuple(sorted(frozenset[str]().union(*self.entries.values())))
+        return all_names(self.entries.values())
+
+    @functools.cached_property
+    def alike(self) -> tuple[tuple[Mapping[str, Entry], Sequence[str]], ...]:
+        """The groups of samples that have the same facts in all roles. Use it rather than `samples` for what holds for a whole group, since
+        a set may have a million samples.
+
+        Of each group there are the entries by role, of which `bytes`, `fingerprint`, `origin` and `checksum` do not count, without the
+        roles that the samples lack, and the names of the samples, sorted.
+        """
+        return alike_in_all(self.entries, self.samples)
 
 
 @attrs.frozen(eq=False)

@@ -37,6 +37,7 @@ from ltxcore.protocols import (
     MODALITIES,
     Batch,
     Draws,
+    Entry,
     Geometry,
     Inputs,
     Manifest,
@@ -370,18 +371,20 @@ class FlexibleStrategy:
         import torch
 
         roles = [key for key, source in self.sources().items() if source.modality == name]
-        groups: dict[tuple[object, ...], list[str]] = {}
-        for sample in _having(name, data):
-            groups.setdefault(tuple((data.entries[role][sample].shape, data.entries[role][sample].rate) for role in roles), []).append(
-                sample
-            )
-        for samples in groups.values():
+        groups: dict[tuple[tuple[tuple[int, ...], float | None], ...], list[str]] = {}
+        firsts: dict[tuple[tuple[tuple[int, ...], float | None], ...], Mapping[str, Entry]] = {}
+        for entries, names in _having(name, data):
+            geometry = tuple((entries[role].shape, entries[role].rate) for role in roles)
+            firsts.setdefault(geometry, entries)
+            groups.setdefault(geometry, []).extend(names)
+        for geometry, samples in groups.items():
+            samples.sort()
             latents: dict[str, StoredLatents] = {}
             masks: dict[str, Tensor] = {}
             tensors: dict[str, Tensor] = {}
             pictures: dict[str, StoredPictures] = {}
             for role in roles:
-                entry = data.entries[role][samples[0]]
+                entry = firsts[geometry][role]
                 # The tensors are expanded from one number, so that a clip of any length takes no memory.
                 empty, kind = torch.zeros(1).expand(1, *entry.shape), self.sources()[role].kind
                 if kind == "latents":
@@ -394,25 +397,24 @@ class FlexibleStrategy:
 
     def _pairs(self, place: Place, use: ConditionUse, data: Manifest) -> Iterator[tuple[Geometry, dict[str, Geometry]]]:
         seen, name = set(), place.modality
-        for sample in _having(name, data):
-            target = self._geometry(name, data, name, sample)
-            others = {role.name: self._geometry(name, data, place.role(role.name), sample) for role in use.roles if role.kind == "latents"}
+        for entries, _ in _having(name, data):
+            target = self._geometry(name, entries[name])
+            others = {role.name: self._geometry(name, entries[place.role(role.name)]) for role in use.roles if role.kind == "latents"}
             key = (target, tuple(sorted(others.items(), key=lambda item: item[0])))
             if key not in seen:
                 seen.add(key)
                 yield target, others
 
-    def _geometry(self, name: str, data: Manifest, role: str, sample: str) -> Geometry:
-        entry = data.entries[role][sample]
+    def _geometry(self, name: str, entry: Entry) -> Geometry:
         return Geometry(self.setting.modalities[name].grid_of(entry.shape), self._rate(name, entry.rate), name)
 
     def _rate(self, name: str, stored: float | None) -> float:
         return stored if stored is not None else self.setting.modalities[name].default_rate
 
 
-def _having(name: str, data: Manifest) -> Iterator[str]:
-    """Yield the samples that have a modality."""
-    return (sample for sample in data.samples if sample in data.entries[name])
+def _having(name: str, data: Manifest) -> Iterator[tuple[Mapping[str, Entry], Sequence[str]]]:
+    """Yield the groups of samples that have a modality."""
+    return (group for group in data.alike if name in group[0])
 
 
 def _applies_to_all(place: Place, use: ConditionUse, draws: Draws) -> bool:

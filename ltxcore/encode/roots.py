@@ -23,8 +23,9 @@ from ltxcore.dataset.media_folder import is_media_folder
 from ltxcore.dataset.rows import Sample, survey_dataset
 from ltxcore.dataset.sources import PLUGIN, endings, is_dataset
 from ltxcore.encode.work import TEXT, text_product
-from ltxcore.encoded.listing import list_folder, user_cache
+from ltxcore.encoded.listing import list_folder
 from ltxcore.encoded.sample_names import ENCODED
+from ltxcore.encoded.user_cache import user_cache
 from ltxcore.errors import DataError, LtxError
 from ltxcore.files import UNFINISHED, is_file, is_folder, write_whole
 from ltxcore.protocols import Entry

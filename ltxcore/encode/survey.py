@@ -280,7 +280,7 @@ def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None =
     if rules.buckets and (told := hdr_told(now, looked, encoding.options.hdr)):
         notes.append(told)
     planned, refused = _planned(some.samples, before, looked, rules)
-    if some.may_lack and (told := streams_told(each.modalities(some.columns) for each in planned.values())):
+    if some.may_lack and (told := streams_told((each.modalities(some.columns), 1) for each in planned.values())):
         notes.append(f"{some.path}: {told}{' in the files that were opened' if is_part else ''}")
     if encoding.options.on_error == "skip":
         planned |= {each.sample.name: each.part for each in refused if each.part is not None}

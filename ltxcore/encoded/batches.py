@@ -18,13 +18,15 @@ Draws are keyed by sample and pass, so a sample that comes again in an epoch get
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from types import MappingProxyType
 
 import attrs
 import torch
+from torch import Tensor
 
 from ltxcore.errors import ConfigError
 from ltxcore.flow.draws import generator
@@ -86,6 +88,7 @@ class Order:
     sizes: tuple[int, ...]
     seed: int
     kinds: tuple[int, ...] = ()
+    _epochs: dict[int, _Epoch] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -109,7 +112,11 @@ class Order:
     def micro_batch(self, index: int) -> MicroBatch:
         """Return micro-batch number `index`, counted from 0 over all epochs."""
         epoch, position = divmod(index, self.per_epoch)
-        return _epoch(self.shapes, self.sizes, self.seed, epoch, self.kinds)[position]
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:  # a step may need the end of one epoch and the beginning of the next
+                del self._epochs[next(iter(self._epochs))]
+            self._epochs[epoch] = _Epoch.of(self, epoch)
+        return self._epochs[epoch].micro_batch(position)
 
     def step(self, index: int, size: int) -> list[MicroBatch]:
         """Return the micro-batches of optimizer step `index`, counted from 0. `size` is accumulation x processes.
@@ -139,8 +146,17 @@ def order_of(
     if not names:
         raise ConfigError("there are no samples to form micro-batches from")
     groups: dict[Shape, dict[str, list[str]]] = {}
-    for name in sorted(names):
-        groups.setdefault(shape_of(manifest, name), {}).setdefault(set_of(manifest.members, name), []).append(name)
+    wanted = None if len(names) == len(manifest.samples) else frozenset(names)
+    for entries, own in manifest.alike:
+        of_sets = groups.setdefault(_shape(entries), {})
+        for name in own:
+            if wanted is None or name in wanted:
+                of_sets.setdefault(set_of(manifest.members, name) if manifest.members else "", []).append(name)
+    for of_sets in groups.values():
+        for own in of_sets.values():
+            own.sort()
+    # The sets are in the order of their first samples.
+    groups = {shape: dict(sorted(of_sets.items(), key=lambda each: each[1][0])) for shape, of_sets in groups.items() if of_sets}
     different = sorted(groups)
     shapes = [groups[shape] for shape in different]
     counts = {each: _shared(per_epoch[each], [len(of_sets.get(each, ())) for of_sets in shapes]) for each in per_epoch}
@@ -177,27 +193,64 @@ def weights(step: Sequence[MicroBatch]) -> list[float]:
 
 def shape_of(manifest: Manifest, name: str) -> Shape:
     """Return what samples must share to be stacked: the roles that they have, and their shapes in all of these but text, which is padded."""
-    own = ((role, entries[name]) for role, entries in sorted(manifest.entries.items()) if name in entries)
-    return tuple((role, entry.shape) for role, entry in own if not _is_text(role, entry))
+    return _shape({role: entries[name] for role, entries in manifest.entries.items() if name in entries})
+
+
+def _shape(entries: Mapping[str, Entry]) -> Shape:
+    return tuple((role, entry.shape) for role, entry in sorted(entries.items()) if not _is_text(role, entry))
 
 
 def _is_text(role: str, entry: Entry) -> bool:
     return entry.kind == "text" or role == "text"
 
 
-@lru_cache(maxsize=2)
-def _epoch(
-    shapes: tuple[tuple[Portion, ...], ...], sizes: tuple[int, ...], seed: int, epoch: int, kinds: tuple[int, ...] = ()
-) -> tuple[MicroBatch, ...]:
-    chunks, of_kind = [], list[int]()
-    for number, portions in enumerate(shapes):
-        taken = [each for index, portion in enumerate(portions) for each in _taken(portion, seed, epoch, (number, index))]
-        order = torch.randperm(len(taken), generator=generator(seed, "samples", epoch, number)).tolist()
-        chunks += _cut([taken[index] for index in order], max(1, sizes[number]))
-        of_kind += kinds[number : number + 1] * (len(chunks) - len(of_kind))
-    order = torch.randperm(len(chunks), generator=generator(seed, "micro-batches", epoch)).tolist()
-    order = _spread(order, of_kind) if kinds else order
-    return tuple(_micro_batch(chunks[index], epoch, position) for position, index in enumerate(order))
+@attrs.frozen(eq=False)
+class _Epoch:
+    """The order of one epoch: 12 bytes for each sample, from which a micro-batch is made when it is needed.
+
+    Attributes:
+        number: the number of the epoch.
+        taken: for each shape, the samples that the epoch takes.
+        orders: for each shape, the order of these samples.
+        sizes: for each shape, the number of samples in a full micro-batch, at least 1.
+        begins: for each shape, the number of the micro-batches of all shapes before it.
+        order: the order of all micro-batches.
+    """
+
+    number: int
+    taken: tuple[_Taken, ...]
+    orders: tuple[Tensor, ...]
+    sizes: tuple[int, ...]
+    begins: tuple[int, ...]
+    order: Tensor
+
+    @classmethod
+    def of(cls, order: Order, epoch: int) -> _Epoch:
+        """Draw the order of an epoch."""
+        taken = tuple(_Taken.of(portions, order.seed, epoch, number) for number, portions in enumerate(order.shapes))
+        orders = tuple(_permutation(len(each), order.seed, "samples", epoch, number) for number, each in enumerate(taken))
+        sizes = tuple(max(1, size) for size in order.sizes)
+        counts = [-(-len(each) // size) for each, size in zip(taken, sizes, strict=True)]
+        mixed = _permutation(sum(counts), order.seed, "micro-batches", epoch)
+        if order.kinds:
+            of_kind = [kind for kind, count in zip(order.kinds, counts, strict=True) for _ in range(count)]
+            mixed = torch.tensor(_spread(mixed.tolist(), of_kind), dtype=torch.int32)
+        return cls(epoch, taken, orders, sizes, tuple(accumulate(counts, initial=0))[:-1], mixed)
+
+    def micro_batch(self, position: int) -> MicroBatch:
+        """Return the micro-batch at a position in this epoch."""
+        index = int(self.order[position])
+        shape = bisect_right(self.begins, index) - 1
+        start = (index - self.begins[shape]) * self.sizes[shape]
+        chosen = [self.taken[shape][place] for place in self.orders[shape][start : start + self.sizes[shape]].tolist()]
+        passes = tuple(number for _, number in chosen)
+        names = tuple(name for name, _ in chosen)
+        return MicroBatch(f"{self.number}.{position}", names, self.number, () if {*passes} == {self.number} else passes)
+
+
+def _permutation(size: int, seed: int, *key: str | int) -> Tensor:
+    """Draw an order. It is drawn as in every earlier version, so that resumed runs go on in their order, and is not computed sample by sample."""
+    return torch.randperm(size, generator=generator(seed, *key)).to(torch.int32)
 
 
 def _spread(order: Sequence[int], kinds: Sequence[int]) -> list[int]:
@@ -213,27 +266,41 @@ def _spread(order: Sequence[int], kinds: Sequence[int]) -> list[int]:
     return sorted(order, key=lambda index: place[index])
 
 
-Taken = tuple[str, int]
-"""A sample, and the number of the pass over its set in which it is used."""
+@attrs.frozen(eq=False)
+class _Taken:
+    """The samples of one shape that an epoch takes, each with the number of the pass over its set in which it is used.
 
-
-def _taken(portion: Portion, seed: int, epoch: int, key: tuple[int, int]) -> Iterator[Taken]:
-    """Yield the samples that an epoch takes from a portion: all samples of whole passes, and some of those of a pass that an earlier epoch
-    begins or a later epoch ends.
+    Attributes:
+        parts: parts of passes: the names of the set's samples, their order in the pass (None for their own order), the first and the last
+            place in it, and the number of the pass.
+        begins: the number of samples in all parts before each.
+        size: the number of samples.
     """
-    size, first = len(portion.names), epoch * portion.count
-    for number in range(first // size, -(-(first + portion.count) // size)):
-        start, end = max(first - number * size, 0), min(first + portion.count - number * size, size)
-        names: Sequence[str] = portion.names
-        if end - start < size:
-            names = [names[index] for index in torch.randperm(size, generator=generator(seed, "pass", number, *key)).tolist()]
-        yield from ((name, number) for name in names[start:end])
 
+    parts: tuple[tuple[tuple[str, ...], Tensor | None, int, int, int], ...]
+    begins: tuple[int, ...]
+    size: int
 
-def _micro_batch(taken: Sequence[Taken], epoch: int, position: int) -> MicroBatch:
-    passes = tuple(number for _, number in taken)
-    return MicroBatch(f"{epoch}.{position}", tuple(name for name, _ in taken), epoch, () if {*passes} == {epoch} else passes)
+    @classmethod
+    def of(cls, portions: Sequence[Portion], seed: int, epoch: int, shape: int) -> _Taken:
+        """Find what an epoch takes from the portions of a shape: all samples of whole passes, and some of those of a pass that an earlier
+        epoch begins or a later epoch ends.
+        """
+        parts = []
+        for index, portion in enumerate(portions):
+            size, first = len(portion.names), epoch * portion.count
+            for number in range(first // size, -(-(first + portion.count) // size)):
+                start, end = max(first - number * size, 0), min(first + portion.count - number * size, size)
+                order = _permutation(size, seed, "pass", number, shape, index) if end - start < size else None
+                parts.append((portion.names, order, start, end, number))
+        *begins, size = accumulate((end - start for _, _, start, end, _ in parts), initial=0)
+        return cls(tuple(parts), tuple(begins), size)
 
+    def __len__(self) -> int:
+        return self.size
 
-def _cut(taken: Sequence[Taken], size: int) -> list[Sequence[Taken]]:
-    return [taken[start : start + size] for start in range(0, len(taken), size)]
+    def __getitem__(self, index: int) -> tuple[str, int]:
+        part = bisect_right(self.begins, index) - 1
+        names, order, start, _, number = self.parts[part]
+        place = start + index - self.begins[part]
+        return names[place if order is None else int(order[place])], number

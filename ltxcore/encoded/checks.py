@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from ltxcore.alike import alike, alike_in_all, all_names, have_same_names
 from ltxcore.columns import fits, recorded_params, spelled, told
 from ltxcore.drawn import spoken as spoken_params
 from ltxcore.encoded.listing import Listing
@@ -22,6 +23,12 @@ CUT = (
     "dataset in data.dataset, and the run adds them."
 )
 """What to do about a set that was encoded without pictures of its clips."""
+
+LEGACY_TEXT = "condition_"
+"""What the name of a text of an early ltx-trainer contains (`sample_names.legacy_text_name`)."""
+
+Group = tuple[Entry, Sequence[str]]
+"""Samples that have the same facts (see `alike`)."""
 
 SHOWN = 5
 """The maximum number of samples that a message names; the others are only counted."""
@@ -49,6 +56,8 @@ def folder_problem(root: Path, source: Source) -> Problem | None:
 def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str, Listing]) -> dict[str, Listing]:
     """Return the listings by folder, with every text `condition_X` of an early ltx-trainer renamed like its latents, `latent_X`."""
     texts = {source.folder for source in sources.values() if source.kind == "text"}
+    if not any(LEGACY_TEXT in name for folder in texts & listings.keys() for name in listings[folder].entries):
+        return dict(listings)
     others = {name for folder, listing in listings.items() if folder not in texts for name in listing.entries}
     renamed = {legacy_text_name(name): name for name in others if legacy_text_name(name)}
 
@@ -103,6 +112,14 @@ def join_problems(
         pictures: the folders of pictures, which a set may have been encoded without.
         absent: the folders of each modality that samples may lack (`streams.may_lack`).
     """
+    first = next(iter(listings.values()), Listing({}))
+    all_there = only is None or len(only) == len(first.entries)  # samples that are not in `only` were not looked at
+    if (
+        first.entries
+        and all_there
+        and all(not each.at_fault and have_same_names(each.entries, first.entries) for each in listings.values())
+    ):
+        return
     held = {folder: {*listing.entries, *listing.at_fault} for folder, listing in listings.items()}
     everything = set(only or ()).union(*held.values())
     excused = {name: lacks for name in everything if (lacks := lacked(name, held)) in absent} if absent else {}
@@ -129,11 +146,11 @@ def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> I
     """Yield problems for samples of a kind that the role does not read."""
     wanted = spoken(source.kind, source.modality)
     by_kind: dict[str, list[str]] = {}
-    for name, entry in entries.items():
+    for entry, own in alike(entries):
         other = source.modality and source.kind != "values" and entry.modality != source.modality
         if entry.kind and (entry.kind != source.kind or other):
-            by_kind.setdefault(spoken(entry.kind, entry.modality), []).append(name)
-    for held, names in sorted(by_kind.items()):
+            by_kind.setdefault(spoken(entry.kind, entry.modality), []).extend(own)
+    for held, names in sorted((held, sorted(names)) for held, names in by_kind.items()):
         yield Problem(
             f'"{source.folder}" is read as {wanted}, but {count(names)} {hold(names)} {held}: {listed(names, SHOWN)}',
             place,
@@ -143,7 +160,8 @@ def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> I
 
 def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
     """Yield problems for values that are not finite, and for samples of one folder that disagree where they must agree."""
-    names = [name for name, entry in entries.items() if not entry.finite]
+    groups = alike(entries)
+    names = sorted(name for entry, own in groups if not entry.finite for name in own)
     if names:
         yield Problem(
             f'{count(names)} of "{source.folder}" {hold(names)} NaN or infinite values: {listed(names, SHOWN)}',
@@ -153,19 +171,19 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
             else "Write these samples again without NaN or infinite values.",
         )
     if source.kind == "text":
-        yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
-        mixed = list(_mixed(place, source, entries))
+        yield from _disagreement(place, source, entries, groups, "length", lambda entry: entry.shape[0])
+        mixed = list(_mixed(place, source, groups))
         yield from mixed
         if mixed:  # other encoders would be reported only for the same reason
             return
     if source.kind == "latents":
-        yield from _disagreement(place, source, entries, "number of channels", lambda entry: entry.shape[0])
+        yield from _disagreement(place, source, entries, groups, "number of channels", lambda entry: entry.shape[0])
     if source.kind == "latents" and source.modality == "audio":
-        yield from _disagreement(place, source, entries, "number of frequency bins", lambda entry: entry.shape[2])
-    made = {name: entry for name, entry in entries.items() if entry.encoder}
-    yield from _disagreement(place, source, made, "encoder", lambda entry: entry.encoder)
-    made = {name: entry for name, entry in entries.items() if entry.column}
-    yield from _disagreement(place, source, made, "parameters of a column", lambda entry: _spoken(entry.column))
+        yield from _disagreement(place, source, entries, groups, "number of frequency bins", lambda entry: entry.shape[2])
+    made = [group for group in groups if group[0].encoder]
+    yield from _disagreement(place, source, entries, made, "encoder", lambda entry: entry.encoder)
+    made = [group for group in groups if group[0].column]
+    yield from _disagreement(place, source, entries, made, "parameters of a column", lambda entry: _spoken(entry.column))
 
 
 def _spoken(column: str) -> str:
@@ -173,10 +191,10 @@ def _spoken(column: str) -> str:
     return "; ".join(spoken_params(params) for _, params in recorded_params([column])) or column
 
 
-def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
+def _mixed(place: str, source: Source, groups: Iterable[Group]) -> Iterator[Problem]:
     """Yield a problem if a folder's text is partly text features from before the connectors and partly the output of connectors."""
-    outputs = [name for name, entry in entries.items() if entry.connectors]
-    features = [name for name, entry in entries.items() if not entry.connectors]
+    outputs = sorted(name for entry, names in groups if entry.connectors for name in names)
+    features = sorted(name for entry, names in groups if not entry.connectors for name in names)
     if outputs and features:
         yield Problem(
             f'"{source.folder}" mixes the outputs of connectors, in {count(outputs)} ({listed(outputs, SHOWN)}), with text features, in '
@@ -188,17 +206,14 @@ def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator
 
 def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
     """Yield a problem for masks that do not have one value for each cell of their target."""
-    wrong = []
-    for name, mask in masks.items():
-        target = targets.get(name)
-        if target is None or target.kind not in ("", "latents"):
-            continue
+    wrong: dict[str, str] = {}
+    for mask, target, names in _pairs(masks, targets):
         cells = target.shape[1:] if source.modality == "video" else target.shape[1:2]
         if mask.shape != cells:
-            wrong.append(f"{name} ({_size(mask.shape)} for {_size(cells)})")
+            wrong |= {name: f"{name} ({_size(mask.shape)} for {_size(cells)})" for name in names}
     if wrong:
         yield Problem(
-            f'{count(wrong, "mask")} of "{source.folder}" {do(wrong)} not fit the {source.modality} latents: {listed(wrong, SHOWN)}',
+            f'{count(wrong, "mask")} of "{source.folder}" {do(wrong)} not fit the {source.modality} latents: {_first(wrong)}',
             place,
             f"Make masks from the same media as the latents, with one value per latent {'cell' if source.modality == 'video' else 'step'}.",
         )
@@ -206,18 +221,14 @@ def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], target
 
 def shape_problems(place: str, source: Source, values: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
     """Find values that do not have the shape that the role declares."""
-    wrong = []
-    for name, entry in values.items():
-        target = targets.get(name)
-        if source.shape is None or target is None or target.kind not in ("", "latents"):
-            continue
+    wrong: dict[str, str] = {}
+    for entry, target, names in _pairs(values, targets) if source.shape is not None else ():
         cells = target.shape[1:] if source.modality == "video" else target.shape[1:2]
-        if not fits(entry.shape, source.shape, cells):
-            wrong.append(f"{name} ({spelled(entry.shape)} for {spelled(told(source.shape, cells))})")
+        if source.shape is not None and not fits(entry.shape, source.shape, cells):
+            wrong |= {name: f"{name} ({spelled(entry.shape)} for {spelled(told(source.shape, cells))})" for name in names}
     if wrong:
         yield Problem(
-            f'the values of {count(wrong)} of "{source.folder}" do not have the shape {spelled(source.shape or ())}: '
-            f"{listed(wrong, SHOWN)}",
+            f'the values of {count(wrong)} of "{source.folder}" do not have the shape {spelled(source.shape or ())}: {_first(wrong)}',
             place,
             "Name another folder, or encode the samples again with the column for this role.",
         )
@@ -225,18 +236,13 @@ def shape_problems(place: str, source: Source, values: Mapping[str, Entry], targ
 
 def picture_problems(place: str, source: Source, pictures: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
     """Find pictures that are not as large as a latent frame of their target."""
-    wrong = []
-    for name, entry in pictures.items():
-        target = targets.get(name)
-        if (
-            target is not None
-            and target.kind in ("", "latents")
-            and (entry.shape[1], *entry.shape[3:]) != (target.shape[0], *target.shape[2:])
-        ):
-            wrong.append(f"{name} ({_size(entry.shape[3:])} cells for {_size(target.shape[2:])})")
+    wrong: dict[str, str] = {}
+    for entry, target, names in _pairs(pictures, targets):
+        if (entry.shape[1], *entry.shape[3:]) != (target.shape[0], *target.shape[2:]):
+            wrong |= {name: f"{name} ({_size(entry.shape[3:])} cells for {_size(target.shape[2:])})" for name in names}
     if wrong:
         yield Problem(
-            f'the pictures of {count(wrong)} of "{source.folder}" do not fit the latents: {listed(wrong, SHOWN)}',
+            f'the pictures of {count(wrong)} of "{source.folder}" do not fit the latents: {_first(wrong)}',
             place,
             f"{AGAIN}, with the options of the latents.",
         )
@@ -246,22 +252,35 @@ def text_problems(place: str, sources: Mapping[str, Source], entries: Mapping[st
     """Yield problems for text that lacks features for a modality of the run."""
     needed = {source.modality for source in sources.values() if source.modality}
     for modality in (each for each in MODALITIES if each in needed):
-        names = [name for name, entry in entries.items() if entry.kind and modality not in entry.modality.split("+")]
+        names = sorted(name for entry, own in alike(entries) if entry.kind and modality not in entry.modality.split("+") for name in own)
         if names:
             yield Problem(
                 f"the text of {count(names)} has no features for {modality}: {listed(names, SHOWN)}", place, f"{AGAIN} with this model."
             )
 
 
+def _pairs(entries: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[tuple[Entry, Entry, Sequence[str]]]:
+    """Yield the entries of samples and of their targets, for each group of samples that have the same facts in both."""
+    both = {"own": entries, "target": targets}
+    for group, names in alike_in_all(both, all_names(both.values())):
+        if group.keys() == both.keys() and group["target"].kind in ("", "latents"):
+            yield group["own"], group["target"], names
+
+
+def _first(wrong: Mapping[str, str]) -> str:
+    """Name the first of the samples that are wrong, given what is said of each."""
+    return listed([wrong[name] for name in sorted(wrong)], SHOWN)
+
+
 def _disagreement(
-    place: str, source: Source, entries: Mapping[str, Entry], what: str, value: Callable[[Entry], object]
+    place: str, source: Source, entries: Mapping[str, Entry], groups: Iterable[Group], what: str, value: Callable[[Entry], object]
 ) -> Iterator[Problem]:
     by_value: dict[object, list[str]] = {}
-    for name, entry in entries.items():
-        by_value.setdefault(value(entry), []).append(name)
+    for entry, own in groups:
+        by_value.setdefault(value(entry), []).extend(own)
     if len(by_value) > 1:
         most, *others = sorted(by_value, key=lambda each: (-len(by_value[each]), str(each)))
-        names = [name for each in others for name in by_value[each]]
+        names = [name for each in others for name in sorted(by_value[each])]
         if any(entries[name].column for name in names):
             remedy = (
                 "Encode them again with the same parameters, which `[preprocessing.columns.NAME]` sets, or --columns of `ltx preprocess`."

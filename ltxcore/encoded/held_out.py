@@ -6,11 +6,14 @@ trains on all samples of the first manifest and evaluates on all samples of the 
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 from collections.abc import Collection, Iterable
 
 import attrs
+import numpy as np
 
+from ltxcore.alike import fingerprints, names_in, positions
+from ltxcore.encoded.columns import Array, hashes_in, origin_hash
 from ltxcore.errors import ConfigError, DataError, listed
 from ltxcore.protocols import MODALITIES, Manifest
 
@@ -54,26 +57,34 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
     """
     samples = manifest.samples
     wanted = _wanted(held_out, len(samples))
-    groups: dict[str, list[str]] = {}
-    for name in samples:
-        groups.setdefault(origin_of(manifest, name), []).append(name)
-    if wanted and len(groups) == 1:
+    hashes = _origin_hashes(manifest)
+    # Sorted by hash; in a group of samples with one origin, by name.
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    ordered = hashes[order]
+    starts = np.flatnonzero(np.concatenate([[len(order) > 0], (ordered[1:] != ordered[:-1]).any(axis=1)]))
+    sizes = np.diff(starts, append=len(order))
+    if wanted and len(starts) == 1:
+        origin = origin_of(manifest, samples[0])
         if held_out is None:
-            return Split(samples, (), f"all of them come from one file, {next(iter(groups))}")
+            return Split(samples, (), f"all of them come from one file, {origin}")
         raise ConfigError(
-            f"held_out = {held_out} leaves nothing to train on: all {len(samples)} samples come from one file, {next(iter(groups))}",
+            f"held_out = {held_out} leaves nothing to train on: all {len(samples)} samples come from one file, {origin}",
             remedy="Set held_out = 0, or name another dataset to hold out.",
         )
-    chosen: set[str] = set()
-    in_order = sorted(groups, key=lambda origin: (_hash(origin), origin))
-    for origin in in_order:
-        if len(chosen) + len(groups[origin]) <= wanted:
-            chosen.update(groups[origin])
+    chosen: list[int] = []
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        if len(chosen) == wanted:
+            break
+        if len(chosen) + size <= wanted:
+            chosen.extend(order[start : start + size].tolist())
     if wanted and not chosen:  # every origin has more samples than requested
-        chosen.update(groups[min(in_order, key=lambda origin: len(groups[origin]))])
+        fewest = int(sizes.argmin())
+        chosen.extend(order[starts[fewest] : starts[fewest] + sizes[fewest]].tolist())
     few = "is only 1 sample" if len(samples) == 1 else f"are only {len(samples)} samples"
     why = "" if chosen else "held_out = 0 asks for that" if held_out is not None else f"there {few}"
-    return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)), why)
+    apart = sorted(chosen)
+    train = tuple(itertools.compress(samples, _all_but(apart, len(samples)))) if apart else samples
+    return Split(train, tuple(samples[place] for place in apart), why)
 
 
 def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
@@ -108,6 +119,45 @@ def clips_of(manifest: Manifest, names: Iterable[str]) -> set[str]:
     return {each[name].fingerprint for name in names for each in entries if name in each} - {""}
 
 
+def having_clips(manifest: Manifest, clips: Collection[str]) -> set[str]:
+    """Return the names of the samples that have any of these videos and sounds (see `clips_of`)."""
+    found: set[str] = set()
+    for entries in (manifest.entries[role] for role in MODALITIES if clips and role in manifest.entries):
+        found.update(name for name, own in zip(names_in(entries), fingerprints(entries), strict=True) if own in clips)
+    return found
+
+
+def _origin_hashes(manifest: Manifest) -> Array:
+    """Return the hash of the origin of each sample (`origin_of`) as two numbers, `[N, 2]`, in the order of the names."""
+    roles = [role for role in MODALITIES if role in manifest.entries]
+    roles += [role for role in sorted(manifest.entries) if role not in roles]
+    found, first = np.zeros((len(manifest.samples), 2), np.uint64), True
+    for own in (manifest.entries[role] for role in roles):
+        if not first and found.any(axis=1).all():
+            break
+        names, hashes = names_in(own), getattr(own, "origin_hashes", None)
+        if hashes is None:
+            hashes = hashes_in(b"".join(origin_hash(own[name].origin) for name in names))
+        if len(names) == len(found):
+            found = np.asarray(hashes) if first else np.where(found.any(axis=1, keepdims=True), found, hashes)
+        else:
+            places = np.fromiter(positions(names, manifest.samples), np.int64, len(found))
+            rows = np.flatnonzero((places >= 0) & ~found.any(axis=1))
+            found[rows] = hashes[places[rows]]
+        first = False
+    without = np.flatnonzero(~found.any(axis=1))
+    if len(without):  # samples without an origin are their own
+        found = found.copy()
+        found[without] = hashes_in(b"".join(origin_hash(manifest.samples[place]) for place in without.tolist()))
+    return found
+
+
+def _all_but(places: Iterable[int], size: int) -> Array:
+    kept = np.ones(size, np.bool_)
+    kept[list(places)] = False
+    return kept
+
+
 def _wanted(held_out: int | float | None, total: int) -> int:
     if held_out is None:
         return min(DEFAULT_MOST, max(1, round(DEFAULT_SHARE * total))) if total >= DEFAULT_FROM else 0
@@ -120,7 +170,3 @@ def _wanted(held_out: int | float | None, total: int) -> int:
             remedy="Hold out fewer, or name another dataset to hold out.",
         )
     return wanted
-
-
-def _hash(origin: str) -> str:
-    return hashlib.sha256(origin.encode("utf-8", "backslashreplace")).hexdigest()

@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import heapq
 import itertools
+import operator
 import os
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import attrs
 
+from ltxcore.encoded.columns import Columns, together
+from ltxcore.encoded.index import Indexing, open_index
+from ltxcore.encoded.indexed_entries import IndexedEntries
 from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
-from ltxcore.encoded.sample_names import SUFFIX, File, files_in, looks_shortened, stored_name
-from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
+from ltxcore.encoded.sample_names import FITS, SUFFIX, File, files_in, looks_shortened, stored_name
+from ltxcore.encoded.store import read_recorded, told_name
 from ltxcore.encoded.streams import lacked
+from ltxcore.encoded.user_cache import user_cache
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry
 from ltxcore.workers import READERS, in_order
@@ -72,14 +77,20 @@ class Listing:
         return frozenset([*self.gone, *self.changed, *self.unreadable])
 
 
-def list_folder(folder: Path, only: Collection[str] | None = None, progress: Progress | None = None, remember: bool = True) -> Listing:
+def list_folder(
+    folder: Path, only: Collection[str] | None = None, progress: Progress | None = None, remember: bool = True, every_file: bool = False
+) -> Listing:
     """List the samples of a folder; the listing is empty if there is no folder.
+
+    If the folder has an index that is up to date, its files are not looked at. A file that was since then overwritten in place is then
+    found when it is read.
 
     Args:
         folder: the folder of a source.
         only: the names of the samples to look at; None for all.
-        progress: a function that is called while unrecorded files are read.
-        remember: whether what is found in unrecorded files is written to the index.
+        progress: a function that is called while unrecorded files and large manifests are read.
+        remember: whether what is found in unrecorded files and large manifests is written to an index.
+        every_file: whether the size of every file is compared with the recorded one, although there is an index.
 
     Raises:
         DataError: the folder cannot be read.
@@ -87,18 +98,34 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
     if not folder.is_dir():
         return Listing({})
     try:
-        files, recorded = files_in(folder), _recorded(folder)
+        found = None if every_file else open_index(folder)
+        if found is not None:
+            return Listing(found[0].among(only), latest=found[1])
+        return _listed(folder, only, progress, remember)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
-    latest = max((line.time for lines in recorded.values() for line in lines), default=0.0)
-    files = _by_sample(files, recorded)
+
+
+def _listed(folder: Path, only: Collection[str] | None, progress: Progress | None, remember: bool) -> Listing:
+    """Compare the manifests of a folder with its files, and index the folder if it is large and has no faults."""
+    indexing = Indexing.of(folder, remember)
+    times: dict[str, int] = {}
+    files = files_in(folder, times)
+    parts = list(indexing.parts(None if progress is None else lambda done, of: progress(folder.name, done, of)))
+    latest = max((float(part.arrays["time"].max()) for part in parts if len(part)), default=0.0)
+    files = _by_sample(files, {name for part in parts for name in part.names if len(name) > FITS})
+    known, claims = _claims(parts, files)
+    unclear = {name: file for name, file in files.items() if name not in known and (name not in claims or claims[name].is_open)}
+    if indexing.marks.is_large and not claims and not unclear:
+        columns = indexing.finish(together(parts, [*known.values()]), times, latest)
+        return Listing(IndexedEntries(columns).among(only), latest=latest)
     if only is not None:
         wanted = set(only)
-        files = {name: file for name, file in files.items() if name in wanted}
-        recorded = {name: lines for name, lines in recorded.items() if name in wanted}
-    claims = {name: _claim(lines, files.get(name)) for name, lines in recorded.items()}
-    entries = {name: claim.entry for name, claim in claims.items() if claim.says == "known" and claim.entry is not None}
-    unclear = {name: file for name, file in files.items() if name not in claims or claims[name].says in ("nothing", "unclear")}
+        unclear = {name: file for name, file in unclear.items() if name in wanted}
+        known = {name: row for name, row in known.items() if name in wanted}
+        claims = {name: claim for name, claim in claims.items() if name in wanted}
+    entries = {name: parts[part].entry(row) for name, (part, row) in known.items()}
+    entries |= {name: claim.entry for name, claim in claims.items() if claim.says == "known" and claim.entry is not None}
     read, unreadable = _indexed(folder, unclear, {name for name in unclear if name in claims}, progress, remember)
     read = {name: claims[name].settled(entry) if name in claims else entry for name, entry in read.items()}
     return Listing(
@@ -130,19 +157,26 @@ def index_paths(folder: Path) -> tuple[Path, Path]:
     return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
 
 
-def _recorded(folder: Path) -> dict[str, list[Line]]:
-    """Read the last line about each sample from each manifest that has one, in the manifests of all processes."""
-    found: dict[str, list[Line]] = {}
-    for path in sorted(folder.glob(MANIFESTS)):
-        try:
-            lines = {line.name: line for line in read_lines(path)}
-        except FileNotFoundError:  # the last of several processes has merged their manifests meanwhile
-            if path.is_symlink():
-                raise
-            return _recorded(folder)
-        for name, line in lines.items():
-            found.setdefault(name, []).append(line)
-    return found
+def _claims(parts: Sequence[Columns], files: Mapping[str, File]) -> tuple[dict[str, tuple[int, int]], dict[str, _Claim]]:
+    """Return what the manifests claim about samples.
+
+    Returns:
+        the part and the row of each sample that has a single line, which fits its file; and the claims about all other samples of the
+        manifests. Both are in the order of the names.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    claims: dict[str, _Claim] = {}
+    sizes = [part.arrays["bytes"].tolist() for part in parts]
+    removed = [part.arrays["removed"].tolist() for part in parts]
+    lines = heapq.merge(*(zip(part.names, itertools.repeat(number), itertools.count()) for number, part in enumerate(parts)))
+    for name, group in itertools.groupby(lines, key=operator.itemgetter(0)):
+        (_, part, row), *others = group
+        file = files.get(name)
+        if not others and file is not None and file.bytes == sizes[part][row] and not removed[part][row]:
+            known[name] = part, row
+        else:
+            claims[name] = _claim([parts[part].line(row) for part, row in [(part, row), *((each[1], each[2]) for each in others)]], file)
+    return known, claims
 
 
 def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str, File]:
@@ -173,6 +207,11 @@ class _Claim:
     says: Literal["known", "gone", "changed", "nothing", "unclear"]
     entry: Entry | None = None
     entries: tuple[Entry, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the sample's file has to be read."""
+        return self.says in ("nothing", "unclear")
 
     def settled(self, found: Entry) -> Entry:
         """Settle an unclear claim: return the entry that matches what was found in the file. If none matches, the newest is returned, and
@@ -262,14 +301,3 @@ def _remember(folder: Path, lines: list[Line]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             append_lines(path, lines)
             return
-
-
-def user_cache() -> Path:
-    """Return the folder `ltx` in XDG_CACHE_HOME, by default ~/.cache; for a user without a home, it is in the system's temporary folder."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    if named:
-        return Path(named) / "ltx"
-    try:
-        return Path.home() / ".cache" / "ltx"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / "ltx"

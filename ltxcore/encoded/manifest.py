@@ -94,7 +94,7 @@ def source_listing(root: Path, folder: str) -> Listing:
         DataError: the folder cannot be read, or the folder's name leads out of the root.
     """
     sample_path(root, folder, "any")
-    return list_folder(Path(root) / folder)
+    return list_folder(Path(root) / folder, every_file=True)
 
 
 def read_manifest(
@@ -129,6 +129,7 @@ def survey_manifest(
     only: Collection[str] | None = None,
     progress: Progress | None = None,
     remember: bool = True,
+    every_file: bool = False,
 ) -> tuple[Manifest, tuple[Problem, ...]]:
     """Read the manifest as `read_manifest` does, but return the existing samples together with all problems instead of raising an error.
 
@@ -138,6 +139,7 @@ def survey_manifest(
         only: the names of the samples to look at; None for all.
         progress: a function that is called while unrecorded files are read.
         remember: whether what is found in unrecorded files is written to the index.
+        every_file: whether every file is looked at, although a folder has an index (see `list_folder`).
 
     Raises:
         DataError: there is no such root.
@@ -146,10 +148,10 @@ def survey_manifest(
     if not root.is_dir():
         raise DataError("there is no such folder", where=str(root), remedy="Name the folder that `ltx preprocess` wrote to.")
     problems: list[Problem] = []
-    listings = checks.with_legacy_text_names(sources, _listings(root, sources, only, progress, problems, remember))
+    listings = checks.with_legacy_text_names(sources, _listings(root, sources, only, progress, problems, remember, every_file))
     problems += _sample_problems(root, sources, listings, only)
     held = {role: listings[source.folder].entries for role, source in sources.items() if source.folder in listings}
-    return Manifest({role: dict(entries) for role, entries in held.items()}), tuple(problems)
+    return Manifest(held), tuple(problems)
 
 
 def _listings(
@@ -159,6 +161,7 @@ def _listings(
     progress: Progress | None,
     problems: list[Problem],
     remember: bool,
+    every_file: bool,
 ) -> dict[str, Listing]:
     """List each folder once. The problems of folders that cannot be listed are added to `problems`."""
     listings: dict[str, Listing] = {}
@@ -168,7 +171,7 @@ def _listings(
             problems.append(problem)
             continue
         try:
-            listings[folder] = list_folder(root / folder, only, progress, remember)
+            listings[folder] = list_folder(root / folder, only, progress, remember, every_file)
         except DataError as error:
             problems.extend(error.problems)
     return listings

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from ltxcore.protocols import MODALITIES, Entry
 
 LATEST = 1e11
 """The time of a line is ignored if it is at or beyond this time, in seconds."""
+
+FACTS = frozenset(field.name for field in attrs.fields(Entry))
+"""The names of the facts of an entry."""
 
 TICK = 1e-3
 """The seconds by which a line is dated after the latest line before it, if the clock shows an earlier time."""
@@ -79,10 +82,23 @@ def read_lines(path: Path) -> Iterator[Line]:
     Raises:
         OSError: the file cannot be read.
     """
-    for text in read_regular(path).split(b"\n"):
-        line = line_of(text)
-        if line is not None:
-            yield line
+    read_regular(path, 0)  # this refuses a pipe, whose reading may wait forever
+    with path.open("rb") as file:
+        for text in file:
+            line = line_of(text)
+            if line is not None:
+                yield line
+
+
+def entry_from(told: Mapping[str, Any]) -> Entry:
+    """Make an entry from the keys of a JSON object that are its facts.
+
+    Raises:
+        KeyError: there is no shape.
+        TypeError: a list is something else.
+    """
+    found = {key: value for key, value in told.items() if key in FACTS}
+    return Entry(**{**found, "shape": tuple(found["shape"]), "widths": tuple(found.get("widths", ()))})
 
 
 def _to_json(line: Line) -> dict[str, Any]:
@@ -93,11 +109,9 @@ def line_of(text: bytes) -> Line | None:
     """Return the line that a text holds; None if it cannot be read."""
     try:
         told = json.loads(text)
-        known = {field.name for field in attrs.fields(Entry)}
-        entry = Entry(**{key: value for key, value in told.items() if key in known})
         line = Line(
             told["name"],
-            attrs.evolve(entry, shape=tuple(entry.shape), widths=tuple(entry.widths)),
+            entry_from(told),
             told.get("time", 0.0),
             told.get("changed", 0),
             told.get("removed", False),
@@ -117,9 +131,11 @@ def _is_sound(line: Line) -> bool:
         and (entry.rate is None or (isinstance(entry.rate, (int, float)) and RATES[0] <= entry.rate <= RATES[1]))
         and type(entry.finite) is bool
         and type(entry.bytes) is int
+        and -(2**63) <= entry.bytes < 2**63
         and isinstance(line.time, (int, float))
         and 0 <= line.time < LATEST
         and type(line.changed) is int
+        and -(2**63) <= line.changed < 2**63
         and type(line.removed) is bool
         and (line.removed or _is_sample(entry))
     )

@@ -26,6 +26,9 @@ ENCODED = ".precomputed"
 """The name of the default folder of a dataset's samples, beside the file that lists the media."""
 
 
+INDEX_FOLDER = ".index"
+"""The name of the folder in a folder of samples that holds its index."""
+
 FITS = 60
 """The number of letters up to which a name always fits, whatever the letters are, and is not checked further."""
 
@@ -34,11 +37,24 @@ SHORTENED = re.compile(rf"{MARK}[0-9a-f]{{{DIGITS}}}\Z")
 
 @attrs.frozen
 class File:
-    """A sample's file, with its size and the time of its last change in nanoseconds. Both are 0 if they are unknown, as for a broken link."""
+    """A sample's file.
 
-    path: Path
+    Attributes:
+        folder: the folder of all samples.
+        relative: the path of the file relative to this folder.
+        bytes: the size of the file; 0 if it is unknown, as for a broken link.
+        changed: the time of its last change in nanoseconds; 0 if it is unknown.
+    """
+
+    folder: Path
+    relative: str
     bytes: int
     changed: int
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return self.folder / self.relative
 
 
 def encoded_root(root: Path, folders: Iterable[str]) -> Path:
@@ -100,16 +116,22 @@ def legacy_text_name(name: str) -> str:
     return f"{parent}/{text}" if parent else text
 
 
-def files_in(folder: Path) -> dict[str, File]:
+def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, File]:
     """Return the files of samples in a folder, each keyed by its name without extension, and sorted by name. If a sample has two files,
     ours counts.
+
+    Args:
+        folder: the folder.
+        folders: a dictionary to which the time of the last change of the folder, "", and of each of its sub-folders is added, in
+            nanoseconds. Each time is taken before the folder is read.
 
     Raises:
         OSError: the folder or one of its sub-folders cannot be read.
     """
     found: dict[str, File] = {}
-    for relative, file in sorted(_walk(folder, "", set()), key=lambda pair: file_order(pair[0])):
-        found.setdefault(relative.rpartition(".")[0], file)
+    times = {} if folders is None else folders
+    for file in sorted(_walk(folder, "", set(), times), key=lambda file: file_order(file.relative)):
+        found.setdefault(file.relative.rpartition(".")[0], file)
     return dict(sorted(found.items()))
 
 
@@ -118,21 +140,24 @@ def file_order(relative: str) -> tuple[bool, str]:
     return not relative.endswith(SUFFIX), relative
 
 
-def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[tuple[str, File]]:
-    real = os.path.realpath(folder)
+def _walk(folder: Path, prefix: str, seen: set[str], times: dict[str, int]) -> Iterator[File]:
+    inside = folder / prefix
+    real = os.path.realpath(inside)
     if real in seen:  # a symbolic link leads back to a folder above
         return
     seen = seen | {real}
-    with os.scandir(folder) as entries:
+    times[prefix] = inside.stat().st_mtime_ns
+    with os.scandir(inside) as entries:
         for entry in entries:
             if _is_folder(entry):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", seen)
+                if prefix or entry.name != INDEX_FOLDER:
+                    yield from _walk(folder, f"{prefix}{entry.name}/", seen, times)
             elif entry.name.endswith((SUFFIX, FOREIGN)) and not _no_sample(entry.name):
                 size = changed = 0
                 with contextlib.suppress(OSError):  # the link leads nowhere, which is reported when the file is opened
                     status = entry.stat()
                     size, changed = status.st_size, status.st_mtime_ns
-                yield prefix + entry.name, File(Path(entry.path), size, changed)
+                yield File(folder, prefix + entry.name, size, changed)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

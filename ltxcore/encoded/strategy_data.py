@@ -13,6 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.alike import alike
 from ltxcore.columns import folder_of
 from ltxcore.conditions import ConditionUse
 from ltxcore.encoded.listing import list_folder
@@ -64,8 +65,10 @@ class StrategyData:
         return self.strategy.sources()
 
     def manifest(self) -> tuple[Manifest, tuple[Problem, ...]]:
-        """Return the existing samples, and everything that is wrong with them according to manifests. Nothing is written."""
-        manifest, problems = survey_manifest(self.root, self.sources, only=self.only, remember=False)
+        """Return the existing samples, and everything that is wrong with them according to manifests and to the sizes of
+        all files. Nothing is written.
+        """
+        manifest, problems = survey_manifest(self.root, self.sources, only=self.only, remember=False, every_file=True)
         return manifest, tuple(map(self.placed, problems))
 
     def streams(self, manifest: Manifest) -> str:
@@ -249,6 +252,8 @@ def _held(root: Path, registry: Registry) -> dict[str, tuple[str, str]]:
 
 
 def _most(folder: Path) -> tuple[str, str] | None:
-    entries = list_folder(folder, remember=False).entries.values()
-    kinds = Counter((entry.kind, "" if entry.kind == "text" else entry.modality) for entry in entries if entry.kind)
+    kinds = Counter[tuple[str, str]]()
+    for entry, names in alike(list_folder(folder, remember=False).entries):
+        if entry.kind:
+            kinds[entry.kind, "" if entry.kind == "text" else entry.modality] += len(names)
     return next((kind for kind, _ in kinds.most_common(1)), None)

@@ -43,9 +43,11 @@ def one_cell(modality: str, channels: int, bins: int) -> tuple[int, ...]:
     return (channels, 1, 1, 1) if modality == "video" else (channels, 1, bins)
 
 
-def streams_told(samples: Iterable[Collection[str]]) -> str:
-    """Say how many samples have which modalities, given the modalities of each; "" if all have both."""
-    counted = Counter(tuple(each for each in MODALITIES if each in own) for own in samples)
+def streams_told(samples: Iterable[tuple[Collection[str], int]]) -> str:
+    """Say how many samples have which modalities, given the modalities and their number of samples; "" if all have both."""
+    counted = Counter[tuple[str, ...]]()
+    for own, number in samples:
+        counted[tuple(each for each in MODALITIES if each in own)] += number
     if counted.keys() <= {MODALITIES}:
         return ""
     both, *alone = (counted[own] for own in (MODALITIES, *((each,) for each in MODALITIES)))
@@ -57,4 +59,4 @@ def streams_in(manifest: Manifest) -> str:
     """Say how many samples of a run have which modalities; "" if all have those of the run."""
     if not manifest.entries.keys() >= {*MODALITIES}:
         return ""
-    return streams_told(frozenset(MODALITIES) - absent_of(manifest, name) for name in manifest.samples)
+    return streams_told((group.keys() & {*MODALITIES}, len(names)) for group, names in manifest.alike)

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import torch
 
+from ltxcore.alike import bytes_of
 from ltxcore.codecs.official.text import LENGTH
 from ltxcore.codecs.tiny_text import LENGTH as TINY_LENGTH
 from ltxcore.columns import resolved
@@ -291,7 +292,7 @@ def _of_sample(manifest: Manifest, found: Outline, sources: Mapping[str, Source]
 def stored_bytes(manifest: Manifest, found: Outline) -> int:
     """Return the size of encoded data on disk."""
     sources = found.strategy.sources()
-    return sum({source.folder: sum(entry.bytes for entry in manifest.entries[role].values()) for role, source in sources.items()}.values())
+    return sum({source.folder: bytes_of(manifest.entries[role]) for role, source in sources.items()}.values())
 
 
 def _product(numbers: Sequence[int]) -> int:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
+from ltxcore.alike import alike, bytes_of, made_digest
 from ltxcore.errors import listed
+from ltxcore.members import roots_of
 from ltxcore.protocols import Entry, Modality, Source
 from ltxcore.runs.run_plan import RunPlan
+
+OF_ROLES = "roles:"
+"""What the hash of a run's data begins with; that of earlier versions, which was one of all samples, does not."""
 
 SHOWN = 3
 """The number of sizes to name, beginning with the most frequent size."""
@@ -41,7 +46,7 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
 def _about_sets(plan: RunPlan) -> dict[str, Any]:
     """Return for each set its root, its numbers of samples, and how many of them an epoch takes."""
     members = plan.manifest.members
-    roots = {each.set: str(each.root) for each in members.values()}
+    roots = {each: str(root) for each, root in roots_of(members).items()}
     held_out = Counter(members[name].set for name in plan.split.held_out)
     return {
         name: {"root": roots[name], "train": samples, "held_out": held_out[name], "per_epoch": count}
@@ -52,8 +57,19 @@ def _about_sets(plan: RunPlan) -> dict[str, Any]:
 def changed_data(plan: RunPlan) -> str:
     """Describe what changed in the data of a resumed run since the run recorded them at its beginning; "" if no change is found."""
     before = (plan.outline.folder.status() or {}).get("data", {}) if plan.outline.resumes else {}
-    what = _changed(before, about_data(plan))
+    what = _changed(before, _as_told(before, about_data(plan), plan))
     return said_of_changed_data(what) if what else ""
+
+
+def _as_told(before: Mapping[str, Any], now: dict[str, Any], plan: RunPlan) -> dict[str, Any]:
+    """Return facts about the data with the hashes of the version that told the facts `before`."""
+    if not before.get("digest", OF_ROLES).startswith(OF_ROLES):
+        now = {**now, "digest": _old_digest(plan)}
+    datasets = {
+        label: _as_told(before.get("datasets", {}).get(label, {}), each, plan.datasets[label])
+        for label, each in now.get("datasets", {}).items()
+    }
+    return {**now, "datasets": datasets} if datasets else now
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -78,25 +94,37 @@ def _roles(data: Mapping[str, Any]) -> list[str]:
 
 def _digest(plan: RunPlan) -> str:
     """Return a hash of everything that the samples in use were made from."""
+    digests = {role: made_digest(entries) for role, entries in plan.manifest.entries.items()}
+    return f"{OF_ROLES}{hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()}"
+
+
+def _old_digest(plan: RunPlan) -> str:
+    """Return the hash that earlier versions stored, for which every fingerprint is read."""
     entries = plan.manifest.entries
     made = {role: {name: entry.fingerprint for name, entry in entries[role].items()} for role in entries}
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def _about_source(role: str, source: Source, entries: Mapping[str, Entry], modality: Modality | None) -> dict[str, Any]:
-    lengths = [seconds(entry, modality) for entry in entries.values()] if source.kind == "latents" and modality is not None else None
+    groups = [(entry, len(names)) for entry, names in alike(entries)]
+    timed = modality if source.kind == "latents" else None
+    lengths = None if timed is None else [Fraction(seconds(entry, timed)) * number for entry, number in groups]
+    sizes = Counter[str]()
+    for entry, number in groups:
+        sizes[size_of(entry, source, modality)] += number
     return {
         "role": role,
         "folder": source.folder,
         "samples": len(entries),
-        "sizes": _sizes(size_of(entry, source, modality) for entry in entries.values()),
-        "seconds": None if lengths is None else math.fsum(lengths),
-        "bytes": sum(entry.bytes for entry in entries.values()),
+        "sizes": _sizes(sizes),
+        # A sum of fractions is rounded once, as if all lengths were added.
+        "seconds": None if lengths is None else float(sum(lengths)),
+        "bytes": bytes_of(entries),
     }
 
 
-def _sizes(sizes: Iterable[str]) -> str:
-    counted = Counter(sizes).most_common()
+def _sizes(sizes: Counter[str]) -> str:
+    counted = sizes.most_common()
     return counted[0][0] if len(counted) == 1 else listed((f"{size} ({count})" for size, count in counted), SHOWN)
 
 

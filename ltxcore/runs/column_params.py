@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ltxcore.alike import alike
 from ltxcore.columns import recorded_params
 from ltxcore.config.data_sets import of_set
 from ltxcore.config.load import LoadedRun
@@ -50,7 +51,7 @@ def _recorded(loaded: LoadedRun, root: Path, folders: set[str]) -> dict[str, Any
     """Return the plugins of columns with the parameters that the samples in some folders were encoded with."""
     found, known = dict[str, Any](), loaded.registry.of_kind("column")
     for folder in sorted(folders):
-        for name, params in recorded_params(entry.column for entry in list_folder(root / folder, remember=False).entries.values()):
+        for name, params in recorded_params(entry.column for entry, _ in alike(list_folder(root / folder, remember=False).entries)):
             if name in known:
                 try:
                     found[name] = with_params(name, known[name].value(), params)
@@ -62,7 +63,7 @@ def _recorded(loaded: LoadedRun, root: Path, folders: set[str]) -> dict[str, Any
 def other_params(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
     """Yield problems for samples that were encoded with parameters of a column that are not those of the run."""
     options = found.config.preprocessing
-    for name, params in recorded_params(entry.column for entry in entries.values()):
+    for name, params in recorded_params(entry.column for entry, _ in alike(entries)):
         encoder = (options.encoders or {}).get(name)
         if encoder is None:
             continue

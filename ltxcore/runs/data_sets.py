@@ -13,9 +13,10 @@ import attrs
 
 from ltxcore.config.data_sets import SetTable, of_set, set_names
 from ltxcore.encoded.checks import value_problems
-from ltxcore.encoded.held_out import Split, clips_of, origin_of
+from ltxcore.encoded.held_out import Split, clips_of, having_clips, origin_of
+from ltxcore.encoded.joined_entries import joined_entries
 from ltxcore.errors import ConfigError, DataError, Problem, collecting
-from ltxcore.members import Member, set_of
+from ltxcore.members import Members, set_of
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.run_plan import Outline, RunPlan, check_measured, check_streams, data_root, ordered, plan, references_of
 
@@ -145,13 +146,25 @@ def joined(sets: Mapping[str, tuple[Path, Manifest]]) -> Manifest:
         return sets[""][1]
     if len({frozenset(manifest.entries) for _, manifest in sets.values()}) > 1:
         sets = {each: (root, _only_names(manifest)) for each, (root, manifest) in sets.items()}
-    entries: dict[str, dict[str, Entry]] = {}
-    members: dict[str, Member] = {}
-    for each, (root, manifest) in sets.items():
-        members |= {f"{each}/{name}": Member(each, root, name) for name in manifest.samples}
-        for role, own in manifest.entries.items():
-            entries.setdefault(role, {}).update({f"{each}/{name}": entry for name, entry in own.items()})
-    return Manifest(entries, members)
+    first = next(iter(sets.values()))[1]
+    entries = {role: joined_entries({each: manifest.entries[role] for each, (_, manifest) in sets.items()}) for role in first.entries}
+    return Manifest(entries, Members({each: (root, SampleNames(manifest)) for each, (root, manifest) in sets.items()}))
+
+
+@attrs.frozen
+class SampleNames:
+    """The names of a set's samples, which are found in its folders."""
+
+    manifest: Manifest
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in entries for entries in self.manifest.entries.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.manifest.samples)
+
+    def __len__(self) -> int:
+        return len(self.manifest.samples)
 
 
 def disagreements(found: Outline, manifest: Manifest) -> Iterator[Problem]:
@@ -184,7 +197,7 @@ def _is_free(found: Outline) -> bool:
 def _chosen(manifest: Manifest, plans: Iterable[RunPlan]) -> Split:
     held_out = {f"{each.outline.set}/{name}" for each in plans for name in each.split.held_out}
     clips = clips_of(manifest, held_out)
-    held_out |= {name for name in manifest.samples if clips and clips_of(manifest, [name]) & clips}
+    held_out |= having_clips(manifest, clips)
     why = "" if held_out else "; ".join(f"{each.outline.set}: {each.split.why_none}" for each in plans if each.split.why_none)
     return Split(tuple(name for name in manifest.samples if name not in held_out), tuple(sorted(held_out)), why)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltxcore.alike import alike
 from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.loras import strengths
@@ -51,7 +52,7 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
         yield from _widths(found, source, manifest.entries[role])
         yield from other_params(found, source, manifest.entries[role])
         folder = found.root / source.folder
-        used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
+        used = {entry.encoder for entry, _ in alike(manifest.entries[role]) if entry.encoder}
         refused: set[str] = set()
         if source.kind == "text":
             for encoder in sorted(used):
@@ -85,7 +86,7 @@ def text_encoder_of(found: Outline, manifest: Manifest) -> str:
     of the text encoder of the run's model.
     """
     texts = {role: source for role, source in found.strategy.sources().items() if source.kind == "text"}
-    used = next((entry.encoder for role in texts for entry in manifest.entries[role].values() if entry.encoder), "")
+    used = next((entry.encoder for role in texts for entry, _ in alike(manifest.entries[role]) if entry.encoder), "")
     return _family(used or next((encoder_of(source, found) for source in texts.values()), ""))
 
 
@@ -111,15 +112,15 @@ def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Ite
     """
     taken = _taken(source, found.config.model.model_path)
     other: dict[tuple[str, int], list[str]] = {}
-    for sample, entry in entries.items():
+    for entry, names in alike(entries):
         for modality, width in _stored(source, entry):
             if modality in found.modalities and width != taken.get(modality, width):
-                other.setdefault((modality, width), []).append(sample)
+                other.setdefault((modality, width), []).extend(names)
     for (modality, width), samples in other.items():
         what = f"text features for {modality}" if source.kind == "text" else f"{modality} latents"
         yield Problem(
             f"the {what} in {found.root / source.folder} have {width} values per token, but the base model {found.info.name} takes {taken[modality]}: "
-            f"{listed(samples)}",
+            f"{listed(sorted(samples))}",
             source.where or "data",
             "The samples were made for another model: encode them again with this model.",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.encode.roots import default_root
-from ltxcore.encoded.held_out import clips_of, restored, split
+from ltxcore.encoded.held_out import clips_of, having_clips, restored, split
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.errors import DataError, Problem
 from ltxcore.files import is_folder
@@ -64,7 +64,7 @@ class ObjectiveDataset:
         """
         config = self.outline.config
         kept = clips_of(own.manifest, own.split.held_out)
-        shared = [name for name in manifest.samples if clips_of(manifest, [name]) & kept]
+        shared = sorted(having_clips(manifest, kept))
         if len(shared) == len(manifest.samples):
             what = "the run holds out all samples of this dataset, so none is left to train on"
             raise DataError(what, where=self.outline.loaded.where(self.key), remedy="Name a dataset with other clips.")

@@ -422,7 +422,7 @@ def check_streams(found: Outline, manifest: Manifest, chosen: Split) -> None:
         DataError: a modality has no samples to train on.
     """
     for name, source in found.strategy.sources().items():
-        if name in MODALITIES and source.may_be_absent and not manifest.entries[name].keys() & set(chosen.train):
+        if name in MODALITIES and source.may_be_absent and not any(each in manifest.entries[name] for each in chosen.train):
             what = f'none of the samples to train on has {name}: none is in the folder "{source.folder}"'
             raise DataError(what, where=source.where, remedy=f"Add samples with {name}, or remove the table of {name} from the run file.")
 

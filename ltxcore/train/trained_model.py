@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ltxcore.alike import alike
 from ltxcore.codecs.load_codecs import METADATA_KEY, TINY, text_encoder
 from ltxcore.config.loras import FROZEN, said_of, strengths
 from ltxcore.config.run_file import RunFile
@@ -237,14 +238,14 @@ def _needs_connectors(plan: RunPlan) -> bool:
     objectives' datasets count as samples of the run.
     """
     texts = [
-        entry
+        entry.connectors
         for each in (plan, *plan.datasets.values())
         for role, source in each.outline.strategy.sources().items()
         if source.kind == "text"
-        for entry in each.manifest.entries[role].values()
+        for entry, _ in alike(each.manifest.entries[role])
     ]
     has_prompts = bool(plan.outline.samples or prompts_of_run(plan.config))
-    return has_prompts or isinstance(plan.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
+    return has_prompts or isinstance(plan.config.data.held_out, Path) or not all(texts)
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:

@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 
 from helpers.encoded_sets import put, values
-from ltxcore.encoded.listing import CHUNK, INDEX, Listing, index_paths, list_folder, user_cache
+from ltxcore.encoded.listing import CHUNK, INDEX, Listing, index_paths, list_folder
 from ltxcore.encoded.manifest import append_entry, remove_sample
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import checksum, write_sample
+from ltxcore.encoded.user_cache import user_cache
 from ltxcore.protocols import Entry
 
 

@@ -1,0 +1,264 @@
+"""Columns of the facts about samples: one array for each fact, sorted by the names of the samples, in a file that is mapped into memory.
+
+The file is a safetensors file. It has an array for each number, and two for each text: all texts one after the other, and where each ends.
+What few values stand for (shape, rate, encoder and so on, see `alike`) is stored once, and each sample has the number of its own. A mapped
+file takes no memory of the process, and its pages are shared by all processes on a machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import struct
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from ltxcore.alike import made_part, shared_facts
+from ltxcore.encoded.manifest_lines import Line, entry_from
+from ltxcore.files import replacing
+from ltxcore.protocols import Entry
+
+Array = NDArray[Any]
+
+TEXTS = ("name", "fingerprint", "origin", "checksum")
+NUMBERS = {"facts": np.int32, "bytes": np.int64, "time": np.float64, "changed": np.int64, "removed": np.uint8}
+ORIGIN_HASH = "origin_hash"
+"""The column of the first 16 bytes of the SHA-256 of each sample's origin, as two numbers, by which held-out samples are chosen."""
+
+VERSION = "1"
+
+CHUNK = 50_000
+"""The number of texts that are decoded at a time."""
+
+
+@attrs.frozen(eq=False)
+class Columns:
+    """The facts about samples, sorted by name, with one row for each sample.
+
+    Attributes:
+        arrays: the columns by name: those of `NUMBERS`, `[N]`; `origin_hash`, `[N, 2]`; and for each of `TEXTS`, all texts in UTF-8, and
+            `TEXT.ends`, `[N]`. There may be more, which are kept.
+        facts: the different facts that samples share; the column "facts" has their numbers.
+        about: further texts that are stored with the columns, by name.
+    """
+
+    arrays: Mapping[str, Array]
+    facts: tuple[Entry, ...]
+    about: Mapping[str, str] = MappingProxyType({})
+
+    def __len__(self) -> int:
+        return len(self.arrays["facts"])
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the samples, sorted."""
+        return tuple(self.texts("name"))
+
+    @functools.cached_property
+    def names_digest(self) -> str:
+        """A hash of all names."""
+        return self.about.get("names") or self._digest("name").hex()
+
+    @functools.cached_property
+    def made_digest(self) -> str:
+        """A hash of all names and fingerprints (`alike.made_digest`)."""
+        return self.about.get("made") or hashlib.sha256(self._digest("name") + self._digest("fingerprint")).hexdigest()
+
+    @functools.cached_property
+    def _finding(self) -> tuple[memoryview, memoryview]:
+        return self.arrays["name"].data, self.arrays["name.ends"].data
+
+    def find(self, name: str) -> int:
+        """Return the row of a sample; -1 if there is none."""
+        text, ends = self._finding
+        wanted, low, high = encoded(name), 0, len(ends)
+        while low < high:
+            middle = (low + high) // 2
+            own = bytes(text[ends[middle - 1] if middle else 0 : ends[middle]])
+            if own == wanted:
+                return middle
+            low, high = (middle + 1, high) if own < wanted else (low, middle)
+        return -1
+
+    def texts(self, column: str, rows: Iterable[int] | None = None) -> Iterable[str]:
+        """Yield the texts of a column, in the order of the rows; of all rows by default."""
+        if rows is not None:
+            yield from (self._text(column, row) for row in rows)
+            return
+        text, ends, begin = self.arrays[column], self.arrays[f"{column}.ends"], 0
+        for start in range(0, len(ends), CHUNK):
+            of_chunk = (ends[start : start + CHUNK] - begin).tolist()
+            data = text[begin : begin + of_chunk[-1]].tobytes()
+            whole, last = data.decode("ascii") if data.isascii() else None, 0
+            for end in of_chunk:
+                yield whole[last:end] if whole is not None else decoded(data[last:end])
+                last = end
+            begin += last
+
+    def entry(self, row: int) -> Entry:
+        """Return the entry of a row."""
+        fingerprint, origin, checksum = (self._text(column, row) for column in TEXTS[1:])
+        shared = self.facts[int(self.arrays["facts"][row])]
+        return attrs.evolve(shared, bytes=int(self.arrays["bytes"][row]), fingerprint=fingerprint, origin=origin, checksum=checksum)
+
+    def line(self, row: int) -> Line:
+        """Return a row as the line of a manifest."""
+        time, changed, removed = (self.arrays[each][row].item() for each in ("time", "changed", "removed"))
+        return Line(self._text("name", row), self.entry(row), time, changed, bool(removed))
+
+    def taken(self, rows: Sequence[int]) -> Columns:
+        """Return some of the rows, which must be in the order of their names."""
+        chosen, arrays = np.asarray(rows, np.int64), dict[str, Array]()
+        for column in self.arrays:
+            if column in TEXTS:
+                arrays[column], arrays[f"{column}.ends"] = _taken(self.arrays[column], self.arrays[f"{column}.ends"], chosen)
+            elif not column.endswith(".ends"):
+                arrays[column] = self.arrays[column][chosen]
+        return Columns(arrays, self.facts)
+
+    def save(self, path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Write the columns to a file, which is replaced as a whole.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        told = {**about, "version": VERSION, "facts": json.dumps([attrs.asdict(each) for each in self.facts])}
+        told |= {"names": self.names_digest, "made": self.made_digest}
+        with replacing(path) as beside:
+            save_file({name: np.ascontiguousarray(each) for name, each in self.arrays.items()}, beside, told)
+            beside.chmod(path.parent.stat().st_mode & 0o666)  # the library lets nobody else read its files
+
+    def _digest(self, column: str) -> bytes:
+        text, ends = (np.ascontiguousarray(self.arrays[each]).view(np.uint8).data for each in (column, f"{column}.ends"))
+        return made_part(text, ends)
+
+    def _text(self, column: str, row: int) -> str:
+        ends = self.arrays[f"{column}.ends"]
+        return decoded(self.arrays[column][ends[row - 1] if row else 0 : ends[row]].tobytes())
+
+
+def columns_in(path: Path) -> Columns | None:
+    """Map the columns of a file into memory; None if there is no such file, or if it is incomplete or of another version."""
+    try:
+        mapped = np.memmap(path, np.uint8, "r")
+        (size,) = struct.unpack("<Q", mapped[:8].tobytes())
+        header = json.loads(mapped[8 : 8 + size].tobytes())
+        about = header.pop("__metadata__")
+        if about["version"] != VERSION:
+            return None
+        facts = tuple(entry_from(each) for each in json.loads(about["facts"]))
+        arrays = {name: _mapped(mapped, 8 + size, **each) for name, each in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return None
+    return Columns(arrays, facts, about)
+
+
+def _mapped(mapped: Array, begin: int, dtype: str, shape: Sequence[int], data_offsets: Sequence[int]) -> Array:
+    start, end = data_offsets
+    kind = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "U64": np.uint64, "F64": np.float64}[dtype]
+    # A plain view: a subclass of numpy's arrays makes each access several times slower.
+    return np.asarray(mapped)[begin + start : begin + end].view(kind).reshape(tuple(shape))
+
+
+class Building:
+    """Columns that are made line by line."""
+
+    def __init__(self) -> None:
+        self._texts = {column: bytearray() for column in TEXTS}
+        self._ends = {column: array("q") for column in TEXTS}
+        self._numbers: dict[str, array[Any]] = {column: array(code) for column, code in zip(NUMBERS, "iqdqB", strict=True)}
+        self._hashes, self._last = bytearray(), ("", origin_hash(""))
+        self._codes: dict[tuple[Any, ...], int] = {}
+        self._facts: list[Entry] = []
+
+    def add(self, line: Line) -> None:
+        """Add a line after all others."""
+        entry = line.entry
+        for column, text in zip(TEXTS, (line.name, entry.fingerprint, entry.origin, entry.checksum), strict=True):
+            self._texts[column] += encoded(text)
+            self._ends[column].append(len(self._texts[column]))
+        code = self._codes.setdefault(shared_facts(entry), len(self._facts))
+        if code == len(self._facts):
+            self._facts.append(attrs.evolve(entry, bytes=0, fingerprint="", origin="", checksum=""))
+        values = (code, entry.bytes, line.time, line.changed, line.removed)
+        for column, value in zip(NUMBERS, values, strict=True):
+            self._numbers[column].append(value)
+        if self._last[0] != entry.origin:
+            self._last = entry.origin, origin_hash(entry.origin)
+        self._hashes += self._last[1]
+
+    def columns(self) -> Columns:
+        """Return the columns, sorted by name. Of several lines about a sample, the last counts."""
+        arrays: dict[str, Array] = {name: np.frombuffer(own, NUMBERS[name]) for name, own in self._numbers.items()}
+        for column in TEXTS:
+            arrays[column] = np.frombuffer(self._texts[column], np.uint8)
+            arrays[f"{column}.ends"] = np.frombuffer(self._ends[column], np.int64)
+        arrays[ORIGIN_HASH] = hashes_in(self._hashes)
+        unsorted = Columns(arrays, tuple(self._facts))
+        last = {name: row for row, name in enumerate(unsorted.names)}
+        rows = [last[name] for name in sorted(last)]
+        return unsorted if rows == list(range(len(unsorted))) else unsorted.taken(rows)
+
+
+def together(parts: Sequence[Columns], chosen: Sequence[tuple[int, int]]) -> Columns:
+    """Return rows of several columns.
+
+    Args:
+        parts: the columns.
+        chosen: the number of the part and the row of each sample, in the order of the names.
+    """
+    if len(parts) == 1:
+        return parts[0] if len(chosen) == len(parts[0]) else parts[0].taken([row for _, row in chosen])
+    facts, codes = list[Entry](), dict[tuple[Any, ...], int]()
+    begins, arrays = np.cumsum([0, *map(len, parts)]), dict[str, Array]()
+    for column in (each for each in parts[0].arrays if all(each in part.arrays for part in parts)):
+        arrays[column] = np.concatenate([part.arrays[column] for part in parts])
+    for column in TEXTS:
+        sizes = np.cumsum([0, *(len(part.arrays[column]) for part in parts)])
+        arrays[f"{column}.ends"] = np.concatenate(
+            [part.arrays[f"{column}.ends"] + size for part, size in zip(parts, sizes[:-1], strict=True)]
+        )
+    of_part = []
+    for part in parts:
+        own = [codes.setdefault(shared_facts(each), len(codes)) for each in part.facts]
+        facts += [each for each, code in zip(part.facts, own, strict=True) if code == len(facts)]
+        of_part.append(np.asarray(own, np.int32)[part.arrays["facts"]] if len(part) else part.arrays["facts"])
+    arrays["facts"] = np.concatenate(of_part)
+    return Columns(arrays, tuple(facts)).taken([int(begins[part]) + row for part, row in chosen])
+
+
+def origin_hash(origin: str) -> bytes:
+    """Return the first 16 bytes of the SHA-256 of an origin; zeros if there is none."""
+    return hashlib.sha256(origin.encode("utf-8", "backslashreplace")).digest()[:16] if origin else bytes(16)
+
+
+def hashes_in(data: bytes | bytearray) -> Array:
+    """Return hashes of 16 bytes each as pairs of numbers `[N, 2]` that are in the order of the hashes."""
+    return np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8, in which texts have the same order. Parts of names that are not text are kept."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decoded(data: bytes) -> str:
+    """Return the text that `encoded` encoded."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _taken(text: Array, ends: Array, rows: Array) -> tuple[Array, Array]:
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    data = np.ascontiguousarray(text).data
+    parts = [data[start:end] for start, end in zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)]
+    return np.frombuffer(b"".join(parts), np.uint8), np.cumsum((ends - starts)[rows], dtype=np.int64)
