@@ -81,7 +81,12 @@ def alike(entries: Mapping[str, E]) -> list[tuple[E, Sequence[str]]]:
 
     Of each group there is an entry, in which only the shared facts count, and the names of the samples, sorted.
     """
-    found = coded(entries)
+    own: list[tuple[E, Sequence[str]]] | None = getattr(entries, "alike", None)
+    return grouped(coded(entries)) if own is None else own
+
+
+def grouped(found: Coded[E]) -> list[tuple[E, Sequence[str]]]:
+    """Return the groups of samples whose facts have the same code, as `alike` does."""
     if len(found.facts) == 1 and found.names:
         return [(found.facts[0], found.names)]
     groups: dict[int, list[str]] = {}

@@ -149,9 +149,12 @@ def order_of(
     wanted = None if len(names) == len(manifest.samples) else frozenset(names)
     for entries, own in manifest.alike:
         of_sets = groups.setdefault(_shape(entries), {})
-        for name in own:
-            if wanted is None or name in wanted:
-                of_sets.setdefault(set_of(manifest.members, name) if manifest.members else "", []).append(name)
+        kept = own if wanted is None else [name for name in own if name in wanted]
+        if not manifest.members and kept:
+            of_sets.setdefault("", []).extend(kept)
+            continue
+        for name in kept:
+            of_sets.setdefault(set_of(manifest.members, name), []).append(name)
     for of_sets in groups.values():
         for own in of_sets.values():
             own.sort()

@@ -56,7 +56,7 @@ def folder_problem(root: Path, source: Source) -> Problem | None:
 def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str, Listing]) -> dict[str, Listing]:
     """Return the listings by folder, with every text `condition_X` of an early ltx-trainer renamed like its latents, `latent_X`."""
     texts = {source.folder for source in sources.values() if source.kind == "text"}
-    if not any(LEGACY_TEXT in name for folder in texts & listings.keys() for name in listings[folder].entries):
+    if not any(LEGACY_TEXT in "\n".join(listings[folder].entries) for folder in texts & listings.keys()):
         return dict(listings)
     others = {name for folder, listing in listings.items() if folder not in texts for name in listing.entries}
     renamed = {legacy_text_name(name): name for name in others if legacy_text_name(name)}

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import attrs
 import numpy as np
@@ -39,6 +40,10 @@ CHUNK = 50_000
 """The number of texts that are decoded at a time."""
 
 
+_named: WeakValueDictionary[str, Columns] = WeakValueDictionary()
+"""The columns that have names in memory, by the hash of the names."""
+
+
 @attrs.frozen(eq=False)
 class Columns:
     """The facts about samples, sorted by name, with one row for each sample.
@@ -59,8 +64,11 @@ class Columns:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of the samples, sorted."""
-        return tuple(self.texts("name"))
+        """The names of the samples, sorted. Columns with the same names share them, since they take most of the memory."""
+        if "names" not in self.about:
+            return tuple(self.texts("name"))
+        other = _named.setdefault(self.about["names"], self)
+        return tuple(self.texts("name")) if other is self else other.names
 
     @functools.cached_property
     def names_digest(self) -> str:
@@ -219,7 +227,8 @@ def together(parts: Sequence[Columns], chosen: Sequence[tuple[int, int]]) -> Col
     """
     if len(parts) == 1:
         return parts[0] if len(chosen) == len(parts[0]) else parts[0].taken([row for _, row in chosen])
-    facts, codes = list[Entry](), dict[tuple[Any, ...], int]()
+    facts = list({shared_facts(each): each for part in parts for each in part.facts}.values())
+    codes = {shared_facts(each): code for code, each in enumerate(facts)}
     begins, arrays = np.cumsum([0, *map(len, parts)]), dict[str, Array]()
     for column in (each for each in parts[0].arrays if all(each in part.arrays for part in parts)):
         arrays[column] = np.concatenate([part.arrays[column] for part in parts])
@@ -230,9 +239,8 @@ def together(parts: Sequence[Columns], chosen: Sequence[tuple[int, int]]) -> Col
         )
     of_part = []
     for part in parts:
-        own = [codes.setdefault(shared_facts(each), len(codes)) for each in part.facts]
-        facts += [each for each, code in zip(part.facts, own, strict=True) if code == len(facts)]
-        of_part.append(np.asarray(own, np.int32)[part.arrays["facts"]] if len(part) else part.arrays["facts"])
+        own = np.asarray([codes[shared_facts(each)] for each in part.facts], np.int32)
+        of_part.append(own[part.arrays["facts"]])
     arrays["facts"] = np.concatenate(of_part)
     return Columns(arrays, tuple(facts)).taken([int(begins[part]) + row for part, row in chosen])
 

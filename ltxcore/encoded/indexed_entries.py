@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Collection, ItemsView, Iterator, Mapping, Sequence, ValuesView
 
 import attrs
 import numpy as np
 
-from ltxcore.alike import Coded
+from ltxcore.alike import Coded, grouped
 from ltxcore.encoded.columns import ORIGIN_HASH, Array, Columns
 from ltxcore.protocols import Entry
 
@@ -86,16 +86,14 @@ class IndexedEntries(Mapping[str, Entry]):
         """The hashes of the samples' origins, `[N, 2]`, in the order of their names; zeros for samples without one."""
         return self._of(ORIGIN_HASH)
 
-    @property
-    def without_checksum(self) -> int:
-        """The number of samples whose file has no checksum."""
-        ends = self.columns.arrays["checksum.ends"]
-        empty = np.diff(ends, prepend=0) == 0
-        return int((empty if self.rows is None else empty[self.rows]).sum())
-
     def coded(self) -> Coded[Entry]:
         """Return the samples with codes for the facts that they share (see `alike`)."""
         return Coded(self.names, self.columns.facts, self._of("facts").tolist())
+
+    @functools.cached_property
+    def alike(self) -> list[tuple[Entry, Sequence[str]]]:
+        """The groups of samples that have the same facts (`alike.alike`)."""
+        return grouped(self.coded())
 
     def among(self, names: Collection[str] | None) -> IndexedEntries:
         """Return the entries of those samples that are among `names`; of all if it is None."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -34,6 +34,9 @@ from ltxcore.strategy import TEXT_FOLDER, FlexibleStrategy
 from ltxcore.workers import READERS, in_order
 
 TARGETS = {"video": "latents", "audio": "audio_latents"}
+AHEAD = 64
+"""The number of files that are about to be compared with their checksums."""
+
 CONDITIONS = {"mask": "mask", "latents": "reference", "pictures": "keyframes"}
 """For each kind of folder, the condition that reads such a folder in addition to the latents of its modality. The condition's role has the
 condition's name.
@@ -103,26 +106,26 @@ class StrategyData:
         """
         return read_mask(self.path(folder, name))
 
-    def damaged(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
+    def damaged(self, files: Iterable[tuple[tuple[str, str], Entry]], step: Callable[[], None]) -> Iterator[Problem]:
         """Yield problems for files whose bytes are no longer those that were written.
 
         Args:
-            files: the entries of the files, by folder and name, with checksums.
+            files: the folder and the name of each file, with its entry, which has a checksum.
             step: a function that is called after each file.
         """
-        known = [(self.path(folder, name), entry) for (folder, name), entry in files.items()]
-        for problem in in_order(lambda each: damage(*each), known, READERS):
+        known = ((self.path(folder, name), entry) for (folder, name), entry in files)
+        for problem in in_order(lambda each: damage(*each), known, READERS, ahead=AHEAD):
             yield from [] if problem is None else [problem]
             step()
 
-    def wrong(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
+    def wrong(self, files: Iterable[tuple[tuple[str, str], Entry]], step: Callable[[], None]) -> Iterator[Problem]:
         """Yield problems for files in which a value, the shape or the bytes differ from the manifest. Every value is read.
 
         Args:
-            files: the entries of the files, by folder and name.
+            files: the folder and the name of each file, with its entry.
             step: a function that is called after each file.
         """
-        for (folder, name), entry in files.items():
+        for (folder, name), entry in files:
             yield from _wrong(self.path(folder, name), entry)
             step()
 

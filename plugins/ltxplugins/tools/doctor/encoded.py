@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ltxcore.api import DataError, Entry, Manifest
+from ltxcore.api import DataError, Manifest
 from ltxplugins.tools.doctor.findings import Checkup, Finding, Phase, errors, warning
 from ltxplugins.tools.doctor.masks import one_value
 from ltxplugins.tools.doctor.pictures import RATES_REMEDY, rates_told
 
 if TYPE_CHECKING:
     from ltxcore.api.encoded import StrategyData
-
-Files = Mapping[tuple[str, str], Entry]
-"""The manifest entries of encoded files, by folder and sample name."""
 
 
 def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> Manifest | None:
@@ -23,15 +20,16 @@ def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep:
     manifest, problems = encoded.manifest()
     checkup.refuse("encoded", problems)
     folders = sorted({source.folder for source in sources.values()})
-    files = {(sources[role].folder, name): entry for role, entries in manifest.entries.items() for name, entry in entries.items()}
+    entries = {sources[role].folder: own for role, own in manifest.entries.items()}
+    total, without = sum(map(len, entries.values())), sum(not entry.checksum for own in entries.values() for entry in own.values())
     how = "every value was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads every value)"
-    many = f"{len(files)} encoded file{'' if len(files) == 1 else 's'} in {', '.join(folders)}"
-    checkup.say(f"{encoded.root}: {many}; {how}; {_compared(files)}.")
+    many = f"{total} encoded file{'' if total == 1 else 's'} in {', '.join(folders)}"
+    checkup.say(f"{encoded.root}: {many}; {how}; {_compared(total, without)}.")
     if told := encoded.streams(manifest):
         checkup.say(f"{encoded.root}: {told}.")
     checkup.add(_masks(encoded, manifest, deep, phase))
-    looked = files if deep else {key: entry for key, entry in files.items() if entry.checksum}
-    step = phase("encoded", len(looked))
+    looked = (((folder, name), entry) for folder, own in entries.items() for name, entry in own.items() if deep or entry.checksum)
+    step = phase("encoded", total if deep else total - without)
     checkup.add(errors("encoded", encoded.wrong(looked, step) if deep else encoded.damaged(looked, step)))
     checkup.add(_rates(encoded, manifest))
     checkup.add(_lengths(encoded, manifest))
@@ -60,13 +58,12 @@ def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase) 
         step()
 
 
-def _compared(files: Files) -> str:
-    """Say which files were compared with their checksums."""
-    without = sum(not entry.checksum for entry in files.values())
-    if without == len(files):
+def _compared(total: int, without: int) -> str:
+    """Say which files were compared with their checksums, given the number of all files and of those without one."""
+    if without == total:
         return "none has a checksum, as is the case for files encoded by 0.1.0"
     rest = f"; the other {without}, encoded by 0.1.0, have none" if without else ""
-    return f"the bytes of {'all' if not without else len(files) - without} were compared with their checksums{rest}"
+    return f"the bytes of {'all' if not without else total - without} were compared with their checksums{rest}"
 
 
 def _rates(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
