@@ -209,7 +209,7 @@ def _is_text(role: str, entry: Entry) -> bool:
 
 @attrs.frozen(eq=False)
 class _Epoch:
-    """The order of one epoch: 12 bytes for each sample, from which a micro-batch is made when it is needed.
+    """The order of one epoch: 4 bytes for each sample and for each micro-batch, from which a micro-batch is made when it is needed.
 
     Attributes:
         number: the number of the epoch.
