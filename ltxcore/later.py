@@ -28,14 +28,20 @@ def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected(*, keep: bool = False) -> Iterator[None]:
     """Return a context without garbage collection, for work that makes little garbage. Importing torch or reading many
     rows would otherwise trigger dozens of collections.
+
+    Args:
+        keep: whether all that exists at the end is kept until the process ends. Otherwise the next collection looks through
+            everything that was imported.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if keep:
+            gc.freeze()
         if was_enabled:
             gc.enable()

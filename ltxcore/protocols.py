@@ -282,12 +282,12 @@ class Manifest:
     entries: Mapping[str, Mapping[str, Entry]]
     members: Mapping[str, Member] = attrs.field(factory=dict)
 
-    @functools.cached_property
+    @property
     def samples(self) -> tuple[str, ...]:
         """The names of all samples, sorted."""
-        return all_names(self.entries.values())
+        return self._samples
 
-    @functools.cached_property
+    @property
     def alike(self) -> tuple[tuple[Mapping[str, Entry], Sequence[str]], ...]:
         """The groups of samples that have the same facts in all roles. Use it rather than `samples` for what holds for a whole group, since
         a set may have a million samples.
@@ -295,6 +295,16 @@ class Manifest:
         Of each group there are the entries by role, of which `bytes`, `fingerprint`, `origin` and `checksum` do not count, without the
         roles that the samples lack, and the names of the samples, sorted.
         """
+        return self._alike
+
+    # Both are found once, since this takes a second for a million samples.
+
+    @functools.cached_property
+    def _samples(self) -> tuple[str, ...]:
+        return all_names(self.entries.values())
+
+    @functools.cached_property
+    def _alike(self) -> tuple[tuple[Mapping[str, Entry], Sequence[str]], ...]:
         return alike_in_all(self.entries, self.samples)
 
 

@@ -36,7 +36,7 @@ NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doc
     help="Whether to execute the Python files named by `plugins` in the run file, as `ltx run` does. If they are not executed, some keys cannot be checked.  [default: plugins]",
 )
 @plugin_option("sources that read DATASET")
-@uncollected()
+@uncollected(keep=True)
 def check(target: Path, settings: tuple[str, ...], runs_plugins: bool, plugins: tuple[Path, ...]) -> None:
     """Check a run file without running it, or summarize a dataset: a folder of media or a dataset file.
 
