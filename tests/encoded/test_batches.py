@@ -1,5 +1,7 @@
 """Which samples go together depends on names, batch size, seed and epoch alone; every sample comes once an epoch, or as often as its set says."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -244,3 +246,15 @@ def test_every_step_has_the_kinds_of_samples_in_nearly_their_proportions(size: i
             assert abs(found[each] - share * size) <= 1, (index, found)
     epochs = [[batch.names for batch in planned.step(epoch, planned.per_epoch)] for epoch in range(2)]
     assert epochs[0] != epochs[1]  # which samples of a kind come when differs
+
+
+def test_the_order_is_that_of_earlier_versions_so_that_their_runs_resume_in_it() -> None:
+    names = [f"{'ab'[number % 3 == 0]}/clip_{number:02}" for number in range(40)]
+    video = {name: Entry((16, 3, 2, 4) if n % 4 else (16, 3, 4, 2), kind="latents") for n, name in enumerate(names) if n % 5}
+    audio = {name: Entry((8, 26, 16), kind="latents") for n, name in enumerate(names) if n % 7 or not n % 5}
+    manifest = Manifest({"video": video, "audio": audio}, {name: Member(name[0], Path("root"), name[2:]) for name in names})
+    order = order_of(manifest, manifest.samples, 3, 7, {"a": 50, "b": 20})
+    of_epochs = [order.micro_batch(number) for number in range(4 * order.per_epoch)]
+    told = json.dumps([[each.id, each.names, each.epoch, each.passes] for each in of_epochs])
+    # Recorded with the code that kept whole epochs in lists.
+    assert hashlib.sha256(told.encode()).hexdigest() == "8ab0108677251419e92be3bf0534033f85101fa0b6fca2db6495d71328519aa7"
