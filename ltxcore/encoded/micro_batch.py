@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -137,7 +138,7 @@ def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
         seed: the run's seed.
     """
     count = math.ceil(share * len(names) - 1e-9)  # in floating point, 0.07 of 100 is a little more than 7
-    return tuple(sorted(sorted(names, key=lambda name: hashlib.sha256(repr((seed, name)).encode()).digest())[:count]))
+    return tuple(sorted(heapq.nsmallest(count, names, key=lambda name: hashlib.sha256(repr((seed, name)).encode()).digest())))
 
 
 def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], manifest: Manifest) -> int:
