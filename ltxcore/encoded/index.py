@@ -33,6 +33,7 @@ from ltxcore.encoded.sample_names import INDEX_FOLDER
 from ltxcore.encoded.store import MANIFESTS
 from ltxcore.encoded.user_cache import user_cache
 from ltxcore.files import write_whole
+from ltxcore.logs import inform
 
 LARGE = 4 * 2**20
 """The number of bytes of a folder's manifests from which on it is indexed; these are about 10,000 samples, which take half a second."""
@@ -42,6 +43,9 @@ SETTLED = 2.0
 
 STEP = 20_000
 """The number of lines to read between two calls of the progress."""
+
+SAID = 10 * STEP
+"""The number of lines to read between two messages, where no other progress is shown."""
 
 SUMMARY = "index.json"
 VERSION = 1
@@ -156,10 +160,14 @@ class Indexing:
             kept = [] if not self.marks.is_large else [columns_in(place / _file(name)) for place in places(self.folder)]
             columns = next((each for each in kept if each is not None and each.about.get("of") == mark), None)
             if columns is None:
-                columns = _read(self.folder / name, told)
+                columns = _read(self.folder / name, told or self._inform if self.place is not None else told)
                 if self.place is not None:
                     columns = _saved(columns, self.place / _file(name), {"of": mark})
             yield columns
+
+    def _inform(self, done: int, lines: int) -> None:
+        if done % SAID == 0:
+            inform(f"indexing {self.folder}, once: {done:,} of {lines:,} samples")
 
     def finish(self, columns: Columns, folders: Mapping[str, int], latest: float) -> Columns:
         """Write the index of a folder in which every file is as recorded, and return its columns, mapped into memory if they were written.

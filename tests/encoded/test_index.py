@@ -232,6 +232,19 @@ def test_names_that_no_letters_can_spell_are_kept(tmp_path: Path) -> None:
         assert all(listing.entries[name] == entry_of("latents", 0) for name in names)
 
 
+def test_a_long_reading_tells_how_far_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "STEP", 5)
+    monkeypatch.setattr(index, "SAID", 10)
+    said: list[str] = []
+    monkeypatch.setattr(index, "inform", said.append)
+    told: list[tuple[str, int, int]] = []
+    list_folder(root / "latents", progress=lambda *progress: told.append(progress))
+    assert told == [("latents", done, 20) for done in (5, 10, 15, 20)] * 2
+    assert not said
+    list_folder(root / "conditions")
+    assert said == [f"indexing {root / 'conditions'}, once: {done} of 20 samples" for done in (10, 20)] * 2
+
+
 OPENING = """
 import gc, json, os, sys
 from pathlib import Path
