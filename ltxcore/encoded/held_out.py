@@ -139,7 +139,7 @@ def _origin_hashes(manifest: Manifest) -> Array:
         if hashes is None:
             hashes = hashes_in(b"".join(origin_hash(own[name].origin) for name in names))
         if len(names) == len(found):
-            found = np.asarray(hashes) if first else np.where(found.any(axis=1, keepdims=True), found, hashes)
+            found = np.array(hashes) if first else np.where(found.any(axis=1, keepdims=True), found, hashes)
         else:
             places = np.fromiter(positions(names, manifest.samples), np.int64, len(found))
             rows = np.flatnonzero((places >= 0) & ~found.any(axis=1))
@@ -147,7 +147,6 @@ def _origin_hashes(manifest: Manifest) -> Array:
         first = False
     without = np.flatnonzero(~found.any(axis=1))
     if len(without):  # samples without an origin are their own
-        found = found.copy()
         found[without] = hashes_in(b"".join(origin_hash(manifest.samples[place]) for place in without.tolist()))
     return found
 

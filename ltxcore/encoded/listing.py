@@ -125,7 +125,6 @@ def _listed(folder: Path, only: Collection[str] | None, progress: Progress | Non
         known = {name: row for name, row in known.items() if name in wanted}
         claims = {name: claim for name, claim in claims.items() if name in wanted}
     entries = {name: parts[part].entry(row) for name, (part, row) in known.items()}
-    entries |= {name: claim.entry for name, claim in claims.items() if claim.says == "known" and claim.entry is not None}
     read, unreadable = _indexed(folder, unclear, {name for name in unclear if name in claims}, progress, remember)
     read = {name: claims[name].settled(entry) if name in claims else entry for name, entry in read.items()}
     return Listing(
@@ -161,8 +160,8 @@ def _claims(parts: Sequence[Columns], files: Mapping[str, File]) -> tuple[dict[s
     """Return what the manifests claim about samples.
 
     Returns:
-        the part and the row of each sample that has a single line, which fits its file; and the claims about all other samples of the
-        manifests. Both are in the order of the names.
+        the part and the row of each sample for which it is known which line counts; and the claims about the other samples, without those
+        that were removed. Both are in the order of the names.
     """
     known: dict[str, tuple[int, int]] = {}
     claims: dict[str, _Claim] = {}
@@ -175,7 +174,13 @@ def _claims(parts: Sequence[Columns], files: Mapping[str, File]) -> tuple[dict[s
         if not others and file is not None and file.bytes == sizes[part][row] and not removed[part][row]:
             known[name] = part, row
         else:
-            claims[name] = _claim([parts[part].line(row) for part, row in [(part, row), *((each[1], each[2]) for each in others)]], file)
+            rows = [(part, row), *((each[1], each[2]) for each in others)]
+            found = [parts[part].line(row) for part, row in rows]
+            claim = _claim(found, file)
+            if claim.says == "known":
+                known[name] = next(row for row, line in zip(rows, found, strict=True) if line.entry is claim.entry)
+            elif file is not None or claim.says != "nothing":
+                claims[name] = claim
     return known, claims
 
 

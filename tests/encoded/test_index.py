@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from helpers.indexed_sets import FACTS, ROLES, entry_of, name_of, put_index, put_manifests, settle
@@ -151,6 +153,22 @@ def test_a_folder_with_a_fault_or_with_own_files_has_no_index(root: Path) -> Non
     for _ in range(2):
         assert list_folder(root / "latents").gone == (name_of(3),)
     assert not (places(root / "latents")[0] / index.SUMMARY).exists()
+
+
+def test_removed_samples_and_samples_in_several_manifests_are_in_an_index_as_the_manifests_say(root: Path, read: list[str]) -> None:
+    remove_sample(root, "latents", name_of(2), rank=1)
+    again = attrs.evolve(entry_of("latents", 3), fingerprint="again")
+    append_entry(root, "latents", name_of(3), again, rank=0)  # process 1 wrote it first
+    now = time.time()
+    os.utime(root / "latents" / f"{name_of(3)}.safetensors", (now, now))
+    settle(root)
+    for _ in range(2):
+        listing = list_folder(root / "latents")
+        assert _is_indexed(listing)
+        assert list(listing.entries) == [name_of(number) for number in range(COUNT) if number != 2]
+        assert listing.entries[name_of(3)] == again
+        assert listing.entries[name_of(4)] == entry_of("latents", 4)
+    assert len(read) == 2
 
 
 def test_a_small_folder_has_no_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
