@@ -27,7 +27,7 @@ from ltxcore.encoded.index import Indexing, open_index
 from ltxcore.encoded.indexed_entries import IndexedEntries
 from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
 from ltxcore.encoded.sample_names import FITS, SUFFIX, File, files_in, looks_shortened, stored_name
-from ltxcore.encoded.store import read_recorded, told_name
+from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
 from ltxcore.encoded.streams import lacked
 from ltxcore.encoded.user_cache import user_cache
 from ltxcore.errors import DataError, Problem
@@ -102,8 +102,18 @@ def list_folder(
         if found is not None:
             return Listing(found[0].among(only), latest=found[1])
         return _listed(folder, only, progress, remember)
+    except FileNotFoundError as error:
+        if _is_merged(error):
+            return list_folder(folder, only, progress, remember, every_file)
+        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
+
+
+def _is_merged(error: FileNotFoundError) -> bool:
+    """Return whether a file is missing because it was a manifest, and the last of several processes has merged their manifests meanwhile."""
+    path = Path(os.fsdecode(error.filename or ""))
+    return path.match(MANIFESTS) and not path.is_symlink()
 
 
 def _listed(folder: Path, only: Collection[str] | None, progress: Progress | None, remember: bool) -> Listing:

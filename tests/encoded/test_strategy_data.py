@@ -59,16 +59,16 @@ def test_a_folder_without_latents_is_refused(tmp_path: Path) -> None:
 def test_a_changed_byte_is_found_without_reading_values_and_a_changed_shape_by_reading(root: Path) -> None:
     found = whole_set(root)
     known = {key: entry for key, entry in files(found).items() if key[0] == "latents"}
-    assert (list(found.damaged(known, lambda: None)), list(found.wrong(known, lambda: None))) == ([], [])
+    assert (list(found.damaged(known.items(), lambda: None)), list(found.wrong(known.items(), lambda: None))) == ([], [])
     said = {key: attrs.evolve(entry, shape=(4, 3, 2, 9)) for key, entry in known.items()}
-    (problem,) = found.wrong(said, lambda: None)
+    (problem,) = found.wrong(said.items(), lambda: None)
     assert (problem.what, problem.where) == (
         "has the shape [4, 3, 2, 2], but the manifest says [4, 3, 2, 9]",
         str(found.path("latents", "a")),
     )
     path = found.path("latents", "a")
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
-    (damaged,), (read,) = found.damaged(known, lambda: None), found.wrong(known, lambda: None)
+    (damaged,), (read,) = found.damaged(known.items(), lambda: None), found.wrong(known.items(), lambda: None)
     assert damaged.where == read.where == str(path)
 
 
