@@ -7,8 +7,8 @@ torch is imported only when a function is called, so that programs that only nam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ltxcore.errors import ConfigError
@@ -146,7 +146,7 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     work.
     """
     if is_gpu(device) and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return pinned(tensor, device).to(device, non_blocking=True)
     return tensor.to(device)
 
 
@@ -167,6 +167,15 @@ def fetching(tensor: Tensor) -> Callable[[], Tensor]:
         return host
 
     return wait
+
+
+def pinned(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor in memory from which it can be copied to a device without waiting for the device. The tensor is copied only if it is
+    on the CPU, in ordinary memory, and the device is a GPU.
+    """
+    if is_gpu(device) and tensor.device.type == "cpu" and not tensor.is_pinned():
+        return tensor.pin_memory()
+    return tensor
 
 
 def gpu_memory(device: torch.device | str | int) -> int:
@@ -208,9 +217,25 @@ def give_back_gpu_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def with_random_state(device: torch.device) -> list[torch.device]:
-    """Return the devices besides the CPU whose global random generator an operation on `device` uses."""
-    return [device] if is_gpu(device) else []
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Return a context in which the global random generators that operations on `device` use begin at `seed`. At the end of the context,
+    they go on as if it had not been.
+
+    This is `torch.random.fork_rng` with a seed, without the time that it takes to look for devices of other kinds.
+    """
+    import torch
+
+    before, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state(device) if is_gpu(device) else None
+    torch.default_generator.manual_seed(seed)
+    if on_gpu is not None:
+        torch.cuda.manual_seed_all(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, device)
 
 
 def copying_stream(device: torch.device) -> Any:

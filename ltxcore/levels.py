@@ -59,11 +59,17 @@ def noise_levels(sigma: Tensor | float, denoise_mask: Tensor, levels: Tensor | N
     return following if levels is None else following + levels
 
 
-def carried(timesteps: Tensor, known: SharedLevels | None, move: Callable[[Tensor], Tensor]) -> SharedLevels | None:
-    """If the noise levels are on the CPU, find the tokens that share one; otherwise, use `known`. `move` copies the
-    result to the device that the levels go to. In place of levels, there may be any numbers that are equal where levels always are.
+def carried(kinds: Callable[[], Tensor], known: SharedLevels | None, move: Callable[[Tensor], Tensor]) -> SharedLevels | None:
+    """Return the tokens that share a noise level, copied by `move` to the device that the levels go to.
+
+    Args:
+        kinds: returns a number for every token, `[B, T]`, equal where noise levels always are.
+        known: the tokens that share a level, if they are known. If not, they are found only on the CPU.
+        move: copies a tensor.
     """
-    found = shared_levels(timesteps) if timesteps.device.type == "cpu" else known
+    found = known
+    if found is None and (numbers := kinds()).device.type == "cpu":
+        found = shared_levels(numbers)
     if found is None:
         return None
     return SharedLevels(move(found.token), None if found.row_of is None else move(found.row_of))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ltxcore.devices import moved
+from ltxcore.devices import is_gpu, moved, pinned
 from ltxcore.levels import SharedLevels, carried, noise_levels
 from ltxcore.state import Grid, LatentState
 
@@ -31,6 +32,32 @@ class Text:
     mask: Tensor
     is_connected: bool = False
     is_whole: bool = False
+
+
+@attrs.define(eq=False)
+class Later:
+    """A tensor that is copied from the CPU to a GPU when it is first read, if ever.
+
+    Attributes:
+        tensor: the tensor, on the CPU until it is read.
+        device: the GPU.
+    """
+
+    tensor: Tensor
+    device: Any
+
+    def read(self) -> Tensor:
+        """Return the tensor on the GPU."""
+        self.tensor = moved(self.tensor, self.device)
+        return self.tensor
+
+
+def _read(value: Tensor | Later | None) -> Tensor | None:
+    return value.read() if isinstance(value, Later) else value
+
+
+READ_LATER = frozenset({"clean", "noise", "denoise_mask", "levels"})
+"""The fields of `ModelInput` that neither the model nor the loss reads. On a GPU, they are copied only if something else does."""
 
 
 @attrs.frozen(eq=False)
@@ -64,9 +91,9 @@ class ModelInput:
             captions are dropped, also the samples without their captions.
         drawn: the value of each drawn key of a condition for every sample (`ltxcore.drawn.Value`), by "CONDITION/KEY", and for each choice
             the number of the drawn list, by "CHOICE/one_of".
-        shared: the tokens that share a noise level, which `to` finds before it copies the input from the CPU, because reading values from a
-            GPU would wait for the GPU; None if they are not known, or if too few tokens share a level. They are also valid for other noise
-            levels with the same `denoise_mask` and `levels`.
+        shared: the tokens that share a noise level, which `ready_for` or `to` finds while the input is on the CPU, because reading values
+            from a GPU would wait for the GPU; None if they are not known, or if too few tokens share a level. They are also valid for other
+            noise levels with the same `denoise_mask` and `levels`.
         grid: the T cells of the target, in the order of its tokens: by frame, then by row, then by column. The core always sets it; it is
             None only in inputs that a plugin makes itself.
         is_absent: whether the samples lack the modality. Its only token is then given and in no loss, and the modalities do not attend
@@ -80,10 +107,10 @@ class ModelInput:
     context: Tensor
     context_mask: Tensor | None = None
     is_generated: bool = True
-    clean: Tensor | None = None
-    noise: Tensor | None = None
+    _clean: Tensor | Later | None = attrs.field(default=None, alias="clean")
+    _noise: Tensor | Later | None = attrs.field(default=None, alias="noise")
     velocity: Tensor | None = None
-    denoise_mask: Tensor | None = None
+    _denoise_mask: Tensor | Later | None = attrs.field(default=None, alias="denoise_mask")
     loss_mask: Tensor | None = None
     marked: Tensor | None = None
     applied: Mapping[str, Tensor] = attrs.field(factory=dict)
@@ -91,9 +118,25 @@ class ModelInput:
     shared: SharedLevels | None = None
     grid: Grid | None = None
     is_absent: bool = False
-    levels: Tensor | None = None
+    _levels: Tensor | Later | None = attrs.field(default=None, alias="levels")
     groups: tuple[int, ...] = ()
     strengths: Tensor | None = None
+
+    @property
+    def clean(self) -> Tensor | None:
+        return _read(self._clean)
+
+    @property
+    def noise(self) -> Tensor | None:
+        return _read(self._noise)
+
+    @property
+    def denoise_mask(self) -> Tensor | None:
+        return _read(self._denoise_mask)
+
+    @property
+    def levels(self) -> Tensor | None:
+        return _read(self._levels)
 
     @classmethod
     def of(cls, state: LatentState, sigma: Tensor, text: Text, *, is_generated: bool, marks: bool) -> ModelInput:
@@ -129,13 +172,34 @@ class ModelInput:
             strengths=torch.tensor([group.strength for group in state.groups]) if weighted else None,
         )
 
+    def ready_for(self, device: Any) -> ModelInput:
+        """Return the same input, still on the CPU, with everything done that `to` would otherwise do first: tokens that share a level are
+        found and, for a GPU, the tensors that it reads are put into pinned memory. Threads that read samples ahead call this.
+        """
+        return self._with(lambda name, value: value if name in READ_LATER else pinned(value, device))
+
     def to(self, device: Any) -> ModelInput:
-        """Return the same input on another device."""
+        """Return the same input on another device. To a GPU, the fields in `READ_LATER` are copied only when they are first read."""
 
-        def move(value: Any) -> Any:
-            return moved(value, device) if hasattr(value, "to") else value
+        def move(name: str, value: Any) -> Any:
+            waits = name in READ_LATER and is_gpu(device) and value.device.type == "cpu"
+            return Later(value, device) if waits else moved(value, device)
 
-        own = {f.name: move(getattr(self, f.name)) for f in attrs.fields(type(self)) if f.name not in ("applied", "shared")}
-        # Tokens that are given at a level share it with no token whose level follows sigma, even if they are equal now.
-        kinds = self.timesteps if self.levels is None or self.denoise_mask is None else self.denoise_mask - self.levels
-        return ModelInput(**own, applied={k: move(v) for k, v in self.applied.items()}, shared=carried(kinds, self.shared, move))
+        return self._with(move)
+
+    def _with(self, move: Callable[[str, Tensor], Any]) -> ModelInput:
+        """Return the same input with its tensors moved by a function of the field's name and the tensor."""
+        own: dict[str, Any] = {}
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            value = value.tensor if isinstance(value, Later) else value
+            own[str(field.alias)] = move(str(field.alias), value) if hasattr(value, "to") else value
+        own["applied"] = {key: move("applied", value) for key, value in self.applied.items()}
+        own["shared"] = carried(self._kinds, self.shared, partial(move, "shared"))
+        return ModelInput(**own)
+
+    def _kinds(self) -> Tensor:
+        """Return a number for every token, equal where levels always are. Tokens that are given at a level share it with no token whose
+        level follows sigma, even if they are equal now.
+        """
+        return self.timesteps if self.levels is None or self.denoise_mask is None else self.denoise_mask - self.levels

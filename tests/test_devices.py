@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.devices import NO_MPS, copying_stream, device_named, gpus, is_gpu, on_stream, own_device, with_random_state
+from ltxcore.devices import NO_MPS, copying_stream, device_named, gpus, is_gpu, on_stream, own_device, seeded
 from ltxcore.errors import ConfigError
 from ltxcore.logs import notice
 
@@ -47,13 +47,20 @@ def test_a_process_computes_on_the_gpu_of_its_number_or_on_the_processor(monkeyp
     assert own_device() == "cuda:2"
 
 
-def test_the_processor_has_no_stream_and_no_random_state_beside_the_global_one() -> None:
-    cpu = torch.device("cpu")
-    assert copying_stream(cpu) is None
-    assert with_random_state(cpu) == []
-    assert with_random_state(torch.device("cuda", 1)) == [torch.device("cuda", 1)]
+def test_the_processor_has_no_stream() -> None:
+    assert copying_stream(torch.device("cpu")) is None
     with on_stream(None):
         pass
+
+
+def test_a_seed_gives_the_numbers_of_torch_and_leaves_the_generator_where_it_was() -> None:
+    torch.manual_seed(5)
+    expected, later = torch.rand(3), torch.rand(3)
+    torch.manual_seed(5)
+    torch.rand(3)
+    with seeded(5, torch.device("cpu")):
+        assert torch.rand(3).equal(expected)
+    assert torch.rand(3).equal(later)
 
 
 def visible(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import attrs
+import torch
 
 from ltxcore.encoded.batches import MicroBatch, Order, weights
 from ltxcore.encoded.streams import placeholders
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.protocols import Batch, Draws, Engine, Strategy
+from ltxcore.protocols import Batch, Draws, Engine, ModelInput, Strategy
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import RunPlan
-from ltxcore.train.feed import Samples
+from ltxcore.train.feed import Samples, made
 
 T = TypeVar("T")
 
@@ -44,6 +45,15 @@ class Dealt:
             DataError: a file does not match the manifest.
         """
         return self.samples.load(self.micro_batch.names, strategy.wanted(self.draws), self.draws)
+
+    def made(self, strategy: Strategy, device: torch.device) -> Loaded:
+        """Read the samples of the micro-batch, and make the model's inputs for `device` as far as this is possible without the model.
+
+        Raises:
+            DataError: a file does not match the manifest, or a condition cannot apply to these samples.
+        """
+        batch, inputs = made(strategy, self.load(strategy), self.draws, device)
+        return Loaded(self, batch, inputs)
 
 
 @attrs.frozen(eq=False)
@@ -81,7 +91,22 @@ def of_each_share(engine: Engine, values: Sequence[T]) -> Sequence[T]:
     return values[:: engine.world_size // engine.data_parallel_size]
 
 
-Read = Mapping[str, tuple[Dealt, Batch]]
+@attrs.frozen(eq=False)
+class Loaded:
+    """A micro-batch that has been read.
+
+    Attributes:
+        dealt: the micro-batch.
+        batch: its samples.
+        ahead: the model's inputs, as far as they can be made without the model (`feed.made`).
+    """
+
+    dealt: Dealt
+    batch: Batch
+    ahead: Mapping[str, ModelInput]
+
+
+Read = Mapping[str, Loaded]
 """Micro-batches that have been read: the run's (`OWN`), and those of objectives with a dataset of their own, by the objective's name in
 metrics.
 """

@@ -1,17 +1,17 @@
-"""Turn stored samples into the model's inputs: small datasets are kept in memory, and text passes through the
-connectors.
+"""Turn stored samples into the model's inputs: small datasets are kept in memory, inputs are made ahead in the threads
+that read, and text passes through the connectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.devices import moved
+from ltxcore.devices import moved, pinned
 from ltxcore.encoded.micro_batch import load_sample
 from ltxcore.members import set_of
 from ltxcore.pictures import StoredPictures
@@ -127,8 +127,29 @@ def _tensors(batch: Batch, texts: Sequence[Text]) -> list[Tensor]:
     return [*latents, *batch.masks.values(), *batch.tensors.values(), *pictures, *words]
 
 
+def made(strategy: Strategy, batch: Batch, draws: Draws, device: torch.device) -> tuple[Batch, dict[str, ModelInput]]:
+    """Make the model's inputs for a batch, except for what needs the model, and make all ready to be copied to a device. This can be done
+    ahead and in any thread, since draws do not depend on earlier draws. `prepared` completes the inputs.
+
+    Returns:
+        The batch, with its text ready to be copied, and its inputs.
+
+    Raises:
+        DataError: a condition cannot apply to these samples.
+    """
+    text = _text(batch, lambda each: pinned(each, device))
+    batch = attrs.evolve(batch, text=text)
+    return batch, {name: given.ready_for(device) for name, given in strategy.prepare(batch, draws).items()}
+
+
 def prepared(
-    strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device, drops: CaptionDropout | None = None
+    strategy: Strategy,
+    backbone: Backbone,
+    batch: Batch,
+    draws: Draws,
+    device: torch.device,
+    drops: CaptionDropout | None = None,
+    ahead: Mapping[str, ModelInput] | None = None,
 ) -> dict[str, ModelInput]:
     """Prepare the model's inputs for a batch on the CPU. Text that has not yet passed through the connectors passes
     through them on the model's device.
@@ -144,17 +165,34 @@ def prepared(
         draws: the random draws for these samples.
         device: the device of the model.
         drops: drops captions in training; None to keep all captions.
+        ahead: the inputs that `made` returned with this batch, for the same draws; None to make the inputs now.
 
     Raises:
         DataError: a condition cannot apply to these samples.
     """
-    stored = batch.text
-    features = {name: moved(each, device) for name, each in stored.features.items()}
-    text = Text(features, moved(stored.mask, device), stored.is_connected, stored.is_whole)
+    text = _text(batch, lambda each: moved(each, device))
     with torch.no_grad():
         connected = backbone.connect(text, [name for name in MODALITIES if name in batch.latents])
-    inputs = dict(strategy.prepare(attrs.evolve(batch, text=connected), draws))
+    if ahead is not None and all(_has_text(given, name, batch.text) for name, given in ahead.items()):
+        mask = None if connected.is_whole else connected.mask
+        inputs = {name: attrs.evolve(given, context=connected.features[name], context_mask=mask) for name, given in ahead.items()}
+    else:  # a strategy that changes the text must see it after the connectors
+        inputs = dict(strategy.prepare(attrs.evolve(batch, text=connected), draws))
     return inputs if drops is None else drops(inputs, draws)
+
+
+def _text(batch: Batch, move: Callable[[Tensor], Tensor]) -> Text:
+    """Return the text of a batch, moved, without features for modalities that the batch does not have. Features for all modalities may be
+    stored under the name of one.
+    """
+    text = batch.text
+    needed = {name: each for name, each in text.features.items() if name in batch.latents} or text.features
+    return attrs.evolve(text, features={name: move(each) for name, each in needed.items()}, mask=move(text.mask))
+
+
+def _has_text(given: ModelInput, modality: str, text: Text) -> bool:
+    """Return whether an input has the text of its samples as it is stored."""
+    return given.context is text.features.get(modality) and given.context_mask is (None if text.is_whole else text.mask)
 
 
 def sent(inputs: Mapping[str, ModelInput], device: torch.device) -> dict[str, ModelInput]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, cast
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ltxcore.config.run_file import Dropped
-from ltxcore.devices import with_random_state
+from ltxcore.devices import seeded
 from ltxcore.encoded.batches import MicroBatch, Order
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import generator
@@ -29,7 +29,7 @@ from ltxcore.objectives import DEFAULT, ObjectiveUse, drawn, labelled
 from ltxcore.protocols import Backbone, Engine, ModelInput, Strategy
 from ltxcore.runs.passes import LargestDraws, in_words
 from ltxcore.train.caption_dropout import CaptionDropout
-from ltxcore.train.dealing import OWN, Data, Dealt, Read, of_each_share
+from ltxcore.train.dealing import OWN, Data, Dealt, Loaded, Read, of_each_share
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.learning import Given, Learned, learn
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
@@ -181,7 +181,11 @@ class Loop:
             yield from ({label: step[number] for label, step in steps.items()} for number in range(self.accumulation))
 
     def _load(self, dealt: Mapping[str, Dealt]) -> Read:
-        return {label: (each, each.load(self.strategy)) for label, each in dealt.items()}
+        return {label: self._loaded(each) for label, each in dealt.items()}
+
+    def _loaded(self, dealt: Dealt) -> Loaded:
+        with telling(lambda: f"making the model's inputs for {words_of(dealt, {}, self.video_scale)}"):
+            return dealt.made(self.strategy, self.engine.device)
 
     def _uses(self, step: int | None = None) -> dict[str, ObjectiveUse]:
         """Return the objectives that are drawn for a step, by their names in metrics; without a step, return all
@@ -197,23 +201,19 @@ class Loop:
         device = self.engine.device
         made: dict[str, Mapping[str, ModelInput]] = {}
         with telling(lambda: f"{doing} on {self._in_words(read, made)}", device):
-            for label, (dealt, batch) in read.items():
-                made[label] = prepared(self.strategy, self.backbone, batch, dealt.draws, device, self._drops)
+            for label, each in read.items():
+                made[label] = prepared(self.strategy, self.backbone, each.batch, each.dealt.draws, device, self._drops, each.ahead)
             parts = {
                 label: Part(dealt, Facts.of(made[label], dealt.samples.sets(dealt.micro_batch.names)), sent(made[label], device))
-                for label, (dealt, _) in read.items()
+                for label, dealt in ((label, each.dealt) for label, each in read.items())
             }
-            given = {label: Given(read[label][1], part.inputs, part.dealt.weight) for label, part in parts.items()}
-            with dropout(self.seed, read[OWN][0].micro_batch, device):
+            given = {label: Given(read[label].batch, part.inputs, part.dealt.weight) for label, part in parts.items()}
+            with dropout(self.seed, read[OWN].dealt.micro_batch, device):
                 learned = learn(self.engine, self.strategy, uses, self._prompts, given.pop(OWN), given)
         return Taken(parts.pop(OWN), tuple(parts.values()), learned)
 
     def _in_words(self, read: Read, made: Mapping[str, Mapping[str, ModelInput]]) -> str:
-        said = (
-            in_words(dealt.micro_batch.names, made.get(label, {}), dealt.samples.manifest, self.video_scale)
-            for label, (dealt, _) in read.items()
-        )
-        return ", and ".join(said)
+        return ", and ".join(words_of(each.dealt, made.get(label, {}), self.video_scale) for label, each in read.items())
 
     def _read(self, step: int, taken: Sequence[Taken]) -> Tally:
         """Read the losses of a step after all of its work is queued. At this point the weights are not updated yet, so
@@ -270,16 +270,18 @@ class Loop:
         }
 
 
-@contextmanager
-def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterator[None]:
+def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> AbstractContextManager[None]:
     """Seed PyTorch's global generator for this micro-batch, and restore it afterwards. Dropout accepts no other
     generator.
 
     Source: docs/explanation/arithmetic.md#random-numbers
     """
-    with torch.random.fork_rng(with_random_state(device)):
-        torch.manual_seed(generator(seed, "dropout", micro_batch.id).initial_seed())
-        yield
+    return seeded(generator(seed, "dropout", micro_batch.id).initial_seed(), device)
+
+
+def words_of(dealt: Dealt, inputs: Mapping[str, ModelInput], video_scale: Sequence[int]) -> str:
+    """Return the samples of a micro-batch and their size in words."""
+    return in_words(dealt.micro_batch.names, inputs, dealt.samples.manifest, video_scale)
 
 
 Seen = tuple[list[str], dict[str, list[str]]]

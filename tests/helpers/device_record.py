@@ -24,16 +24,19 @@ class Record:
         waits: how often the program waited for the device, by kind and place.
         events: records, waits and copies of streams, in order, each as a tuple that begins with its kind.
         pinned: bytes of each tensor that was pinned, in order.
+        pinned_by: the name of the thread that pinned each of them.
     """
 
     waits: Counter[tuple[str, str]] = attrs.field(factory=Counter)
     events: list[tuple[Any, ...]] = attrs.field(factory=list)
     pinned: list[int] = attrs.field(factory=list)
+    pinned_by: list[str] = attrs.field(factory=list)
 
     def clear(self) -> None:
         self.waits.clear()
         self.events.clear()
         self.pinned.clear()
+        self.pinned_by.clear()
 
     def of(self, kind: str) -> dict[str, int]:
         """How often the program waited, by place."""

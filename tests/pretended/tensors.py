@@ -6,6 +6,7 @@ A wrapper and not a tensor without values, so that whole runs work: code that lo
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -227,6 +228,7 @@ def pin(tensor: Tensor) -> Tensor:
     made = tensor.detach().clone(memory_format=torch.contiguous_format)
     _pinned[made.untyped_storage().data_ptr()] = made
     RECORD.pinned.append(made.numel() * made.element_size())
+    RECORD.pinned_by.append(threading.current_thread().name)
     return made
 
 

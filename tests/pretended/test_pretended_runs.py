@@ -84,8 +84,9 @@ def runs(folder: Path, cases: Mapping[str, tuple[str, ...]]) -> dict[str, Check]
 def sample(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> dict[str, Any]:
     """The checks that run always, in one process."""
     trained = runs(tmp_path_factory.mktemp("sample"), {"plain": (*PLAIN, *ACCUMULATED)})
+    ahead = {"ahead": Check("pretended.training:read_ahead", {**trained["plain"].arguments})}
     offloaded = {f"offload {count}": Check("pretended.offloading:passes", {"offloaded": count}) for count in (2, 4)}
-    return answers({**trained, **offloaded, "pinning": Check("pretended.offloading:pinning", {"offloaded": 3})}, libraries)
+    return answers({**trained, **ahead, **offloaded, "pinning": Check("pretended.offloading:pinning", {"offloaded": 3})}, libraries)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,15 @@ def more(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> dict[str,
 def test_training_is_as_on_the_cpu_to_the_last_bit_and_waits_where_it_must(sample: dict[str, Any]) -> None:
     compared(sample["plain"], exactly=True)
     as_listed(sample["plain"])
+
+
+def test_inputs_are_made_and_pinned_by_the_threads_that_read_and_only_what_the_device_reads_is_copied(sample: dict[str, Any]) -> None:
+    found = sample["ahead"]
+    assert found["threads"] == ["ltx-worker"]
+    assert found["waits"] == {}
+    assert found["pinned"] == found["read"] > 0
+    assert found["later pinned"] == found["later"] > 0
+    assert found["later by"] == ["MainThread"]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten
 
 from helpers.device_record import QUEUE, READ, RECORD, UP
 from helpers.heard import heard
@@ -22,7 +23,9 @@ from helpers.refusing import Refusing
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.errors import OutOfMemory
+from ltxcore.model_input import READ_LATER
 from ltxcore.models import elementwise
+from ltxcore.protocols import ModelInput
 from ltxcore.runs import checkpoint
 from ltxcore.runs.engine import build_engine
 from ltxcore.runs.first_encoding import encoded
@@ -140,6 +143,26 @@ def tried(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
     except OutOfMemory as error:
         told = f"{type(error).__name__}: {error}"
     return {"steps": steps, "weights": weights, "told": told, "said": said.getvalue()}
+
+
+def read_ahead(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
+    """What is copied to the device for three steps, and which threads put it into pinned memory; and the same of what only others than the model read."""
+    parts = parts_of(run_file, settings, "cuda:0")
+    loop = attrs.evolve(parts.loop, workers=2)
+    given: list[ModelInput] = []
+    parts.model.backbone.register_forward_pre_hook(lambda _, inputs: given.extend(each for each in inputs if each is not None))
+    RECORD.clear()
+    list(loop.steps(STEPS))
+    found = {"threads": sorted({name.rpartition("_")[0] for name in RECORD.pinned_by}), "pinned": sum(RECORD.pinned), "waits": RECORD.of(UP)}
+    fields = [field for field in attrs.fields(ModelInput) if field.alias not in READ_LATER]
+    found["read"] = sum(_bytes([getattr(each, field.name) for field in fields]) for each in given)
+    RECORD.clear()
+    found["later"] = sum(_bytes([each.clean, each.noise, each.denoise_mask]) for each in given)
+    return found | {"later pinned": sum(RECORD.pinned), "later by": sorted(set(RECORD.pinned_by))}
+
+
+def _bytes(values: Any) -> int:
+    return sum(each.numel() * each.element_size() for each in tree_flatten(values)[0] if isinstance(each, Tensor))
 
 
 def whole(run_file: str, settings: Sequence[str]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
@@ -13,8 +15,12 @@ from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.encoded.stored import of_captions
 from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws, generator
-from ltxcore.protocols import Batch, Source, Text
-from ltxcore.train.feed import Samples, joined
+from ltxcore.flow.sigmas import Uniform
+from ltxcore.modalities.audio import AudioModality
+from ltxcore.modality_tables import ModalityTable
+from ltxcore.protocols import Batch, Draws, ModelInput, Setting, Source, Strategy, Text
+from ltxcore.strategy import Flexible
+from ltxcore.train.feed import Samples, joined, made, prepared
 
 SOURCES = {
     "text": Source("conditions", "text"),
@@ -46,6 +52,35 @@ def same(one: Batch, other: Batch) -> None:
 
 def test_samples_loaded_one_by_one_are_the_batch_that_is_read_at_once(samples: Samples) -> None:
     same(samples.load(NAMES), load_batch(samples.root, SOURCES, NAMES, SOURCES.keys(), samples.manifest))
+
+
+def test_inputs_that_were_made_ahead_are_those_that_are_made_in_the_step(samples: Samples) -> None:
+    class Twice:
+        """A model whose connectors double the text."""
+
+        def connect(self, text: Text, modalities: Collection[str]) -> Text:
+            return attrs.evolve(text, features={name: 2 * each for name, each in text.features.items()}, is_connected=True, is_whole=True)
+
+    @attrs.frozen
+    class Shouts:
+        """A strategy that changes the text, which it must see after the connectors."""
+
+        inner: Strategy
+
+        def prepare(self, batch: Batch, draws: Draws) -> dict[str, ModelInput]:
+            return {name: attrs.evolve(each, context=each.context + 1) for name, each in self.inner.prepare(batch, draws).items()}
+
+    draws, cpu = CountedDraws(1, 0, tuple(NAMES), "0.0"), torch.device("cpu")
+    plain = Flexible(audio=ModalityTable(True, "audio_latents")).build(Setting({"audio": AudioModality()}, Uniform()))
+    for each, factor, added in ((plain, 2, 0), (Shouts(plain), 2, 1)):
+        batch, ahead = made(each, samples.load(NAMES), draws, cpu)
+        found, expected = (prepared(each, Twice(), batch, draws, cpu, None, *given)["audio"] for given in ((ahead,), ()))
+        assert found.context.equal(expected.context)
+        assert found.context.equal(factor * batch.text.features["audio"] + added)
+        assert found.context_mask is None
+        assert found.tokens.equal(expected.tokens)
+        assert found.velocity.equal(expected.velocity)
+        assert (found.tokens is ahead["audio"].tokens) == (each is plain)
 
 
 def test_a_sample_is_read_once_while_there_is_room(samples: Samples) -> None:
