@@ -169,6 +169,16 @@ def fetching(tensor: Tensor) -> Callable[[], Tensor]:
     return wait
 
 
+def read_together(losses: Tensor | None, number: Tensor) -> tuple[list[float], float]:
+    """Return the values of losses, `[N]`, and of another number, with a single wait for the device."""
+    import torch
+
+    if losses is None:
+        return [], float(number)
+    *values, found = torch.cat([losses.detach().float(), moved(number.detach().float().reshape(1), losses.device)]).tolist()
+    return values, found
+
+
 def pinned(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Return a tensor in memory from which it can be copied to a device without waiting for the device. The tensor is copied only if it is
     on the CPU, in ordinary memory, and the device is a GPU.

@@ -480,7 +480,11 @@ class Strategy(Protocol):
         ...
 
     def prepare(self, batch: Batch, draws: Draws) -> Mapping[str, ModelInput]:
-        """Return the model's input for each modality, on the CPU in float32."""
+        """Return the model's input for each modality, on the CPU in float32.
+
+        In training, this is called ahead, in several threads at once. The text of the batch then has no values yet; a strategy that does
+        more with the text than to pass it on to the inputs is called again in the step.
+        """
         ...
 
     def loss(self, predicted: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> Mapping[str, Tensor]:
@@ -637,10 +641,17 @@ class Engine(Protocol):
         """
         ...
 
-    def step(self) -> float:
+    def step(self, losses: Tensor | None = None, agreed: Callable[[list[float], bool], bool] | None = None) -> float:
         """Clip the gradients, update the weights, advance the learning rate and clear the gradients.
 
         Return the gradient norm before clipping. If the norm is not finite, nothing is updated or cleared.
+
+        Args:
+            losses: numbers on the device, `[N]` float32, to read together with those that the step itself needs, so that the program waits
+                for the device only once.
+            agreed: a function that is called before anything is updated, with the values of `losses` and with False if gradients of this
+                process are known not to be finite. It returns whether no process knows of such gradients, and may raise an error; in either
+                case nothing is updated. None asks the other processes for this alone.
         """
         ...
 
@@ -682,6 +693,10 @@ class Engine(Protocol):
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, in order of rank."""
+        ...
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sum of each number over all processes, in a single message of tensors. Every process passes the same number of numbers."""
         ...
 
     def first(self, work: Callable[[], T]) -> T:

@@ -261,11 +261,16 @@ def _put(places: list[Place], tensor: Tensor) -> None:
         state[kind] = tensor
 
 
+def are_finite(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return whether all values of some tensors are finite, without waiting for their device."""
+    some = [tensor for tensor in tensors.values() if tensor.numel()]
+    return torch.isfinite(get_total_norm(some, math.inf)) if some else torch.tensor(True)
+
+
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the tensors with NaN or infinite values, in order. Tensors are checked one by one only if any of them has such
     values.
     """
-    some = [tensor for tensor in tensors.values() if tensor.numel()]
-    if not some or bool(torch.isfinite(get_total_norm(some, math.inf))):
+    if bool(are_finite(tensors)):
         return []
     return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

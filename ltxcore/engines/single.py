@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ltxcore.devices import read_together
 from ltxcore.engines.average import WeightAverage
 from ltxcore.engines.groups import indices_of, parameter_groups, rates_of
 from ltxcore.engines.optim import (
@@ -118,13 +119,20 @@ class SingleEngine:
         if self.in_backward is None or bool(torch.isfinite(loss.detach())):
             (loss / self.accumulation).backward()
 
-    def step(self) -> float:
+    def step(self, losses: Tensor | None = None, agreed: Callable[[list[float], bool], bool] | None = None) -> float:
         """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
 
         A parameter that no loss of this step reached gets a gradient of zero, as with several processes, so that weight
         decay and momentum still apply. If the norm is not finite, nothing is updated, and the gradients are kept for inspection.
+
+        Args:
+            losses: numbers to read from the device together with the norm, `[N]` float32.
+            agreed: is called with the values of `losses` and with whether the norm is finite, before anything is updated; it may raise an
+                error.
         """
         if self.in_backward is not None:
+            if agreed is not None:
+                agreed([] if losses is None else losses.tolist(), not self.in_backward.bad)
             found = self.in_backward.norm()
             if math.isfinite(found):
                 self._advance()
@@ -134,8 +142,9 @@ class SingleEngine:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         norm = get_total_norm(gradients)
-        found = float(norm)
-        if not math.isfinite(found):
+        values, found = read_together(losses, norm)
+        is_finite = math.isfinite(found)
+        if not (is_finite if agreed is None else agreed(values, is_finite)):
             return found
         if self.max_grad_norm > 0:
             clip_grads_with_norm_(list(self.parameters.values()), self.max_grad_norm, norm)
@@ -192,6 +201,10 @@ class SingleEngine:
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes in order of rank; here, this is only `value`."""
         return [value]
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sum of each number over all processes; here, these are only `numbers`."""
+        return [float(number) for number in numbers]
 
     def first(self, work: Callable[[], T]) -> T:
         """Do `work` on the first process, which is this one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -18,9 +18,10 @@ import torch
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
+from ltxcore.devices import read_together
 from ltxcore.engines.average import WeightAverage
 from ltxcore.engines.groups import rates_of
-from ltxcore.engines.optim import GROUP, Built, built, moved, not_finite, put_back
+from ltxcore.engines.optim import GROUP, Built, are_finite, built, moved, not_finite, put_back
 from ltxcore.engines.process_group import Group
 from ltxcore.engines.saved import AVERAGE, AVERAGED_STEPS, PARAMETER, average_in, check_saved
 from ltxcore.engines.schedules import advance
@@ -121,15 +122,24 @@ class ZeroEngine:
             engine.backward(loss * self.sequence_parallel)
         self._taken += last
 
-    def step(self) -> float:
+    def step(self, losses: Tensor | None = None, agreed: Callable[[list[float], bool], bool] | None = None) -> float:
         """Clip the gradients, update the weights, advance the learning rate and clear the gradients; return the norm before clipping.
 
-        If the norm is not finite, nothing is updated, and `bad_gradient` names the parameter at fault.
+        If the norm is not finite, nothing is updated, and `bad_gradient` names the parameter at fault. DeepSpeed itself waits for the
+        device for the norm, and computes it only while it updates the weights.
+
+        Args:
+            losses: numbers to read from the device, `[N]` float32.
+            agreed: is called on every process with the values of `losses` and, under the stages in which a step clears gradients that are
+                not finite, with whether this process's gradients are finite, before anything is updated. It returns whether those of all
+                processes are, and may raise an error.
         """
-        self._taken = 0
+        self._taken, self._bad = 0, ""
         self.group.progress.moved()
-        self._bad = self._last_bad(self.divided.early_gradients())
-        if self._bad:
+        early = self.divided.early_gradients()
+        values, finite = read_together(losses, are_finite(early))
+        if not (agreed or self._all_sound)(values, bool(finite)):
+            self._bad = self._last_bad(early)
             return math.nan
         self.divided.engine.step()
         norm = float(self.divided.engine.get_global_grad_norm())
@@ -196,6 +206,10 @@ class ZeroEngine:
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all processes, in order of rank."""
         return self.group.gather(value)
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sum of each number over all processes, in a single message of tensors."""
+        return self.group.total(numbers)
 
     def first(self, work: Callable[[], T]) -> T:
         """Do `work` on the first process, and return its result on every process.
@@ -298,6 +312,9 @@ class ZeroEngine:
 
     def _shape(self, key: str) -> tuple[int, ...]:
         return whole_shape(self.parameters[key.partition("/")[2]])
+
+    def _all_sound(self, _: list[float], is_sound: bool) -> bool:
+        return self.total([not is_sound])[0] == 0
 
     def _last_bad(self, gradients: Mapping[str, Tensor]) -> str:
         """Return the name of the last parameter, in the model's order, whose gradient is not finite on some process."""

@@ -50,7 +50,7 @@ class Dealt:
         """Read the samples of the micro-batch, and make the model's inputs for `device` as far as this is possible without the model.
 
         Raises:
-            DataError: a file does not match the manifest, or a condition cannot apply to these samples.
+            DataError: a file does not match the manifest.
         """
         batch, inputs = made(strategy, self.load(strategy), self.draws, device)
         return Loaded(self, batch, inputs)
@@ -98,7 +98,7 @@ class Loaded:
     Attributes:
         dealt: the micro-batch.
         batch: its samples.
-        ahead: the model's inputs, as far as they can be made without the model (`feed.made`).
+        ahead: the model's inputs, except for their text; empty if the strategy itself reads the text (`feed.made`).
     """
 
     dealt: Dealt

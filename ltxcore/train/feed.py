@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import torch
@@ -128,18 +129,30 @@ def _tensors(batch: Batch, texts: Sequence[Text]) -> list[Tensor]:
 
 
 def made(strategy: Strategy, batch: Batch, draws: Draws, device: torch.device) -> tuple[Batch, dict[str, ModelInput]]:
-    """Make the model's inputs for a batch, except for what needs the model, and make all ready to be copied to a device. This can be done
-    ahead and in any thread, since draws do not depend on earlier draws. `prepared` completes the inputs.
+    """Make the model's inputs for a batch, except for their text, which may need the model, and make all ready to be copied to a device.
+    This can be done ahead and in any thread, since draws do not depend on earlier draws. `prepared` adds the text.
 
     Returns:
-        The batch, with its text ready to be copied, and its inputs.
-
-    Raises:
-        DataError: a condition cannot apply to these samples.
+        The batch, with its text ready to be copied, and its inputs; no inputs if the strategy itself reads or changes the text, or if they
+        cannot be made.
     """
-    text = _text(batch, lambda each: pinned(each, device))
-    batch = attrs.evolve(batch, text=text)
-    return batch, {name: given.ready_for(device) for name, given in strategy.prepare(batch, draws).items()}
+    unknown = _without_values(batch)
+    try:
+        inputs = strategy.prepare(attrs.evolve(batch, text=unknown), draws)
+        mask = None if unknown.is_whole else unknown.mask
+        passes_on = all(each.context is unknown.features[name] and each.context_mask is mask for name, each in inputs.items())
+        ready = {name: each.ready_for(device) for name, each in inputs.items()} if passes_on else {}
+    except Exception:  # noqa: BLE001 - unless only the missing values are at fault, the step meets the same error, and knows more about it
+        ready = {}
+    return attrs.evolve(batch, text=_text(batch, lambda each: pinned(each, device))), ready
+
+
+def _without_values(batch: Batch) -> Text:
+    """Return text of the shape of a batch's text. A strategy that does more with it than to pass it on fails, or changes it."""
+    text, device = batch.text, "meta"
+    features = {name: text.features.get(name, next(iter(text.features.values()))) for name in batch.latents if text.features}
+    of_shape = {name: torch.empty_like(each, device=device) for name, each in features.items()}
+    return attrs.evolve(text, features=of_shape, mask=torch.empty_like(text.mask, device=device))
 
 
 def prepared(
@@ -149,7 +162,7 @@ def prepared(
     draws: Draws,
     device: torch.device,
     drops: CaptionDropout | None = None,
-    ahead: Mapping[str, ModelInput] | None = None,
+    ahead: Mapping[str, ModelInput] = MappingProxyType({}),
 ) -> dict[str, ModelInput]:
     """Prepare the model's inputs for a batch on the CPU. Text that has not yet passed through the connectors passes
     through them on the model's device.
@@ -165,7 +178,7 @@ def prepared(
         draws: the random draws for these samples.
         device: the device of the model.
         drops: drops captions in training; None to keep all captions.
-        ahead: the inputs that `made` returned with this batch, for the same draws; None to make the inputs now.
+        ahead: the inputs that `made` returned with this batch, for the same draws; without them, the inputs are made now.
 
     Raises:
         DataError: a condition cannot apply to these samples.
@@ -173,10 +186,10 @@ def prepared(
     text = _text(batch, lambda each: moved(each, device))
     with torch.no_grad():
         connected = backbone.connect(text, [name for name in MODALITIES if name in batch.latents])
-    if ahead is not None and all(_has_text(given, name, batch.text) for name, given in ahead.items()):
+    if ahead:
         mask = None if connected.is_whole else connected.mask
         inputs = {name: attrs.evolve(given, context=connected.features[name], context_mask=mask) for name, given in ahead.items()}
-    else:  # a strategy that changes the text must see it after the connectors
+    else:
         inputs = dict(strategy.prepare(attrs.evolve(batch, text=connected), draws))
     return inputs if drops is None else drops(inputs, draws)
 
@@ -188,11 +201,6 @@ def _text(batch: Batch, move: Callable[[Tensor], Tensor]) -> Text:
     text = batch.text
     needed = {name: each for name, each in text.features.items() if name in batch.latents} or text.features
     return attrs.evolve(text, features={name: move(each) for name, each in needed.items()}, mask=move(text.mask))
-
-
-def _has_text(given: ModelInput, modality: str, text: Text) -> bool:
-    """Return whether an input has the text of its samples as it is stored."""
-    return given.context is text.features.get(modality) and given.context_mask is (None if text.is_whole else text.mask)
 
 
 def sent(inputs: Mapping[str, ModelInput], device: torch.device) -> dict[str, ModelInput]:

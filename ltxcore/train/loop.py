@@ -29,10 +29,10 @@ from ltxcore.objectives import DEFAULT, ObjectiveUse, drawn, labelled
 from ltxcore.protocols import Backbone, Engine, ModelInput, Strategy
 from ltxcore.runs.passes import LargestDraws, in_words
 from ltxcore.train.caption_dropout import CaptionDropout
-from ltxcore.train.dealing import OWN, Data, Dealt, Loaded, Read, of_each_share
+from ltxcore.train.dealing import OWN, Data, Dealt, Read, of_each_share
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.learning import Given, Learned, learn
-from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
+from ltxcore.train.metrics import Facts, Tally, Totalling, Totals, add_losses, by_name, flat, peak_memory, tokens
 from ltxcore.train.prompts import Prompts
 from ltxcore.workers import in_order
 
@@ -111,6 +111,8 @@ class Loop:
         init=False, default=attrs.Factory(lambda self: CaptionDropout(self.caption_dropout, self._prompts), takes_self=True)
     )
 
+    _totalling: Totalling = attrs.field(init=False, default=attrs.Factory(lambda self: Totalling(self.engine), takes_self=True))
+
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Run the optimizer steps `first` + 1 to `total`, and yield the number and the metrics of each step.
 
@@ -125,18 +127,12 @@ class Loop:
             uses = self._uses(step)
             taken = [self._micro_step(f"training step {step}", uses, each) for each in islice(reading, self.accumulation)]
             with telling(f"updating the weights in step {step}", engine.device):
-                tally = self._read(step, taken)
                 rates = engine.learning_rates
-                norm = engine.step()
+                totals, norm = self._update(step, taken)
             if not math.isfinite(norm):
                 seen = of_each_share(engine, engine.gather(_seen(taken)))
                 engine.refuse(_stopped(step, "the gradient", seen, engine.bad_gradient(), self._left_sound()))
-            yield (
-                step,
-                self._metrics(
-                    tally, sum(tokens(part.inputs) for each in taken for part in each.parts), rates, norm, time.perf_counter() - began
-                ),
-            )
+            yield step, self._metrics(totals, rates, norm, time.perf_counter() - began)
 
     def attempt(self, micro_batch: MicroBatch, others: Mapping[str, MicroBatch] = MappingProxyType({})) -> None:
         """Compute the gradients of a micro-batch of the largest size, with every condition and every objective applied,
@@ -181,11 +177,7 @@ class Loop:
             yield from ({label: step[number] for label, step in steps.items()} for number in range(self.accumulation))
 
     def _load(self, dealt: Mapping[str, Dealt]) -> Read:
-        return {label: self._loaded(each) for label, each in dealt.items()}
-
-    def _loaded(self, dealt: Dealt) -> Loaded:
-        with telling(lambda: f"making the model's inputs for {words_of(dealt, {}, self.video_scale)}"):
-            return dealt.made(self.strategy, self.engine.device)
+        return {label: each.made(self.strategy, self.engine.device) for label, each in dealt.items()}
 
     def _uses(self, step: int | None = None) -> dict[str, ObjectiveUse]:
         """Return the objectives that are drawn for a step, by their names in metrics; without a step, return all
@@ -213,39 +205,53 @@ class Loop:
         return Taken(parts.pop(OWN), tuple(parts.values()), learned)
 
     def _in_words(self, read: Read, made: Mapping[str, Mapping[str, ModelInput]]) -> str:
-        return ", and ".join(words_of(each.dealt, made.get(label, {}), self.video_scale) for label, each in read.items())
+        said = (
+            in_words(each.dealt.micro_batch.names, made.get(label, {}), each.dealt.samples.manifest, self.video_scale)
+            for label, each in read.items()
+        )
+        return ", and ".join(said)
 
-    def _read(self, step: int, taken: Sequence[Taken]) -> Tally:
-        """Read the losses of a step after all of its work is queued. At this point the weights are not updated yet, so
-        a loss that is not finite does no harm.
+    def _update(self, step: int, taken: Sequence[Taken]) -> tuple[Totals, float]:
+        """Update the weights after all work of a step is queued, unless a loss or a gradient is not finite. The losses of the step are read
+        from the device together with the norm of the gradients, and are combined with those of other processes, before any weight changes.
+
+        Returns:
+            The report of all processes on the step, and the norm.
         """
-        values = read([each.learned.named() for each in taken])
-        self._check_finite(step, taken, [math.isfinite(losses[""][0]) for losses in values])
-        tally = Tally()
-        for each, losses in zip(taken, values, strict=True):
-            weight = each.own.dealt.weight
-            tally.add("loss", losses[""][0] * weight)
-            add_losses(tally, {name: losses[name] for name in each.learned.own}, each.own.facts)
-            for name in filter(None, each.learned.weighted):
-                tally.add(f"loss/{name}", losses[name][0] * weight)
-            for name in each.learned.each:
-                tally.add(f"loss/{name}", sum(losses[name]), len(losses[name]))
-        return tally
+        found: list[Totals] = []
 
-    def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool]) -> None:
+        def agreed(values: list[float], is_sound: bool) -> bool:
+            losses = by_name([each.learned.named() for each in taken], values)
+            are_finite = [math.isfinite(each[""][0]) for each in losses]
+            seen = sum(tokens(part.inputs) for each in taken for part in each.parts)
+            own = Totals(_tally(taken, losses), seen, peak_memory(self.engine.device), [not all(are_finite)], is_sound)
+            totals = self._totalling.of_all(own)
+            self._check_finite(step, taken, are_finite, totals.wrong)
+            found.append(totals)
+            return totals.is_sound
+
+        norm = self.engine.step(flat([each.learned.named() for each in taken]), agreed)
+        return found[0], norm
+
+    def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool], wrong: Sequence[bool]) -> None:
         """Stop all processes if a loss on any of them is not finite. To find the cause, all processes run the model
         again, since one process cannot run it alone.
+
+        Args:
+            step: the number of the step.
+            taken: the micro-batches of this process.
+            are_finite: whether the loss of each of them is finite.
+            wrong: for each process, whether a loss of it is not finite.
         """
-        finite = self.engine.gather(all(are_finite))
-        if all(finite):
+        if not any(wrong):
             return
         # A process whose own losses are finite runs any micro-batch.
         chosen = next((each for each, is_finite in zip(taken, are_finite, strict=True) if not is_finite), taken[0])
         with dropout(self.seed, chosen.own.dealt.micro_batch, self.engine.device):
             culprit = first_not_finite(self.backbone, lambda: [self.engine.forward(part.inputs) for part in chosen.parts])
         found = self.engine.gather((_seen([chosen]), culprit))
-        wrong = [seen for seen, fine in of_each_share(self.engine, list(zip(found, finite, strict=True))) if not fine]
-        self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
+        of_wrong = [each for each, is_wrong in of_each_share(self.engine, list(zip(found, wrong, strict=True))) if is_wrong]
+        self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in of_wrong], of_wrong[0][1]))
 
     def _left_sound(self) -> str:
         """Say which weights are still usable if a gradient was not finite."""
@@ -255,19 +261,31 @@ class Loop:
         again = f"resumes from the last intact checkpoint, {last}" if last else "starts over, since there is no checkpoint yet"
         return f"Other weights of this step were updated already, so the weights in memory cannot be used; the same command {again}."
 
-    def _metrics(self, tally: Tally, seen: int, rates: Mapping[str, float], norm: float, seconds: float) -> dict[str, float]:
-        parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
-        shares = of_each_share(self.engine, parts)
-        merged = Tally().merge(part[0] for part in shares)
+    def _metrics(self, totals: Totals, rates: Mapping[str, float], norm: float, seconds: float) -> dict[str, float]:
         return {
-            **merged.means(),
+            **totals.tally.means(),
             "learning_rate": next(iter(rates.values())),
             **{f"learning_rate/{name}": rate for name, rate in rates.items() if name},
             "grad_norm": norm,
             "step_seconds": seconds,
-            "tokens_per_second": sum(part[1] for part in shares) / seconds,
-            "peak_memory_gib": max(part[2] for part in parts),
+            "tokens_per_second": totals.tokens / seconds,
+            # Other processes reported theirs before they updated the weights.
+            "peak_memory_gib": max(totals.peak, peak_memory(self.engine.device)),
         }
+
+
+def _tally(taken: Sequence[Taken], losses: Sequence[Mapping[str, Sequence[float]]]) -> Tally:
+    """Return the means of a step over this process's micro-batches, from the values of each one's losses by name."""
+    tally = Tally()
+    for each, values in zip(taken, losses, strict=True):
+        weight = each.own.dealt.weight
+        tally.add("loss", values[""][0] * weight)
+        add_losses(tally, {name: values[name] for name in each.learned.own}, each.own.facts)
+        for name in filter(None, each.learned.weighted):
+            tally.add(f"loss/{name}", values[name][0] * weight)
+        for name in each.learned.each:
+            tally.add(f"loss/{name}", sum(values[name]), len(values[name]))
+    return tally
 
 
 def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> AbstractContextManager[None]:
@@ -277,11 +295,6 @@ def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Abstrac
     Source: docs/explanation/arithmetic.md#random-numbers
     """
     return seeded(generator(seed, "dropout", micro_batch.id).initial_seed(), device)
-
-
-def words_of(dealt: Dealt, inputs: Mapping[str, ModelInput], video_scale: Sequence[int]) -> str:
-    """Return the samples of a micro-batch and their size in words."""
-    return in_words(dealt.micro_batch.names, inputs, dealt.samples.manifest, video_scale)
 
 
 Seen = tuple[list[str], dict[str, list[str]]]

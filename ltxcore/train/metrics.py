@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ltxcore.devices import is_gpu, peak_gpu_memory
 from ltxcore.memory import peak_host_memory
-from ltxcore.protocols import ModelInput
+from ltxcore.protocols import Engine, ModelInput
 
 QUARTERS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
 """The sigma buckets; each upper bound belongs to the next bucket, except for the last."""
@@ -93,9 +93,73 @@ def read(losses: Sequence[Mapping[str, Tensor]]) -> list[dict[str, list[float]]]
     """Return the values of losses of any shape, by name. All losses are read from the device at once, since each read
     waits for the device.
     """
-    flat = [loss.detach().float().reshape(-1) for each in losses for loss in each.values()]
-    values = iter(torch.cat(flat).tolist() if flat else [])
-    return [{name: list(islice(values, loss.numel())) for name, loss in each.items()} for each in losses]
+    return by_name(losses, flat(losses).tolist())
+
+
+def flat(losses: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Return all values of losses of any shape in one tensor, `[N]` float32, on their device."""
+    found = [loss.detach().float().reshape(-1) for each in losses for loss in each.values()]
+    return torch.cat(found) if found else torch.zeros(0)
+
+
+def by_name(losses: Sequence[Mapping[str, Tensor]], values: Iterable[float]) -> list[dict[str, list[float]]]:
+    """Return the values of losses, in the order of `flat`, by name."""
+    rest = iter(values)
+    return [{name: list(islice(rest, loss.numel())) for name, loss in each.items()} for each in losses]
+
+
+@attrs.frozen
+class Totals:
+    """The report on a step, of one process or of all.
+
+    Attributes:
+        tally: the means.
+        tokens: the number of tokens that the model saw.
+        peak: the largest peak memory of a process, in GiB.
+        wrong: for each process, whether a loss of it is not finite.
+        is_sound: whether no process knows of a gradient that is not finite.
+    """
+
+    tally: Tally
+    tokens: float
+    peak: float
+    wrong: Sequence[bool]
+    is_sound: bool
+
+
+@attrs.define(eq=False)
+class Totalling:
+    """Combines the reports of all processes, in one sum of numbers over the processes per step.
+
+    For this, all processes have the same list of names of means. If a process has a mean with a new name, which happens in few steps, the
+    new names are exchanged, and the sum is taken again.
+
+    Attributes:
+        engine: connects the processes.
+        names: the names of the means that any process has had so far, in the same order on all processes.
+    """
+
+    engine: Engine
+    names: list[str] = attrs.field(factory=list)
+
+    def of_all(self, own: Totals) -> Totals:
+        """Return the report of all processes; each process calls this with its own, in which `wrong` has one value."""
+        size, rank = self.engine.world_size, self.engine.rank
+        if size == 1:
+            return own
+        new = [name for name in own.tally.sums if name not in self.names]
+        mine = [float(index == rank) for index in range(size)]
+        while True:
+            means = [own.tally.sums.get(name, 0.0) for name in self.names], [own.tally.counts.get(name, 0.0) for name in self.names]
+            by_process = [own.peak * each for each in mine], [own.wrong[0] * each for each in mine]
+            found = iter(self.engine.total([len(new), not own.is_sound, own.tokens, *by_process[0], *by_process[1], *means[0], *means[1]]))
+            unknown, unsound, tokens = islice(found, 3)
+            peaks, wrong = list(islice(found, size)), list(islice(found, size))
+            sums, counts = (dict(zip(self.names, islice(found, len(self.names)), strict=True)) for _ in range(2))
+            if not unknown:
+                return Totals(Tally(sums, counts), tokens, max(peaks), [each > 0 for each in wrong], unsound == 0)
+            self.names += dict.fromkeys(name for names in self.engine.gather(new) for name in names)
+            new = []
 
 
 def add_losses(tally: Tally, losses: Mapping[str, Sequence[float]], facts: Facts) -> None:

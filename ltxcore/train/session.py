@@ -226,7 +226,7 @@ class Session:
         for step, metrics in self._loop().steps(total, first):
             self._check_writer(looks=False)
             self.trackers.log(step, metrics)
-            stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach different processes in different steps
+            stopping = self.engine.total([bool(stop.signal)])[0] > 0  # a signal may reach different processes in different steps
             if step < total and not stopping:
                 self._validate(step)
             if step < total and self._is_over:

@@ -353,3 +353,24 @@ def test_a_state_of_another_model_is_refused_and_names_the_parameters() -> None:
     assert str(error.value) == (
         f"the saved parameters are not those of this run: stranger, {name}\n    Resume with the run file that the checkpoint was saved with."
     )
+
+
+def test_losses_are_read_with_the_norm_before_anything_is_updated() -> None:
+    engine, plain = engine_of(tiny()), engine_of(tiny())
+    told: list[tuple[list[float], bool]] = []
+    before = weights(engine)
+
+    def agreed(values: list[float], is_sound: bool) -> bool:
+        told.append((values, is_sound))
+        assert all(torch.equal(found, before[name]) for name, found in weights(engine).items())
+        return len(told) > 1
+
+    losses = []
+    for each in (engine, plain):
+        losses.append(loss_of(each, inputs(0)))
+        each.backward(losses[-1])
+    engine.step(losses[0].reshape(1), agreed)
+    assert all(torch.equal(found, before[name]) for name, found in weights(engine).items()), "it was not agreed to"
+    assert engine.step(losses[0].reshape(1), agreed) == plain.step()
+    assert told == [([losses[0].item()], True)] * 2
+    assert all(torch.equal(found, weights(plain)[name]) for name, found in weights(engine).items())

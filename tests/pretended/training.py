@@ -153,7 +153,11 @@ def read_ahead(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
     parts.model.backbone.register_forward_pre_hook(lambda _, inputs: given.extend(each for each in inputs if each is not None))
     RECORD.clear()
     list(loop.steps(STEPS))
-    found = {"threads": sorted({name.rpartition("_")[0] for name in RECORD.pinned_by}), "pinned": sum(RECORD.pinned), "waits": RECORD.of(UP)}
+    found = {
+        "threads": sorted({name.rpartition("_")[0] for name in RECORD.pinned_by}),
+        "pinned": sum(RECORD.pinned),
+        "waits": RECORD.of(UP),
+    }
     fields = [field for field in attrs.fields(ModelInput) if field.alias not in READ_LATER]
     found["read"] = sum(_bytes([getattr(each, field.name) for field in fields]) for each in given)
     RECORD.clear()

@@ -63,24 +63,27 @@ def test_inputs_that_were_made_ahead_are_those_that_are_made_in_the_step(samples
 
     @attrs.frozen
     class Shouts:
-        """A strategy that changes the text, which it must see after the connectors."""
+        """A strategy that changes the text, perhaps according to its values, which it must see after the connectors."""
 
         inner: Strategy
+        reads: bool
 
         def prepare(self, batch: Batch, draws: Draws) -> dict[str, ModelInput]:
-            return {name: attrs.evolve(each, context=each.context + 1) for name, each in self.inner.prepare(batch, draws).items()}
+            added = float(not self.reads or bool(batch.text.features["audio"].any()))
+            return {name: attrs.evolve(each, context=each.context + added) for name, each in self.inner.prepare(batch, draws).items()}
 
     draws, cpu = CountedDraws(1, 0, tuple(NAMES), "0.0"), torch.device("cpu")
     plain = Flexible(audio=ModalityTable(True, "audio_latents")).build(Setting({"audio": AudioModality()}, Uniform()))
-    for each, factor, added in ((plain, 2, 0), (Shouts(plain), 2, 1)):
+    for each, added in ((plain, 0), (Shouts(plain, reads=False), 1), (Shouts(plain, reads=True), 1)):
         batch, ahead = made(each, samples.load(NAMES), draws, cpu)
         found, expected = (prepared(each, Twice(), batch, draws, cpu, None, *given)["audio"] for given in ((ahead,), ()))
         assert found.context.equal(expected.context)
-        assert found.context.equal(factor * batch.text.features["audio"] + added)
+        assert found.context.equal(2 * batch.text.features["audio"] + added)
         assert found.context_mask is None
         assert found.tokens.equal(expected.tokens)
         assert found.velocity.equal(expected.velocity)
-        assert (found.tokens is ahead["audio"].tokens) == (each is plain)
+        assert bool(ahead) == (each is plain)
+        assert not ahead or found.tokens is ahead["audio"].tokens
 
 
 def test_a_sample_is_read_once_while_there_is_room(samples: Samples) -> None:
