@@ -147,6 +147,7 @@ class ZeroEngine:
             self._bad = self._last_bad(self.divided.late_gradients())
             return norm
         self.divided.clear_gradients()
+        self.divided.gather_small()
         self.scheduler.step()
         if self.average is not None:
             self.average.step()

@@ -19,6 +19,7 @@ from ltxcore.engines.process_group import Group, deepspeed
 from ltxcore.engines.schedules import schedule_of
 from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
+from ltxcore.engines.zero_sizes import WeightShapes
 from ltxcore.engines.zero_state import Divided, ReplacedLinear, partition
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.logs import unwarned
@@ -37,7 +38,7 @@ def settled(run: RunFile, world_size: int, backbone: LTXBackbone) -> Config:
         ConfigError: the configuration contradicts the run file, DeepSpeed does not accept it, or it needs something that cannot be
             compiled here.
     """
-    config = resolve(Wanted.of(run, world_size), run.engine.deepspeed_config, width=_width(backbone))
+    config = resolve(Wanted.of(run, world_size), run.engine.deepspeed_config, _shapes(run, backbone))
     _check_compiled(config)
     _accepted(config, run.engine.deepspeed_config)
     return config
@@ -98,9 +99,10 @@ def zero_engine(
     )
 
 
-def _width(backbone: LTXBackbone) -> int:
-    """Return the model's width: the shorter side of its largest matrix."""
-    return max(min(parameter.shape) for parameter in backbone.parameters() if parameter.ndim == 2)
+def _shapes(run: RunFile, backbone: LTXBackbone) -> WeightShapes:
+    is_adapter = run.model.training_mode == "lora"
+    weights = ((name, tuple(each.shape), 1, is_adapter and each.requires_grad) for name, each in backbone.named_parameters())
+    return WeightShapes.of(weights, len(backbone.transformer.transformer_blocks))
 
 
 def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]) -> Optimizer:

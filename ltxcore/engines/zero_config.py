@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ltxcore.engines.zero_sizes import WeightShapes
 from ltxcore.errors import ConfigError, Problem, suggestion
 from ltxcore.files import text_in, why_unread
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 Config = dict[str, Any]
 
 AUTO = "auto"
+
+UNKNOWN = WeightShapes()
+"""The shapes of a model of which only the usual width is known."""
 
 FORGOTTEN_PRINTS = 1_000_000_000
 """The number of steps between DeepSpeed's progress lines. It is larger than any run, since a run reports its own progress."""
@@ -142,13 +146,13 @@ def read(path: Path) -> Config:
     return found
 
 
-def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Config:
+def resolve(wanted: Wanted, user: Path | None = None, shapes: WeightShapes = UNKNOWN) -> Config:
     """Return the whole configuration, for `deepspeed.initialize`.
 
     Args:
         wanted: the values from the run file.
         user: the path of a `ds_config.json`, in which "auto" is filled in.
-        width: the model's width, from which buffer sizes are derived.
+        shapes: the shapes of the model, from which buffer sizes are derived.
 
     Raises:
         ConfigError: keys contradict the run file, are not supported by the engine, or would be ignored by DeepSpeed; the error names all of
@@ -165,7 +169,7 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
             problems.append(Problem(what, where, 'Make the two values equal, or write "auto" in the DeepSpeed configuration.'))
         _set(config, path, value)
     problems.extend(_other_optimizer(config, wanted, where))
-    _fill_sizes(config, width)
+    _fill_sizes(config, shapes)
     _offload(config, wanted, problems, where)
     for part in ("offload_optimizer", "offload_param") if wanted.averages else ():
         if _get(config, ("zero_optimization", part, "device")) == "nvme":
@@ -263,14 +267,19 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
         yield Problem(what, where, "Remove scheduler: the run file sets the schedule.")
 
 
-def _fill_sizes(config: Config, width: int) -> None:
-    """Fill in the sizes, in elements, that are "auto" in the configuration and follow from the model's width."""
-    zero = config["zero_optimization"]
+def _fill_sizes(config: Config, shapes: WeightShapes) -> None:
+    """Fill in the sizes, in numbers, that follow from the shapes of the model: those that are "auto" in the configuration and, under stage 3,
+    those that are not in it.
+    """
+    zero, width = config["zero_optimization"], shapes.width
     sizes = {
         "reduce_bucket_size": width * width,
         "stage3_prefetch_bucket_size": int(0.9 * width * width),
         "stage3_param_persistence_threshold": 10 * width,
     }
+    if shapes.block and zero["stage"] == 3:
+        sizes |= shapes.sizes()
+        zero |= {key: AUTO for key in shapes.sizes() if key not in zero}
     for key, value in sizes.items():
         if zero.get(key) == AUTO:
             zero[key] = value

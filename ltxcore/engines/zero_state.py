@@ -6,7 +6,7 @@ Thus a saved run does not depend on how it was divided, and any number of proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,12 +60,20 @@ class Divided:
         trained: the parameters that the optimizer updates, by name.
         all: all parameters of the model, by name.
         linear: the replacement for `torch.nn.functional.linear` that the model computes with.
+        small: the weights that stay whole on every process under stage 3. DeepSpeed would send a message for each of them after every
+            update; `gather_small` sends one for all.
     """
 
     engine: Any
     trained: Mapping[str, Parameter]
     all: Mapping[str, Parameter]
     linear: ReplacedLinear
+    small: Sequence[Any] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.is_stage_3:
+            object.__setattr__(self, "small", self.optimizer.persistent_parameters)
+            self.optimizer.persistent_parameters = []
 
     @property
     def optimizer(self) -> Any:
@@ -99,6 +107,7 @@ class Divided:
         for group in range(len(self.flats)):
             optimizer._reassign_or_swap_out_partitioned_parameters(group)
         optimizer._post_step(set())
+        self.gather_small()
 
     @property
     def moments(self) -> list[str]:
@@ -230,6 +239,13 @@ class Divided:
             self.clear_gradients()
             if passes is not None:
                 optimizer.micro_step_id = passes
+
+    @torch.no_grad()
+    def gather_small(self) -> None:
+        """Make the weights that stay whole on every process whole again, after an update under stage 3."""
+        away = [each for each in self.small if each.ds_status.name == "NOT_AVAILABLE"]
+        if away:
+            away[0].all_gather_coalesced(away).wait()
 
     @property
     def is_stage_3(self) -> bool:

@@ -13,6 +13,7 @@ from ltxcore.config.run_file import RunFile
 from ltxcore.encode.buckets import Bucket
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.engines.zero_config import Config, Wanted, resolve
+from ltxcore.engines.zero_sizes import WeightShapes
 from ltxcore.files import is_file
 from ltxcore.models.adapter_types import adapter_types
 from ltxcore.models.base import Base
@@ -205,6 +206,12 @@ class Estimator:
             self._decoding[cells] = 0 if decoder is None or cells is None else decoding(decoder, self.base.token_widths["video"], cells)
         return self._decoding[cells]
 
+    def _shapes(self, config: RunFile, parameters: Parameters) -> WeightShapes:
+        """Return what `engines.zero_build` derives DeepSpeed's sizes from."""
+        is_adapter = config.model.training_mode == "lora"
+        weights = ((each.name, each.shape, each.times, is_adapter and each.is_trained) for each in parameters.weights)
+        return WeightShapes.of(weights, self.base.num_layers)
+
     def without_activations(self, config: RunFile, processes: int) -> Need:
         """Return the need without activations, which take seconds to count; the run needs at least this much.
 
@@ -215,7 +222,7 @@ class Estimator:
         choice = _choice(config, self.found.modalities, divided)
         parameters = self._of_parameters(config, choice)
         if divided:
-            wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, width=_width(parameters))
+            wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, self._shapes(config, parameters))
             states, engine = zero_states(parameters, wanted, processes, config.optimization.optimizer.state_bytes), _said(wanted)
         else:
             wanted = None
@@ -322,11 +329,6 @@ def _ways(choice: Choice) -> str:
     ways += ["offloaded"] * choice.offloading + ["quantized"] * (choice.quantizer is not None)
     ways += [f"tokens divided among {choice.sequence_parallel}"] * (choice.sequence_parallel > 1)
     return ", ".join(ways)
-
-
-def _width(parameters: Parameters) -> int:
-    """Return the shorter side of the largest matrix, as `engines.zero_build` does."""
-    return max(min(each.shape) for each in parameters.weights if len(each.shape) == 2)
 
 
 def _said(config: Config) -> str:

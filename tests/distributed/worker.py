@@ -20,6 +20,7 @@ from typing import Any
 
 from distributed.anonymous import watched
 from helpers.collecting import leave_libraries_out
+from helpers.counted import counted
 
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", category=UserWarning, module="bitsandbytes")
@@ -133,7 +134,7 @@ def do(jobs: Sequence[Mapping[str, Any]], path: Path) -> None:
                 os._exit(0)
             results.append({"signal": os.WTERMSIG(os.waitpid(child, 0)[1])})
             continue
-        with watched() if job.get("measured") else nullcontext() as peak:
+        with watched() if job.get("measured") else nullcontext() as peak, counted() if job.get("counted") else nullcontext() as steps:
             try:
                 loaded = load_run(Path(job["run"]), job["settings"])
                 outcome = run(loaded, allow_changes=job.get("allow_changes", False))
@@ -142,6 +143,8 @@ def do(jobs: Sequence[Mapping[str, Any]], path: Path) -> None:
                 results.append({"error": f"{type(error).__name__}: {error}"})
             except SystemExit as end:
                 results.append({"exit": end.code})
+        if steps is not None:
+            results[-1]["collectives"] = list(steps)
         if peak is not None:
             results[-1]["grown"] = peak.grown
     path.write_text(json.dumps(results))

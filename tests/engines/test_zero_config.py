@@ -13,6 +13,7 @@ from helpers.optimizers import optimization
 from ltxcore.config.acceleration import AccelerationTable
 from ltxcore.config.run_file import EngineTable, ModelTable, RunFile
 from ltxcore.engines.zero_config import FORGOTTEN_PRINTS, Config, Wanted, read, resolve
+from ltxcore.engines.zero_sizes import WeightShapes
 from ltxcore.errors import ConfigError
 
 WANTED = Wanted(
@@ -52,10 +53,13 @@ FOREIGN: Config = {
 """As written for other programs that fill "auto" in."""
 
 
-def resolved(folder: Path, config: Any, width: int = 100, **changed: Any) -> Config:
+SHAPES = WeightShapes(100)
+
+
+def resolved(folder: Path, config: Any, shapes: WeightShapes = SHAPES, **changed: Any) -> Config:
     path = folder / "ds.json"
     path.write_text(json.dumps(config))
-    return resolve(attrs.evolve(WANTED, **changed), path, width)
+    return resolve(attrs.evolve(WANTED, **changed), path, shapes)
 
 
 def refusal(folder: Path, config: Any, **changed: Any) -> str:
@@ -98,6 +102,14 @@ def test_every_auto_is_filled_and_the_rest_is_kept(tmp_path: Path) -> None:
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 100,
     }
+
+
+def test_sizes_that_follow_from_the_model_are_filled_in_only_where_the_configuration_has_none(tmp_path: Path) -> None:
+    shapes = WeightShapes(100, block=5_000)
+    own = {"stage": 3, "stage3_prefetch_bucket_size": 7, "stage3_max_live_parameters": "auto"}
+    found = resolved(tmp_path, {"zero_optimization": own}, shapes)["zero_optimization"]
+    assert found == {"stage": 3, **shapes.sizes(), "stage3_prefetch_bucket_size": 7}
+    assert resolved(tmp_path, {"zero_optimization": {"stage": 2}}, shapes)["zero_optimization"] == {"stage": 2}
 
 
 def test_what_a_run_file_says_is_read_from_its_tables() -> None:
