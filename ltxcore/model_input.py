@@ -176,14 +176,18 @@ class ModelInput:
         """Return the same input, still on the CPU, with everything done that `to` would otherwise do first: tokens that share a level are
         found and, for a GPU, the tensors that it reads are put into pinned memory. Threads that read samples ahead call this.
         """
-        return self._with(lambda name, value: value if name in READ_LATER else pinned(value, device))
+        to_gpu = is_gpu(device)
+        return self._with(lambda name, value: pinned(value, device) if to_gpu and name not in READ_LATER else value)
 
     def to(self, device: Any) -> ModelInput:
         """Return the same input on another device. To a GPU, the fields in `READ_LATER` are copied only when they are first read."""
 
-        def move(name: str, value: Any) -> Any:
-            waits = name in READ_LATER and is_gpu(device) and value.device.type == "cpu"
-            return Later(value, device) if waits else moved(value, device)
+        to_gpu = is_gpu(device)
+
+        def move(name: str, value: Tensor) -> Any:
+            if not to_gpu:
+                return value.to(device)
+            return Later(value, device) if name in READ_LATER and value.device.type == "cpu" else moved(value, device)
 
         return self._with(move)
 
