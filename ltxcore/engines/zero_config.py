@@ -28,6 +28,9 @@ AUTO = "auto"
 UNKNOWN = WeightShapes()
 """The shapes of a model of which only the usual width is known."""
 
+LEFT = ("stage3_gather_16bit_weights_on_model_save", "overlap_comm", "allgather_bucket_size")
+"""The keys whose values DeepSpeed chooses where they are "auto"."""
+
 FORGOTTEN_PRINTS = 1_000_000_000
 """The number of steps between DeepSpeed's progress lines. It is larger than any run, since a run reports its own progress."""
 
@@ -283,7 +286,7 @@ def _fill_sizes(config: Config, shapes: WeightShapes) -> None:
     for key, value in sizes.items():
         if zero.get(key) == AUTO:
             zero[key] = value
-    for key in ("stage3_gather_16bit_weights_on_model_save", "overlap_comm", "allgather_bucket_size"):
+    for key in (*LEFT, *WeightShapes().sizes()):
         if zero.get(key) == AUTO:
             del zero[key]  # DeepSpeed chooses the value
 

@@ -110,6 +110,8 @@ def test_sizes_that_follow_from_the_model_are_filled_in_only_where_the_configura
     found = resolved(tmp_path, {"zero_optimization": own}, shapes)["zero_optimization"]
     assert found == {"stage": 3, **shapes.sizes(), "stage3_prefetch_bucket_size": 7}
     assert resolved(tmp_path, {"zero_optimization": {"stage": 2}}, shapes)["zero_optimization"] == {"stage": 2}
+    left = {"stage": 3, "stage3_max_live_parameters": "auto"}
+    assert resolved(tmp_path, {"zero_optimization": left})["zero_optimization"] == {"stage": 3}, "before the shapes are known"
 
 
 def test_what_a_run_file_says_is_read_from_its_tables() -> None:
