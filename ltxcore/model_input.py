@@ -52,10 +52,6 @@ class Later:
         return self.tensor
 
 
-def _read(value: Tensor | Later | None) -> Tensor | None:
-    return value.read() if isinstance(value, Later) else value
-
-
 READ_LATER = frozenset({"clean", "noise", "denoise_mask", "levels"})
 """The fields of `ModelInput` that neither the model nor the loss reads. On a GPU, they are copied only if something else does."""
 
@@ -107,10 +103,10 @@ class ModelInput:
     context: Tensor
     context_mask: Tensor | None = None
     is_generated: bool = True
-    _clean: Tensor | Later | None = attrs.field(default=None, alias="clean")
-    _noise: Tensor | Later | None = attrs.field(default=None, alias="noise")
+    clean: Tensor | None = None
+    noise: Tensor | None = None
     velocity: Tensor | None = None
-    _denoise_mask: Tensor | Later | None = attrs.field(default=None, alias="denoise_mask")
+    denoise_mask: Tensor | None = None
     loss_mask: Tensor | None = None
     marked: Tensor | None = None
     applied: Mapping[str, Tensor] = attrs.field(factory=dict)
@@ -118,25 +114,9 @@ class ModelInput:
     shared: SharedLevels | None = None
     grid: Grid | None = None
     is_absent: bool = False
-    _levels: Tensor | Later | None = attrs.field(default=None, alias="levels")
+    levels: Tensor | None = None
     groups: tuple[int, ...] = ()
     strengths: Tensor | None = None
-
-    @property
-    def clean(self) -> Tensor | None:
-        return _read(self._clean)
-
-    @property
-    def noise(self) -> Tensor | None:
-        return _read(self._noise)
-
-    @property
-    def denoise_mask(self) -> Tensor | None:
-        return _read(self._denoise_mask)
-
-    @property
-    def levels(self) -> Tensor | None:
-        return _read(self._levels)
 
     @classmethod
     def of(cls, state: LatentState, sigma: Tensor, text: Text, *, is_generated: bool, marks: bool) -> ModelInput:
@@ -195,9 +175,9 @@ class ModelInput:
         """Return the same input with its tensors moved by a function of the field's name and the tensor."""
         own: dict[str, Any] = {}
         for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
+            value = _HELD[field.name](self) if field.name in _HELD else getattr(self, field.name)
             value = value.tensor if isinstance(value, Later) else value
-            own[str(field.alias)] = move(str(field.alias), value) if hasattr(value, "to") else value
+            own[field.name] = move(field.name, value) if hasattr(value, "to") else value
         own["applied"] = {key: move("applied", value) for key, value in self.applied.items()}
         own["shared"] = carried(self._kinds, self.shared, partial(move, "shared"))
         return ModelInput(**own)
@@ -207,3 +187,22 @@ class ModelInput:
         level follows sigma, even if they are equal now.
         """
         return self.timesteps if self.levels is None or self.denoise_mask is None else self.denoise_mask - self.levels
+
+
+_HELD: Mapping[str, Callable[[ModelInput], Any]] = {name: getattr(ModelInput, name).__get__ for name in READ_LATER}
+"""For each field that is copied later, a function that returns what an input holds in it, and copies nothing."""
+
+
+def _read_when_asked(name: str) -> property:
+    """Return a property in place of a field, which copies what the field holds to the GPU when it is first read."""
+    field = getattr(ModelInput, name)
+
+    def read(given: ModelInput) -> Tensor | None:
+        value = _HELD[name](given)
+        return value.read() if isinstance(value, Later) else value
+
+    return property(read, field.__set__)
+
+
+for _name in READ_LATER:
+    setattr(ModelInput, _name, _read_when_asked(_name))

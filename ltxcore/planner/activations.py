@@ -376,7 +376,7 @@ def _hollow(given: ModelInput) -> ModelInput:
     def empty(value: Any) -> Any:
         return torch.empty(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
 
-    fields = {field.alias: empty(getattr(given, field.name)) for field in attrs.fields(ModelInput)}
+    fields = {field.name: empty(getattr(given, field.name)) for field in attrs.fields(ModelInput)}
     shared = None if given.shared is None else SharedLevels(*map(empty, given.shared))
     return ModelInput(**fields | {"applied": {key: empty(value) for key, value in given.applied.items()}, "shared": shared})
 

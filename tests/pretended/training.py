@@ -158,7 +158,7 @@ def read_ahead(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
         "pinned": sum(RECORD.pinned),
         "waits": RECORD.of(UP),
     }
-    fields = [field for field in attrs.fields(ModelInput) if field.alias not in READ_LATER]
+    fields = [field for field in attrs.fields(ModelInput) if field.name not in READ_LATER]
     found["read"] = sum(_bytes([getattr(each, field.name) for field in fields]) for each in given)
     RECORD.clear()
     found["later"] = sum(_bytes([each.clean, each.noise, each.denoise_mask]) for each in given)
