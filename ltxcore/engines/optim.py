@@ -271,6 +271,6 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the tensors with NaN or infinite values, in order. Tensors are checked one by one only if any of them has such
     values.
     """
-    if bool(are_finite(tensors)):
+    if not tensors or bool(are_finite(tensors)):
         return []
     return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
