@@ -149,10 +149,13 @@ class Totalling:
             return own
         new = [name for name in own.tally.sums if name not in self.names]
         mine = [float(index == rank) for index in range(size)]
+        # Processes that divide the tokens of a micro-batch among them have the same means, of which those of the first count.
+        share = float(rank % (size // self.engine.data_parallel_size) == 0)
         while True:
-            means = [own.tally.sums.get(name, 0.0) for name in self.names], [own.tally.counts.get(name, 0.0) for name in self.names]
-            by_process = [own.peak * each for each in mine], [own.wrong[0] * each for each in mine]
-            found = iter(self.engine.total([len(new), not own.is_sound, own.tokens, *by_process[0], *by_process[1], *means[0], *means[1]]))
+            means = [[share * of.get(name, 0.0) for name in self.names] for of in (own.tally.sums, own.tally.counts)]
+            by_process = [[number * each for each in mine] for number in (own.peak, own.wrong[0])]
+            numbers = [len(new), not own.is_sound, share * own.tokens, *by_process[0], *by_process[1], *means[0], *means[1]]
+            found = iter(self.engine.total(numbers))
             unknown, unsound, tokens = islice(found, 3)
             peaks, wrong = list(islice(found, size)), list(islice(found, size))
             sums, counts = (dict(zip(self.names, islice(found, len(self.names)), strict=True)) for _ in range(2))
