@@ -15,6 +15,7 @@ import click
 
 from ltxcore.api.commands import FilePath, plugin_option
 from ltxcore.api.options import codec_options
+from ltxcore.config.acceleration import AttentionName
 from ltxcore.config.loras import Strength, not_under, not_under_model
 from ltxcore.config.validation_samples import PRESETS, ValidationTable
 from ltxcore.errors import ConfigError
@@ -70,6 +71,12 @@ HELP = {
     help="Block swap: how many blocks keep their weights in CPU memory until they are needed.",
 )
 @click.option(
+    "--attention",
+    type=click.Choice(get_args(AttentionName)),
+    default="auto",
+    help="Program that computes attention; by default, torch chooses one of its own.",
+)
+@click.option(
     "--mark-first-frame/--no-mark-first-frame",
     default=None,
     help="Whether to pass the first-frame marker to models that take one (LTX-2.5); by default as the LoRAs were trained, or else yes.",
@@ -91,6 +98,7 @@ def sample(
     precision: str | None,
     quantization: str | None,
     offload_blocks: int,
+    attention: AttentionName,
     mark_first_frame: bool | None,
     preset: str | None,
     **options: Any,
@@ -118,7 +126,12 @@ def sample(
     studio = _studio(loaded, model, loras, codecs, precision)
     quantizer = None if quantization is None else quantizer_of(quantization, loaded.registry)
     studio = attrs.evolve(
-        studio, quantizer=quantizer, offload_blocks=offload_blocks, mark_first_frame=mark_first_frame, registry=loaded.registry
+        studio,
+        quantizer=quantizer,
+        offload_blocks=offload_blocks,
+        attention=attention,
+        mark_first_frame=mark_first_frame,
+        registry=loaded.registry,
     )
     try:
         planned = _planned(loaded, studio)

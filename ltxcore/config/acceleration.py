@@ -11,6 +11,8 @@ from ltxcore.config.tables import filled, key
 
 Precision = Literal["no", "bf16"]
 
+AttentionName = Literal["auto", "sdpa", "flash", "flash3", "sage", "flex"]
+
 HALF_PRECISION = {
     "fp16": (
         "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
@@ -44,6 +46,10 @@ class AccelerationTable:
     offload_activations: bool = key(
         False,
         help="activation offload: with gradient checkpointing, keep what the backward pass needs in CPU memory until then: less GPU memory, a little more time",
+    )
+    attention: AttentionName = key(
+        "auto",
+        help="program that computes attention: torch's own, with a kernel that torch chooses (auto, sdpa) or its flash attention; or flash3, sage (only to generate) or flex",
     )
     compile: bool = key(
         False, help="compile the blocks with torch.compile: steps are faster, but compiling takes several minutes at the start"

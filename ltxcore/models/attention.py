@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from ltxcore.config.acceleration import AttentionName
+from ltxcore.models.attention_kernels import SDPA, Kernel, said, tried
 from ltxcore.models.elementwise import Rotary, rms_norm, rotated
 from ltxcore.models.grouped_attention import Groups, attention_in_groups
 from ltxcore.models.sequence_parallel import Division, attend_divided
@@ -39,6 +41,11 @@ class Norm(nn.Module):
 class Attention(nn.Module):
     """An attention module with normalized and rotated queries and keys and, since LTX-2.3, with a gate for each head.
 
+    Attributes:
+        heads: the number of heads.
+        width: the width of a head.
+        kernel: the program that computes attention.
+
     Source: docs/explanation/arithmetic.md#attention
     """
 
@@ -46,6 +53,8 @@ class Attention(nn.Module):
         """Take the submodules from `attention`, a module of diffusers."""
         super().__init__()
         self.heads: int = attention.heads
+        self.width: int = attention.head_dim
+        self.kernel: Kernel = SDPA
         for name, child in attention.named_children():
             self.add_module(name, ours(child))
 
@@ -84,7 +93,7 @@ class Attention(nn.Module):
             if rotary is not None:
                 query, key = rotated(query, rotary), rotated(key, rotary if source_rotary is None else source_rotary)
             query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (query, key, value))
-            here = partial(attend, bias=None if bias is None else bias.unsqueeze(1), groups=groups)
+            here = partial(attend, bias=None if bias is None else bias.unsqueeze(1), groups=groups, kernel=self.kernel)
             found = here(query, key, value) if divisions is None else attend_divided(here, query, key, value, divisions)
             attended = found.transpose(1, 2)
         if "to_gate_logits" in self._modules:
@@ -93,7 +102,7 @@ class Attention(nn.Module):
         return out
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, groups: Groups | None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, groups: Groups | None, kernel: Kernel) -> Tensor:
     """Attend from queries `[B, H, T, C]` to keys and values `[B, H, S, C]`. All attention of the transformer is computed here.
 
     Args:
@@ -102,10 +111,41 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, group
         value: the values.
         bias: the bias of the scores, `[B, 1, T or 1, S]`; None for none.
         groups: the groups of tokens that attend to each other with weights; None if all attend to each other alike.
+        kernel: the program that computes attention.
     """
     if groups is None:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    return attention_in_groups(query, key, value, groups)
+        return kernel(query, key, value, bias)
+    return attention_in_groups(query, key, value, groups, kernel)
+
+
+def use_kernel(
+    model: nn.Module,
+    name: AttentionName,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    training: bool,
+    where: str = "acceleration.attention",
+) -> str:
+    """Let all attention of a model without adapters be computed by the program of this name, and describe this program.
+
+    Args:
+        model: the model.
+        name: the name of the program.
+        device: the device on which the model computes.
+        dtype: the dtype of the model's matrix products.
+        training: whether the model is trained.
+        where: the place where the user names the program.
+
+    Raises:
+        ConfigError: the program does not work here.
+    """
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    widths = {module.width for module in attentions}
+    kernel = tried(name, widths, device, dtype, training=training, where=where)
+    for module in attentions:
+        module.kernel = kernel
+    return said(name, widths, device, dtype)
 
 
 def ours(module: nn.Module) -> nn.Module:

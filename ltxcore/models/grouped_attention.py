@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ltxcore.models.attention_kernels import SDPA, Kernel
+
 COLUMNS = 8
 """How many columns are added to queries and keys. PyTorch's fast kernels take widths that are multiples of 8."""
 
@@ -28,7 +30,7 @@ class Groups(NamedTuple):
     strengths: Tensor
 
 
-def attention_in_groups(query: Tensor, key: Tensor, value: Tensor, groups: Groups) -> Tensor:
+def attention_in_groups(query: Tensor, key: Tensor, value: Tensor, groups: Groups, kernel: Kernel = SDPA) -> Tensor:
     """Attend from the tokens of all groups, `[B, heads, T + R, C]`. The target attends to everything, and an appended group to the target
     and to itself.
 
@@ -37,10 +39,10 @@ def attention_in_groups(query: Tensor, key: Tensor, value: Tensor, groups: Group
     queries, keys, values = (each.split(groups.sizes, dim=2) for each in (query, key, value))
     target, *appended = groups.sizes
     weights = groups.strengths.float().clamp_min(torch.finfo(torch.float32).tiny).log().unbind()  # 0 would have no finite logarithm
-    found = [_weighted(queries[0], key, value, _by_token([None, *weights], groups.sizes, query))]
+    found = [_weighted(queries[0], key, value, _by_token([None, *weights], groups.sizes, query), kernel)]
     for number, (size, weight) in enumerate(zip(appended, weights, strict=True), 1):
         known_key, known_value = (torch.cat([each[0], each[number]], dim=2) for each in (keys, values))
-        found.append(_weighted(queries[number], known_key, known_value, _by_token([weight, None], (target, size), query)))
+        found.append(_weighted(queries[number], known_key, known_value, _by_token([weight, None], (target, size), query), kernel))
     return torch.cat(found, dim=2)
 
 
@@ -50,7 +52,7 @@ def _by_token(weights: Sequence[Tensor | None], sizes: Sequence[int], like: Tens
     return torch.cat([(one if weight is None else weight).expand(size) for weight, size in zip(weights, sizes, strict=True)])
 
 
-def _weighted(query: Tensor, key: Tensor, value: Tensor, log_weights: Tensor) -> Tensor:
+def _weighted(query: Tensor, key: Tensor, value: Tensor, log_weights: Tensor, kernel: Kernel) -> Tensor:
     """Attend with a weight for each key, whose logarithm `[S]` is added to the scores by further columns of queries and keys: ones in the
     queries, and the logarithms, as a sum of numbers that every dtype holds, in the keys.
     """
@@ -65,4 +67,4 @@ def _weighted(query: Tensor, key: Tensor, value: Tensor, log_weights: Tensor) ->
     longer_query = torch.cat([query, ones.expand(*query.shape[:3], -1)], dim=-1)
     longer_key = torch.cat([key, columns.expand(*key.shape[:3], -1)], dim=-1)
     # Flash attention takes only values as wide as queries and keys.
-    return F.scaled_dot_product_attention(longer_query, longer_key, F.pad(value, (0, COLUMNS)), scale=scale)[..., :width]
+    return kernel(longer_query, longer_key, F.pad(value, (0, COLUMNS)), scale=scale)[..., :width]

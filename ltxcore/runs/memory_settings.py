@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from ltxcore.config.packages import lacking
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpus
+from ltxcore.models.attention_kernels import KERNELS
 from ltxcore.models.base import Base
 from ltxcore.models.quantized import is_quantizable
 
@@ -26,6 +27,7 @@ def contradictions(config: RunFile) -> Iterator[Refusal]:
     yield from _quantization(config)
     yield from _offload(config)
     yield from _activations(config)
+    yield from _attention(config)
     yield from _one_gpu(config)
     if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
         yield "acceleration.load_text_encoder_in_8bit", "cannot be combined with offload_text_encoder", "Choose one of the two settings."
@@ -35,6 +37,7 @@ def missing_here(config: RunFile) -> Iterator[Refusal]:
     """Find what the settings need and this machine lacks: a package, a GPU or a compiler."""
     for what, remedy in lacking(config.acceleration.quantizer, str(config.acceleration.quantization), "int8"):
         yield "acceleration.quantization", what, remedy
+    yield from _attention_missing(config)
     yield from _compile(config)
     for what, remedy in lacking(config.optimization.optimizer, config.optimization.optimizer_type, "adamw"):
         yield "optimization.optimizer_type", what, remedy
@@ -98,6 +101,28 @@ def _activations(config: RunFile) -> Iterator[Refusal]:
             "offloads what gradient checkpointing keeps, but checkpointing is not enabled",
             "Set optimization.enable_gradient_checkpointing = true.",
         )
+
+
+def _attention(config: RunFile) -> Iterator[Refusal]:
+    key, kernel = "acceleration.attention", KERNELS[config.acceleration.attention]
+    if not kernel.trains:
+        yield (
+            key,
+            f'"{kernel.name}" passes no gradients, so it cannot train',
+            f'Use "auto" here, and `ltx sample --attention {kernel.name}` to generate.',
+        )
+    elif kernel.half and config.acceleration.mixed_precision_mode == "no":
+        yield key, f'"{kernel.name}" computes in 16 bits only', 'Set acceleration.mixed_precision_mode = "bf16", or use "auto".'
+
+
+def _attention_missing(config: RunFile) -> Iterator[Refusal]:
+    key, kernel = "acceleration.attention", KERNELS[config.acceleration.attention]
+    if not kernel.trains:
+        return  # refused in any case
+    if kernel.on_gpu and not gpus():
+        yield key, f'"{kernel.name}" needs a GPU, and there is none', 'Use "auto".'
+    for what, remedy in lacking(kernel, kernel.name, "auto"):
+        yield key, what, remedy
 
 
 def _one_gpu(config: RunFile) -> Iterator[Refusal]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.condition_metadata import FACTORS, REFERENCES, trained_factors
+from ltxcore.config.acceleration import AttentionName
 from ltxcore.config.loras import Strength
 from ltxcore.devices import is_gpu
 from ltxcore.engines.single import AUTOCAST
@@ -26,6 +27,7 @@ from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import read_regular, write_whole
 from ltxcore.memory import telling
 from ltxcore.models.adapter_types import adapter_types
+from ltxcore.models.attention import use_kernel
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora_stack import load_loras
@@ -61,6 +63,7 @@ class Studio:
             compute.
         mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None to do as in
             the training of the LoRAs and the model.
+        attention: the program that computes attention.
         registry: the plugins whose types of adapters are known; by default, the installed ones.
     """
 
@@ -70,6 +73,7 @@ class Studio:
     quantizer: QuantizerType | None = None
     offload_blocks: int = 0
     mark_first_frame: bool | None = None
+    attention: AttentionName = "auto"
     registry: Registry | None = None
 
     @property
@@ -160,6 +164,7 @@ class Studio:
             offloaded=self.offload_blocks,
             connectors_path=self.model.connectors,
         )
+        use_kernel(backbone, self.attention, device, mixed or torch.float32, training=False, where="--attention")
         place(backbone, device, self.offload_blocks)
         load_loras(backbone, self.loras, adapter_types(self.registry))
         return Sampler(backbone.eval(), _forward(backbone, device, mixed), device, marks)

@@ -23,8 +23,10 @@ from ltxcore.engines.saved import AVERAGE, PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.loss import total_loss
+from ltxcore.logs import inform
 from ltxcore.models import UNTRAINED
 from ltxcore.models.adapter_types import adapter_types
+from ltxcore.models.attention import use_kernel
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base_alone import CopyOfBase
 from ltxcore.models.block_inputs import BlockInputs
@@ -176,6 +178,8 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         with_connectors=_needs_connectors(plan),
         connectors_path=config.model.connectors_path,
     )
+    attention = use_kernel(backbone, config.acceleration.attention, device, compute_dtype(config), training=True)
+    inform(f"attention: {attention}")
     loras, types = strengths(config.model.loras), adapter_types(outline.loaded.registry)
     if loras and (full or divided):
         put_beside(backbone, loras, device, types)
@@ -225,6 +229,7 @@ def _copy_of_base(outline: Outline, device: torch.device) -> LTXBackbone:
         offloaded=config.acceleration.offload_blocks,
         with_connectors=False,
     )
+    use_kernel(copy, config.acceleration.attention, device, compute_dtype(config), training=False)
     place(copy, device, config.acceleration.offload_blocks)
     if config.model.loras:
         types = adapter_types(outline.loaded.registry)

@@ -76,6 +76,12 @@ def test_a_run_with_blocks_and_their_inputs_in_host_memory_is_bit_for_bit_the_on
     )
 
 
+def test_a_run_with_torchs_flash_attention_is_bit_for_bit_the_one_that_lets_torch_choose_it(
+    data: Path, plain: list[float], tmp_path: Path
+) -> None:
+    assert losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "attention": "flash"}) == plain
+
+
 def test_a_run_that_computes_blocks_again_is_bit_for_bit_the_one_that_keeps_them(data: Path, plain: list[float], tmp_path: Path) -> None:
     assert losses(data, tmp_path / "run", optimization={**STEPS, "enable_gradient_checkpointing": False}) == plain
 
@@ -213,6 +219,39 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
         "acceleration.offload_activations: offloads what gradient checkpointing keeps, but checkpointing is not enabled",
         "    Set optimization.enable_gradient_checkpointing = true.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            {"attention": "sage"},
+            [
+                'acceleration.attention: "sage" passes no gradients, so it cannot train',
+                '    Use "auto" here, and `ltx sample --attention sage` to generate.',
+            ],
+        ),
+        (
+            {"attention": "flash3", "mixed_precision_mode": "no"},
+            [
+                'acceleration.attention: "flash3" needs a GPU, and there is none',
+                '    Use "auto".',
+                'acceleration.attention: "flash3" needs the package flash_attn_interface, which is not installed',
+                '    Install it with `pip install "git+https://github.com/Dao-AILab/flash-attention#subdirectory=hopper"`, or use "auto".',
+                'acceleration.attention: "flash3" computes in 16 bits only',
+                '    Set acceleration.mixed_precision_mode = "bf16", or use "auto".',
+            ],
+        ),
+    ],
+    ids=["sage", "flash3"],
+)
+def test_attention_that_cannot_train_here_is_refused(asked: dict[str, str], said: list[str], tmp_path: Path) -> None:
+    assert refusal(tmp_path, acceleration=asked) == said
+
+
+def test_flex_attention_is_refused_before_a_run_on_a_cpu_which_passes_no_gradients_through_it(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(LtxError, match=r'"flex" cannot train on cpu in float32 with heads of width 32: FlexAttention'):
+        losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "attention": "flex"})
 
 
 def test_a_text_encoder_in_8_bits_is_not_offloaded_as_well(tmp_path: Path) -> None:

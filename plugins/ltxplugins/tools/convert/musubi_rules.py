@@ -6,7 +6,7 @@ from ltxplugins.tools.convert.kinds import number, path, steps, text, truth, who
 from ltxplugins.tools.convert.settings import ANY, OFF, Kept, Left, Rules
 
 ELSEWHERE = Left("it changes nothing about what is trained", idle=ANY)
-ATTENTION = Left("ltx uses torch's attention", idle=ANY)
+ATTENTION = Left("ltx uses torch's attention unless acceleration.attention names another", idle=ANY)
 EPOCHS = Left("samples and checkpoints are counted in steps: write validation.interval and checkpoints.interval")
 STATE = Left("every checkpoint has the whole state of the run", idle=ANY)
 ADVANCED = Left("ltx has no such objective")
