@@ -47,6 +47,12 @@ class AccelerationTable:
         False,
         help="activation offload: with gradient checkpointing, keep what the backward pass needs in CPU memory until then: less GPU memory, a little more time",
     )
+    activation_budget_gb: float | None = key(
+        None,
+        help="selective checkpointing: with gradient checkpointing, the GPU memory for outputs of attention and matrix products that are not computed again",
+        unit="GiB",
+        above=0,
+    )
     attention: AttentionName = key(
         "auto",
         help="program that computes attention: torch's own, with a kernel that torch chooses (auto, sdpa) or its flash attention; or flash3, sage (only to generate) or flex",

@@ -159,6 +159,7 @@ _KEYS: Mapping[str, str] = {
     "acceleration.offload_blocks": "block_swap blocks_to_swap swap_blocks",
     "acceleration.offload_activations": "activation_offloading cpu_offload_checkpointing enable_activation_offload enable_activation_offloading "
     "gradient_checkpointing_cpu_offload unsloth_gradient_checkpointing",
+    "acceleration.activation_budget_gb": "activation_memory_budget selective_checkpointing",
     "acceleration.attention": "attention_backend attn_backend attn_implementation attn_mode",
     "acceleration.compile": "compile_model torch_compile",
     "data": "datasets",

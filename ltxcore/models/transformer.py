@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ltxcore.models.block_inputs import BlockInputs
 from ltxcore.models.elementwise import Rotary, Rows, has_autocast, scaled
 from ltxcore.models.grouped_attention import Groups
+from ltxcore.models.kept_outputs import KeptOutputs
 from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.sequence_parallel import Division, SequenceGroup, all_tokens, dropping_by_token, own_tokens
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
@@ -88,6 +89,7 @@ class Transformer(nn.Module):
         self.gradient_checkpointing = False
         self.block_inputs: BlockInputs | None = None
         self.sequence_group: SequenceGroup | None = None
+        self.kept_outputs: KeptOutputs | None = None
         self.timestep_scale = float(model.config.timestep_scale_multiplier)
         self.gate_scale = model.config.cross_attn_timestep_scale_multiplier / model.config.timestep_scale_multiplier
         for name, child in model.named_children():
@@ -121,11 +123,13 @@ class Transformer(nn.Module):
         levels = {name: self._levels(self._part(name, "time_embed"), stream.levels, name) for name, stream in given.items()}
         contexts = {name: self._context(given, levels[name][0], name, divisions.get(name)) for name in given}
         picture, sound = hidden.get("video"), hidden.get("audio")
+        if self.kept_outputs is not None:
+            self.kept_outputs.begin(len(self.transformer_blocks))
         for i, block in enumerate(self.transformer_blocks):
             inputs = (picture, sound, contexts.get("video"), contexts.get("audio"), BlockSwitches() if switches is None else switches[i])
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 with nullcontext() if self.block_inputs is None else self.block_inputs.of_block():
-                    picture, sound = computed_again(block, *inputs)
+                    picture, sound = computed_again(block, *inputs, kept=self.kept_outputs)
             else:
                 picture, sound = block(*inputs)
         return (
@@ -227,9 +231,16 @@ _THREAD = threading.local()
 """The state of each thread. On a GPU the backward pass runs in a separate thread."""
 
 
-def computed_again(block: nn.Module, *inputs: Any) -> Any:
-    """Run `block` with gradient checkpointing: activations inside it are not kept, and the backward pass recomputes them."""
-    return checkpoint(block, *inputs, use_reentrant=False, context_fn=_contexts)
+def computed_again(block: nn.Module, *inputs: Any, kept: KeptOutputs | None = None) -> Any:
+    """Run `block` with gradient checkpointing: activations inside it are not kept, except for what `kept` keeps, and the backward pass
+    recomputes them.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        first, again = (nullcontext(), nullcontext()) if kept is None else kept.of_block()
+        return first, _again(again)
+
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 def is_again() -> bool:
@@ -237,14 +248,11 @@ def is_again() -> bool:
     return bool(getattr(_THREAD, "again", False))
 
 
-def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _again()
-
-
 @contextmanager
-def _again() -> Iterator[None]:
+def _again(context: AbstractContextManager[Any]) -> Iterator[None]:
     _THREAD.again = True
     try:
-        yield
+        with context:
+            yield
     finally:
         _THREAD.again = False

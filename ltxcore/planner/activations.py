@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -31,6 +32,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base import Base
 from ltxcore.models.block_inputs import AT_ONCE, BlockInputs
 from ltxcore.models.frozen_loras import freeze_loras
+from ltxcore.models.kept_outputs import KeptOutputs
 from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.models.lora_file import LoraFile, shapes_of
 from ltxcore.models.parameter_names import block_of, is_needed, within_block
@@ -88,6 +90,7 @@ class Choice:
         offloading: whether the inputs of recomputed blocks wait in host memory.
         quantizer: the quantizer of the blocks' matrices, as `traced` returns it; None for no quantization.
         sequence_parallel: the number of devices that divide the tokens among them.
+        budget: the bytes within which selective checkpointing keeps outputs; None for none.
     """
 
     modalities: frozenset[str]
@@ -99,6 +102,7 @@ class Choice:
     quantizer: QuantizerType | None = None
     offloading: bool = False
     sequence_parallel: int = 1
+    budget: int | None = None
 
 
 @attrs.frozen(eq=False)
@@ -157,6 +161,13 @@ class Tracer:
 
         Source: docs/explanation/arithmetic.md#activations
         """
+        if choice.budget is None:
+            return self._of_all(choice, inputs)
+        least, most = (self._of_all(attrs.evolve(choice, budget=each), inputs) for each in (None, sys.maxsize))
+        kept = min(choice.budget, most.saved - least.saved)
+        return attrs.evolve(least, saved=least.saved + kept, peak=min(least.peak + kept, most.peak))
+
+    def _of_all(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
         blocks = self.blocks_run(choice.lora)
         if all(count == 1 for count in blocks.values()):
             return self._run(choice, inputs, list(blocks))
@@ -288,6 +299,7 @@ def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapp
     among = _Alone(0, choice.sequence_parallel, None)
     if among.size > 1:
         divide_tokens(backbone.transformer, among)
+    backbone.transformer.kept_outputs = None if choice.budget is None else KeptOutputs(choice.budget)
     known = {name: each.to("cpu") for name, each in inputs.items()}  # finds the shared levels, while there are values
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

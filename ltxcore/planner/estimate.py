@@ -304,7 +304,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
     """Return the dtypes that `train.trained_model.load_model` and the engines choose."""
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     is_full = config.model.training_mode == "full"
-    whole = weights_dtype(config, divided)
+    whole, budget = weights_dtype(config, divided), config.acceleration.activation_budget_gb
     return Choice(
         modalities=modalities,
         lora=None if is_full else config.lora,
@@ -315,6 +315,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
         quantizer=traced(config.acceleration.quantizer),
         offloading=config.acceleration.offload_activations,
         sequence_parallel=config.engine.sequence_parallel,
+        budget=None if budget is None else int(budget * 2**30),
     )
 
 
@@ -326,7 +327,8 @@ def _ways(choice: Choice) -> str:
     """Describe how a step is computed."""
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
     ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed"]
-    ways += ["offloaded"] * choice.offloading + ["quantized"] * (choice.quantizer is not None)
+    ways += ["selectively"] * (choice.budget is not None) + ["offloaded"] * choice.offloading
+    ways += ["quantized"] * (choice.quantizer is not None)
     ways += [f"tokens divided among {choice.sequence_parallel}"] * (choice.sequence_parallel > 1)
     return ", ".join(ways)
 

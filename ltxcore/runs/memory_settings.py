@@ -101,6 +101,20 @@ def _activations(config: RunFile) -> Iterator[Refusal]:
             "offloads what gradient checkpointing keeps, but checkpointing is not enabled",
             "Set optimization.enable_gradient_checkpointing = true.",
         )
+    if config.acceleration.activation_budget_gb is None:
+        return
+    key = "acceleration.activation_budget_gb"
+    if not config.optimization.enable_gradient_checkpointing:
+        yield (
+            key,
+            "is for gradient checkpointing, which is not enabled, so everything is kept",
+            "Remove the key, or set optimization.enable_gradient_checkpointing = true.",
+        )
+    if config.acceleration.compile:
+        yield key, "cannot be combined with compile: what a compiled block computes cannot be seen", "Choose one of the two settings."
+    if config.acceleration.attention not in ("auto", "sdpa", "flash"):
+        what = f'keeps the outputs of attention only if they are from torch, but attention = "{config.acceleration.attention}"'
+        yield key, what, 'Remove the key, or set acceleration.attention = "auto".'
 
 
 def _attention(config: RunFile) -> Iterator[Refusal]:

@@ -30,6 +30,7 @@ from ltxcore.models.attention import use_kernel
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base_alone import CopyOfBase
 from ltxcore.models.block_inputs import BlockInputs
+from ltxcore.models.kept_outputs import KeptOutputs
 from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_stack import put_beside, put_under
@@ -185,6 +186,8 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         put_beside(backbone, loras, device, types)
     if config.acceleration.offload_activations:
         backbone.transformer.block_inputs = BlockInputs.on(device)
+    if config.acceleration.activation_budget_gb is not None:
+        backbone.transformer.kept_outputs = KeptOutputs(int(config.acceleration.activation_budget_gb * 2**30))
     if divided:
         unreached = _of_all_kinds(plan, lambda each: _unreached_without_weights(plan, samples, each, backbone))
     else:

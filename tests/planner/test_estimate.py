@@ -184,6 +184,22 @@ def test_tokens_that_devices_divide_among_them_take_a_share_of_the_activations_a
         assert need.exchanged == 3 * (blocks * (3 if checkpointing else 2) * attention + velocities)
 
 
+def test_what_selective_checkpointing_keeps_is_counted(data: Path, tmp_path: Path) -> None:
+    def run(budget: float | None) -> tuple[Outline, Need]:
+        acceleration = {} if budget is None else {"activation_budget_gb": budget}
+        path = run_file(tmp_path, data, LORA, PICTURE, optimization={"enable_gradient_checkpointing": True}, acceleration=acceleration)
+        return predicted(path)
+
+    _, without = run(None)
+    _, everything = run(1.0)
+    most = everything.activations.saved - without.activations.saved
+    assert 0 < most < 2**30
+    found, need = run(most / 2 / 2**30)
+    assert need.activations.saved == without.activations.saved + most // 2
+    assert without.activations.peak < need.activations.peak <= everything.activations.peak
+    assert measured(found).saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
 @pytest.mark.slow
 def test_what_attention_with_strengths_holds_is_counted(data: Path, tmp_path: Path) -> None:
     video = PICTURE["video"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,11 +47,12 @@ def estimator_of(found: Outline) -> Estimator:
     return Estimator(found, found.base, shapes_of(found, found.base, encoded=all_samples(sets_here(found))))
 
 
-def outline(folder: Path, optimizer: str) -> Outline:
+def outline(folder: Path, optimizer: str, acceleration: dict[str, Any] | None = None) -> Outline:
     # One iteration of Muon holds as much as five, and takes a quarter of the time.
     params = {"ns_steps": 1} if optimizer == "muon" else {}
     asked = {"optimizer_type": optimizer, "optimizer_params": params, **SETTINGS}
-    return draft(load_run(large_run(folder, optimizer, optimization=asked)), 1, writes=False).checked()
+    path = large_run(folder, optimizer, optimization=asked, acceleration=acceleration or {})
+    return draft(load_run(path), 1, writes=False).checked()
 
 
 def largest_sum(found: Outline) -> int:
@@ -73,6 +75,14 @@ def test_a_run_holds_at_the_most_what_is_said(optimizer: str, folder: Path, esti
     need = estimator.need(found.config, 1)
     held = largest_sum(found)
     assert held == pytest.approx(need.device, rel=0.1)
+
+
+@pytest.mark.parametrize("budget", [0.004, 4.0], ids=["some outputs", "all outputs"])
+def test_selective_checkpointing_adds_at_the_most_what_is_said(budget: float, folder: Path, estimator: Estimator) -> None:
+    without, found = outline(folder, "adamw"), outline(folder, "adamw", {"activation_budget_gb": budget})
+    said = estimator.need(found.config, 1).device - estimator.need(without.config, 1).device
+    assert said > 2**21
+    assert largest_sum(found) - largest_sum(without) == pytest.approx(said, rel=0.1)
 
 
 @pytest.mark.whole

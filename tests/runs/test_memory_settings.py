@@ -82,6 +82,13 @@ def test_a_run_with_torchs_flash_attention_is_bit_for_bit_the_one_that_lets_torc
     assert losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "attention": "flash"}) == plain
 
 
+def test_a_run_with_selective_checkpointing_is_bit_for_bit_the_one_without_beside_block_swap(
+    data: Path, plain: list[float], tmp_path: Path
+) -> None:
+    asked = {"mixed_precision_mode": "no", "offload_blocks": 3, "offload_activations": True, "activation_budget_gb": 0.001}
+    assert losses(data, tmp_path / "run", acceleration=asked) == plain
+
+
 def test_a_run_that_computes_blocks_again_is_bit_for_bit_the_one_that_keeps_them(data: Path, plain: list[float], tmp_path: Path) -> None:
     assert losses(data, tmp_path / "run", optimization={**STEPS, "enable_gradient_checkpointing": False}) == plain
 
@@ -247,6 +254,22 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
 )
 def test_attention_that_cannot_train_here_is_refused(asked: dict[str, str], said: list[str], tmp_path: Path) -> None:
     assert refusal(tmp_path, acceleration=asked) == said
+
+
+def test_selective_checkpointing_needs_blocks_whose_operations_it_sees(tmp_path: Path) -> None:
+    found = refusal(
+        tmp_path,
+        acceleration={"activation_budget_gb": 1.0, "compile": True, "attention": "flex"},
+        optimization={"enable_gradient_checkpointing": False},
+    )
+    assert found == [
+        "acceleration.activation_budget_gb: is for gradient checkpointing, which is not enabled, so everything is kept",
+        "    Remove the key, or set optimization.enable_gradient_checkpointing = true.",
+        "acceleration.activation_budget_gb: cannot be combined with compile: what a compiled block computes cannot be seen",
+        "    Choose one of the two settings.",
+        'acceleration.activation_budget_gb: keeps the outputs of attention only if they are from torch, but attention = "flex"',
+        '    Remove the key, or set acceleration.attention = "auto".',
+    ]
 
 
 def test_flex_attention_is_refused_before_a_run_on_a_cpu_which_passes_no_gradients_through_it(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""Selective checkpointing: within a budget of bytes, the outputs of attention and matrix products are kept, and the backward pass recomputes
+only what lies between them.
+
+Attention to at least as many tokens as attend comes first, in all blocks: of a long clip, its outputs cost most to compute for each byte
+that they take. What is left of the budget goes to matrix products and other attention, such as that to the text, beginning with the first
+blocks.
+
+PyTorch's own selective checkpointing expects the same operations in both passes. Block swap copies other matrices in the backward than in
+the forward pass, so this module counts only the operations whose outputs it keeps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+_aten = torch.ops.aten
+
+ATTENTION = frozenset(
+    {
+        _aten._scaled_dot_product_flash_attention.default,
+        _aten._scaled_dot_product_flash_attention_for_cpu.default,
+        _aten._scaled_dot_product_efficient_attention.default,
+        _aten._scaled_dot_product_cudnn_attention.default,
+    }
+)
+"""The operations of torch's own attention."""
+
+PRODUCTS = {_aten.mm.default: 0, _aten.addmm.default: 1, _aten._int_mm.default: 0, _aten._scaled_mm.default: 0}
+"""The operations that multiply by a matrix, each with the place of the factor on the left among its arguments."""
+
+NARROW = 8
+"""A product is not kept if its output has more than this number of times the width of its input: like that of the matrix B of a LoRA, it
+takes little time to compute and much memory.
+"""
+
+
+@attrs.frozen(eq=False)
+class _Output:
+    """What an operation returned.
+
+    Attributes:
+        value: the tensors, without the graph of the forward pass, which would keep them for longer.
+        versions: how often each tensor had been changed in place when it was kept.
+    """
+
+    value: Any
+    versions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, found: Any) -> _Output:
+        # In a dispatch mode, without this guard, a detached tensor would not count the changes of its original.
+        with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
+            value = tree_map(lambda each: each.detach() if isinstance(each, Tensor) else each, found)
+        return cls(value, _versions(value))
+
+    def is_changed(self) -> bool:
+        """Return whether a tensor was changed in place after it was kept, as some adapters do with the output of the layer."""
+        return _versions(self.value) != self.versions
+
+
+def _versions(value: Any) -> tuple[int, ...]:
+    return tuple(each._version for each in tree_leaves(value) if isinstance(each, Tensor))
+
+
+@attrs.define(eq=False)
+class KeptOutputs:
+    """What is left of the budget in one forward pass.
+
+    Attributes:
+        budget: the largest number of bytes that one forward pass keeps.
+    """
+
+    budget: int
+    _left: int = attrs.field(default=0, init=False)
+    _blocks: int = attrs.field(default=0, init=False)
+    _of_first: int | None = attrs.field(default=None, init=False)
+    """The bytes of what comes first in one block; None until the first block has computed."""
+    _in_block: int = attrs.field(default=0, init=False)
+
+    def begin(self, blocks: int) -> None:
+        """Begin a forward pass of a model with this number of blocks."""
+        self._left, self._blocks, self._of_first, self._in_block = self.budget, blocks, None, 0
+
+    def of_block(self) -> tuple[TorchDispatchMode, TorchDispatchMode]:
+        """Return the contexts in which the next block computes and is recomputed."""
+        if self._in_block:
+            self._of_first, self._in_block = self._in_block, 0
+        self._blocks -= 1
+        kept: deque[_Output | None] = deque()
+        return _Keeping(self, kept), _Giving(kept)
+
+    def takes(self, operation: Any, arguments: tuple[Any, ...], size: int) -> bool:
+        """Return whether the budget has room for the output of an operation, and take it from the budget if so."""
+        reserved = 0
+        if operation in ATTENTION and arguments[1].shape[-2] >= arguments[0].shape[-2]:
+            self._in_block += size
+        else:
+            place = PRODUCTS.get(operation)
+            is_cheap = place is not None and arguments[place + 1].shape[-1] > NARROW * arguments[place].shape[-1]
+            if self._of_first is None or is_cheap:
+                return False
+            reserved = self._of_first * (self._blocks + 1) - self._in_block
+        if size > self._left - reserved:
+            return False
+        self._left -= size
+        return True
+
+
+class _Keeping(TorchDispatchMode):
+    """The mode of the forward pass, which keeps outputs. An output that is not kept is None."""
+
+    def __init__(self, outputs: KeptOutputs, kept: deque[_Output | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.outputs, self.kept = outputs, kept
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func in ATTENTION or func in PRODUCTS:
+            size = sum(each.numel() * each.element_size() for each in tree_leaves(found) if isinstance(each, Tensor))
+            is_kept = self.outputs.takes(func, args, size)
+            self.kept.append(_Output.of(found) if is_kept else None)
+        return found
+
+
+class _Giving(TorchDispatchMode):
+    """The mode in which a block is recomputed: an operation returns the output that was kept, once, or computes it."""
+
+    def __init__(self, kept: deque[_Output | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept = kept
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kept = self.kept.popleft() if self.kept and (func in ATTENTION or func in PRODUCTS) else None
+        return func(*args, **(kwargs or {})) if kept is None or kept.is_changed() else kept.value
