@@ -53,6 +53,12 @@ class AccelerationTable:
         unit="GiB",
         above=0,
     )
+    chunked_feed_forward: int = key(
+        1,
+        help="in how many chunks of tokens feed-forward is computed, forward and backward: less memory for long clips, a little more time",
+        unit="chunks",
+        at_least=1,
+    )
     attention: AttentionName = key(
         "auto",
         help="program that computes attention: torch's own, with a kernel that torch chooses (auto, sdpa) or its flash attention; or flash3, sage (only to generate) or flex",

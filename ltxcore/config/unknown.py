@@ -161,6 +161,7 @@ _KEYS: Mapping[str, str] = {
     "gradient_checkpointing_cpu_offload unsloth_gradient_checkpointing",
     "acceleration.activation_budget_gb": "activation_memory_budget selective_checkpointing",
     "acceleration.attention": "attention_backend attn_backend attn_implementation attn_mode",
+    "acceleration.chunked_feed_forward": "chunk_feed_forward feed_forward_chunking ffn_chunk_size ffn_chunks",
     "acceleration.compile": "compile_model torch_compile",
     "data": "datasets",
     "data.dataset": "data_path data_root dataset_config dataset_path folder_path image_directory train_data_dir video_directory",

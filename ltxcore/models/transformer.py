@@ -137,6 +137,11 @@ class Transformer(nn.Module):
             None if sound is None else self._leave(sound, levels["audio"][1], given["audio"].row_of, "audio"),
         )
 
+    def chunk_feed_forward(self, chunks: int) -> None:
+        """Compute the feed-forward of every block in this number of chunks of tokens."""
+        for block in self.transformer_blocks:
+            block.chunks = chunks  # type: ignore[assignment]
+
     def _part(self, modality: str, name: str) -> Any:
         return getattr(self, PREFIX[modality] + name)
 

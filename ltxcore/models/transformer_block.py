@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ltxcore.models.attention import ours
 from ltxcore.models.elementwise import Rotary, Rows, added, scaled
+from ltxcore.models.feed_forward import in_chunks
 from ltxcore.models.grouped_attention import Groups
 from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.sequence_parallel import Division, dropping_by_token
@@ -88,10 +89,15 @@ def _both(of_queries: StreamContext, of_keys: StreamContext) -> tuple[Division, 
 
 
 class DualStreamBlock(nn.Module):
-    """A block over the streams of `modalities`. It takes its modules and tables, with their names, from a block of diffusers."""
+    """A block over the streams of `modalities`. It takes its modules and tables, with their names, from a block of diffusers.
+
+    Attributes:
+        chunks: the number of chunks of tokens in which feed-forward is computed.
+    """
 
     def __init__(self, block: nn.Module, modalities: Collection[str]) -> None:
         super().__init__()
+        self.chunks = 1
         for name, child in block.named_children():
             if is_needed(f"transformer_blocks.0.{name}", modalities):
                 self.add_module(name, ours(child))
@@ -203,4 +209,4 @@ class DualStreamBlock(nn.Module):
     def _feed_forward(self, hidden: Tensor, given: StreamContext, modality: str) -> Tensor:
         shift, scale, gate = self._rows(given, modality, 3)
         normed = scaled(self._part(modality, "norm3")(hidden), scale, shift, given.row_of)
-        return added(hidden, self._part(modality, "ff")(normed), gate, given.row_of)
+        return added(hidden, in_chunks(self._part(modality, "ff"), normed, self.chunks), gate, given.row_of)

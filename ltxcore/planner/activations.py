@@ -91,6 +91,7 @@ class Choice:
         quantizer: the quantizer of the blocks' matrices, as `traced` returns it; None for no quantization.
         sequence_parallel: the number of devices that divide the tokens among them.
         budget: the bytes within which selective checkpointing keeps outputs; None for none.
+        chunks: the number of chunks of tokens in which feed-forward is computed.
     """
 
     modalities: frozenset[str]
@@ -103,6 +104,7 @@ class Choice:
     offloading: bool = False
     sequence_parallel: int = 1
     budget: int | None = None
+    chunks: int = 1
 
 
 @attrs.frozen(eq=False)
@@ -294,6 +296,7 @@ class _Alone(SequenceGroup):
 
 def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput], blocks: int) -> Activations:
     backbone.transformer.gradient_checkpointing = choice.checkpointing
+    backbone.transformer.chunk_feed_forward(choice.chunks)
     away = _Away(torch.device("cpu")) if choice.offloading else None
     backbone.transformer.block_inputs = away
     among = _Alone(0, choice.sequence_parallel, None)

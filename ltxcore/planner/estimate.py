@@ -316,6 +316,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
         offloading=config.acceleration.offload_activations,
         sequence_parallel=config.engine.sequence_parallel,
         budget=None if budget is None else int(budget * 2**30),
+        chunks=config.acceleration.chunked_feed_forward,
     )
 
 
@@ -328,7 +329,7 @@ def _ways(choice: Choice) -> str:
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
     ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed"]
     ways += ["selectively"] * (choice.budget is not None) + ["offloaded"] * choice.offloading
-    ways += ["quantized"] * (choice.quantizer is not None)
+    ways += ["in chunks"] * (choice.chunks > 1) + ["quantized"] * (choice.quantizer is not None)
     ways += [f"tokens divided among {choice.sequence_parallel}"] * (choice.sequence_parallel > 1)
     return ", ".join(ways)
 

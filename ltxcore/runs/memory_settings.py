@@ -101,6 +101,9 @@ def _activations(config: RunFile) -> Iterator[Refusal]:
             "offloads what gradient checkpointing keeps, but checkpointing is not enabled",
             "Set optimization.enable_gradient_checkpointing = true.",
         )
+    if config.acceleration.chunked_feed_forward > 1 and config.acceleration.compile:
+        key, what = "acceleration.chunked_feed_forward", "cannot be combined with compile: a compiled block is computed as a whole"
+        yield key, what, "Choose one of the two settings."
     if config.acceleration.activation_budget_gb is None:
         return
     key = "acceleration.activation_budget_gb"

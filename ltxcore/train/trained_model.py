@@ -186,6 +186,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         put_beside(backbone, loras, device, types)
     if config.acceleration.offload_activations:
         backbone.transformer.block_inputs = BlockInputs.on(device)
+    backbone.transformer.chunk_feed_forward(config.acceleration.chunked_feed_forward)
     if config.acceleration.activation_budget_gb is not None:
         backbone.transformer.kept_outputs = KeptOutputs(int(config.acceleration.activation_budget_gb * 2**30))
     if divided:

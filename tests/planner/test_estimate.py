@@ -201,6 +201,15 @@ def test_what_selective_checkpointing_keeps_is_counted(data: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_feed_forward_in_chunks_needs_less_at_the_peak(data: Path, tmp_path: Path) -> None:
+    (_, without), (found, need) = (
+        predicted(run_file(tmp_path, data, LORA, PICTURE, acceleration={"chunked_feed_forward": chunks})) for chunks in (1, 4)
+    )
+    assert need.activations.peak < without.activations.peak
+    assert measured(found).saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
+@pytest.mark.slow
 def test_what_attention_with_strengths_holds_is_counted(data: Path, tmp_path: Path) -> None:
     video = PICTURE["video"]
     weighted = {**PICTURE, "video": {**video, "conditions": [{**video["conditions"][0], "strength": 0.5}]}}

@@ -89,6 +89,13 @@ def test_a_run_with_selective_checkpointing_is_bit_for_bit_the_one_without_besid
     assert losses(data, tmp_path / "run", acceleration=asked) == plain
 
 
+def test_a_run_with_feed_forward_in_chunks_has_the_losses_of_the_plain_one_beside_block_swap(
+    data: Path, plain: list[float], tmp_path: Path
+) -> None:
+    asked = {"mixed_precision_mode": "no", "offload_blocks": 3, "activation_budget_gb": 0.001, "chunked_feed_forward": 3}
+    assert near(losses(data, tmp_path / "run", acceleration=asked), plain) < 1e-5
+
+
 def test_a_run_that_computes_blocks_again_is_bit_for_bit_the_one_that_keeps_them(data: Path, plain: list[float], tmp_path: Path) -> None:
     assert losses(data, tmp_path / "run", optimization={**STEPS, "enable_gradient_checkpointing": False}) == plain
 
@@ -259,10 +266,12 @@ def test_attention_that_cannot_train_here_is_refused(asked: dict[str, str], said
 def test_selective_checkpointing_needs_blocks_whose_operations_it_sees(tmp_path: Path) -> None:
     found = refusal(
         tmp_path,
-        acceleration={"activation_budget_gb": 1.0, "compile": True, "attention": "flex"},
+        acceleration={"activation_budget_gb": 1.0, "chunked_feed_forward": 2, "compile": True, "attention": "flex"},
         optimization={"enable_gradient_checkpointing": False},
     )
     assert found == [
+        "acceleration.chunked_feed_forward: cannot be combined with compile: a compiled block is computed as a whole",
+        "    Choose one of the two settings.",
         "acceleration.activation_budget_gb: is for gradient checkpointing, which is not enabled, so everything is kept",
         "    Remove the key, or set optimization.enable_gradient_checkpointing = true.",
         "acceleration.activation_budget_gb: cannot be combined with compile: what a compiled block computes cannot be seen",
