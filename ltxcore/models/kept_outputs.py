@@ -42,34 +42,6 @@ takes little time to compute and much memory.
 """
 
 
-@attrs.frozen(eq=False)
-class _Output:
-    """What an operation returned.
-
-    Attributes:
-        value: the tensors, without the graph of the forward pass, which would keep them for longer.
-        versions: how often each tensor had been changed in place when it was kept.
-    """
-
-    value: Any
-    versions: tuple[int, ...]
-
-    @classmethod
-    def of(cls, found: Any) -> _Output:
-        # In a dispatch mode, without this guard, a detached tensor would not count the changes of its original.
-        with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
-            value = tree_map(lambda each: each.detach() if isinstance(each, Tensor) else each, found)
-        return cls(value, _versions(value))
-
-    def is_changed(self) -> bool:
-        """Return whether a tensor was changed in place after it was kept, as some adapters do with the output of the layer."""
-        return _versions(self.value) != self.versions
-
-
-def _versions(value: Any) -> tuple[int, ...]:
-    return tuple(each._version for each in tree_leaves(value) if isinstance(each, Tensor))
-
-
 @attrs.define(eq=False)
 class KeptOutputs:
     """What is left of the budget in one forward pass.
@@ -94,7 +66,7 @@ class KeptOutputs:
         if self._in_block:
             self._of_first, self._in_block = self._in_block, 0
         self._blocks -= 1
-        kept: deque[_Output | None] = deque()
+        kept: deque[Any] = deque()
         return _Keeping(self, kept), _Giving(kept)
 
     def takes(self, operation: Any, arguments: tuple[Any, ...], size: int) -> bool:
@@ -117,7 +89,7 @@ class KeptOutputs:
 class _Keeping(TorchDispatchMode):
     """The mode of the forward pass, which keeps outputs. An output that is not kept is None."""
 
-    def __init__(self, outputs: KeptOutputs, kept: deque[_Output | None]) -> None:
+    def __init__(self, outputs: KeptOutputs, kept: deque[Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.outputs, self.kept = outputs, kept
 
@@ -128,14 +100,26 @@ class _Keeping(TorchDispatchMode):
         if func in ATTENTION or func in PRODUCTS:
             size = sum(each.numel() * each.element_size() for each in tree_leaves(found) if isinstance(each, Tensor))
             is_kept = self.outputs.takes(func, args, size)
-            self.kept.append(_Output.of(found) if is_kept else None)
+            # Without `detach`, the output would keep the graph of the forward pass, which keeps the output.
+            self.kept.append(tree_map(lambda each: each.detach() if isinstance(each, Tensor) else each, found) if is_kept else None)
+        elif func._schema.is_mutable:  # type: ignore[attr-defined]
+            self._forget(func, args, kwargs or {})
         return found
+
+    def _forget(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Keep no output that an operation writes to, as the linear layers of DeepSpeed and some adapters do to add to a product."""
+        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | dict(kwargs)
+        written = {argument.name for argument in func._schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
+        changed = _storages([given.get(name) for name in written])
+        for place, value in enumerate(self.kept):
+            if changed & _storages(value):
+                self.kept[place] = None
 
 
 class _Giving(TorchDispatchMode):
     """The mode in which a block is recomputed: an operation returns the output that was kept, once, or computes it."""
 
-    def __init__(self, kept: deque[_Output | None]) -> None:
+    def __init__(self, kept: deque[Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kept = kept
 
@@ -143,4 +127,8 @@ class _Giving(TorchDispatchMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kept = self.kept.popleft() if self.kept and (func in ATTENTION or func in PRODUCTS) else None
-        return func(*args, **(kwargs or {})) if kept is None or kept.is_changed() else kept.value
+        return func(*args, **(kwargs or {})) if kept is None else kept
+
+
+def _storages(values: Any) -> set[int]:
+    return {each.untyped_storage()._cdata for each in tree_leaves(values) if isinstance(each, Tensor)}

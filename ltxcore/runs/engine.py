@@ -110,9 +110,8 @@ def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
             "only works in one process",
             'Use engine.offload = "all".' if table.offload != "all" else "Remove the key.",
         )
-    for name, default in (("activation_budget_gb", None), ("chunked_feed_forward", 1)):
-        if getattr(config.acceleration, name) != default:
-            yield f"acceleration.{name}", "only works in one process", "Remove the key."
+    if config.acceleration.chunked_feed_forward > 1:
+        yield "acceleration.chunked_feed_forward", "only works in one process", "Remove the key."
     for name in ("stochastic_rounding", "step_in_backward"):
         if getattr(config.acceleration, name):
             yield (

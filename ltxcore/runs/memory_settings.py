@@ -90,8 +90,6 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
             "saves nothing without gradient checkpointing, because the backward pass would keep the weights of the blocks on the device",
             "Set optimization.enable_gradient_checkpointing = true.",
         )
-    if config.acceleration.compile:
-        yield key, "cannot be combined with compile: a compiled block expects its weights in one place", "Choose one of the two settings."
 
 
 def _activations(config: RunFile) -> Iterator[Refusal]:

@@ -260,10 +260,12 @@ def _needs_connectors(plan: RunPlan) -> bool:
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
     """Compile the blocks of the backbone, if the run asks for it, and return the backbone. This comes last, since a
     compiled block must not change any more.
+
+    Only the forward is compiled. The hooks around it stay as they are, since block swap exchanges weights in them.
     """
     if config.acceleration.compile:
         for block in backbone.transformer.transformer_blocks:
-            block.compile()
+            block.forward = torch.compile(block.forward)
     return backbone
 
 
