@@ -48,7 +48,9 @@ def near(found: list[float], expected: list[float]) -> float:
     return max(abs(a - b) / b for a, b in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize(("kind", "part"), [("int8", 0.01), ("fp8", 0.03), ("fp8uz-quanto", 0.03), ("nf4", 0.1)])
+@pytest.mark.parametrize(
+    ("kind", "part"), [("int8", 0.01), ("fp8", 0.03), ("fp8uz-quanto", 0.03), ("nf4", 0.1), ("int8-matmul", 0.03), ("fp8-matmul", 0.1)]
+)
 def test_a_run_on_rounded_weights_learns_nearly_the_same(kind: str, part: float, data: Path, plain: list[float], tmp_path: Path) -> None:
     if kind == "nf4":
         pytest.importorskip("bitsandbytes")
@@ -115,19 +117,32 @@ def test_a_compiled_run_has_the_losses_of_the_plain_one(data: Path, tmp_path: Pa
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
 @pytest.mark.slow
-def test_blocks_are_compiled_whole(data: Path, plain: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch._dynamo.reset()  # else what another test of this process has compiled counts against how often a block may be compiled again
-    compiled = []
-    real = torch.nn.Module.compile
+def test_blocks_are_compiled_whole_and_no_more_often_beside_block_swap_and_quantization(
+    data: Path, plain: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, graphs = [], []
+    real = torch.compile
 
-    def compile_quickly(module: torch.nn.Module, **options: Any) -> None:
-        compiled.append(type(module).__name__)
-        real(module, backend="aot_eager", fullgraph=True, **options)  # the same graphs without C++
+    def compile_quickly(forward: Any) -> Any:
+        compiled.append(type(forward.__self__).__name__)
+        return real(forward, backend="aot_eager", fullgraph=True)  # the same graphs without C++
 
-    monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
-    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "compile": True, "offload_activations": True})
-    assert compiled == ["DualStreamBlock"] * 4
-    assert near(found, plain) < 1e-5
+    def compiled_losses(name: str, **more: Any) -> list[float]:
+        torch._dynamo.reset()  # else what was compiled before counts against how often a block may be compiled again
+        torch._dynamo.utils.counters.clear()
+        found = losses(data, tmp_path / name, acceleration={"mixed_precision_mode": "no", "compile": True, **more})
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        return found
+
+    quantized = losses(data, tmp_path / "quantized", acceleration={"mixed_precision_mode": "no", "quantization": "int8"})
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    assert near(compiled_losses("alone"), plain) < 1e-5
+    away = {"offload_blocks": 3, "offload_activations": True}
+    assert near(compiled_losses("away", **away), plain) < 1e-5
+    assert near(compiled_losses("all", **away, quantization="int8"), quantized) < 1e-5
+    assert compiled == ["DualStreamBlock"] * 3 * 4
+    assert graphs[0] < 8  # the most that torch compiles of one function, by default
+    assert graphs == [graphs[0]] * 3
 
 
 def test_adamw_in_8_bits_learns_nearly_the_same_and_goes_on_bit_for_bit(data: Path, plain: list[float], tmp_path: Path) -> None:
@@ -222,14 +237,12 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     found = refusal(
         tmp_path,
-        acceleration={"quantization": "nf4", "offload_blocks": 2, "offload_activations": True, "compile": True},
+        acceleration={"quantization": "nf4", "offload_blocks": 2, "offload_activations": True},
         optimization={"enable_gradient_checkpointing": False},
     )
     assert found == [
         "acceleration.offload_blocks: saves nothing without gradient checkpointing, because the backward pass would keep the weights of the blocks on the device",
         "    Set optimization.enable_gradient_checkpointing = true.",
-        "acceleration.offload_blocks: cannot be combined with compile: a compiled block expects its weights in one place",
-        "    Choose one of the two settings.",
         "acceleration.offload_activations: offloads what gradient checkpointing keeps, but checkpointing is not enabled",
         "    Set optimization.enable_gradient_checkpointing = true.",
     ]

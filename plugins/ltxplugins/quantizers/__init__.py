@@ -3,6 +3,7 @@ stores a matrix.
 """
 
 from ltxcore.api import hookimpl
+from ltxplugins.quantizers.low_precision import FP8Matmul, Int8Matmul
 from ltxplugins.quantizers.nf4 import NF4
 from ltxplugins.quantizers.rows import FP8, FP8UZ, Int8
 
@@ -32,6 +33,8 @@ def ltx_quantizers() -> dict[str, type]:
         "fp8": FP8,
         "fp8uz": FP8UZ,
         "nf4": NF4,
+        "int8-matmul": Int8Matmul,
+        "fp8-matmul": FP8Matmul,
         "int8-quanto": Int8Quanto,
         "fp8-quanto": FP8Quanto,
         "fp8uz-quanto": FP8UZQuanto,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,23 @@ class Rows:
 
         from ltxcore.api.quantizers import quantized_linear
 
-        whole = linear.weight.detach().float()
+        values, scale = self.rounded(linear.weight.detach())
+        return quantized_linear(linear, values.view(torch.int8), {"scale": scale}, self.restored, self.multiply)
+
+    def rounded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows `[N, C]` as 8-bit numbers, and the scale factor of each row, `[N, 1]` float32."""
+        import torch
+
+        whole = rows.float()
         # For a row of zeros, any factor is correct.
         scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / self.largest
         values = (whole / scale).clamp(-self.largest, self.largest)
-        rounded = values if self.number_format.is_floating_point else values.round()
-        return quantized_linear(linear, rounded.to(self.number_format).view(torch.int8), {"scale": scale}, self.restored)
+        return (values if self.number_format.is_floating_point else values.round()).to(self.number_format), scale
+
+    @property
+    def multiply(self) -> Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor | None], Tensor] | None:
+        """The function that multiplies by the stored matrix; None to multiply by the restored matrix."""
+        return None
 
     def restored(self, weight: Tensor, factors: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
         """Return the matrix, restored from its 8-bit numbers."""
@@ -93,7 +104,7 @@ class FP8(Rows):
 
         from ltxcore.api.quantizers import quantized_linear
 
-        return quantized_linear(linear, weight.view(torch.int8), {"scale": scale}, self.restored)
+        return quantized_linear(linear, weight.view(torch.int8), {"scale": scale}, self.restored, self.multiply)
 
 
 @attrs.frozen
