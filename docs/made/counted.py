@@ -129,7 +129,7 @@ def _rms_norm(x: Tensor, _shape: list[int], weight: Tensor | None = None, eps: f
     return normed
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, scale: None = None) -> Tensor:
     assert attn_mask is None, "a flash kernel takes no mask"
     attended: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
     return attended

@@ -179,16 +179,10 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         with_connectors=_needs_connectors(plan),
         connectors_path=config.model.connectors_path,
     )
-    attention = use_kernel(backbone, config.acceleration.attention, device, compute_dtype(config), training=True)
-    inform(f"attention: {attention}")
+    _set_up(backbone, config, device)
     loras, types = strengths(config.model.loras), adapter_types(outline.loaded.registry)
     if loras and (full or divided):
         put_beside(backbone, loras, device, types)
-    if config.acceleration.offload_activations:
-        backbone.transformer.block_inputs = BlockInputs.on(device)
-    backbone.transformer.chunk_feed_forward(config.acceleration.chunked_feed_forward)
-    if config.acceleration.activation_budget_gb is not None:
-        backbone.transformer.kept_outputs = KeptOutputs(int(config.acceleration.activation_budget_gb * 2**30))
     if divided:
         unreached = _of_all_kinds(plan, lambda each: _unreached_without_weights(plan, samples, each, backbone))
     else:
@@ -217,6 +211,17 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     )
     trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
     return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline, said_of(loras) if loras else "")
+
+
+def _set_up(backbone: LTXBackbone, config: RunFile, device: torch.device) -> None:
+    """Set what a backbone without adapters computes attention with, and what it keeps for the backward pass."""
+    attention = use_kernel(backbone, config.acceleration.attention, device, compute_dtype(config), training=True)
+    inform(f"attention: {attention}")
+    if config.acceleration.offload_activations:
+        backbone.transformer.block_inputs = BlockInputs.on(device)
+    backbone.transformer.chunk_feed_forward(config.acceleration.chunked_feed_forward)
+    if config.acceleration.activation_budget_gb is not None:
+        backbone.transformer.kept_outputs = KeptOutputs(int(config.acceleration.activation_budget_gb * 2**30))
 
 
 def _copy_of_base(outline: Outline, device: torch.device) -> LTXBackbone:
