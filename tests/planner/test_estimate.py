@@ -104,9 +104,9 @@ def measured(found: Outline) -> Measured:
             self.begun = False
             engine.backward(loss, last)
 
-        def step(self) -> float:
+        def step(self, *args: Any) -> float:
             said.gradients = max(said.gradients, bytes_of(p.grad for p in model.backbone.parameters() if p.grad is not None))
-            return float(engine.step())
+            return float(engine.step(*args))
 
     loop = Loop(Watching(), model.backbone, found.strategy, samples, planned.order, config.seed, 1, 0, config.objectives)
     for _ in loop.steps(2):
