@@ -57,6 +57,42 @@ READ_LATER = frozenset({"clean", "noise", "denoise_mask", "levels"})
 
 
 @attrs.frozen(eq=False)
+class StoredText:
+    """The text features of a micro-batch as they are stored, without padding.
+
+    Attributes:
+        features: the features for each modality, in the stored dtype, those of one sample after those of the other, `[N, E]`.
+        words: the number of positions of each of the B samples; their sum is N.
+        length: L, the number of positions that each sample is padded to.
+        is_connected: whether the features have passed through the model's connectors.
+    """
+
+    features: Mapping[str, Tensor]
+    words: tuple[int, ...]
+    length: int
+    is_connected: bool = False
+
+    def padded(self, device: Any = "cpu") -> Text:
+        """Copy the features to a device, and pad them there with zeros on the left to `[B, L, E]` float32. The mask is made there too.
+
+        Source: docs/explanation/arithmetic.md#padding-of-text
+        """
+        import torch
+
+        size = len(self.words)
+        features: dict[str, Tensor] = {}
+        for name, stored in self.features.items():
+            there = moved(stored, device)
+            features[name] = torch.zeros(size, self.length, stored.shape[1], device=device)
+            for row, own in zip(features[name], there.split(self.words), strict=True):
+                row[self.length - len(own) :] = own
+        mask = torch.zeros(size, self.length, device=device)
+        for row, words in zip(mask, self.words, strict=True):
+            row[self.length - words :] = 1.0
+        return Text(features, mask, self.is_connected, self.is_connected and all(words == self.length for words in self.words))
+
+
+@attrs.frozen(eq=False)
 class ModelInput:
     """The model's input for one modality and, in training, the expected prediction.
 

@@ -19,6 +19,7 @@ from ltxcore.connector_marks import connectors_in
 from ltxcore.errors import LtxError, PluginError
 from ltxcore.members import Member
 from ltxcore.model_input import ModelInput as ModelInput
+from ltxcore.model_input import StoredText as StoredText
 from ltxcore.model_input import Text as Text
 from ltxcore.pictures import Pictures, StoredPictures
 from ltxcore.state import Grid, LatentState
@@ -324,11 +325,13 @@ class Batch:
         names: the names of the samples, in order.
         latents: the data of roles of kind "latents".
         masks: the data of roles of kind "mask", `[B, ...]` in the shape of the target's grid.
-        text: the text features of each modality, after the model's connectors.
+        text: the text features of each modality, after the model's connectors; none before they have passed through the connectors.
         tensors: the data of roles of kind "values", `[B, *shape]`.
         pictures: the data of roles of kind "pictures".
         absent: the modalities that these samples lack. In place of an absent modality's latents, `latents` has a single cell without
             content; its other roles are left out.
+        stored_text: the text features as they are stored, before they have passed through the connectors; None afterwards, and if no text
+            was read.
     """
 
     names: tuple[str, ...]
@@ -338,6 +341,7 @@ class Batch:
     tensors: Mapping[str, Tensor] = attrs.field(factory=dict)
     pictures: Mapping[str, StoredPictures] = attrs.field(factory=dict)
     absent: frozenset[str] = frozenset()
+    stored_text: StoredText | None = None
 
 
 class Draws(Protocol):

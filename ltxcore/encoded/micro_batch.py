@@ -1,4 +1,4 @@
-"""Functions that load micro-batches: they read files, check them against their entries, and pad and stack the tensors."""
+"""Functions that load micro-batches: they read files, check them against their entries, and join the tensors as they are stored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import attrs
 import torch
 from torch import Tensor
 
 from ltxcore.connector_marks import connectors_in
 from ltxcore.encoded.sample_names import find_sample
-from ltxcore.encoded.store import damage, expect, read_stored, redo
+from ltxcore.encoded.store import damage, read_listed
 from ltxcore.encoded.stored import Stored, each_caption
 from ltxcore.encoded.streams import absent_of, placeholders
 from ltxcore.errors import DataError, Problem
@@ -22,7 +23,7 @@ from ltxcore.members import place_of
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.pictures import StoredPictures
-from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Text
+from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, StoredText, Text
 from ltxcore.workers import READERS, in_order
 
 RATES = {"video": VideoModality().default_rate, "audio": AudioModality().default_rate}
@@ -48,19 +49,26 @@ def load_batch(
         cells: the shapes of placeholders (`streams.placeholders`) for modalities that no sample of this manifest has.
 
     Returns:
-        Latents `[B, C, F, H, W]` or `[B, C, T, M]`, masks `[B, F, H, W]` or `[B, T]`, pictures `[B, K, C, 1, H, W]`, values, and
-        text `[B, L, E]`, padded with zeros on the left, all float32 on the CPU. Rates are frames per second of video, 24 if it states none, and
+        Latents `[B, C, F, H, W]` or `[B, C, T, M]`, masks `[B, F, H, W]` or `[B, T]`, pictures `[B, K, C, 1, H, W]`, values, and the stored
+        text, all on the CPU and in the stored dtype. Rates are frames per second of video, 24 if it states none, and
         latent steps per second of audio, 25. In place of the latents of a modality that the samples lack, there is a cell of zeros.
-        The text is as stored: from before the model's connectors, or from after
-        them if `is_connected` is true.
+        The text is from before the model's connectors, or from after them if `is_connected` is true.
 
         If a sample has several captions, the text is the first.
 
     Raises:
-        DataError: files are unreadable, changed since they were listed, not finite, or of different shapes; the message names all of
-            them.
+        DataError: files are unreadable, changed since they were listed, or of different shapes; the message names all of them.
     """
-    return _batch(_samples(root, sources, names, roles, manifest), sources, names, manifest, cells)
+    batches: list[Batch] = []
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            batches.append(load_sample(root, sources, name, roles, manifest, cells)[0])
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError.of(problems)
+    return joined(batches)
 
 
 def load_sample(
@@ -70,59 +78,116 @@ def load_sample(
     roles: Collection[str],
     manifest: Manifest,
     cells: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
-) -> tuple[Batch, tuple[Text, ...]]:
+    check: bool = False,
+) -> tuple[Batch, tuple[StoredText, ...]]:
     """Read one sample as `load_batch` does, and the text of each of its captions; there are no texts if no text is read.
 
+    With `check`, all bytes are compared with the checksums in the manifest (`store.read_listed`).
+
     Raises:
-        DataError: as in `load_batch`.
+        DataError: as in `load_batch`; or files are damaged.
     """
-    found = _samples(root, sources, [name], roles, manifest)
-    texts = [_text([each], [name]) for role, (sample,) in found.items() if sources[role].kind == "text" for each in each_caption(sample)]
-    return _batch(found, sources, [name], manifest, cells), tuple(texts)
-
-
-def _samples(
-    root: Path, sources: Mapping[str, Source], names: Sequence[str], roles: Collection[str], manifest: Manifest
-) -> dict[str, list[Stored]]:
-    samples: dict[str, list[Stored]] = {}
+    found: dict[str, Stored] = {}
     problems: list[Problem] = []
-    absent = absent_of(manifest, names[0])
-    for role in (each for each in sources if each in roles and sources[each].modality not in absent):
-        for name in names:
+    absent, (place, own) = absent_of(manifest, name), place_of(manifest.members, name, root)
+    for role, source in sources.items():
+        if role in roles and source.modality not in absent:
             try:
-                samples.setdefault(role, []).append(
-                    _read(*place_of(manifest.members, name, root), sources[role], manifest.entries[role][name])
-                )
+                found[role] = _read(place, own, source, manifest.entries[role][name], check)
             except DataError as error:
                 problems.extend(error.problems)
     if problems:
         raise DataError.of(problems)
-    return samples
-
-
-def _batch(
-    samples: Mapping[str, list[Stored]],
-    sources: Mapping[str, Source],
-    names: Sequence[str],
-    manifest: Manifest,
-    cells: Mapping[str, tuple[int, ...]],
-) -> Batch:
-    absent = absent_of(manifest, names[0])
-    of_kind = {
-        kind: {role: found for role, found in samples.items() if sources[role].kind == kind}
-        for kind in ("latents", "mask", "pictures", "values", "text")
-    }
-    return Batch(
-        names=tuple(names),
-        latents={
-            **{role: _latents(role, sources[role], found, names) for role, found in of_kind["latents"].items()},
-            **{name: _placeholder({**cells, **placeholders(manifest)}[name], name, len(names)) for name in absent},
-        },
-        masks={role: _stack(role, [sample.tensors["mask"] for sample in found], names) for role, found in of_kind["mask"].items()},
-        text=_text([each_caption(sample)[0] for sample in next(iter(of_kind["text"].values()), [])], names),
-        tensors={role: _stack(role, [sample.tensors["values"] for sample in found], names) for role, found in of_kind["values"].items()},
-        pictures={role: _pictures(role, found, names) for role, found in of_kind["pictures"].items()},
+    texts = next((tuple(map(_text, each_caption(sample))) for sample in found.values() if sample.kind == "text"), ())
+    latents = {role: _latents(sample) for role, sample in found.items() if sample.kind == "latents"}
+    batch = Batch(
+        names=(name,),
+        latents={**latents, **{each: _placeholder({**cells, **placeholders(manifest)}[each], each) for each in absent}},
+        masks={role: sample.tensors["mask"].unsqueeze(0) for role, sample in found.items() if sample.kind == "mask"},
+        text=Text({}, torch.zeros(1, 0)),
+        tensors={role: sample.tensors["values"].unsqueeze(0) for role, sample in found.items() if sample.kind == "values"},
+        pictures={role: _pictures(sample) for role, sample in found.items() if sample.kind == "pictures"},
         absent=absent,
+        stored_text=texts[0] if texts else None,
+    )
+    return batch, texts
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Join several batches of the same shapes into one.
+
+    Raises:
+        DataError: the shapes differ; the message names the role and a sample of each shape.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    first = batches[0]
+
+    def stacked(role: str, tensors: list[Tensor]) -> Tensor:
+        shapes = {tuple(tensor.shape[1:]): batch.names[0] for tensor, batch in zip(tensors, batches, strict=True)}
+        if len(shapes) > 1:
+            raise _different(role, shapes)
+        return torch.cat(tensors)
+
+    def latents(role: str) -> StoredLatents:
+        own = [batch.latents[role] for batch in batches]
+        return StoredLatents(stacked(role, [each.latents for each in own]), torch.cat([each.rate for each in own]))
+
+    def pictures(role: str) -> StoredPictures:
+        own = [batch.pictures[role] for batch in batches]
+        return StoredPictures(stacked(role, [each.latents for each in own]), stacked(role, [each.frames for each in own]))
+
+    return Batch(
+        names=tuple(name for batch in batches for name in batch.names),
+        latents={role: latents(role) for role in first.latents},
+        masks={role: stacked(role, [batch.masks[role] for batch in batches]) for role in first.masks},
+        text=Text({}, torch.zeros(sum(len(batch.names) for batch in batches), 0)),
+        tensors={role: stacked(role, [batch.tensors[role] for batch in batches]) for role in first.tensors},
+        pictures={role: pictures(role) for role in first.pictures},
+        absent=first.absent,
+        stored_text=_joined_text({batch.names[0]: batch.stored_text for batch in batches if batch.stored_text is not None}),
+    )
+
+
+def _joined_text(texts: Mapping[str, StoredText]) -> StoredText | None:
+    """Join the texts of samples by their names. Modalities that any sample lacks are left out."""
+    if not texts:
+        return None
+    shared = [each for each in next(iter(texts.values())).features if all(each in text.features for text in texts.values())]
+    for modality in shared:
+        shapes: dict[tuple[int, ...], str] = {(text.length, text.features[modality].shape[1]): name for name, text in texts.items()}
+        if len(shapes) > 1:
+            raise _different("text", shapes)
+    return StoredText(
+        {modality: torch.cat([text.features[modality] for text in texts.values()]) for modality in shared},
+        tuple(words for text in texts.values() for words in text.words),
+        next(iter(texts.values())).length,
+        all(text.is_connected for text in texts.values()),
+    )
+
+
+def _different(role: str, shapes: Mapping[tuple[int, ...], str]) -> DataError:
+    described = ", ".join(f"{list(shape)} ({name})" for shape, name in shapes.items())
+    return DataError(f'a micro-batch has samples of different shapes in the role "{role}": {described}')
+
+
+def padded_text(batch: Batch, device: torch.device | str = "cpu") -> Text:
+    """Return the text features of a micro-batch, padded on a device."""
+    return batch.text if batch.stored_text is None else batch.stored_text.padded(device)
+
+
+def as_taken(batch: Batch, text: Text | None = None) -> Batch:
+    """Return a micro-batch as strategies take it: the same numbers in float32, with text that has passed through the connectors. By default,
+    the text is the stored text, padded.
+    """
+    return attrs.evolve(
+        batch,
+        latents={role: StoredLatents(each.latents.float(), each.rate) for role, each in batch.latents.items()},
+        masks={role: each.float() for role, each in batch.masks.items()},
+        text=padded_text(batch) if text is None else text,
+        tensors={role: each.float() for role, each in batch.tensors.items()},
+        pictures={role: StoredPictures(each.latents.float(), each.frames.float()) for role, each in batch.pictures.items()},
+        stored_text=None,
     )
 
 
@@ -155,7 +220,7 @@ def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], mani
     def fault(source: Source, name: str, entry: Entry) -> tuple[Problem, ...]:
         if not entry.checksum:
             try:
-                _read(*place_of(manifest.members, name, root), source, entry)
+                _read(*place_of(manifest.members, name, root), source, entry, check=True)
             except DataError as error:
                 return error.problems
             return ()
@@ -175,80 +240,26 @@ def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], mani
     return sum(bool(entry.checksum) for _, _, entry in files.values())
 
 
-def _read(root: Path, name: str, source: Source, entry: Entry) -> Stored:
-    """Read a sample, and check it against its entry."""
-    path = find_sample(root, source.folder, name)
-    sample, size = read_stored(path)
-    expect(path, sample, source.kind, source.modality)
-    found = sample.entry(size)
-    told = {
-        "size": (entry.bytes, size),
-        "shape": (entry.shape, found.shape),
-        "fingerprint": (entry.fingerprint, found.fingerprint),
-        "rate": (entry.rate, found.rate),
-    }
-    for what, (before, now) in told.items():
-        if before != now:
-            raise DataError(
-                f"has changed since it was listed: its {what} was {before} and is {now}",
-                where=str(path),
-                remedy="Run `ltx preprocess` again, and do not change the data while a run reads it.",
-            )
-    if not found.finite:
-        raise DataError(f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy=redo(path))
-    return sample
+def _read(root: Path, name: str, source: Source, entry: Entry, check: bool) -> Stored:
+    return read_listed(find_sample(root, source.folder, name), name, source, entry, check)
 
 
-def _latents(role: str, source: Source, samples: Sequence[Stored], names: Sequence[str]) -> StoredLatents:
-    default = RATES[source.modality]
-    rates = [default if sample.rate is None else sample.rate for sample in samples]
-    return StoredLatents(_stack(role, [sample.tensors["latents"] for sample in samples], names), torch.tensor(rates, dtype=torch.float32))
+def _latents(sample: Stored) -> StoredLatents:
+    rate = RATES[sample.modality] if sample.rate is None else sample.rate
+    return StoredLatents(sample.tensors["latents"].unsqueeze(0), torch.full((1,), rate, dtype=torch.float32))
 
 
-def _placeholder(shape: tuple[int, ...], modality: str, size: int) -> StoredLatents:
-    return StoredLatents(torch.zeros(size, *shape), torch.full((size,), float(RATES[modality])))
+def _pictures(sample: Stored) -> StoredPictures:
+    return StoredPictures(sample.tensors["pictures"].unsqueeze(0), sample.tensors["frames"].unsqueeze(0))
 
 
-def _pictures(role: str, samples: Sequence[Stored], names: Sequence[str]) -> StoredPictures:
-    latents, frames = (_stack(role, [sample.tensors[key] for sample in samples], names) for key in ("pictures", "frames"))
-    return StoredPictures(latents, frames)
+def _placeholder(shape: tuple[int, ...], modality: str) -> StoredLatents:
+    return StoredLatents(torch.zeros(1, *shape), torch.full((1,), float(RATES[modality])))
 
 
-def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
-    """Pad text features on the left with zeros and stack them to `[B, L, E]`, and make the mask that marks words, `[B, L]` float32.
-
-    Source: docs/explanation/arithmetic.md#padding-of-text
-    """
-    if not samples:
-        return Text({}, torch.zeros(len(names), 0))
-    shared = [key for key in samples[0].tensors if all(key in sample.tensors for sample in samples)]
-    features = {key: _left_padded([(sample.tensors[key], sample.length) for sample in samples], names) for key in sorted(shared)}
-    words = [(torch.ones(next(iter(sample.tensors.values())).shape[0], 1), sample.length) for sample in samples]
-    is_connected = all(connectors_in(sample.encoder) for sample in samples)
-    mask = _left_padded(words, names)[:, :, 0]
-    return Text(features, mask, is_connected, is_whole=is_connected and bool(mask.all()))
-
-
-def _left_padded(samples: Sequence[tuple[Tensor, int]], names: Sequence[str]) -> Tensor:
-    """Pad features `[l, E]` on the left with zeros to their length L, and stack them to `[B, L, E]`."""
-    _refuse_shapes("text", [(length, features.shape[1]) for features, length in samples], names)
-    (first, length), *_ = samples
-    padded = torch.zeros(len(samples), length, first.shape[1])
-    for row, (features, _) in zip(padded, samples, strict=True):
-        row[length - features.shape[0] :] = features
-    return padded
-
-
-def _stack(role: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-    _refuse_shapes(role, [tuple(tensor.shape) for tensor in tensors], names)
-    return torch.stack([tensor.to(torch.float32) for tensor in tensors])
-
-
-def _refuse_shapes(role: str, shapes: Sequence[tuple[int, ...]], names: Sequence[str]) -> None:
-    by_shape = dict(zip(shapes, names, strict=True))
-    if len(by_shape) > 1:
-        described = ", ".join(f"{list(shape)} ({name})" for shape, name in by_shape.items())
-        raise DataError(f'a micro-batch has samples of different shapes in the role "{role}": {described}')
+def _text(sample: Stored) -> StoredText:
+    words = next(iter(sample.tensors.values())).shape[0]
+    return StoredText(dict(sorted(sample.tensors.items())), (words,), sample.length, bool(connectors_in(sample.encoder)))
 
 
 def padded(features: Mapping[str, Tensor], length: int) -> Text:
@@ -257,11 +268,4 @@ def padded(features: Mapping[str, Tensor], length: int) -> Text:
 
     Source: docs/explanation/arithmetic.md#padding-of-text
     """
-    words = next(iter(features.values())).shape[0]
-    found = {}
-    for name, own in features.items():
-        found[name] = torch.zeros(1, length, own.shape[1])
-        found[name][0, length - words :] = own.to(torch.float32)
-    mask = torch.zeros(1, length)
-    mask[0, length - words :] = 1.0
-    return Text(found, mask)
+    return StoredText(features, (len(next(iter(features.values()))),), length).padded()

@@ -17,11 +17,12 @@ import safetensors.torch
 from torch import Tensor
 
 from ltxcore.encoded import pt
+from ltxcore.encoded.buffers import plain_tensors, read_buffer
 from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
 from ltxcore.files import printable, read_regular, write_whole
-from ltxcore.protocols import Entry, Kind
+from ltxcore.protocols import Entry, Kind, Source
 
 MANIFESTS = "manifest*.jsonl"
 """The pattern of the manifests' names in a folder of samples. Each process of `ltx preprocess` writes one manifest."""
@@ -90,7 +91,7 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
     return sample.entry(len(data), checksum(data))
 
 
-def checksum(data: bytes) -> str:
+def checksum(data: bytes | memoryview) -> str:
     """Compute the `Entry.checksum` of a file with these bytes: half of the SHA-256 of the bytes. SHA-256 is fast, because processors have
     instructions for it.
     """
@@ -127,6 +128,42 @@ def read_stored(path: Path) -> tuple[Stored, int]:
     return _sample(path, data), len(data)
 
 
+def read_listed(path: Path, name: str, source: Source, entry: Entry, check: bool) -> Stored:
+    """Read a sample that was listed, and compare the size and the header of its file with its entry. The values were looked at when the
+    file was written or listed, and are not looked at again unless `check` is true.
+
+    Args:
+        path: the sample's file.
+        name: the sample's name.
+        source: the source that the sample belongs to.
+        entry: the sample's entry.
+        check: whether all bytes are compared with the entry's checksum. If there is no checksum, it is made sure that all values are finite.
+
+    Raises:
+        DataError: as in `read_stored`; or the file has changed, is damaged, or holds NaN or infinite values.
+    """
+    data = _bytes(path)
+    sample = expect(path, _sample(path, data), source.kind, source.modality)
+    told = {
+        "size": (entry.bytes, len(data)),
+        "shape": (entry.shape, sample.shape),
+        "fingerprint": (entry.fingerprint, sample.fingerprint),
+        "rate": (entry.rate, sample.rate),
+    }
+    for what, (before, now) in told.items():
+        if before != now:
+            raise DataError(
+                f"has changed since it was listed: its {what} was {before} and is {now}",
+                where=str(path),
+                remedy="Run `ltx preprocess` again, and do not change the data while a run reads it.",
+            )
+    if check and entry.checksum and checksum(data) != entry.checksum:
+        raise DataError(DAMAGED, where=str(path), remedy=redo(path))
+    if check and not entry.checksum and not sample.is_finite:
+        raise DataError(f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy=redo(path))
+    return sample
+
+
 def read_recorded(path: Path) -> tuple[Stored, Entry]:
     """Read a sample, and make the entry that a manifest would have for it, with the checksum of the file's present bytes.
 
@@ -152,22 +189,22 @@ def told_name(path: Path) -> str:
     return told if isinstance(told, str) else ""
 
 
-def _bytes(path: Path) -> bytes:
-    """Read the content of a file. The file is not memory-mapped, since a file that shrinks while it is mapped kills the process."""
+def _bytes(path: Path) -> memoryview:
+    """Read the content of a file."""
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise DataError(f"has {size:,} bytes, but a sample has at most {LARGEST:,}", where=str(path), remedy=redo(path))
-        return read_regular(path)
+        data = read_buffer(path, LARGEST)
     except FileNotFoundError:
         raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if isinstance(data, int):
+        raise DataError(f"has {data:,} bytes, but a sample has at most {LARGEST:,}", where=str(path), remedy=redo(path))
+    return data
 
 
-def _sample(path: Path, data: bytes) -> Stored:
+def _sample(path: Path, data: memoryview) -> Stored:
     try:
-        return pt.parse(data) if path.suffix == FOREIGN else _parse(data)
+        return pt.parse(bytes(data)) if path.suffix == FOREIGN else _parse(data)
     except DataError as error:
         raise _with_remedy(error, path) from None
     except Exception as error:  # foreign bytes may make torch fail in any way; only this file is then lost
@@ -230,15 +267,8 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
     return b"".join([struct.pack("<Q", len(header)), header, memoryview(data)[8 + size :]])
 
 
-def _parse(data: bytes) -> Stored:
-    header = _header(data)
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise DataError(f"is a damaged safetensors file: {error}") from None
-    told = header.get("__metadata__", {})
+def _parse(data: memoryview) -> Stored:
+    told, tensors = plain_tensors(data) or _read_by_library(bytes(data))
     try:
         rate = float(told["rate"]) if "rate" in told else None
         length = int(told.get("length", 0))
@@ -255,6 +285,16 @@ def _parse(data: bytes) -> Stored:
         encoder=told.get("encoder", ""),
         column=told.get("column", ""),
     )
+
+
+def _read_by_library(data: bytes) -> tuple[Mapping[str, str], Mapping[str, Tensor]]:
+    header = _header(data)
+    try:
+        return header.get("__metadata__", {}), safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise DataError(f"is a damaged safetensors file: {error}") from None
 
 
 def _header(data: bytes) -> dict[str, Any]:

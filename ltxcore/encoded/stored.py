@@ -70,6 +70,11 @@ class Stored:
         """The shape for `Entry.shape`: the tensor's shape, or `(L,)` for text."""
         return (self.length,) if self.kind == "text" else tuple(self.tensors[self.kind].shape)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are finite. Every value is read."""
+        return all(bool(torch.isfinite(tensor.float()).all()) for tensor in self.tensors.values())
+
     def entry(self, size: int, checksum: str = "") -> Entry:
         """Make the sample's entry for a manifest, with the size of its file in bytes and, if known, the file's checksum. Every value is
         read.
@@ -77,7 +82,7 @@ class Stored:
         return Entry(
             shape=self.shape,
             rate=self.rate,
-            finite=all(bool(torch.isfinite(tensor.float()).all()) for tensor in self.tensors.values()),
+            finite=self.is_finite,
             bytes=size,
             fingerprint=self.fingerprint,
             origin=self.origin,
@@ -211,11 +216,18 @@ def _text(tensors: Mapping[str, Tensor], length: int) -> tuple[Kind, str]:
         raise DataError("text features do not say what length they are padded to")
     if length > LONGEST_TEXT:
         raise DataError(f"text features are padded to {length:,} positions, but at most {LONGEST_TEXT:,} are supported")
-    counts = tensors.get(CAPTIONS, torch.tensor([float(words)]))
+    most, counts = float(words), tensors.get(CAPTIONS)
+    if counts is not None:
+        most = _longest_caption(words, counts)
+    if most > length:
+        raise DataError(f"text features have {most:g} tokens, but their stated length is {length}")
+    return "text", "+".join(name for name in MODALITIES if name in features)
+
+
+def _longest_caption(words: int, counts: Tensor) -> float:
+    """Return the number of positions of the longest of several captions, which have `words` positions in all."""
     if counts.ndim != 1 or bool((counts < 0).any() or (counts != counts.round()).any()) or float(counts.sum()) != words:
         raise DataError(
             f"{words} tokens cannot be divided into captions of {listed(f'{count:g}' for count in counts.flatten().tolist())} tokens"
         )
-    if float(counts.max()) > length:
-        raise DataError(f"text features have {counts.max():g} tokens, but their stated length is {length}")
-    return "text", "+".join(name for name in MODALITIES if name in features)
+    return float(counts.max())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.encoded.batches import MicroBatch
+from ltxcore.encoded.micro_batch import as_taken
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import Draws, ModelInput
@@ -102,7 +103,7 @@ def _seen(planned: RunPlan, samples: Samples, backbone: LTXBackbone | None, empt
     draws = RecordedDraws(draws_of(seed, empty.micro_batch))
     batch = samples.load(empty.micro_batch.names, strategy.wanted(draws), draws)
     if backbone is None:
-        inputs = with_dropped(strategy.prepare(batch, draws), dropped, draws)
+        inputs = with_dropped(strategy.prepare(as_taken(batch), draws), dropped, draws)
         return attrs.evolve(empty, inputs=inputs, draws=draws.numbers)
     device = next(backbone.parameters()).device
     mixed = AUTOCAST[planned.config.acceleration.mixed_precision_mode]

@@ -96,7 +96,8 @@ def _mixed(strategy: Strategy, own: Batch, other: Batch, inputs: Mapping[str, Mo
         if REFERENCES in parts and sources[role].appends
     }
     pictures = {**own.pictures, **pictures}
-    return attrs.evolve(own, latents=latents, pictures=pictures, text=(other if TEXT in parts else own).text, tensors=tensors)
+    words = other if TEXT in parts else own
+    return attrs.evolve(own, latents=latents, pictures=pictures, text=words.text, stored_text=words.stored_text, tensors=tensors)
 
 
 def _with_given(given: ModelInput, clean: Tensor | None) -> ModelInput:

@@ -4,8 +4,10 @@ that read, and text passes through the connectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 
 import attrs
@@ -13,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ltxcore.devices import moved, pinned
-from ltxcore.encoded.micro_batch import load_sample
+from ltxcore.encoded.micro_batch import as_taken, joined, load_sample, padded_text, verify
+from ltxcore.errors import DataError, Problem
 from ltxcore.members import set_of
-from ltxcore.pictures import StoredPictures
 from ltxcore.protocols import (
     MODALITIES,
     Backbone,
@@ -24,12 +26,15 @@ from ltxcore.protocols import (
     Manifest,
     ModelInput,
     Source,
-    StoredLatents,
+    StoredText,
     Strategy,
     Text,
 )
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.train.caption_dropout import CaptionDropout
+
+CHECKED = 100
+"""Of so many samples that are read, one is compared with its checksum."""
 
 CAPTION = "caption.u"
 """The name of the draw that chooses one of several captions."""
@@ -54,8 +59,10 @@ class Samples:
     limit: int = KEPT
     texts: Mapping[str, Text] = attrs.field(factory=dict)
     cells: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
-    _kept: dict[tuple[str, frozenset[str]], tuple[Batch, tuple[Text, ...]]] = attrs.field(factory=dict, init=False)
+    _kept: dict[tuple[str, frozenset[str]], tuple[Batch, tuple[StoredText, ...]]] = attrs.field(factory=dict, init=False)
     _bytes: int = attrs.field(default=0, init=False)
+    _lock: Lock = attrs.field(factory=Lock, init=False)
+    _reads: Iterator[int] = attrs.field(factory=count, init=False)
 
     def load(self, names: Sequence[str], optional: frozenset[str] = frozenset(), draws: Draws | None = None) -> Batch:
         """Return samples as one batch, with all required roles and with the optional roles named in `optional`.
@@ -74,57 +81,44 @@ class Samples:
         chosen = draws.uniform(CAPTION).tolist()
         return joined(
             [
-                attrs.evolve(batch, text=texts[int(len(texts) * number)]) if texts else batch
+                attrs.evolve(batch, stored_text=texts[int(len(texts) * number)]) if texts else batch
                 for (batch, texts), number in zip(found, chosen, strict=True)
             ]
         )
+
+    def damaged(self, names: Sequence[str]) -> tuple[Problem, ...]:
+        """Read all files of samples again, and return the problems with those whose bytes are not as they were written. This is for samples
+        whose loss is not finite, since most files are read without looking at their values.
+        """
+        try:
+            verify(self.root, self.sources, names, self.manifest)
+        except DataError as error:
+            return error.problems
+        return ()
 
     def sets(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the names of the sets that samples come from; empty if there is only one set."""
         return tuple(set_of(self.manifest.members, name) for name in names) if self.manifest.members else ()
 
-    def _one(self, name: str, roles: frozenset[str]) -> tuple[Batch, tuple[Text, ...]]:
+    def _one(self, name: str, roles: frozenset[str]) -> tuple[Batch, tuple[StoredText, ...]]:
         key = (name, roles)
         found = self._kept.get(key)
         if found is None:
-            found = load_sample(self.root, self.sources, name, roles, self.manifest, self.cells)
-            size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(*found))
-            if self._bytes + size <= self.limit:
-                self._kept[key] = found
-                self._bytes += size
+            check = next(self._reads) % CHECKED == 0
+            found = load_sample(self.root, self.sources, name, roles, self.manifest, self.cells, check)
+            size = sum(each.untyped_storage().nbytes() for each in _tensors(*found))
+            with self._lock:
+                if key not in self._kept and self._bytes + size <= self.limit:
+                    self._kept[key] = found
+                    self._bytes += size
         return found
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Join several batches of the same shapes into one."""
-    if len(batches) == 1:
-        return batches[0]
-    first = batches[0]
-    latents = {
-        role: StoredLatents(
-            torch.cat([batch.latents[role].latents for batch in batches]), torch.cat([batch.latents[role].rate for batch in batches])
-        )
-        for role in first.latents
-    }
-    masks = {role: torch.cat([batch.masks[role] for batch in batches]) for role in first.masks}
-    tensors = {role: torch.cat([batch.tensors[role] for batch in batches]) for role in first.tensors}
-    pictures = {
-        role: StoredPictures(
-            torch.cat([batch.pictures[role].latents for batch in batches]), torch.cat([batch.pictures[role].frames for batch in batches])
-        )
-        for role in first.pictures
-    }
-    features = {name: torch.cat([batch.text.features[name] for batch in batches]) for name in first.text.features}
-    mask, is_whole = torch.cat([batch.text.mask for batch in batches]), all(batch.text.is_whole for batch in batches)
-    text = Text(features, mask, first.text.is_connected, is_whole)
-    return Batch(tuple(name for batch in batches for name in batch.names), latents, masks, text, tensors, pictures, first.absent)
-
-
-def _tensors(batch: Batch, texts: Sequence[Text]) -> list[Tensor]:
-    """Return the tensors of a sample; its first text is that of the batch."""
+def _tensors(batch: Batch, texts: Sequence[StoredText]) -> list[Tensor]:
+    """Return the tensors of a sample; the text of the batch is one of the texts."""
     latents = [tensor for stored in batch.latents.values() for tensor in (stored.latents, stored.rate)]
     pictures = [tensor for stored in batch.pictures.values() for tensor in (stored.latents, stored.frames)]
-    words = [tensor for text in (batch.text, *texts[1:]) for tensor in (*text.features.values(), text.mask)]
+    words = [tensor for text in texts for tensor in text.features.values()]
     return [*latents, *batch.masks.values(), *batch.tensors.values(), *pictures, *words]
 
 
@@ -138,18 +132,18 @@ def made(strategy: Strategy, batch: Batch, draws: Draws, device: torch.device) -
     """
     unknown = _without_values(batch)
     try:
-        inputs = strategy.prepare(attrs.evolve(batch, text=unknown), draws)
+        inputs = strategy.prepare(as_taken(batch, unknown), draws)
         mask = None if unknown.is_whole else unknown.mask
         passes_on = all(each.context is unknown.features[name] and each.context_mask is mask for name, each in inputs.items())
         ready = {name: each.ready_for(device) for name, each in inputs.items()} if passes_on else {}
     except Exception:  # noqa: BLE001 - unless only the missing values are at fault, the step meets the same error, and knows more about it
         ready = {}
-    return attrs.evolve(batch, text=_text(batch, lambda each: pinned(each, device))), ready
+    return _with_text(batch, lambda each: pinned(each, device)), ready
 
 
 def _without_values(batch: Batch) -> Text:
     """Return text of the shape of a batch's text. A strategy that does more with it than to pass it on fails, or changes it."""
-    text, device = batch.text, "meta"
+    text, device = padded_text(batch, "meta"), "meta"
     features = {name: text.features.get(name, next(iter(text.features.values()))) for name in batch.latents if text.features}
     of_shape = {name: torch.empty_like(each, device=device) for name, each in features.items()}
     return attrs.evolve(text, features=of_shape, mask=torch.empty_like(text.mask, device=device))
@@ -183,24 +177,30 @@ def prepared(
     Raises:
         DataError: a condition cannot apply to these samples.
     """
-    text = _text(batch, lambda each: moved(each, device))
+    text = padded_text(_with_text(batch, lambda each: each), device)
+    text = attrs.evolve(text, features={name: moved(each, device) for name, each in text.features.items()}, mask=moved(text.mask, device))
     with torch.no_grad():
         connected = backbone.connect(text, [name for name in MODALITIES if name in batch.latents])
     if ahead:
         mask = None if connected.is_whole else connected.mask
         inputs = {name: attrs.evolve(given, context=connected.features[name], context_mask=mask) for name, given in ahead.items()}
     else:
-        inputs = dict(strategy.prepare(attrs.evolve(batch, text=connected), draws))
+        inputs = dict(strategy.prepare(as_taken(batch, connected), draws))
     return inputs if drops is None else drops(inputs, draws)
 
 
-def _text(batch: Batch, move: Callable[[Tensor], Tensor]) -> Text:
-    """Return the text of a batch, moved, without features for modalities that the batch does not have. Features for all modalities may be
-    stored under the name of one.
+def _with_text(batch: Batch, each: Callable[[Tensor], Tensor]) -> Batch:
+    """Return a batch with a function applied to its text features, without those for modalities that the batch does not have. Features for
+    all modalities may be stored under the name of one.
     """
-    text = batch.text
-    needed = {name: each for name, each in text.features.items() if name in batch.latents} or text.features
-    return attrs.evolve(text, features={name: move(each) for name, each in needed.items()}, mask=move(text.mask))
+
+    def needed(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own = {name: values for name, values in features.items() if name in batch.latents} or features
+        return {name: each(values) for name, values in own.items()}
+
+    if batch.stored_text is not None:
+        return attrs.evolve(batch, stored_text=attrs.evolve(batch.stored_text, features=needed(batch.stored_text.features)))
+    return attrs.evolve(batch, text=attrs.evolve(batch.text, features=needed(batch.text.features), mask=each(batch.text.mask)))
 
 
 def sent(inputs: Mapping[str, ModelInput], device: torch.device) -> dict[str, ModelInput]:

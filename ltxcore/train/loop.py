@@ -249,9 +249,11 @@ class Loop:
         chosen = next((each for each, is_finite in zip(taken, are_finite, strict=True) if not is_finite), taken[0])
         with dropout(self.seed, chosen.own.dealt.micro_batch, self.engine.device):
             culprit = first_not_finite(self.backbone, lambda: [self.engine.forward(part.inputs) for part in chosen.parts])
-        found = self.engine.gather((_seen([chosen]), culprit))
+        damaged = [problem for part in chosen.parts for problem in part.dealt.samples.damaged(part.dealt.micro_batch.names)]
+        found = self.engine.gather((_seen([chosen]), culprit, damaged))
         of_wrong = [each for each, is_wrong in of_each_share(self.engine, list(zip(found, wrong, strict=True))) if is_wrong]
-        self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in of_wrong], of_wrong[0][1]))
+        stopped = _stopped(step, "the loss", [seen for seen, _, _ in of_wrong], of_wrong[0][1])
+        self.engine.refuse(DataError.of([*stopped.problems, *(problem for _, _, own in of_wrong for problem in own)]))
 
     def _left_sound(self) -> str:
         """Say which weights are still usable if a gradient was not finite."""

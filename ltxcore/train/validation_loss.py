@@ -19,7 +19,7 @@ from ltxcore.choices import every_list
 from ltxcore.config.kept_weights import OF_AVERAGE
 from ltxcore.drawn_conditions import AtEnd
 from ltxcore.encoded.batches import Shape, SizeOf, shape_of
-from ltxcore.errors import many
+from ltxcore.errors import DataError, many
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.objective_types import Pass
 from ltxcore.objectives import OWN_BATCH, ObjectiveUse, labelled
@@ -174,6 +174,7 @@ class HeldOut:
             there = sent(seen, engine.device)
             losses = strategy.loss(engine.forward(there), there) if parts else answers.own
             (values,) = read([losses])
+            self._refuse_damaged(group, values)
             found.extend(row for row in _rows(group, context, sigma, values, Facts.of(seen, sets)) if bool(kept[group.index(row.clip)]))
         for label, use in self.uses.items():
             losses = answers.of(label, use)
@@ -181,6 +182,18 @@ class HeldOut:
                 (values,) = read([losses])
                 found.extend(_rows(group, label, sigma, values, Facts.of(inputs, sets)))
         return found
+
+    def _refuse_damaged(self, group: Sequence[str], losses: Mapping[str, Sequence[float]]) -> None:
+        """Look at the files of clips whose losses are not finite, because values are not looked at whenever they are read.
+
+        Raises:
+            DataError: files are not as they were written.
+        """
+        if all(math.isfinite(each) for own in losses.values() for each in own):
+            return
+        problems = self.samples.damaged(group)
+        if problems:
+            raise DataError.of(problems)
 
     def _at_ends(self, engine: Engine, backbone: Backbone, strategy: Strategy, group: Sequence[str], sigma: float) -> list[ClipLoss]:
         found: list[ClipLoss] = []

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
 from helpers.encoded_sets import AUDIO, INPAINTING, REFERENCE, TEXT, VIDEO, inpainting_set, message, put, put_text, text, values
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import load_batch, to_verify, verify
+from ltxcore.encoded.micro_batch import as_taken, load_batch, load_sample, to_verify, verify
 from ltxcore.encoded.store import write_sample
 from ltxcore.errors import DataError
 from ltxcore.protocols import Batch, Entry, Manifest, Source
@@ -32,11 +33,14 @@ def test_a_micro_batch_is_stacked_in_the_order_of_its_names(tmp_path: Path) -> N
     assert torch.equal(batch.masks["audio.cond0.mask"], torch.linspace(0, 1, 6).expand(2, 6))
 
 
-def test_stored_bfloat16_comes_as_float32_with_the_same_values(tmp_path: Path) -> None:
+def test_stored_bfloat16_stays_as_it_is_until_a_strategy_takes_it_in_float32_with_the_same_values(tmp_path: Path) -> None:
     sources = _video_set(tmp_path)
     batch = load_batch(tmp_path, sources, ["a"], list(sources), read_manifest(tmp_path, sources))
-    assert batch.latents["video"].latents.dtype == torch.float32
-    assert torch.equal(batch.latents["video"].latents[0], values(16, 3, 2, 2, dtype=torch.bfloat16).float())
+    stored = values(16, 3, 2, 2, dtype=torch.bfloat16)
+    taken = as_taken(batch).latents["video"].latents
+    for found, expected in ((batch.latents["video"].latents[0], stored), (taken[0], stored.float())):
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)
 
 
 def test_each_sample_has_its_own_rate_and_video_that_does_not_say_has_24(tmp_path: Path) -> None:
@@ -58,10 +62,14 @@ def test_text_is_padded_on_the_left_with_zeros_to_its_length(tmp_path: Path) -> 
         put(tmp_path, "audio_latents", name, {"latents": values(8, 6, 16)})
     sources = {"text": TEXT, "audio": AUDIO}
     batch = load_batch(tmp_path, sources, ["a", "b", "c"], list(sources), read_manifest(tmp_path, sources))
-    assert batch.text.mask.tolist() == [[0] * 8, [0] * 5 + [1] * 3, [1] * 8]
-    assert batch.text.mask.dtype == torch.float32
+    assert batch.stored_text is not None
+    assert batch.stored_text.words == (0, 3, 8)
+    assert {modality: features.shape for modality, features in batch.stored_text.features.items()} == {"video": (11, 8), "audio": (11, 6)}
+    padded = batch.stored_text.padded()
+    assert padded.mask.tolist() == [[0] * 8, [0] * 5 + [1] * 3, [1] * 8]
+    assert padded.mask.dtype == torch.float32
     for modality, width in (("video", 8), ("audio", 6)):
-        features = batch.text.features[modality]
+        features = padded.features[modality]
         assert features.shape == (3, 8, width)
         assert features.dtype == torch.float32
         assert not features[0].any()
@@ -81,6 +89,7 @@ def test_only_the_roles_asked_for_are_read(tmp_path: Path) -> None:
 def test_without_the_text_role_there_is_no_text(tmp_path: Path) -> None:
     sources = _video_set(tmp_path)
     batch = load_batch(tmp_path, sources, ["a", "b"], ["video"], read_manifest(tmp_path, sources))
+    assert batch.stored_text is None
     assert dict(batch.text.features) == {}
     assert batch.text.mask.shape == (2, 0)
 
@@ -171,14 +180,33 @@ def test_a_rate_that_changed_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_nan_that_came_after_listing_is_named_with_its_sample(tmp_path: Path) -> None:
-    manifest = _planned(tmp_path)
-    path = tmp_path / "audio_latents" / "b.safetensors"
+def _with_nan(root: Path) -> None:
+    path = root / "audio_latents" / "b.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
-    expected = 'ROOT/audio_latents/b.safetensors: the sample "b" holds NaN or infinite values'
-    assert (
-        _refused(tmp_path, manifest) == f"{expected}\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
-    )
+
+
+def _checked(root: Path, manifest: Manifest) -> str:
+    with pytest.raises(DataError) as caught:
+        load_sample(root, INPAINTING, "b", list(INPAINTING), manifest, check=True)
+    return message(caught.value, root)
+
+
+def test_values_that_changed_after_listing_are_found_where_the_bytes_are_compared_with_their_checksum(tmp_path: Path) -> None:
+    manifest = _planned(tmp_path)
+    load_sample(tmp_path, INPAINTING, "b", list(INPAINTING), manifest, check=True)
+    _with_nan(tmp_path)
+    expected = f"ROOT/audio_latents/b.safetensors: is damaged: its content differs from what was written{REDO}"
+    assert _checked(tmp_path, manifest) == expected
+    batch, _ = load_sample(tmp_path, INPAINTING, "b", list(INPAINTING), manifest)
+    assert batch.latents["audio"].latents.isnan().sum() == 1
+
+
+def test_nan_that_came_after_listing_is_named_with_its_sample_where_there_is_no_checksum(tmp_path: Path) -> None:
+    manifest = _planned(tmp_path)
+    _with_nan(tmp_path)
+    entries = {role: {name: attrs.evolve(entry, checksum="") for name, entry in own.items()} for role, own in manifest.entries.items()}
+    expected = f'ROOT/audio_latents/b.safetensors: the sample "b" holds NaN or infinite values{REDO}'
+    assert _checked(tmp_path, Manifest(entries)) == expected
 
 
 def test_all_files_at_fault_are_named_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from helpers.encoded_sets import AUDIO, AUDIO_MASK, TEXT, VIDEO, message, read_latents, read_text, values
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import load_batch
+from ltxcore.encoded.micro_batch import load_batch, padded_text
 from ltxcore.encoded.store import OWN, read_mask, read_stored
 from ltxcore.errors import DataError
 
@@ -204,9 +204,10 @@ def test_a_set_of_ltx_trainer_is_planned_and_loaded_without_conversion(tmp_path:
     batch = load_batch(tmp_path, sources, ["clips/a", "b"], list(sources), manifest)
     assert torch.equal(batch.latents["audio"].latents[0], values(8, 26, 16, seed=0))
     assert torch.equal(batch.masks["audio.cond0.mask"][1], torch.linspace(0, 1, 26))
-    assert batch.text.mask.tolist() == [[0, 0, 1, 1]] * 2
-    assert torch.equal(batch.text.features["audio"][0, 2:], values(4, 6)[2:])
-    assert not batch.text.features["audio"][:, :2].any()
+    text = padded_text(batch)
+    assert text.mask.tolist() == [[0, 0, 1, 1]] * 2
+    assert torch.equal(text.features["audio"][0, 2:], values(4, 6)[2:])
+    assert not text.features["audio"][:, :2].any()
 
 
 def test_an_early_set_is_joined_by_the_numbers_in_its_names(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_an_early_set_is_joined_by_the_numbers_in_its_names(tmp_path: Path) -> N
     manifest = read_manifest(tmp_path, sources)
     assert manifest.samples == ("latent_3", "latent_4")
     batch = load_batch(tmp_path, sources, ["latent_4"], list(sources), manifest)
-    assert torch.equal(batch.text.features["video"][0], values(4, 12, seed=4))
+    assert torch.equal(padded_text(batch).features["video"][0], values(4, 12, seed=4))
 
 
 def test_clips_that_happen_to_be_called_condition_keep_their_names(tmp_path: Path) -> None:

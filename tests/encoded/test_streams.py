@@ -7,7 +7,7 @@ import pytest
 from helpers.mixed_sets import SAMPLES, mixed_set
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest, remove_sample
-from ltxcore.encoded.micro_batch import load_batch
+from ltxcore.encoded.micro_batch import load_batch, padded_text
 from ltxcore.encoded.streams import absent_of, may_lack, placeholders, streams_in
 from ltxcore.errors import DataError
 from ltxcore.protocols import Manifest, Source
@@ -73,7 +73,7 @@ def test_a_cell_of_zeros_takes_the_place_of_latents_that_are_not_there(root: Pat
     assert batch.latents["audio"].latents.shape == (2, 8, 1, 16)
     assert not batch.latents["audio"].latents.any()
     assert batch.masks == {}
-    assert set(batch.text.features) == {"video", "audio"}
+    assert set(padded_text(batch).features) == {"video", "audio"}
     alone = Manifest({role: {name: entry for name, entry in held.items() if name == "silent0"} for role, held in manifest.entries.items()})
     assert load_batch(root, SOURCES, ["silent0"], set(SOURCES), alone, {"audio": (8, 1, 16)}).latents["audio"].latents.shape == (
         1,

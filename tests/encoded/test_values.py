@@ -15,7 +15,7 @@ from helpers.encoded_sets import TEXT, VIDEO, message, put, put_text, values
 from ltxcore.conditions import ConditionUse
 from ltxcore.drawn import Drawn, OneOf, Range
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import load_batch, verify
+from ltxcore.encoded.micro_batch import as_taken, load_batch, verify
 from ltxcore.encoded.strategy_data import whole_set
 from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws
@@ -100,7 +100,7 @@ def test_the_flexible_strategy_hands_them_to_the_condition(tmp_path: Path) -> No
     manifest = read_manifest(tmp_path, sources)
     strategy.check(manifest)
     batch = load_batch(tmp_path, sources, ["a", "b"], list(sources), manifest)
-    given = strategy.prepare(batch, CountedDraws(7, 0, ("a", "b"), "0.0"))["video"]
+    given = strategy.prepare(as_taken(batch), CountedDraws(7, 0, ("a", "b"), "0.0"))["video"]
     assert given.tokens[:, 12:, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert given.timesteps[:, 12:].tolist() == [[0, 0, 0]] * 2
 
@@ -144,7 +144,7 @@ def seen(root: Path, condition: Any, names: tuple[str, ...], **drawn: Drawn) -> 
     manifest = read_manifest(root, sources)
     strategy.check(manifest)
     batch = load_batch(root, sources, names, list(sources), manifest)
-    return strategy.prepare(batch, CountedDraws(7, 0, names, "0.0"))["video"]
+    return strategy.prepare(as_taken(batch), CountedDraws(7, 0, names, "0.0"))["video"]
 
 
 def test_values_are_used_with_the_parameters_that_each_sample_draws(tmp_path: Path) -> None:

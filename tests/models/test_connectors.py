@@ -10,7 +10,7 @@ from helpers.golden_connectors import PREFIX, SETTINGS, connector_tensors, write
 from helpers.golden_io import load_case
 from helpers.golden_models import stock_model, write_golden
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import load_batch
+from ltxcore.encoded.micro_batch import load_batch, padded_text
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.checkpoint_files import open_checkpoint
@@ -98,7 +98,7 @@ def test_stored_and_restored_features_connect_to_the_same_bits_as_those_that_nev
         kept = {modality: values[sample, -words:].clone() for modality, values in direct.features.items()}
         put(tmp_path, "conditions", name, kept, shape=(1024,), encoder="ltx-2.3/x")
     manifest = read_manifest(tmp_path, {"text": TEXT})
-    restored = load_batch(tmp_path, {"text": TEXT}, ["a", "b"], ["text"], manifest).text
+    restored = padded_text(load_batch(tmp_path, {"text": TEXT}, ["a", "b"], ["text"], manifest))
     expected, found = connect(direct), connect(restored)
     for name in BOTH:
         assert found.features[name].shape[:2] == (2, 1024)

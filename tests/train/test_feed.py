@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 from helpers.training_runs import message, put, put_sound
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import load_batch
+from ltxcore.encoded.micro_batch import joined, load_batch, padded_text
 from ltxcore.encoded.stored import of_captions
 from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws, generator
@@ -20,7 +21,7 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.modality_tables import ModalityTable
 from ltxcore.protocols import Batch, Draws, ModelInput, Setting, Source, Strategy, Text
 from ltxcore.strategy import Flexible
-from ltxcore.train.feed import Samples, joined, made, prepared
+from ltxcore.train.feed import CHECKED, Samples, made, prepared
 
 SOURCES = {
     "text": Source("conditions", "text"),
@@ -46,8 +47,9 @@ def same(one: Batch, other: Batch) -> None:
         assert torch.equal(stored.rate, other.latents[role].rate)
     for role, mask in one.masks.items():
         assert torch.equal(mask, other.masks[role])
-    assert all(torch.equal(features, other.text.features[name]) for name, features in one.text.features.items())
-    assert torch.equal(one.text.mask, other.text.mask)
+    ours, theirs = padded_text(one), padded_text(other)
+    assert all(torch.equal(features, theirs.features[name]) for name, features in ours.features.items())
+    assert torch.equal(ours.mask, theirs.mask)
 
 
 def test_samples_loaded_one_by_one_are_the_batch_that_is_read_at_once(samples: Samples) -> None:
@@ -78,7 +80,7 @@ def test_inputs_that_were_made_ahead_are_those_that_are_made_in_the_step(samples
         batch, ahead = made(each, samples.load(NAMES), draws, cpu)
         found, expected = (prepared(each, Twice(), batch, draws, cpu, None, *given)["audio"] for given in ((ahead,), ()))
         assert found.context.equal(expected.context)
-        assert found.context.equal(2 * batch.text.features["audio"] + added)
+        assert found.context.equal(2 * padded_text(batch).features["audio"] + added)
         assert found.context_mask is None
         assert found.tokens.equal(expected.tokens)
         assert found.velocity.equal(expected.velocity)
@@ -102,6 +104,29 @@ def test_a_sample_that_does_not_fit_is_read_each_time(samples: Samples) -> None:
     with pytest.raises(DataError) as error:
         samples.load(NAMES)
     assert "sound02" in message(error.value, samples.root)
+
+
+def test_what_is_kept_is_counted_as_it_is_stored_without_padding(samples: Samples) -> None:
+    for name in NAMES:
+        put(samples.root, "audio_latents", name, {"latents": torch.ones(8, 8, 16, dtype=torch.bfloat16)}, fingerprint="half")
+    found = Samples(samples.root, SOURCES, read_manifest(samples.root, SOURCES))
+    found.load(NAMES)
+    stored = sum(entry.bytes for own in found.manifest.entries.values() for entry in own.values())
+    headers = sum(8 + struct.unpack("<Q", path.read_bytes()[:8])[0] for path in samples.root.rglob("*.safetensors"))
+    assert found._bytes == stored - headers + 3 * 4  # and the rate of each sample
+
+
+def test_one_read_in_a_hundred_is_compared_with_its_checksum(samples: Samples) -> None:
+    found = Samples(samples.root, SOURCES, samples.manifest, limit=0)
+    found.load(NAMES[:1])
+    path = samples.root / "audio_latents" / f"{NAMES[0]}.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
+    for _ in range(CHECKED - 1):
+        assert found.load(NAMES[:1]).latents["audio"].latents.isnan().any()
+    with pytest.raises(DataError) as error:
+        found.load(NAMES[:1])
+    assert "audio_latents/sound00.safetensors: is damaged" in message(error.value, samples.root)
+    assert [problem.where for problem in found.damaged(NAMES)] == [str(path)]
 
 
 def test_an_optional_source_is_read_only_where_it_is_wanted(samples: Samples) -> None:
@@ -147,7 +172,7 @@ def test_the_caption_of_a_pass_depends_on_the_sample_and_the_pass_alone(captione
             wanted = {name: drawn(seed, epoch, name, count) for name, count in zip(NAMES, (3, 1, 2), strict=True)}
             for names in (NAMES, NAMES[::-1], NAMES[:2], NAMES[2:]):  # other ranks, and a resumed run, deal other micro-batches
                 batch = captioned.load(names, draws=CountedDraws(seed, epoch, tuple(names), "any"))
-                assert chosen(batch.text) == [wanted[name] for name in names]
+                assert chosen(padded_text(batch)) == [wanted[name] for name in names]
                 seen.add(wanted[NAMES[0]])
     assert seen == {0, 1, 2}
 
@@ -155,7 +180,7 @@ def test_the_caption_of_a_pass_depends_on_the_sample_and_the_pass_alone(captione
 def test_a_drawn_caption_is_padded_as_if_it_were_the_only_one(captioned: Samples) -> None:
     draws = CountedDraws(1, 0, (NAMES[0],), "any")
     batch = captioned.load(NAMES[:1], draws=draws)
-    (number,) = chosen(batch.text)
+    (number,) = chosen(padded_text(batch))
     (alone,) = (captions(NAMES[0], 3)[number],)
     put(captioned.root, "conditions", NAMES[0], {"video": alone, "audio": alone}, shape=(4,), fingerprint="alone", encoder="e")
     again = Samples(captioned.root, SOURCES, read_manifest(captioned.root, SOURCES))
@@ -163,7 +188,7 @@ def test_a_drawn_caption_is_padded_as_if_it_were_the_only_one(captioned: Samples
 
 
 def test_without_draws_the_first_caption_is_used(captioned: Samples) -> None:
-    assert chosen(captioned.load(NAMES).text) == [0, 0, 0]
+    assert chosen(padded_text(captioned.load(NAMES))) == [0, 0, 0]
     same(captioned.load(NAMES), load_batch(captioned.root, SOURCES, NAMES, SOURCES.keys(), captioned.manifest))
 
 

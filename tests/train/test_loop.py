@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from helpers.training_runs import loaded_run, put, sound_set
 from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun
 from ltxcore.encoded.batches import MicroBatch
+from ltxcore.encoded.micro_batch import as_taken, padded_text
 from ltxcore.encoded.stored import of_captions
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
@@ -147,7 +149,7 @@ def test_the_captions_of_micro_batches_are_those_that_their_draws_choose(tmp_pat
     for parts in loop._dealt(0, 4):
         dealt = parts[OWN]
         wanted = (4 * dealt.draws.uniform("caption.u")).floor()
-        assert dealt.load(loop.strategy).text.features["audio"][:, -1, 0].tolist() == wanted.tolist()
+        assert padded_text(dealt.load(loop.strategy)).features["audio"][:, -1, 0].tolist() == wanted.tolist()
 
 
 def test_dropout_is_the_same_in_every_run_and_leaves_the_global_generator_alone(folder: Path) -> None:
@@ -163,7 +165,9 @@ def test_dropout_is_the_same_in_every_run_and_leaves_the_global_generator_alone(
 
 
 def sigmas_of(loop: Loop, step: int) -> str:
-    inputs = loop.strategy.prepare(loop.samples.load(loop.order.micro_batch(step).names), draws_of(loop.seed, loop.order.micro_batch(step)))
+    inputs = loop.strategy.prepare(
+        as_taken(loop.samples.load(loop.order.micro_batch(step).names)), draws_of(loop.seed, loop.order.micro_batch(step))
+    )
     return ", ".join(f"{sigma:.3f}" for sigma in inputs["audio"].sigma.tolist())
 
 
@@ -181,6 +185,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_samples_sigmas_a
         f"sigmas audio {sigmas_of(loop, 1)}, first in {name}\n"
         "    Nothing was updated in this step. Check these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
     )
+
+
+def test_a_file_whose_values_were_damaged_after_listing_is_named_where_its_loss_is_not_finite(folder: Path, tmp_path: Path) -> None:
+    loop = loop_of(loaded_run(shutil.copytree(folder, tmp_path / "run"), data={"held_out": 0}))
+    wrong = loop.order.micro_batch(1).names[0]
+    path = loop.samples.root / "audio_latents" / f"{wrong}.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
+    with pytest.raises(DataError) as error:
+        list(loop.steps(2))
+    first, damaged = error.value.problems
+    assert first.what.startswith(f"the loss is not finite (NaN or Inf) at step 2, samples {', '.join(loop.order.micro_batch(1).names)}, ")
+    assert (damaged.where, damaged.what) == (str(path), "is damaged: its content differs from what was written")
 
 
 @attrs.frozen(eq=False)

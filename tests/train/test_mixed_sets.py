@@ -17,6 +17,7 @@ from helpers.mixed_sets import AUDIO, SAMPLES, VIDEO, mixed_set, mixed_tables
 from helpers.training_runs import STOPPER, write_run
 from ltxcore.config.load import load_run
 from ltxcore.encoded.batches import MicroBatch
+from ltxcore.encoded.micro_batch import as_taken
 from ltxcore.errors import LtxError
 from ltxcore.flow.loss import total_loss
 from ltxcore.models.load_base import load_backbone
@@ -92,7 +93,7 @@ def test_conditions_of_an_absent_stream_are_not_asked_and_count_as_not_applied(r
 def seen(planned: RunPlan, names: tuple[str, ...]) -> Mapping[str, ModelInput]:
     strategy = planned.outline.strategy
     samples, draws = Samples(planned.outline.root, strategy.sources(), planned.manifest), draws_of(7, MicroBatch("0.0", names))
-    return strategy.prepare(samples.load(names, strategy.wanted(draws)), draws)
+    return strategy.prepare(as_taken(samples.load(names, strategy.wanted(draws))), draws)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:

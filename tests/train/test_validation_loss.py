@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,9 @@ from ltxcore.choices import choice_uses, every_list
 from ltxcore.conditions import ConditionUse
 from ltxcore.drawn import Range
 from ltxcore.encoded.manifest import read_manifest
+from ltxcore.encoded.store import DAMAGED
 from ltxcore.engines.single import SingleEngine, single_engine
+from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import Uniform
 from ltxcore.modalities.audio import AudioModality
@@ -104,6 +107,16 @@ def test_each_sigma_has_its_mean_over_clips_and_the_condition_its_own(root: Path
     for key in KEYS:
         mean = sum(one[f"held_out/{OWN}/{key}"] for one in alone) / 5
         assert found[f"held_out/{OWN}/{key}"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_clip_whose_file_was_damaged_after_listing_is_named(root: Path, models: dict, tmp_path: Path) -> None:
+    engine, backbone = models[AUDIO]
+    held = held_out(shutil.copytree(root, tmp_path / "set"), audio_only(), NAMES)
+    path = held.samples.root / "audio_latents" / f"{NAMES[3]}.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
+    with pytest.raises(DataError) as caught:
+        held.measure(engine, backbone)
+    assert [(problem.where, problem.what) for problem in caught.value.problems] == [(str(path), DAMAGED)]
 
 
 def test_the_measure_does_not_depend_on_the_batch_size_nor_on_dropout_nor_on_the_global_generator(root: Path, models: dict) -> None:
