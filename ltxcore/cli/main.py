@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "plan": "Compute how much memory and disk a run needs, and whether it fits.",
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
+        "shard": "Put the files of an encoded set into a few large files, or back.",
         "sample": "Generate from a prompt or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for another program, such as ComfyUI or diffusers.",
         "plugins": "List and describe plugins, or start a new one.",

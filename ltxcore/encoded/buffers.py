@@ -20,8 +20,9 @@ _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "
 """The dtypes of tensors that are taken without copying, by their names in safetensors files."""
 
 
-def read_buffer(path: Path, most: int) -> memoryview | int:
-    """Read an ordinary file into memory that can be written, or return its size in bytes if this is larger than `most`.
+def read_buffer(path: Path, most: int, begin: int = 0, size: int | None = None) -> memoryview | int:
+    """Read an ordinary file, or `size` bytes of it from `begin`, into memory that can be written; or return the number of bytes if it is
+    larger than `most`.
 
     The file is not memory-mapped, because a file that shrinks while it is mapped kills the process. A device or a named pipe is refused
     without being opened, since reading a pipe may wait forever.
@@ -32,10 +33,12 @@ def read_buffer(path: Path, most: int) -> memoryview | int:
     status = os.stat(path)  # noqa: PTH116 - a Path's own method takes several times as long, which counts for small files
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # for a folder, the system's error is clearer
         raise OSError(errno.EINVAL, "it is a named pipe or a device, not an ordinary file", str(path))
-    if status.st_size > most:
-        return status.st_size
+    size = status.st_size if size is None else size
+    if size > most:
+        return size
     with io.FileIO(path) as file:
-        data = numpy.empty(status.st_size, dtype=numpy.uint8).data
+        file.seek(begin)
+        data = numpy.empty(size, dtype=numpy.uint8).data
         read = file.readinto(data)
         while read < len(data) and (some := file.readinto(data[read:])):  # a system may give a part at a time, or the file became shorter
             read += some

@@ -17,6 +17,7 @@ from ltxcore.encoded import checks
 from ltxcore.encoded.listing import Listing, Progress, list_folder
 from ltxcore.encoded.manifest_lines import TICK, Line, append_lines
 from ltxcore.encoded.sample_names import sample_path
+from ltxcore.encoded.shards import place_of_file
 from ltxcore.encoded.streams import may_lack
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry, Manifest, Source
@@ -56,6 +57,13 @@ def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: floa
         DataError: the name leads out of the root, or the folder cannot be written.
     """
     path = sample_path(root, folder, name)
+    place = place_of_file(path)
+    if place is not None:
+        raise DataError(
+            f"cannot be removed, because it is in the shard {place.shard.name}",
+            where=str(path),
+            remedy=f"Run `ltx shard --unpack {root}`, and then the same command again.",
+        )
     if not path.parent.is_dir():
         return
     try:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
+from ltxcore.encoded.shards import SHARD, in_shards, is_shard
 from ltxcore.errors import DataError
 from ltxcore.files import DIGITS, LONGEST_NAME, MARK, UNFINISHED, fitted
 
@@ -120,8 +121,8 @@ def legacy_text_name(name: str) -> str:
 
 
 def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, File]:
-    """Return the files of samples in a folder, each keyed by its name without extension, and sorted by name. If a sample has two files,
-    ours counts.
+    """Return the files of samples in a folder and in its shards, each keyed by its name without extension, and sorted by name. If a sample
+    has two files, ours counts.
 
     Args:
         folder: the folder.
@@ -135,6 +136,8 @@ def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, F
     times = {} if folders is None else folders
     for file in sorted(_walk(folder, "", set(), times), key=lambda file: file_order(file.relative)):
         found.setdefault(file.relative.rpartition(".")[0], file)
+    for relative, place in in_shards(folder).items():
+        found.setdefault(relative.rpartition(".")[0], File(folder, relative, place.bytes, place.changed))
     return dict(sorted(found.items()))
 
 
@@ -155,6 +158,8 @@ def _walk(folder: Path, prefix: str, seen: set[str], times: dict[str, int]) -> I
             if _is_folder(entry):
                 if prefix or entry.name != INDEX_FOLDER:
                     yield from _walk(folder, f"{prefix}{entry.name}/", seen, times)
+            elif not prefix and SHARD.fullmatch(entry.name) and is_shard(Path(entry.path)):
+                continue
             elif entry.name.endswith((SUFFIX, FOREIGN)) and not _no_sample(entry.name):
                 size = changed = 0
                 with contextlib.suppress(OSError):  # the link leads nowhere, which is reported when the file is opened

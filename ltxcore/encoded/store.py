@@ -19,6 +19,7 @@ from torch import Tensor
 from ltxcore.encoded import pt
 from ltxcore.encoded.buffers import plain_tensors, read_buffer
 from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
+from ltxcore.encoded.shards import place_of_file
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
 from ltxcore.files import printable, read_regular, write_whole
@@ -190,9 +191,15 @@ def told_name(path: Path) -> str:
 
 
 def _bytes(path: Path) -> memoryview:
-    """Read the content of a file."""
+    """Read the content of a sample's file, which may be in a shard."""
     try:
-        data = read_buffer(path, LARGEST)
+        try:
+            data = read_buffer(path, LARGEST)
+        except FileNotFoundError:
+            place = place_of_file(path)
+            if place is None:
+                raise
+            data = read_buffer(place.shard, LARGEST, place.begin, place.bytes)
     except FileNotFoundError:
         raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
     except OSError as error:

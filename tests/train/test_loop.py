@@ -16,6 +16,8 @@ from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun
 from ltxcore.encoded.batches import MicroBatch
 from ltxcore.encoded.micro_batch import as_taken, padded_text
+from ltxcore.encoded.sample_names import files_in
+from ltxcore.encoded.shards import pack
 from ltxcore.encoded.stored import of_captions
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
@@ -216,6 +218,20 @@ class Spoiled:
     def loss(self, predicted: Mapping[str, torch.Tensor], prepared: Mapping[str, ModelInput]) -> Mapping[str, torch.Tensor]:
         added = torch.zeros(prepared["audio"].sigma.shape).masked_fill(prepared["audio"].applied["spoiled"], float("nan"))
         return {name: each + added for name, each in self.inner.loss(predicted, prepared).items()}
+
+
+def test_a_run_whose_set_is_put_into_shards_goes_on_with_the_same_steps(folder: Path, tmp_path: Path) -> None:
+    expected = losses(loop_of(loaded_run(folder, data={"held_out": 0})))
+    copy = shutil.copytree(folder, tmp_path / "run")
+    loop = loop_of(loaded_run(copy, data={"held_out": 0}))
+    steps = loop.steps(4)
+    found = [next(steps)[1]["loss"]]
+    for path in (each for each in loop.samples.root.iterdir() if each.is_dir()):
+        pack(path, [(file.path.relative_to(path).as_posix(), file.bytes) for file in files_in(path).values()], 20_000)
+    found += [metrics["loss"] for _, metrics in steps]
+    assert found == expected
+    assert losses(loop_of(loaded_run(copy, data={"held_out": 0}))) == expected
+    assert [path.name[:6] for path in loop.samples.root.rglob("*.safetensors") if not path.name.startswith("shard-")] == []
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -1,0 +1,272 @@
+"""Shards, in which a folder of samples may keep the files of its samples: a few large files in place of many small ones.
+
+A shard is a safetensors file in the folder of the samples, `shard-00000.safetensors` and so on, with a tensor of bytes for each file, named
+after the path of the file in the folder. These bytes are those of the file, so that a sample has the same size, header and checksum in a
+shard as in a file of its own, and nothing else about it changes: manifests, names and the order of samples are the same. A sample is read
+from its place in the shard, without the rest of the shard.
+
+A file of its own counts before one in a shard, and a later shard before an earlier one, so that samples can be encoded again or added.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+import attrs
+
+from ltxcore.errors import DataError
+from ltxcore.files import replacing, write_whole
+
+SHARD = re.compile(r"shard-\d{5}\.safetensors")
+LAYOUT = "ltx-shard"
+"""The value of "layout" in the metadata of a shard, which tells it from a sample of the same name."""
+
+LONGEST_HEADER = 100_000_000
+"""The maximum number of bytes of a header, which is safetensors' own limit."""
+
+SETTLED = 2 * 10**9
+"""The nanoseconds after which a folder that changes again certainly has another time: the coarsest clock of a file system."""
+
+PIECE = 2**22
+"""The number of bytes that are copied at a time."""
+
+
+@attrs.frozen
+class Place:
+    """The place of a file in a shard.
+
+    Attributes:
+        shard: the path of the shard.
+        begin: the number of bytes of the shard that come before the file.
+        bytes: the size of the file in bytes.
+        changed: the time of the shard's last change in nanoseconds.
+    """
+
+    shard: Path
+    begin: int
+    bytes: int
+    changed: int
+
+
+@attrs.frozen
+class _Known:
+    """What was found in the shards of a folder.
+
+    Attributes:
+        marks: the names, sizes and times of the shards.
+        places: the places of the files in them, by their paths relative to the folder.
+        folder_changed: the time of the folder's last change, in nanoseconds.
+        looked: the time when this was found, in nanoseconds.
+    """
+
+    marks: tuple[tuple[str, int, int], ...]
+    places: Mapping[str, Place]
+    folder_changed: int
+    looked: int
+
+    def still(self, folder_changed: int) -> bool:
+        """Return whether the folder has certainly the same shards. A folder that changes again soon may have the same time."""
+        return folder_changed == self.folder_changed and self.looked - folder_changed > SETTLED
+
+
+_known: dict[Path, _Known] = {}
+
+
+def is_shard(path: Path) -> bool:
+    """Return whether a file is a shard, by its name and its header."""
+    return SHARD.fullmatch(path.name) is not None and _header(path) is not None
+
+
+def in_shards(folder: Path) -> Mapping[str, Place]:
+    """Return the places of the files that the shards of a folder hold, by their paths relative to the folder; empty if there is no folder.
+
+    Raises:
+        OSError: the folder or a shard cannot be read.
+    """
+    looked = time.time_ns()
+    try:
+        changed = folder.stat().st_mtime_ns
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.stat()) for entry in entries if SHARD.fullmatch(entry.name) and entry.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return MappingProxyType({})
+    marks = tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
+    known = _known.get(folder)
+    if known is None or known.marks != marks:
+        places = {relative: place for name, _, when in marks for relative, place in _places(folder / name, when)}
+    else:
+        places = dict(known.places)
+    _known[folder] = _Known(marks, places, changed, looked)
+    return places
+
+
+def place_of_file(path: Path) -> Place | None:
+    """Return the place of a file that has no file of its own; None if no shard holds it.
+
+    Raises:
+        OSError: a shard cannot be read.
+    """
+    for folder in path.parents:
+        try:
+            changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - a Path's own method takes longer, and this is done at every read
+        except OSError:  # the sample's own sub-folder is not there, or a folder above belongs to somebody else
+            continue
+        known = _known.get(folder)
+        if known is not None and known.still(changed):
+            places = known.places
+        elif os.access(folder, os.R_OK):
+            places = in_shards(folder)
+        else:
+            continue
+        place = places.get(path.relative_to(folder).as_posix())
+        if place is not None:
+            return place
+    return None
+
+
+def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Callable[[], object] = lambda: None) -> int:
+    """Move files into new shards, and return the number of shards. If the work is interrupted, every file is in a shard or in a file of its
+    own, and the next call does the rest.
+
+    Args:
+        folder: the folder of the samples.
+        files: the path, relative to the folder, and the size of each file.
+        most: the number of bytes after which the next shard begins.
+        packed: a function that is called after each file that was moved.
+
+    Raises:
+        DataError: a file changes meanwhile.
+        OSError: a file cannot be read or written.
+    """
+    numbers = [int(path.name[6:11]) for path in folder.glob("shard-*.safetensors") if SHARD.fullmatch(path.name)]
+    number, count, places = max(numbers, default=-1), 0, in_shards(folder)
+    left = []
+    for relative, size in files:
+        if relative in places and _is_at(folder / relative, places[relative]):  # the work was interrupted before the file was removed
+            (folder / relative).unlink()
+            packed()
+        else:
+            left.append((relative, size))
+    for group in _groups(left, most):
+        number += 1
+        count += 1
+        _write(folder / f"shard-{number:05}.safetensors", folder, group)
+        for relative, _ in group:
+            (folder / relative).unlink()
+            packed()
+    return count
+
+
+def unpack(folder: Path, unpacked: Callable[[], object] = lambda: None) -> int:
+    """Move the files in all shards of a folder into files of their own, and return the number of files.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    places, count = in_shards(folder), 0
+    for relative, place in places.items():
+        if not (folder / relative).exists():
+            write_whole(folder / relative, read_place(place))
+            count += 1
+        unpacked()
+    for shard in {place.shard for place in places.values()} | {path for path in folder.glob("shard-*.safetensors") if is_shard(path)}:
+        shard.unlink()
+    return count
+
+
+def read_place(place: Place) -> bytes:
+    """Read a file from its place in a shard.
+
+    Raises:
+        OSError: the shard cannot be read.
+    """
+    with place.shard.open("rb") as file:
+        file.seek(place.begin)
+        return file.read(place.bytes)
+
+
+def _is_at(path: Path, place: Place) -> bool:
+    return path.stat().st_size == place.bytes and path.read_bytes() == read_place(place)
+
+
+def _groups(files: Sequence[tuple[str, int]], most: int) -> Iterator[list[tuple[str, int]]]:
+    group: list[tuple[str, int]] = []
+    for relative, size in files:
+        group.append((relative, size))
+        if sum(each for _, each in group) >= most:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> None:
+    slots, end = {}, 0
+    for relative, size in group:
+        slots[relative] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
+        end += size
+    header = json.dumps({"__metadata__": {"layout": LAYOUT}, **slots}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    if len(header) > LONGEST_HEADER:
+        raise DataError("would have too many samples in a shard", where=str(path), remedy="Choose smaller shards.")
+    with replacing(path) as beside, beside.open("wb") as out:
+        out.write(struct.pack("<Q", len(header)) + header)
+        for relative, size in group:
+            with (folder / relative).open("rb") as file:
+                if _copied(file, out) != size:
+                    raise DataError("changed while it was read", where=str(folder / relative), remedy="Run the same command again.")
+
+
+def _copied(file: BinaryIO, out: BinaryIO) -> int:
+    size = 0
+    while piece := file.read(PIECE):
+        size += out.write(piece)
+    return size
+
+
+def _places(path: Path, changed: int) -> Iterator[tuple[str, Place]]:
+    header = _header(path)
+    if header is None:
+        return
+    begin, slots = header
+    for relative, slot in slots.items():
+        first, last = slot["data_offsets"]
+        yield relative, Place(path, begin + first, last - first, changed)
+
+
+def _stays_inside(name: str) -> bool:
+    path = Path(name)  # it follows the system's rules
+    return not (path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in name.split("/")))
+
+
+def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]] | None:
+    """Return where the files begin in a shard, and their slots; None if this is no shard."""
+    with path.open("rb") as file:
+        first = file.read(8)
+        if len(first) < 8:
+            return None
+        (size,) = struct.unpack("<Q", first)
+        data = file.read(size) if size <= LONGEST_HEADER else b""
+        whole = os.fstat(file.fileno()).st_size
+    try:
+        slots = json.loads(data)
+        if slots.pop("__metadata__")["layout"] != LAYOUT:
+            return None
+        ends = [slot["data_offsets"][1] for slot in slots.values()]
+        is_sound = all(
+            slot["dtype"] == "U8" and 0 <= slot["data_offsets"][0] <= slot["data_offsets"][1] and _stays_inside(name)
+            for name, slot in slots.items()
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, LookupError, RecursionError):
+        return None
+    if not is_sound or 8 + size + max(ends, default=0) > whole:
+        raise OSError(None, "the shard is damaged or was not copied whole", str(path))
+    return 8 + size, slots
