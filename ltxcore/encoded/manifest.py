@@ -16,8 +16,8 @@ from pathlib import Path
 from ltxcore.encoded import checks
 from ltxcore.encoded.listing import Listing, Progress, list_folder
 from ltxcore.encoded.manifest_lines import TICK, Line, append_lines
-from ltxcore.encoded.sample_names import sample_path
-from ltxcore.encoded.shards import place_of_file
+from ltxcore.encoded.sample_names import SUFFIX, sample_path, stored_name
+from ltxcore.encoded.shards import place_in
 from ltxcore.encoded.streams import may_lack
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry, Manifest, Source
@@ -57,7 +57,7 @@ def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: floa
         DataError: the name leads out of the root, or the folder cannot be written.
     """
     path = sample_path(root, folder, name)
-    place = place_of_file(path)
+    place = place_in(Path(root) / folder, f"{stored_name(name)}{SUFFIX}")
     if place is not None:
         raise DataError(
             f"cannot be removed, because it is in the shard {place.shard.name}",

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from ltxcore.encoded.shards import SHARD, in_shards, is_shard
+from ltxcore.encoded.shards import SHARD, in_shards, is_shard, place_in
 from ltxcore.errors import DataError
 from ltxcore.files import DIGITS, LONGEST_NAME, MARK, UNFINISHED, fitted
 
@@ -99,16 +99,27 @@ def looks_shortened(stored: str) -> bool:
 
 
 def find_sample(root: Path, folder: str, name: str) -> Path:
-    """Return the path of a sample's file: our file if it exists, or else ltx-trainer's, or else the path that our file would have.
+    """Return the path of a sample's file: our file if it exists or is in a shard, or else ltx-trainer's, or else the path that our file
+    would have.
 
     Raises:
         DataError: the folder or the name would lead outside `root`.
     """
     ours = sample_path(root, folder, name)
-    if os.path.lexists(ours):
+    if _is_there(ours, Path(root, folder)):
         return ours
     candidates = [ours.with_name(PurePosixPath(each).name + FOREIGN) for each in (name, legacy_text_name(name)) if each]
-    return next((path for path in candidates if os.path.lexists(path)), ours)
+    return next((path for path in candidates if _is_there(path, Path(root, folder))), ours)
+
+
+def _is_there(path: Path, folder: Path) -> bool:
+    """Return whether a folder has a file, in a file of its own or in a shard."""
+    if os.path.lexists(path):
+        return True
+    try:
+        return place_in(folder, str(path)[len(str(folder)) + 1 :].replace(os.sep, "/")) is not None
+    except OSError:  # the shards cannot be read, which is reported when the folder is listed
+        return False
 
 
 def legacy_text_name(name: str) -> str:

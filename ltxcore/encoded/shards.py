@@ -108,28 +108,34 @@ def in_shards(folder: Path) -> Mapping[str, Place]:
     return places
 
 
-def place_of_file(path: Path) -> Place | None:
-    """Return the place of a file that has no file of its own; None if no shard holds it.
+def place_in(folder: Path, relative: str) -> Place | None:
+    """Return the place of a file in the shards of a folder; None if no shard holds it. A folder that did not change is not looked at again.
 
     Raises:
-        OSError: a shard cannot be read.
+        OSError: the folder or a shard cannot be read.
     """
-    for folder in path.parents:
-        try:
-            changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - a Path's own method takes longer, and this is done at every read
-        except OSError:  # the sample's own sub-folder is not there, or a folder above belongs to somebody else
-            continue
-        known = _known.get(folder)
-        if known is not None and known.still(changed):
-            places = known.places
-        elif os.access(folder, os.R_OK):
-            places = in_shards(folder)
-        else:
-            continue
-        place = places.get(path.relative_to(folder).as_posix())
-        if place is not None:
-            return place
-    return None
+    known = _known.get(folder)
+    if known is None or not known.still(_changed(folder)):
+        return in_shards(folder).get(relative)
+    return known.places.get(relative)
+
+
+def place_of_file(path: Path) -> Place | None:
+    """Return the place of a file in the shards of a folder above it, of which this process has already looked at the shards; None if there
+    is none.
+
+    Raises:
+        OSError: as in `place_in`.
+    """
+    folder = next((folder for folder in path.parents if folder in _known), None)
+    return None if folder is None else place_in(folder, str(path)[len(str(folder)) + 1 :].replace(os.sep, "/"))
+
+
+def _changed(folder: Path) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - a Path's own method takes longer, and this is done at every read
+    except FileNotFoundError:
+        return 0
 
 
 def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Callable[[], object] = lambda: None) -> int:

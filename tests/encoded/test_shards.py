@@ -19,8 +19,8 @@ from ltxcore.encoded import shards
 from ltxcore.encoded.listing import list_folder
 from ltxcore.encoded.manifest import read_manifest, remove_sample
 from ltxcore.encoded.micro_batch import load_batch, verify
-from ltxcore.encoded.sample_names import files_in
-from ltxcore.encoded.shards import in_shards, pack, place_of_file, unpack
+from ltxcore.encoded.sample_names import files_in, find_sample
+from ltxcore.encoded.shards import in_shards, pack, place_in, unpack
 from ltxcore.encoded.store import read_recorded, read_stored
 from ltxcore.errors import DataError
 
@@ -74,7 +74,7 @@ def test_files_of_ltx_trainer_can_be_in_shards(tmp_path: Path) -> None:
     expected = read_recorded(tmp_path / "latents" / "a.pt")[1]
     packed(tmp_path / "latents")
     assert list_folder(tmp_path / "latents").entries == {"a": expected}
-    assert read_recorded(tmp_path / "latents" / "a.pt")[1] == expected
+    assert read_recorded(find_sample(tmp_path, "latents", "a"))[1] == expected
 
 
 def test_a_shard_is_a_safetensors_file_with_the_bytes_of_each_file(root: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_leaves_every_file_where_it_is(root: Path, monkeypat
 
 def test_a_run_that_reads_while_files_are_moved_finds_them(root: Path) -> None:
     manifest = read_manifest(root, INPAINTING)
-    place_of_file(root / "audio_latents" / "missing.safetensors")  # the folder is known to have no shards
+    assert place_in(root / "audio_latents", "a.safetensors") is None  # so the folder is known to have no shards
     packed(root / "audio_latents")
     assert load_batch(root, INPAINTING, ["a"], list(INPAINTING), manifest).names == ("a",)
 
