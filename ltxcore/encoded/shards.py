@@ -205,11 +205,13 @@ def _is_at(path: Path, place: Place) -> bool:
 
 def _groups(files: Sequence[tuple[str, int]], most: int) -> Iterator[list[tuple[str, int]]]:
     group: list[tuple[str, int]] = []
+    total = 0
     for relative, size in files:
         group.append((relative, size))
-        if sum(each for _, each in group) >= most:
+        total += size
+        if total >= most:
             yield group
-            group = []
+            group, total = [], 0
     if group:
         yield group
 
@@ -266,10 +268,10 @@ def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]] | None:
         slots = json.loads(data)
         if slots.pop("__metadata__")["layout"] != LAYOUT:
             return None
-        ends = [slot["data_offsets"][1] for slot in slots.values()]
-        is_sound = all(
-            slot["dtype"] == "U8" and 0 <= slot["data_offsets"][0] <= slot["data_offsets"][1] and _stays_inside(name)
-            for name, slot in slots.items()
+        places = [(slot["dtype"], *slot["data_offsets"]) for slot in slots.values()]
+        ends = [end for _, _, end in places]
+        is_sound = all(map(_stays_inside, slots)) and all(
+            dtype == "U8" and type(first) is type(last) is int and 0 <= first <= last for dtype, first, last in places
         )
     except (ValueError, TypeError, KeyError, AttributeError, LookupError, RecursionError):
         return None

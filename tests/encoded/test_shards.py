@@ -205,6 +205,18 @@ def test_a_sample_called_like_a_shard_is_a_sample(tmp_path: Path) -> None:
     assert in_shards(tmp_path / "audio_latents") == {}
 
 
+@pytest.mark.parametrize(
+    "slot", [{"dtype": "F32"}, {"data_offsets": [1, 0]}, {"data_offsets": [-1, 1]}, {"data_offsets": [0.0, 1.0]}, {"data_offsets": [0, 2]}]
+)
+def test_places_in_a_shard_that_are_no_places_are_refused(tmp_path: Path, slot: dict[str, object]) -> None:
+    (tmp_path / "latents").mkdir()
+    slots = {"a.safetensors": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1], **slot}}
+    header = json.dumps({"__metadata__": {"layout": shards.LAYOUT}, **slots})
+    (tmp_path / "latents" / "shard-00000.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode() + b"x")
+    with pytest.raises(DataError, match="is damaged"):
+        list_folder(tmp_path / "latents")
+
+
 @pytest.mark.parametrize("name", ["../a.safetensors", "/a.safetensors", "clips/../../a.safetensors", "clips//a.safetensors"])
 def test_names_in_a_shard_that_lead_out_of_its_folder_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "latents").mkdir()
