@@ -158,11 +158,17 @@ def read_ahead(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
         "pinned": sum(RECORD.pinned),
         "waits": RECORD.of(UP),
     }
-    fields = [field for field in attrs.fields(ModelInput) if field.name not in READ_LATER]
-    found["read"] = sum(_bytes([getattr(each, field.name) for field in fields]) for each in given)
+    fields = [field for field in attrs.fields(ModelInput) if field.name not in {*READ_LATER, "context", "context_mask"}]
+    found["read"] = sum(_bytes([getattr(each, field.name) for field in fields]) + _words(each) for each in given)
     RECORD.clear()
     found["later"] = sum(_bytes([each.clean, each.noise, each.denoise_mask]) for each in given)
     return found | {"later pinned": sum(RECORD.pinned), "later by": sorted(set(RECORD.pinned_by))}
+
+
+def _words(given: ModelInput) -> int:
+    """The bytes of the text features in float32, without the padding, which is made on the device."""
+    words = given.context.shape[:2].numel() if given.context_mask is None else int(given.context_mask.sum())
+    return 4 * words * given.context.shape[2]
 
 
 def _bytes(values: Any) -> int:
