@@ -112,6 +112,8 @@ def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
         )
     if config.acceleration.chunked_feed_forward > 1:
         yield "acceleration.chunked_feed_forward", "only works in one process", "Remove the key."
+    if config.acceleration.activation_budget_gb is not None:
+        yield "acceleration.activation_budget_gb", "only works in one process", "Remove the key."
     for name in ("stochastic_rounding", "step_in_backward"):
         if getattr(config.acceleration, name):
             yield (

@@ -206,7 +206,7 @@ def test_feed_forward_in_chunks_needs_less_at_the_peak(data: Path, tmp_path: Pat
         predicted(run_file(tmp_path, data, LORA, PICTURE, acceleration={"chunked_feed_forward": chunks})) for chunks in (1, 4)
     )
     assert need.activations.peak < without.activations.peak
-    # Beside what is said, the run holds a state of the random generator for each chunk, which weighs more here.
+    # Beside what is said, the run holds small tensors of each chunk, among them a state of the random generator, which weigh more here.
     assert measured(found).saved == pytest.approx(need.activations.saved, rel=0.1)
 
 

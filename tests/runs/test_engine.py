@@ -114,6 +114,10 @@ def test_heads_that_processes_cannot_share_evenly_are_refused(config: RunFile) -
             ("acceleration.chunked_feed_forward", "only works in one process", "Remove the key."),
         ),
         (
+            {"acceleration": {"activation_budget_gb": 1.0}},
+            ("acceleration.activation_budget_gb", "only works in one process", "Remove the key."),
+        ),
+        (
             {"acceleration": {"compile": True}},
             (
                 "acceleration.compile",
