@@ -29,6 +29,12 @@ TOO_LARGE = 1
     help="Memory of each GPU in GiB; by default that of this machine's first GPU, or 80 without a GPU.",
 )
 @click.option(
+    "--gpu",
+    "gpu_name",
+    type=click.Choice(["h100", "h200", "a100", "l40s", "4090", "5090", "3090"]),
+    help="GPU for which the time of a step is predicted, and whose memory is used unless --gpu-memory is given; by default the one whose memory is nearest.",
+)
+@click.option(
     "--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Number of machines; the GPUs are divided evenly among them."
 )
 @click.option("--model", metavar="NAME", help="Plan for a released model without its weights: ltx-2-19b, ltx-2.3-22b or ltx-2.5-22b.")
@@ -45,13 +51,14 @@ def plan(
     run_file: Path,
     gpus: int | None,
     gpu_memory: float | None,
+    gpu_name: str | None,
     nodes: int,
     model: str | None,
     bucket: str | None,
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compute what a run needs on each GPU, in CPU memory and on disk, and what to change if it does not fit.
+    """Compute what a run needs on each GPU, in CPU memory and on disk, about how long it takes, and what to change if it does not fit.
 
     The real model is run on tensors without storage, so neither a GPU nor the weights are needed. The size of the clips is that of the
     encoded data; if there are none, it follows from the headers of the dataset's files. If --bucket or the run file's
@@ -60,12 +67,14 @@ def plan(
     """
     loaded = _loaded(run_file, settings, model)
     from ltxcore.planner.costs import GIB, UNKNOWN, advice, cost, machine, told
+    from ltxcore.planner.seconds import GPUS
 
-    count, memory = _here(gpus, gpu_memory)
+    gpu = None if gpu_name is None else GPUS[gpu_name]
+    count, memory = _here(gpus, gpu.memory if gpu is not None and gpu_memory is None else gpu_memory)
     if nodes > count:
         raise click.UsageError(f"{many(count, 'GPU', 'GPUs')} cannot be divided evenly among {nodes} machines.")
     with doing() as tell:
-        found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket, tell=tell)
+        found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket, gpu=gpu, tell=tell)
     if as_json:
         click.echo(json.dumps(machine(found), indent=2))
     else:

@@ -201,8 +201,9 @@ def _for_gpu(fitted: Fitted | None, table: str, keys: Iterable[Key]) -> Iterator
     values = {} if fitted is None else dict(fitted.settings.get(table, {}))
     why = "" if fitted is None else f"chosen for a GPU of {gib(fitted.memory)}"
     for key in keys:
-        value = values.pop(key.name, key.value)
-        yield key if value == key.value else Key(key.name, value, why=why)
+        is_chosen, value = key.name in values, values.pop(key.name, key.value)
+        # A value that was chosen also replaces the one for the tiny model, though it may be the usual value of the real model.
+        yield Key(key.name, value, why=why) if value != key.value or (is_chosen and key.tiny) else key
     yield from (Key(name, value, why=why) for name, value in values.items())
 
 

@@ -1,10 +1,8 @@
-"""The activations of a step, counted by running the real forward and backward on tensors that have shapes but no
-memory.
+"""The activations of a step, which follow from one run of the real forward and backward on tensors that have shapes but no memory.
 
-The blocks of a model are alike, so models of two and of three blocks, which differ by one block, show what any number of blocks takes. If
-the groups of a LoRA differ from block to block, a model of three blocks is run for each kind of block. The count includes everything that
-the CPU's kernels keep. As with flash attention on a GPU, attention keeps its inputs, its output and one number per row, but never the
-scores.
+The blocks of a model are alike, so the first block, the last and one between them show what any number of blocks takes. If the groups of a
+LoRA differ from block to block, one block of each kind is run. The count includes everything that the CPU's kernels keep. As with flash
+attention on a GPU, attention keeps its inputs, its output and one number per row, but never the scores.
 """
 
 from __future__ import annotations
@@ -12,39 +10,50 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-import warnings
-from collections.abc import Mapping, Sequence
-from math import prod
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import attrs
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import Parameter
 
 from ltxcore.config.groups import LoraGroup, in_blocks
 from ltxcore.config.parts import evolved
 from ltxcore.config.run_file import LoraTable
 from ltxcore.flow.loss import total_loss
-from ltxcore.levels import SharedLevels
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base import Base
-from ltxcore.models.block_inputs import AT_ONCE, BlockInputs
+from ltxcore.models.block_inputs import AT_ONCE
 from ltxcore.models.frozen_loras import freeze_loras
-from ltxcore.models.kept_outputs import KeptOutputs
 from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.models.lora_file import LoraFile, shapes_of
 from ltxcore.models.parameter_names import block_of, is_needed, within_block
-from ltxcore.models.quantized import is_quantizable, quantized, quantized_linear
+from ltxcore.models.quantized import is_quantizable, quantized
 from ltxcore.models.reach import unreached_parameters
-from ltxcore.models.sequence_parallel import SequenceGroup, divide_tokens
-from ltxcore.planner.live import LiveBytes
+from ltxcore.planner.trace import Trace, Uses, outputs_kept, trace
 from ltxcore.protocols import ModelInput, Strategy
 from ltxcore.quantizers import QuantizerType
 
+T = TypeVar("T")
+
 FEW = 3
 """The number of blocks that suffice to count the bytes of any number of blocks: the first, the last, and one between them."""
+
+RESTORING = 8.0
+"""The bytes per weight that restoring a matrix takes at once, unless its quantizer states another number: two copies in float32."""
+
+
+@attrs.frozen
+class Restoring:
+    """All quantizers that restore matrices in the same number of bytes per weight. The activations of a step depend on nothing else.
+
+    Attributes:
+        restoring_bytes: the bytes per weight that restoring a matrix takes at once.
+    """
+
+    restoring_bytes: float
 
 
 @attrs.frozen
@@ -58,12 +67,14 @@ class Activations:
         inputs: the bytes of the model's inputs.
         host: the bytes that wait in host memory for the backward.
         exchanged: the bytes that the device sends to others which divide the tokens with it.
+        late: the largest number of bytes while the first block computes its backward, when the gradients of all other blocks exist.
     """
 
     saved: int
     peak: int
     inputs: int
     host: int = 0
+    late: int = 0
     exchanged: int = 0
 
     def of_several(self, forwards: int) -> Activations:
@@ -71,9 +82,9 @@ class Activations:
 
         Source: docs/explanation/arithmetic.md#activations
         """
-        return Activations(
-            forwards * self.saved, self.peak + (forwards - 1) * self.saved, self.inputs, forwards * self.host, forwards * self.exchanged
-        )
+        others = (forwards - 1) * self.saved
+        host, exchanged = forwards * self.host, forwards * self.exchanged
+        return Activations(forwards * self.saved, self.peak + others, self.inputs, host, self.late + others, exchanged)
 
 
 @attrs.frozen(eq=False)
@@ -100,11 +111,18 @@ class Choice:
     adapter_dtype: torch.dtype
     autocast: torch.dtype | None
     checkpointing: bool
-    quantizer: QuantizerType | None = None
+    quantizer: QuantizerType | Restoring | None = None
     offloading: bool = False
     sequence_parallel: int = 1
     budget: int | None = None
     chunks: int = 1
+
+    @property
+    def plain(self) -> Choice:
+        """The settings of the run from which the activations follow: all of them are kept, and no matrix is restored."""
+        quantizer = None if isinstance(self.quantizer, Restoring) else self.quantizer
+        budget = None if self.budget is None else sys.maxsize  # what any budget keeps follows from what an unlimited one keeps
+        return attrs.evolve(self, checkpointing=False, offloading=False, quantizer=quantizer, budget=budget)
 
 
 @attrs.frozen(eq=False)
@@ -137,6 +155,7 @@ class Tracer:
     strategy: Strategy
     frozen: LoraFile | None = None
     _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
+    _seen: dict[Any, Any] = attrs.field(factory=dict, init=False)
 
     def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Sketch:
         """Return a model of these blocks, in which the trained parameters are those that `train.trained_model.load_model` selects."""
@@ -145,7 +164,7 @@ class Tracer:
         if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
             self._unreached[key] = _unreached(backbone, self.strategy, inputs)
         unreached = self._unreached[key]
-        if choice.quantizer is not None:
+        if choice.quantizer is not None and not isinstance(choice.quantizer, Restoring):
             _quantize(backbone, choice.quantizer)
         if choice.lora is None:
             for name, parameter in backbone.named_parameters():
@@ -158,33 +177,32 @@ class Tracer:
         trained = {name for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
         return Sketch(backbone, frozenset(trained), unreached)
 
-    def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
-        """Count the activations of one micro-batch for a model with as many blocks as the base.
+    def traced(self, choice: Choice, inputs: Mapping[str, ModelInput], batch_size: int = 1) -> Trace:
+        """Run a step of a model of a few blocks, in which every activation is kept.
 
-        Source: docs/explanation/arithmetic.md#activations
+        Args:
+            choice: the settings; those that `Choice.plain` leaves out make no difference.
+            inputs: the inputs for one sample.
+            batch_size: the number of samples.
         """
-        if choice.budget is None:
-            return self._of_all(choice, inputs)
-        least, most = (self._of_all(attrs.evolve(choice, budget=each), inputs) for each in (None, sys.maxsize))
-        kept = min(choice.budget, most.saved - least.saved)
-        return attrs.evolve(least, saved=least.saved + kept, peak=min(least.peak + kept, most.peak))
+        plain, blocks = choice.plain, self.blocks_run(choice.lora)
+        run = partial(self._run, plain, inputs, list(blocks), batch_size)
+        found = run(partial(trace, times=list(blocks.values())))
+        return found if plain.budget is None else attrs.evolve(found, outputs_kept=run(outputs_kept))
 
-    def _of_all(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
-        blocks = self.blocks_run(choice.lora)
-        if all(count == 1 for count in blocks.values()):
-            return self._run(choice, inputs, list(blocks))
-        first, *between, last = blocks
-        fewer = self._run(choice, inputs, [first, last])
-        runs = {block: self._run(choice, inputs, [first, block, last]) for block in between}
-        kept = {block: more.saved - fewer.saved for block, more in runs.items()}
-        saved = sum(blocks[block] * kept[block] for block in between)
-        host = sum(blocks[block] * (more.host - fewer.host) for block, more in runs.items())
-        exchanged = sum(blocks[block] * (more.exchanged - fewer.exchanged) for block, more in runs.items())
-        if choice.lora is None:  # gradients to which all blocks add wait for the last block
-            peak = fewer.peak + sum(blocks[block] * (more.peak - fewer.peak) for block, more in runs.items())
-        else:  # whichever block computes at the peak, the others have only what they keep
-            peak = max(more.peak - kept[block] for block, more in runs.items()) + saved
-        return Activations(fewer.saved + saved, peak, fewer.inputs, fewer.host + host, fewer.exchanged + exchanged)
+    def _run(self, plain: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int], batch_size: int, counted: Callable[..., T]) -> T:
+        backbone = self.sketched(plain, inputs, blocks).backbone
+        backbone.transformer.chunk_feed_forward(plain.chunks)
+        adapters = set(lora_parameters(backbone)) if plain.lora is not None else set()
+        return counted(
+            backbone,
+            inputs,
+            lambda given: _loss(backbone, plain, self.strategy, given),
+            dtype=lambda name: plain.adapter_dtype if name in adapters else plain.dtype,
+            batch_size=batch_size,
+            sequence_parallel=plain.sequence_parallel,
+            seen=self._seen,
+        )
 
     def blocks_run(self, lora: LoraTable | None) -> dict[int, int]:
         """Return the blocks to run, in order, and how many blocks each of them stands for: the first block, the last block and, between
@@ -202,12 +220,66 @@ class Tracer:
         return {0: 1, **{numbers[0]: len(numbers) for numbers in alike.values()}, layers - 1: 1}
 
     def said(self, choice: Choice) -> str:
-        """Describe the models that are run to count the activations."""
-        blocks = self.blocks_run(choice.lora)
-        return f"{len(blocks)} blocks" if all(count == 1 for count in blocks.values()) else f"{FEW - 1} and {FEW} blocks"
+        """Describe the model that is run to count the activations."""
+        return f"{len(self.blocks_run(choice.lora))} blocks"
 
-    def _run(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Activations:
-        return _run(self.sketched(choice, inputs, blocks).backbone, choice, self.strategy, inputs, len(blocks))
+
+def activations_of(traced: Trace, choice: Choice) -> Activations:
+    """Count the activations of one micro-batch of the whole model.
+
+    Args:
+        traced: the step of a model of a few blocks, with `choice.plain`.
+        choice: the settings of the run.
+
+    Source: docs/explanation/arithmetic.md#activations
+    """
+    blocks, again = traced.blocks, choice.checkpointing
+    restored = choice.quantizer.restoring_bytes if isinstance(choice.quantizer, Restoring) else None
+    itemsize = (choice.autocast or choice.dtype).itemsize
+
+    def most(highest: int, uses: Uses) -> int:
+        if restored is None:
+            return highest
+        return max([highest, *(max(a + round(n * restored), b + n * itemsize) for n, (a, b) in uses.items())])
+
+    there = [each.kept - each.gone for each in blocks]
+    kept = [each.outputs if again else own for each, own in zip(blocks, there, strict=True)]
+    # What the blocks of the model up to one of them keep, beyond what the blocks of the trace keep.
+    more = [*accumulate(each.times * own - known for each, own, known in zip(blocks, kept, there, strict=True))]
+    context = traced.forgotten if again else 0
+    in_any_order = len(blocks) > FEW and any(each.times > 1 for each in blocks)
+    peaks = [traced.highest_between + more[-1]]
+    if again:  # all copies of weights exist until the forward ends
+        peaks.append(blocks[0].begins + sum(each.times * (own + each.casts) for each, own in zip(blocks, kept, strict=True)))
+    for number, (each, own, known) in enumerate(zip(blocks, kept, there, strict=True)):
+        later = sum(other.times * rest for other, rest in [*zip(blocks, kept, strict=True)][number + 1 :]) if in_any_order else 0
+        backward = most(each.highest_backward, each.uses_backward) + more[number] + later
+        forward = most(each.highest, each.uses) - each.begins
+        if again:
+            peaks += [each.begins_backward + more[number] + later + forward, backward + known - own]
+        else:
+            peaks += [each.begins + forward + more[number] + known - own, backward]
+    # Gradients to which all blocks add wait for the first block.
+    pairs = zip(blocks[1:], blocks, there[1:], strict=False)
+    waiting = sum((each.times - 1) * max(0, before.begins_backward - each.begins_backward + known) for each, before, known in pairs)
+    first = blocks[0]
+    late = most(first.highest_backward, first.uses_backward)
+    if again:
+        late = max(late, first.begins_backward + kept[0] - there[0] + most(first.highest, first.uses) - first.begins)
+    late += waiting + context
+    exchanged = round(traced.work.sent + sum(each.times * (each.forward.sent * (1 + again) + each.backward.sent) for each in blocks))
+    saved, peak = traced.saved + more[-1] + context, max(*peaks, late - context) + context
+    if choice.budget is not None and traced.outputs_kept:
+        every = sum(each.times * own for each, own in zip(blocks, traced.outputs_kept, strict=True))
+        kept_within = min(choice.budget, every)
+        saved += kept_within
+        peak += min(kept_within, every - min(traced.outputs_kept))  # the block that computes uses its own
+    if not (again and choice.offloading):
+        return Activations(saved, peak, traced.inputs, 0, late, exchanged)
+    count = sum(each.times for each in blocks)
+    host, here = count * traced.entered, min(AT_ONCE, count) * traced.entered
+    late += here - traced.entered
+    return Activations(saved - host, max(peak - host + here, late), traced.inputs, host, late, exchanged)
 
 
 def _in_blocks(frozen: LoraFile, blocks: Sequence[int], modalities: frozenset[str]) -> LoraFile:
@@ -256,74 +328,6 @@ def _blocks_are_alike(lora: LoraTable | None) -> bool:
     return not any(re.search(r"(^|\.)\d+\.(?!proj)|^\d+$|^transformer_blocks\.", target) for target in named)
 
 
-@attrs.define(eq=False)
-class _Away(BlockInputs):
-    """Inputs of blocks that leave the device and come back, without memory anywhere.
-
-    Attributes:
-        bytes: the bytes that left.
-    """
-
-    bytes: int = 0
-
-    def to_host(self, tensor: Tensor) -> Any:
-        self.bytes += tensor.numel() * tensor.element_size()
-        return tensor.shape, tensor.dtype
-
-    def to_device(self, host: Any) -> Tensor:
-        shape, dtype = host
-        return torch.empty(shape, dtype=dtype)
-
-
-@attrs.define(eq=False)
-class _Alone(SequenceGroup):
-    """A group of which only one process runs, without memory anywhere.
-
-    Attributes:
-        sent: the bytes that the process sent to the others.
-    """
-
-    sent: int = 0
-
-    def all_to_all(self, parts: Tensor) -> Tensor:
-        self.sent += parts.numel() * parts.element_size() * (self.size - 1) // self.size
-        return torch.empty_like(parts.contiguous())
-
-    def all_gather(self, x: Tensor) -> Tensor:
-        self.sent += x.numel() * x.element_size() * (self.size - 1)
-        return x.new_empty(self.size, *x.shape)
-
-
-def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput], blocks: int) -> Activations:
-    backbone.transformer.gradient_checkpointing = choice.checkpointing
-    backbone.transformer.chunk_feed_forward(choice.chunks)
-    away = _Away(torch.device("cpu")) if choice.offloading else None
-    backbone.transformer.block_inputs = away
-    among = _Alone(0, choice.sequence_parallel, None)
-    if among.size > 1:
-        divide_tokens(backbone.transformer, among)
-    backbone.transformer.kept_outputs = None if choice.budget is None else KeptOutputs(choice.budget)
-    known = {name: each.to("cpu") for name, each in inputs.items()}  # finds the shared levels, while there are values
-    with FakeTensorMode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        given = {name: _hollow(each) for name, each in known.items()}
-        _fill_hollow(backbone, choice)
-        for parameter in backbone.parameters():
-            if parameter.requires_grad:  # gradients are counted elsewhere: here each is dropped once it is complete
-                parameter.register_post_accumulate_grad_hook(_drop)
-        fields = [*(attrs.asdict(each, recurse=False).values() for each in given.values()), *(each.shared or () for each in given.values())]
-        tensors = [tensor for each in fields for tensor in each if isinstance(tensor, Tensor)]
-        with LiveBytes([*backbone.parameters(), *backbone.buffers(), *tensors]) as live:
-            loss = _loss(backbone, choice, strategy, given)
-            saved = live.live
-            loss.backward()
-        given_bytes = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-        if away is None:
-            return Activations(saved, live.peak, given_bytes, exchanged=among.sent)
-        unfinished = (AT_ONCE - 2) * away.bytes // blocks  # here, a block is finished when the next one asks for its inputs
-        return Activations(saved, live.peak + unfinished, given_bytes, away.bytes, among.sent)
-
-
 def _loss(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Tensor:
     with torch.autocast("cpu", dtype=choice.autocast, enabled=choice.autocast is not None):
         predicted = {name: velocity.float() for name, velocity in backbone(inputs.get("video"), inputs.get("audio")).items()}
@@ -350,59 +354,8 @@ def _quantize(backbone: LTXBackbone, quantizer: QuantizerType) -> None:
             setattr(transformer.get_submodule(parent), child, quantized(module, quantizer, path))
 
 
-RESTORING = 8.0
-"""The bytes per weight that restoring a matrix takes at once, unless its quantizer states another number: two copies in float32."""
-
-
-@attrs.frozen
-class Restoring:
-    """A substitute for all quantizers that restore matrices in the same number of bytes per weight. The activations of a step
-    depend on nothing else, so they are counted only once.
-    """
-
-    restoring_bytes: float
-    error = 0.0
-
-    def store(self, linear: nn.Linear) -> nn.Linear:
-        return quantized_linear(linear, torch.empty(linear.weight.shape, dtype=torch.int8, device="meta"), {}, self.restored)
-
-    def restored(self, weight: Tensor, factors: Mapping[str, Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        torch.empty(round(prod(shape) * self.restoring_bytes), dtype=torch.uint8, device=weight.device)  # counted, and gone
-        return torch.empty(shape, dtype=dtype, device=weight.device)
-
-    def weight_bytes(self, shape: tuple[int, ...]) -> int:
-        return prod(shape)
-
-
-def traced(quantizer: QuantizerType | None) -> QuantizerType | None:
+def traced(quantizer: QuantizerType | None) -> QuantizerType | Restoring | None:
     """Return the quantizer with which the activations of a step are counted."""
     if quantizer is None or getattr(quantizer, "low_precision", False):
         return quantizer
     return Restoring(getattr(quantizer, "restoring_bytes", RESTORING))
-
-
-def _drop(parameter: Tensor) -> None:
-    parameter.grad = None
-
-
-def _hollow(given: ModelInput) -> ModelInput:
-    """Return inputs of the same shapes, but without memory; each tensor has its own storage."""
-
-    def empty(value: Any) -> Any:
-        return torch.empty(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
-
-    fields = {field.name: empty(getattr(given, field.name)) for field in attrs.fields(ModelInput)}
-    shared = None if given.shared is None else SharedLevels(*map(empty, given.shared))
-    return ModelInput(**fields | {"applied": {key: empty(value) for key, value in given.applied.items()}, "shared": shared})
-
-
-def _fill_hollow(backbone: LTXBackbone, choice: Choice) -> None:
-    """Move every parameter from the meta device to the CPU, still without memory."""
-    adapters = set(lora_parameters(backbone)) if choice.lora is not None else set()
-    for path, module in list(backbone.named_modules()):
-        for own, parameter in list(module.named_parameters(recurse=False)):
-            dtype = choice.adapter_dtype if f"{path}.{own}" in adapters else choice.dtype
-            dtype = dtype if parameter.is_floating_point() else parameter.dtype
-            module.register_parameter(own, Parameter(torch.empty(parameter.shape, dtype=dtype), requires_grad=parameter.requires_grad))
-        for own, buffer in list(module.named_buffers(recurse=False)):
-            module.register_buffer(own, torch.empty(buffer.shape, dtype=buffer.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ltxcore.config.run_file import RunFile
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import LtxError
 from ltxcore.planner.estimate import Estimator, Need
+from ltxcore.planner.seconds import Gpu, gpu_for, step_seconds
 from ltxcore.runs.engine import engine_problems, uses_zero
 from ltxcore.runs.memory_settings import contradictions
 
@@ -21,6 +23,9 @@ LEAST_RANK = 8
 
 OFFLOADED_AT_ONCE = 4
 """The number of blocks that each attempt offloads in addition to the previous attempt."""
+
+FASTER = 0.98
+"""A set of changes is advised beside single changes if it takes at most this share of the time of the fastest of them."""
 
 SQUARE = (4096, 4096)
 """The shape of a matrix of attention, by which quantizers are compared."""
@@ -40,6 +45,7 @@ class Change:
         size: the size of the clips; None for the same size as before.
         is_other: whether the change costs more than time, because the run then needs different GPUs, trains a different LoRA, or trains on
             different clips.
+        is_learned_otherwise: whether the optimizer computes other updates, so that the run learns other weights in the same time.
     """
 
     said: str
@@ -47,6 +53,7 @@ class Change:
     processes: int | None = None
     size: Bucket | None = None
     is_other: bool = False
+    is_learned_otherwise: bool = False
 
 
 @attrs.frozen
@@ -83,10 +90,12 @@ class Remedy:
     Attributes:
         changes: the changes.
         need: what the run then needs.
+        seconds: the predicted seconds of a step for each of its samples.
     """
 
     changes: tuple[Change, ...]
     need: Need
+    seconds: float = 0.0
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -98,36 +107,56 @@ class Remedy:
         """Whether the changes cost more than time."""
         return any(change.is_other for change in self.changes)
 
+    @property
+    def is_learned_otherwise(self) -> bool:
+        """Whether the optimizer computes other updates."""
+        return any(change.is_learned_otherwise for change in self.changes)
 
-def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int) -> list[Remedy]:
+
+def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int, gpu: Gpu | None = None) -> list[Remedy]:
     """Return every kind of change that is enough by itself, applied only as far as necessary, and, if none of these costs only
     time, sets of changes that are enough together.
 
-    Changes that cost only time come first, ordered by the bytes that each process then keeps in host memory; the others need more GPUs, or
-    train something else. The list is empty if nothing is enough.
+    Changes that cost only time come first, and of these the fastest by the predicted seconds of a step; then those with another
+    optimizer. The others need more GPUs, or train something else. Sets of changes are left out if a single change that costs only time is as fast. The list is empty if nothing is
+    enough.
 
     Args:
         estimator: the run's estimator.
         config: the run file.
         processes: the number of processes of the run.
         memory: the bytes of a device.
+        gpu: the GPU for which steps are predicted; None for the one whose memory is nearest.
     """
+    gpu = gpu_for(memory) if gpu is None else gpu
     start = Variant(config, processes)
     alone = []
     for kind in KINDS:
         found = (_remedy(estimator, start.changed(change), memory) for change in kind(start, estimator))
         alone += [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
-    if not alone or all(remedy.is_other for remedy in alone):
-        alone += _sets(estimator, start, memory, more_gpus=not alone)
-    return sorted(alone, key=lambda remedy: (remedy.is_other, remedy.need.offloaded))
+    of_time = [_timed(remedy, start, gpu) for remedy in alone if not remedy.is_other]
+    least = min((remedy.seconds for remedy in of_time if not remedy.is_learned_otherwise), default=math.inf)
+    sets = (_timed(remedy, start, gpu) for remedy in _sets(estimator, start, memory, more_gpus=not alone))
+    better = [
+        *of_time,
+        *(each for each in sets if each.seconds < FASTER * least),
+        *(_timed(each, start, gpu) for each in alone if each.is_other),
+    ]
+    return sorted(better, key=lambda remedy: (remedy.is_other, remedy.is_learned_otherwise, remedy.seconds))
+
+
+def _timed(remedy: Remedy, start: Variant, gpu: Gpu) -> Remedy:
+    config = _all(start, remedy.changes).config
+    samples = (
+        config.optimization.gradient_accumulation_steps * remedy.need.processes * remedy.need.batch_size / config.engine.sequence_parallel
+    )
+    return attrs.evolve(remedy, seconds=step_seconds(remedy.need, config, gpu).total / samples)
 
 
 def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) -> Iterator[Remedy]:
     """Yield sets of changes that make room for the weights in different ways."""
     said: set[frozenset[str]] = set()
     for way in WAYS:
-        if way is KINDS and said:
-            continue
         found = _together(estimator, start, start, memory, way)
         if found is not None and frozenset(found.said) not in said:
             said.add(frozenset(found.said))
@@ -277,7 +306,8 @@ def _optimizer(run: Variant, estimator: Estimator) -> Iterator[Change]:
     smaller = estimator.found.loaded.registry.of_kind("optimizer").get("adamw8bit")
     if run.config.optimization.optimizer_type == "adamw" and smaller is not None:
         table = {"optimizer_type": smaller.name, "optimizer": smaller.value(**run.config.optimization.optimizer_params)}
-        yield Change(f'optimization.optimizer_type = "{smaller.name}", {INSTALL}', {"optimization": table})
+        said = f'optimization.optimizer_type = "{smaller.name}", {INSTALL}'
+        yield Change(said, {"optimization": table}, is_learned_otherwise=True)
 
 
 def _average(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -344,8 +374,8 @@ AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
 """The kinds of change that reduce only the memory for decoding samples."""
 
 KINDS: tuple[Kind, ...] = (
-    *AT_DRAWING, _checkpointing, _activations, _precision, _rounding, _in_backward, _quantization, _optimizer, _average, _offload_blocks, _stage,
-    _batch_size, _offload, _gpus, _rank, _size,
+    *AT_DRAWING, _checkpointing, _activations, _precision, _rounding, _in_backward, _quantization, _average, _offload_blocks, _stage,
+    _batch_size, _offload, _optimizer, _gpus, _rank, _size,
 )  # fmt: skip
 
 WAYS: tuple[tuple[Kind, ...], ...] = (
@@ -355,5 +385,5 @@ WAYS: tuple[tuple[Kind, ...], ...] = (
     KINDS,
 )
 """The kinds of change that are tried together: quantized weights; 8-bit weights, some of them offloaded; unquantized, offloaded
-weights; and, if none of these is enough, all kinds.
+weights; and all kinds.
 """

@@ -18,6 +18,7 @@ from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
 from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_datasets, sets_here, shapes_of, shapes_of_datasets, stored_bytes
+from ltxcore.planner.seconds import ATTENTION, BANDWIDTH, LINKS, PRODUCTS, Gpu, Seconds, gpu_for, step_seconds
 from ltxcore.protocols import Manifest
 from ltxcore.runs.data_sets import together
 from ltxcore.runs.group_settings import group_lines
@@ -33,6 +34,9 @@ UNKNOWN = (
 )
 
 
+LEAST = 0.1
+"""The least number of seconds or hours that a prediction states."""
+
 UNSEEN = "unknown, because there are no encoded data here"
 
 
@@ -47,6 +51,8 @@ class Cost:
         memory: the bytes of a device.
         remedies: changes that make the run fit, if it does not fit already.
         lacking: what the run file asks for and the training machine must have, but this machine lacks.
+        gpu: the GPU for which steps are predicted.
+        seconds: the predicted seconds of a step.
         data_bytes: the bytes of the encoded data; None if the data are not on this machine.
         passes: the passes over the data; None if the data are not on this machine.
         others: the shapes of the largest micro-batch of each objective's dataset, by the objective's name in metrics.
@@ -59,6 +65,8 @@ class Cost:
     memory: int
     remedies: tuple[Remedy, ...]
     lacking: tuple[str, ...]
+    gpu: Gpu
+    seconds: Seconds
     data_bytes: int | None = None
     passes: Passes | None = None
     others: Mapping[str, Shapes] = attrs.field(factory=dict)
@@ -78,6 +86,7 @@ def cost(
     nodes: int = 1,
     model: str | None = None,
     bucket: str | None = None,
+    gpu: Gpu | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Cost:
     """Compute what a run costs, and which changes would make it fit.
@@ -91,6 +100,7 @@ def cost(
         nodes: the number of machines, over which the processes are divided evenly.
         model: the name of a released model, instead of the file at `model_path`.
         bucket: the size of clips as `WxHxF`, instead of the size in the run file or the data.
+        gpu: the GPU for which steps are predicted; None for the one whose memory is nearest.
         tell: a function that is called with a message before work that takes seconds.
 
     Raises:
@@ -108,11 +118,15 @@ def cost(
         others = shapes_of_datasets(found, shapes)
         estimator = Estimator(found, found.base, shapes, nodes, tell, tuple(others.values()))
         need = estimator.need(loaded.config, processes)
-        better = () if need.fits(memory) else tuple(remedies(estimator, loaded.config, processes, memory))
+        better = () if need.fits(memory) else tuple(remedies(estimator, loaded.config, processes, memory, gpu))
+        gpu = gpu_for(memory) if gpu is None else gpu
+        seconds = step_seconds(need, loaded.config, gpu)
         lacking = tuple(f"{key} {what}. {remedy}" for key, what, remedy in missing_here(loaded.config))
         size = None if data is None else stored_bytes(data, found)
         passes = _passes(found, encoded, processes) if len(encoded) == max(1, len(found.config.data.sets)) else None
-        return Cost(found, shapes, need, memory, better, lacking, size, passes, others, "" if data is None else streams_in(data))
+        return Cost(
+            found, shapes, need, memory, better, lacking, gpu, seconds, size, passes, others, "" if data is None else streams_in(data)
+        )
     except LtxError as error:
         raise located(error, loaded) from error
 
@@ -185,6 +199,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
         ],
     )
+    yield f"Time on {found.gpu.name}", _time(found)
     machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
     yield machine, [("offloaded", gib(need.offloaded * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
     data = UNSEEN if found.data_bytes is None else gib(found.data_bytes)
@@ -197,6 +212,28 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("encoded data", data),
         ],
     )
+
+
+def _time(found: Cost) -> list[tuple[str, str]]:
+    """Return the rows about the predicted time."""
+    one, steps = found.seconds, found.found.config.optimization.steps
+    each = (("matrix products", one.products), ("attention", one.attention), ("other operations", one.others), ("waiting", one.waiting))
+    parts = ", ".join(f"{name} {took:.1f}" for name, took in (*each, ("the update", one.update)))
+    gpu = found.gpu
+    return [
+        ("a step, about", f"{_one_digit(one.total)} s{f': {parts}' * (one.total >= LEAST)}"),
+        ("the run, about", f"{_one_digit(one.total * steps / 3600)} hours for {steps:,} steps, without validation"),
+        (
+            "assumed",
+            f"{PRODUCTS:.0%} of {gpu.bf16 / 1e12:.4g} TFLOP/s in bf16, {ATTENTION:.0%} in attention; {BANDWIDTH:.0%} of {gpu.bandwidth / 1e12:.3g} TB/s",
+        ),
+        ("", f"of memory; {LINKS:.0%} of {gpu.pcie / 1e9:.0f} GB/s to CPU memory and {gpu.link / 1e9:.0f} GB/s between GPUs: {gpu.source}"),
+        ("", "This is an estimate that was never compared with a GPU."),
+    ]
+
+
+def _one_digit(number: float) -> str:
+    return f"{number:.1f}" if number >= LEAST else f"less than {LEAST}"
 
 
 def _learned(found: Cost) -> str:
@@ -220,8 +257,9 @@ def advice(found: Cost) -> Iterator[str]:
     for remedy in found.remedies:
         first, *others = remedy.said
         away = f", and {gib(remedy.need.offloaded)} in CPU memory" if remedy.need.offloaded else ""
+        took = f", {_one_digit(remedy.seconds)} s per sample"
         lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
-        yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away})"
+        yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away}{took})"
 
 
 def machine(found: Cost) -> dict[str, Any]:
@@ -244,6 +282,7 @@ def machine(found: Cost) -> dict[str, Any]:
         "gpu_peak_with_margin": need.with_margin,
         "gpu_memory": found.memory,
         "fits": found.fits,
+        "seconds": {"gpu": found.gpu.name, "step": found.seconds.total, **attrs.asdict(found.seconds)},
         "host": need.host,
         "disk": {
             "checkpoint": need.checkpoint,
@@ -252,16 +291,7 @@ def machine(found: Cost) -> dict[str, Any]:
             "result": need.exported,
             "data": found.data_bytes,
         },
-        **(
-            {
-                "datasets": {
-                    label: {"largest_micro_batch": each.described, "tokens": each.tokens_at_once(found.found.config)}
-                    for label, each in found.others.items()
-                }
-            }
-            if found.others
-            else {}
-        ),
+        **_datasets(found),
         "forwards": need.passes.forwards,
         "backwards": need.passes.backwards,
         "samples": None if found.passes is None else found.passes.samples,
@@ -269,7 +299,19 @@ def machine(found: Cost) -> dict[str, Any]:
         "samples_in_step": None if found.passes is None else found.passes.in_step,
         "lacking": list(found.lacking),
         "would_fit": [
-            {"changes": list(remedy.said), "gpu_peak_with_margin": remedy.need.with_margin, "host": remedy.need.offloaded}
+            {
+                "changes": list(remedy.said),
+                "gpu_peak_with_margin": remedy.need.with_margin,
+                "host": remedy.need.offloaded,
+                "seconds": remedy.seconds,
+            }
             for remedy in found.remedies
         ],
     }
+
+
+def _datasets(found: Cost) -> dict[str, Any]:
+    """Return the shapes of the datasets of objectives; nothing if there are none."""
+    config = found.found.config
+    each = {label: {"largest_micro_batch": one.described, "tokens": one.tokens_at_once(config)} for label, one in found.others.items()}
+    return {"datasets": each} if each else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,11 +20,13 @@ from ltxcore.models.base import Base
 from ltxcore.models.load_base import DTYPES
 from ltxcore.models.lora_stack import found_for
 from ltxcore.objectives import PassCount
-from ltxcore.planner.activations import Activations, Choice, Tracer, traced
+from ltxcore.planner.activations import Activations, Choice, Tracer, activations_of, traced
 from ltxcore.planner.decoding import decoder_of, decoding, largest
 from ltxcore.planner.engine_states import States, is_away, single_states, states_of, zero_states
 from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket, of_manifest
 from ltxcore.planner.parameters import Parameters, parameters_of
+from ltxcore.planner.trace import Trace
+from ltxcore.protocols import ModelInput
 from ltxcore.runs.engine import compute_dtype, uses_zero, weights_dtype
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import Outline, RunPlan
@@ -62,6 +64,11 @@ class Need:
         is_whole: whether the size of the optimizer's state is known; if not, the state is left out.
         passes: the forwards and backwards of a micro-batch.
         accumulation: the micro-batches of an optimizer step on each device.
+        batch_size: the samples of a micro-batch.
+        stage: the ZeRO stage; 0 for one process.
+        itemsize: the bytes of a weight that processes exchange.
+        traced: the trace from which the activations follow; None in an estimate without activations.
+        early: the part of the gradients that exists while the activations are at their peak, as the backward begins.
     """
 
     parameters: Parameters
@@ -79,13 +86,20 @@ class Need:
     is_whole: bool = True
     passes: PassCount = attrs.field(factory=lambda: PassCount.of([]))
     accumulation: int = 1
+    batch_size: int = 1
+    stage: int = 0
+    itemsize: int = 2
+    traced: Trace | None = None
+    early: int = 0
 
     @property
     def backward(self) -> int:
-        """The peak on a device in forward and backward."""
+        """The peak on a device in forward and backward: as the backward begins, when activations are most, or as it ends, when gradients
+        are. In between, each block replaces its activations by its gradients.
+        """
         states = self.states
-        lasting = states.lasting + states.gradients + states.optimizer
-        return lasting + states.communication + self.activations.peak + self.activations.inputs
+        begins, ends = self.early + self.activations.peak, states.gradients + self.activations.late
+        return states.lasting + states.optimizer + states.communication + self.activations.inputs + max(begins, ends)
 
     @property
     def update(self) -> int:
@@ -161,7 +175,8 @@ class Estimator:
     tell: Callable[[str], None] = lambda _: None
     others: Sequence[Shapes] = ()
     _tracer: Tracer = attrs.field(init=False)
-    _activations: dict[Any, Activations] = attrs.field(factory=dict, init=False)
+    _traces: dict[Any, Trace] = attrs.field(factory=dict, init=False)
+    _known: dict[str, Mapping[str, ModelInput]] = attrs.field(factory=dict, init=False)
     _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
     _decoding: dict[Any, int] = attrs.field(factory=dict, init=False)
 
@@ -190,10 +205,11 @@ class Estimator:
         """
         without = self.without_activations(config, processes)
         choice = _choice(config, self.found.modalities, uses_zero(config, processes))
-        each = [self._of_activations(config, choice, size, shapes) for shapes in (self.shapes, *self.others)]
+        traces = [self._traced(config, choice, size, shapes) for shapes in (self.shapes, *self.others)]
+        each = [activations_of(one, choice) for one in traces]
         activations = max(each, key=lambda one: one.peak).of_several(without.passes.at_once)
         activations = attrs.evolve(activations, inputs=sum(one.inputs for one in each))
-        return attrs.evolve(without, activations=activations, decoding=self.decoding(config, size))
+        return attrs.evolve(without, activations=activations, traced=traces[0], decoding=self.decoding(config, size))
 
     def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
         """Estimate the memory that decoding the run's clips takes; 0 if the run decodes no clips, or uses the tiny VAE. The
@@ -254,6 +270,10 @@ class Estimator:
             is_whole=states_of(parameters, config.optimization.optimizer.state_bytes) is not None,
             passes=PassCount.of(config.objectives),
             accumulation=config.optimization.gradient_accumulation_steps,
+            batch_size=self.shapes.at_once(config),
+            stage=0 if wanted is None else wanted["zero_optimization"]["stage"],
+            itemsize=choice.dtype.itemsize,
+            early=_early(config, parameters, states, divided),
         )
 
     def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:
@@ -272,20 +292,37 @@ class Estimator:
     def _of_parameters(self, config: RunFile, choice: Choice) -> Parameters:
         key = None if choice.lora is None else attrs.astuple(choice.lora, recurse=False).__repr__()
         if key not in self._parameters:
-            inputs = inputs_of(self.found, self.base, self.shapes, 1)
+            inputs = self._inputs(self.shapes)
             self.tell(f"counting the parameters of {self.found.info.name}{_adapters(choice)}")
             self._parameters[key] = parameters_of(self._tracer, self.found.streams, choice, inputs)
         return self._parameters[key]
 
-    def _of_activations(self, config: RunFile, choice: Choice, size: Bucket | None, shapes: Shapes) -> Activations:
+    def _inputs(self, shapes: Shapes) -> Mapping[str, ModelInput]:
+        key = repr((shapes.roles, shapes.rates, sorted(shapes.absent)))
+        if key not in self._known:
+            inputs = inputs_of(self.found, self.base, shapes, 1)
+            self._known[key] = {name: each.to("cpu") for name, each in inputs.items()}  # finds the shared levels once
+        return self._known[key]
+
+    def _traced(self, config: RunFile, choice: Choice, size: Bucket | None, shapes: Shapes) -> Trace:
         shapes = shapes if size is None else of_bucket(self.found, self.base, size, shapes.rate)
         batch_size = shapes.at_once(config)
-        key = (repr(attrs.astuple(choice, recurse=False)), batch_size, size, repr(shapes.roles))
-        if key not in self._activations:
-            inputs = inputs_of(self.found, self.base, shapes, batch_size)
+        key = (repr(attrs.astuple(choice.plain, recurse=False)), batch_size, repr(shapes.roles))
+        if key not in self._traces:
+            inputs = self._inputs(shapes)
             self.tell(f"running {self._tracer.said(choice)} without memory{_adapters(choice)}: {_ways(choice)}, {batch_size} at a time")
-            self._activations[key] = self._tracer.activations(choice, inputs)
-        return self._activations[key]
+            self._traces[key] = self._tracer.traced(choice, inputs, batch_size)
+        return self._traces[key]
+
+
+def _early(config: RunFile, parameters: Parameters, states: States, divided: bool) -> int:
+    """Return the bytes of gradients that exist while the last block computes its backward: in one process, without those of an earlier
+    backward, only those of this block and of what comes after it.
+    """
+    several = config.optimization.gradient_accumulation_steps > 1 or PassCount.of(config.objectives).backwards > 1
+    if divided or several or config.acceleration.step_in_backward:
+        return states.gradients
+    return round(states.gradients * parameters.last_trained / parameters.trained) if parameters.trained else 0
 
 
 def _states_of_copy(config: RunFile, parameters: Parameters, modalities: frozenset[str], num_layers: int) -> States:
@@ -327,11 +364,9 @@ def _adapters(choice: Choice) -> str:
 def _ways(choice: Choice) -> str:
     """Describe how a step is computed."""
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
-    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed"]
-    ways += ["selectively"] * (choice.budget is not None) + ["offloaded"] * choice.offloading
-    ways += ["in chunks"] * (choice.chunks > 1) + ["quantized"] * (choice.quantizer is not None)
-    ways += [f"tokens divided among {choice.sequence_parallel}"] * (choice.sequence_parallel > 1)
-    return ", ".join(ways)
+    quantized = ", quantized" * (choice.plain.quantizer is not None) + ", in chunks" * (choice.chunks > 1)
+    divided = f", tokens divided among {choice.sequence_parallel}" * (choice.sequence_parallel > 1)
+    return precision + quantized + divided
 
 
 def _said(config: Config) -> str:

@@ -70,6 +70,13 @@ class Parameters:
         return sum(each.numbers * each.times for each in self.weights if each.is_trained)
 
     @property
+    def last_trained(self) -> int:
+        """The number of elements that are trained in the last block and outside the blocks."""
+        numbers = {int(each.name.split(".")[1]) for each in self.weights if each.name.startswith(f"{BLOCKS}.")}
+        others = tuple(f"{BLOCKS}.{number}." for number in numbers - {max(numbers, default=0)})
+        return sum(each.numbers * each.times for each in self.weights if each.is_trained and not each.name.startswith(others))
+
+    @property
     def loaded(self) -> int:
         """The number of elements in the transformer's weights that the run loads, including adapters."""
         return sum(each.numbers * each.times for each in self.weights)

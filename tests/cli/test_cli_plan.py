@@ -111,6 +111,13 @@ The GPU
   peak                           N MiB, in forward and backward
   peak with margin               N GiB of N GiB: fits
 
+Time on RTX N
+  a step, about   less than N s
+  the run, about  less than N hours for N steps, without validation
+  assumed         N% of N TFLOP/s in bfN, N% in attention; N% of N TB/s
+                  of memory; N% of N GB/s to CPU memory and N GB/s between GPUs: https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf
+                  This is an estimate that was never compared with a GPU.
+
 CPU memory
   offloaded     N MiB
   total, about  N GiB
@@ -179,7 +186,7 @@ def test_what_it_does_is_told_on_the_error_stream(small: str) -> None:
     assert plan(small, "--gpus=1", "--gpu-memory=8").stderr.splitlines() == [
         "reading the headers of tiny-untrained",
         "counting the parameters of tiny-untrained with a LoRA of rank 2",
-        "running 2 and 3 blocks without memory with a LoRA of rank 2: float32, not checkpointed, 4 at a time",
+        "running 3 blocks without memory with a LoRA of rank 2: float32, 4 at a time",
     ]
 
 

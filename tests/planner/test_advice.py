@@ -162,7 +162,8 @@ def test_where_no_change_is_enough_several_are_that_fit_and_are_all_needed(alone
     least = min(estimator.need(each.config, each.processes, each.size).with_margin for each in once if each.processes == 1)
     memory = least - 2**10
     found = advised(estimator, memory)
-    assert [(remedy.is_other, remedy.need.offloaded) for remedy in found] == sorted((each.is_other, each.need.offloaded) for each in found)
+    order = [(each.is_other, each.is_learned_otherwise, each.seconds) for each in found]
+    assert order == sorted(order)
     for remedy in found:
         _is_needed_wholly(estimator, remedy, memory)
     said = [set(remedy.said) for remedy in found]

@@ -142,7 +142,8 @@ def test_one_process_holds_what_is_said(
     assert held.gradients == need.states.gradients
     assert held.optimizer == need.states.optimizer
     # Beside them the run holds velocities that no loss reads, and the states of random generators of blocks that are computed again.
-    assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
+    generators = checkpointing * found.base.num_layers * torch.get_rng_state().nbytes
+    assert held.saved - generators == pytest.approx(need.activations.saved, rel=0.05)
 
 
 def test_what_waits_in_host_memory_for_the_backward_is_counted_there(data: Path, tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ def estimator_of(found: Outline) -> Estimator:
     return Estimator(found, found.base, shapes_of(found, found.base, encoded=all_samples(sets_here(found))))
 
 
-def outline(folder: Path, optimizer: str, acceleration: dict[str, Any] | None = None) -> Outline:
+def outline(folder: Path, optimizer: str, acceleration: dict[str, Any] | None = None, **settings: Any) -> Outline:
     # One iteration of Muon holds as much as five, and takes a quarter of the time.
     params = {"ns_steps": 1} if optimizer == "muon" else {}
-    asked = {"optimizer_type": optimizer, "optimizer_params": params, **SETTINGS}
+    asked = {"optimizer_type": optimizer, "optimizer_params": params, **SETTINGS, **settings}
     path = large_run(folder, optimizer, optimization=asked, acceleration=acceleration or {})
     return draft(load_run(path), 1, writes=False).checked()
 
@@ -62,7 +62,8 @@ def largest_sum(found: Outline) -> int:
     model = load_model(planned, samples, cpu)
     engine = build_engine(found.config, model.backbone, model.parameters, Processes(), cpu)
     weights = [*model.backbone.parameters(), *model.backbone.buffers()]
-    loop = Loop(engine, model.backbone, found.strategy, samples, planned.order, found.config.seed, 2, 0)
+    accumulation = found.config.optimization.gradient_accumulation_steps
+    loop = Loop(engine, model.backbone, found.strategy, samples, planned.order, found.config.seed, accumulation, 0)
     with LiveBytes(weights) as live:
         for _ in loop.steps(2):
             pass
@@ -75,6 +76,13 @@ def test_a_run_holds_at_the_most_what_is_said(optimizer: str, folder: Path, esti
     need = estimator.need(found.config, 1)
     held = largest_sum(found)
     assert held == pytest.approx(need.device, rel=0.1)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["not checkpointed", "checkpointed"])
+def test_without_accumulation_gradients_take_the_place_of_activations(checkpointing: bool, folder: Path, estimator: Estimator) -> None:
+    found = outline(folder, "adamw", gradient_accumulation_steps=1, enable_gradient_checkpointing=checkpointing)
+    need, held = estimator.need(found.config, 1), largest_sum(found)
+    assert 0.97 * held <= need.device <= 1.1 * held
 
 
 @pytest.mark.parametrize("budget", [0.004, 4.0], ids=["some outputs", "all outputs"])

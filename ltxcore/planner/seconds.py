@@ -1,0 +1,178 @@
+"""The predicted seconds of a step on a GPU, from the work that a trace counts. No prediction was ever compared with a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.models.quantized import is_quantizable
+from ltxcore.planner.hollow import Work
+from ltxcore.planner.parameters import Parameters
+
+if TYPE_CHECKING:
+    from ltxcore.config.run_file import RunFile
+    from ltxcore.planner.estimate import Need
+
+PRODUCTS, ATTENTION, BANDWIDTH, LINKS = 0.65, 0.4, 0.8, 0.8
+"""The shares of what a GPU's data sheet states that matrix products, attention, memory and links reach. These are conventions."""
+
+NETWORK = 50e9
+"""The bytes per second that each GPU exchanges with other machines: 400 Gb/s. This is a convention."""
+
+HOST = 50e9
+"""The bytes per second of host memory for an optimizer that steps there. This is a convention."""
+
+
+@attrs.frozen
+class Gpu:
+    """What the data sheet of a GPU states.
+
+    Attributes:
+        name: the name in words.
+        memory: the memory in GiB.
+        bf16: the operations per second of dense matrix products in bfloat16.
+        fp32: the operations per second in float32.
+        bits8: the operations per second of dense matrix products of 8-bit numbers.
+        bandwidth: the bytes per second of its memory.
+        pcie: the bytes per second to or from host memory.
+        link: the bytes per second to or from the other GPUs of the machine.
+        source: the data sheet.
+    """
+
+    name: str
+    memory: float
+    bf16: float
+    fp32: float
+    bits8: float
+    bandwidth: float
+    pcie: float
+    link: float
+    source: str
+
+
+_GEFORCE = "https://images.nvidia.com/aem-dam"
+GPUS: Mapping[str, Gpu] = {
+    "h100": Gpu("H100 SXM", 80, 989e12, 67e12, 1979e12, 3.35e12, 64e9, 450e9, "https://www.nvidia.com/en-us/data-center/h100/"),
+    "h200": Gpu("H200 SXM", 141, 989e12, 67e12, 1979e12, 4.8e12, 64e9, 450e9, "https://www.nvidia.com/en-us/data-center/h200/"),
+    "a100": Gpu("A100 SXM", 80, 312e12, 19.5e12, 624e12, 2.039e12, 32e9, 300e9, "https://www.nvidia.com/en-us/data-center/a100/"),
+    "l40s": Gpu("L40S", 48, 362e12, 91.6e12, 733e12, 0.864e12, 32e9, 32e9, "https://www.nvidia.com/en-us/data-center/l40s/"),
+    "4090": Gpu(
+        "RTX 4090", 24, 165.2e12, 82.6e12, 330.3e12, 1.008e12, 32e9, 32e9, f"{_GEFORCE}/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf"
+    ),
+    "5090": Gpu(
+        "RTX 5090", 32, 209.5e12, 104.8e12, 419e12, 1.792e12, 64e9, 64e9,
+        f"{_GEFORCE}/Solutions/geforce/blackwell/nvidia-rtx-blackwell-gpu-architecture.pdf",
+    ),
+    "3090": Gpu(
+        "RTX 3090", 24, 71e12, 35.6e12, 284e12, 0.936e12, 32e9, 32e9,
+        f"{_GEFORCE}/en-zz/Solutions/geforce/ampere/pdf/NVIDIA-ampere-GA102-GPU-Architecture-Whitepaper-V1.pdf",
+    ),
+}  # fmt: skip
+"""The GPUs whose steps can be predicted."""
+
+
+def gpu_for(memory: int) -> Gpu:
+    """Return the GPU that is assumed if none is named: the one whose memory is nearest."""
+    return min(GPUS.values(), key=lambda gpu: abs(gpu.memory * 2**30 - memory))
+
+
+@attrs.frozen
+class Seconds:
+    """The predicted seconds of a step.
+
+    Attributes:
+        products: those of matrix products.
+        attention: those of attention.
+        others: those of all other operations, which move bytes.
+        waiting: those in which the GPU waits for host memory and for other GPUs.
+        update: those of the optimizer's step.
+    """
+
+    products: float
+    attention: float
+    others: float
+    waiting: float
+    update: float
+
+    @property
+    def total(self) -> float:
+        """The seconds of the step."""
+        return self.products + self.attention + self.others + self.waiting + self.update
+
+
+def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
+    """Predict the seconds of a step.
+
+    Args:
+        need: what the run needs, with the trace of a step.
+        config: the run file.
+        gpu: the GPU of each process.
+
+    Source: docs/explanation/arithmetic.md#seconds-of-a-step
+    """
+    traced, passes = need.traced, need.passes
+    if traced is None:
+        raise ValueError("only a need with activations has seconds")
+    count = sum(each.times for each in traced.blocks)
+    restored = _restoring(need.parameters, config)
+    forward = sum((each.forward * each.times for each in traced.blocks), Work()) + restored * count
+    backward = sum((each.backward * each.times for each in traced.blocks), Work()) + restored * count
+    again = forward if config.optimization.enable_gradient_checkpointing else Work()
+    outside = traced.work * passes.backwards
+    micro = forward * passes.forwards + (again + backward) * passes.backwards + outside
+    accumulation = config.optimization.gradient_accumulation_steps
+    products, attention, others = _classes(micro, gpu)
+    waiting = 0.0
+    moved = min(config.acceleration.offload_blocks, count) if config.model.training_mode == "lora" else 0
+    matrices = need.states.host / moved if moved else 0.0
+    tokens = traced.entered if need.activations.host else 0
+    of_gather, of_reduce = _exchanged(need)
+    link = LINKS * (gpu.link if need.nodes == 1 else min(NETWORK, gpu.link))
+    for times, work, reduced in ((passes.forwards, forward, 0.0), (passes.backwards, again + backward, of_reduce)):
+        of_block, copied, to_move = sum(_classes(work, gpu)) / count, LINKS * gpu.pcie, moved
+        copies = [(matrices + tokens) / copied] * to_move + [tokens / copied] * (count - to_move)
+        others_send = max(0.0, (of_gather + reduced) / link - count * of_block) + work.sent / link  # an attention waits for the exchange
+        waiting += times * (sum(max(0.0, each - of_block) for each in copies) + others_send)
+    return Seconds(accumulation * products, accumulation * attention, accumulation * others, accumulation * waiting, _update(need, gpu))
+
+
+def _classes(work: Work, gpu: Gpu) -> tuple[float, float, float]:
+    """Return the seconds of matrix products, attention and all others: the larger of computing and of moving bytes."""
+    rates = {"bfloat16": gpu.bf16, "float32": gpu.fp32, "int8": gpu.bits8, "float8_e4m3fn": gpu.bits8}
+    memory = BANDWIDTH * gpu.bandwidth
+    products = sum(count / (PRODUCTS * rates.get(dtype, gpu.bf16)) for dtype, count in work.products.items())
+    scores = gpu.fp32 if work.products and max(work.products, key=lambda dtype: work.products[dtype]) == "float32" else gpu.bf16
+    attention = work.attention / (ATTENTION * scores)
+    return max(products, work.products_bytes / memory), max(attention, work.attention_bytes / memory), work.bytes / memory
+
+
+def _restoring(parameters: Parameters, config: RunFile) -> Work:
+    """Return the work of restoring the quantized matrices of a block once."""
+    quantizer = config.acceleration.quantizer
+    if quantizer is None or getattr(quantizer, "low_precision", False):
+        return Work()
+    shapes = [each.shape for each in parameters.weights if each.name.startswith("transformer_blocks.0.") and is_quantizable(each.name)]
+    matrices = [shape for shape in shapes if len(shape) == 2]
+    at_once = getattr(quantizer, "restoring_bytes", 8.0)  # written and read again
+    return Work(bytes=sum(quantizer.weight_bytes(shape) + 2 * at_once * shape[0] * shape[1] for shape in matrices), kernels=len(matrices))
+
+
+def _exchanged(need: Need) -> tuple[float, float]:
+    """Return the bytes that a process receives to gather weights in each pass, and that it sends to reduce gradients in each backward."""
+    if need.stage == 0:
+        return 0.0, 0.0
+    others = (need.processes - 1) / need.processes
+    gathered = need.parameters.loaded * need.itemsize * others if need.stage == 3 else 0.0
+    return gathered, need.parameters.trained * need.itemsize * others
+
+
+def _update(need: Need, gpu: Gpu) -> float:
+    states = need.states
+    mine = need.parameters.trained / (need.processes if need.stage else 1)
+    here = (3 * states.gradients + 2 * states.optimizer + 2 * mine * 4) / (BANDWIDTH * gpu.bandwidth)
+    if need.stage and not states.optimizer:  # the optimizer steps in host memory
+        here += 2 * mine * need.itemsize / (LINKS * gpu.pcie) + 28 * mine * need.processes / need.nodes / HOST
+    sent = need.parameters.trained * need.itemsize * (need.processes - 1) / need.processes if need.stage in (1, 2) else 0.0
+    return here + sent / (LINKS * (gpu.link if need.nodes == 1 else min(NETWORK, gpu.link)))
