@@ -18,7 +18,7 @@ from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
 from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_datasets, sets_here, shapes_of, shapes_of_datasets, stored_bytes
-from ltxcore.planner.seconds import ATTENTION, BANDWIDTH, LINKS, PRODUCTS, Gpu, Seconds, gpu_for, step_seconds
+from ltxcore.planner.seconds import Gpu, Seconds, gpu_for, one_digit, step_seconds, time_rows
 from ltxcore.protocols import Manifest
 from ltxcore.runs.data_sets import together
 from ltxcore.runs.group_settings import group_lines
@@ -33,9 +33,6 @@ UNKNOWN = (
     f"The margin of {SHARE:.0%} and {CONTEXT // GIB} GiB is for these."
 )
 
-
-LEAST = 0.1
-"""The least number of seconds or hours that a prediction states."""
 
 UNSEEN = "unknown, because there are no encoded data here"
 
@@ -199,7 +196,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
         ],
     )
-    yield f"Time on {found.gpu.name}", _time(found)
+    yield f"Time on {found.gpu.name}", time_rows(found.seconds, found.gpu, found.found.config.optimization.steps)
     machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
     yield machine, [("offloaded", gib(need.offloaded * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
     data = UNSEEN if found.data_bytes is None else gib(found.data_bytes)
@@ -212,28 +209,6 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("encoded data", data),
         ],
     )
-
-
-def _time(found: Cost) -> list[tuple[str, str]]:
-    """Return the rows about the predicted time."""
-    one, steps = found.seconds, found.found.config.optimization.steps
-    each = (("matrix products", one.products), ("attention", one.attention), ("other operations", one.others), ("waiting", one.waiting))
-    parts = ", ".join(f"{name} {took:.1f}" for name, took in (*each, ("the update", one.update)))
-    gpu = found.gpu
-    return [
-        ("a step, about", f"{_one_digit(one.total)} s{f': {parts}' * (one.total >= LEAST)}"),
-        ("the run, about", f"{_one_digit(one.total * steps / 3600)} hours for {steps:,} steps, without validation"),
-        (
-            "assumed",
-            f"{PRODUCTS:.0%} of {gpu.bf16 / 1e12:.4g} TFLOP/s in bf16, {ATTENTION:.0%} in attention; {BANDWIDTH:.0%} of {gpu.bandwidth / 1e12:.3g} TB/s",
-        ),
-        ("", f"of memory; {LINKS:.0%} of {gpu.pcie / 1e9:.0f} GB/s to CPU memory and {gpu.link / 1e9:.0f} GB/s between GPUs: {gpu.source}"),
-        ("", "This is an estimate that was never compared with a GPU."),
-    ]
-
-
-def _one_digit(number: float) -> str:
-    return f"{number:.1f}" if number >= LEAST else f"less than {LEAST}"
 
 
 def _learned(found: Cost) -> str:
@@ -257,7 +232,7 @@ def advice(found: Cost) -> Iterator[str]:
     for remedy in found.remedies:
         first, *others = remedy.said
         away = f", and {gib(remedy.need.offloaded)} in CPU memory" if remedy.need.offloaded else ""
-        took = f", {_one_digit(remedy.seconds)} s per sample"
+        took = f", {one_digit(remedy.seconds)} s per sample"
         lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
         yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away}{took})"
 

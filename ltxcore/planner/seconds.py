@@ -21,6 +21,9 @@ PRODUCTS, ATTENTION, BANDWIDTH, LINKS = 0.65, 0.4, 0.8, 0.8
 NETWORK = 50e9
 """The bytes per second that each GPU exchanges with other machines: 400 Gb/s. This is a convention."""
 
+LEAST = 0.1
+"""The least number of seconds or hours that a prediction states."""
+
 HOST = 50e9
 """The bytes per second of host memory for an optimizer that steps there. This is a convention."""
 
@@ -176,3 +179,24 @@ def _update(need: Need, gpu: Gpu) -> float:
         here += 2 * mine * need.itemsize / (LINKS * gpu.pcie) + 28 * mine * need.processes / need.nodes / HOST
     sent = need.parameters.trained * need.itemsize * (need.processes - 1) / need.processes if need.stage in (1, 2) else 0.0
     return here + sent / (LINKS * (gpu.link if need.nodes == 1 else min(NETWORK, gpu.link)))
+
+
+def time_rows(one: Seconds, gpu: Gpu, steps: int) -> list[tuple[str, str]]:
+    """Return rows of `ltx plan` about the predicted time of a step and of a run of so many steps."""
+    each = (("matrix products", one.products), ("attention", one.attention), ("other operations", one.others), ("waiting", one.waiting))
+    parts = ", ".join(f"{name} {took:.1f}" for name, took in (*each, ("the update", one.update)))
+    return [
+        ("a step, about", f"{one_digit(one.total)} s{f': {parts}' * (one.total >= LEAST)}"),
+        ("the run, about", f"{one_digit(one.total * steps / 3600)} hours for {steps:,} steps, without validation"),
+        (
+            "assumed",
+            f"{PRODUCTS:.0%} of {gpu.bf16 / 1e12:.4g} TFLOP/s in bf16, {ATTENTION:.0%} in attention; {BANDWIDTH:.0%} of {gpu.bandwidth / 1e12:.3g} TB/s",
+        ),
+        ("", f"of memory; {LINKS:.0%} of {gpu.pcie / 1e9:.0f} GB/s to CPU memory and {gpu.link / 1e9:.0f} GB/s between GPUs: {gpu.source}"),
+        ("", "This is an estimate that was never compared with a GPU."),
+    ]
+
+
+def one_digit(number: float) -> str:
+    """Return a number of seconds or hours in words."""
+    return f"{number:.1f}" if number >= LEAST else f"less than {LEAST}"
