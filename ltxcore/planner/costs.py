@@ -159,8 +159,7 @@ def _planned(found: Outline, data: Manifest) -> RunPlan:
 
 def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield the parts of the report: a heading, and rows of a name and a value."""
-    need, states = found.need, found.need.states
-    config = found.found.config
+    need, states, config = found.need, found.need.states, found.found.config
     kind = config.lora.in_words if config.model.training_mode == "lora" else "full fine-tuning"
     streams = " and ".join(sorted(found.found.modalities))
     ways = "gradient checkpointing" if config.optimization.enable_gradient_checkpointing else "no checkpointing"
