@@ -45,7 +45,7 @@ class Change:
         size: the size of the clips; None for the same size as before.
         is_other: whether the change costs more than time, because the run then needs different GPUs, trains a different LoRA, or trains on
             different clips.
-        is_learned_otherwise: whether the optimizer computes other updates, so that the run learns other weights in the same time.
+        is_learned_otherwise: whether the run learns other weights, because it computes with other precision or another optimizer.
     """
 
     said: str
@@ -109,7 +109,7 @@ class Remedy:
 
     @property
     def is_learned_otherwise(self) -> bool:
-        """Whether the optimizer computes other updates."""
+        """Whether the run learns other weights."""
         return any(change.is_learned_otherwise for change in self.changes)
 
 
@@ -117,9 +117,9 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int,
     """Return every kind of change that is enough by itself, applied only as far as necessary, and, if none of these costs only
     time, sets of changes that are enough together.
 
-    Changes that cost only time come first, and of these the fastest by the predicted seconds of a step; then those with another
-    optimizer. The others need more GPUs, or train something else. Sets of changes are left out if a single change that costs only time is as fast. The list is empty if nothing is
-    enough.
+    Changes that cost only time come first, and of these the fastest by the predicted seconds of a step. Then come those that compute with
+    other precision or another optimizer, and last those that need more GPUs or train something else. Sets of changes are left out if a
+    single change that costs only time is as fast. The list is empty if nothing is enough.
 
     Args:
         estimator: the run's estimator.
@@ -273,12 +273,14 @@ def _room(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 def _precision(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if run.config.acceleration.mixed_precision_mode == "no":
-        yield Change('acceleration.mixed_precision_mode = "bf16"', {"acceleration": {"mixed_precision_mode": "bf16"}})
+        yield Change(
+            'acceleration.mixed_precision_mode = "bf16"', {"acceleration": {"mixed_precision_mode": "bf16"}}, is_learned_otherwise=True
+        )
 
 
 def _rounding(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if run.config.model.training_mode == "full" and not run.config.acceleration.stochastic_rounding:
-        yield Change("acceleration.stochastic_rounding = true", {"acceleration": {"stochastic_rounding": True}})
+        yield Change("acceleration.stochastic_rounding = true", {"acceleration": {"stochastic_rounding": True}}, is_learned_otherwise=True)
 
 
 def _in_backward(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -294,7 +296,7 @@ def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
         smaller = known[name].value()
         if now is None or smaller.weight_bytes(SQUARE) < now.weight_bytes(SQUARE):
             table = {"quantization": name, "quantization_params": {}, "quantizer": smaller}
-            yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": table})
+            yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": table}, is_learned_otherwise=True)
 
 
 def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:

@@ -226,7 +226,7 @@ def advice(found: Cost) -> Iterator[str]:
         return
     several = len(found.remedies) > 1
     is_set = any(len(remedy.said) > 1 for remedy in found.remedies)
-    how = "any one of these, fastest first" if several else "all of" if is_set else "this"
+    how = "any one of these, the fastest that learns the same first" if several else "all of" if is_set else "this"
     yield f"It would fit with {how}:"
     for remedy in found.remedies:
         first, *others = remedy.said

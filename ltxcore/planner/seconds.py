@@ -24,6 +24,9 @@ NETWORK = 50e9
 LEAST = 0.1
 """The least number of seconds or hours that a prediction states."""
 
+LAUNCH = 5e-6
+"""The fewest seconds from one operation to the next, in which the CPU asks for it. This is a convention."""
+
 HOST = 50e9
 """The bytes per second of host memory for an optimizer that steps there. This is a convention."""
 
@@ -41,7 +44,6 @@ class Gpu:
         bandwidth: the bytes per second of its memory.
         pcie: the bytes per second to or from host memory.
         link: the bytes per second to or from the other GPUs of the machine.
-        source: the data sheet.
     """
 
     name: str
@@ -52,27 +54,22 @@ class Gpu:
     bandwidth: float
     pcie: float
     link: float
-    source: str
+
+    @property
+    def source(self) -> str:
+        """Where the values are stated."""
+        return f"NVIDIA's data sheet of the {self.name}"
 
 
-_GEFORCE = "https://images.nvidia.com/aem-dam"
 GPUS: Mapping[str, Gpu] = {
-    "h100": Gpu("H100 SXM", 80, 989e12, 67e12, 1979e12, 3.35e12, 64e9, 450e9, "https://www.nvidia.com/en-us/data-center/h100/"),
-    "h200": Gpu("H200 SXM", 141, 989e12, 67e12, 1979e12, 4.8e12, 64e9, 450e9, "https://www.nvidia.com/en-us/data-center/h200/"),
-    "a100": Gpu("A100 SXM", 80, 312e12, 19.5e12, 624e12, 2.039e12, 32e9, 300e9, "https://www.nvidia.com/en-us/data-center/a100/"),
-    "l40s": Gpu("L40S", 48, 362e12, 91.6e12, 733e12, 0.864e12, 32e9, 32e9, "https://www.nvidia.com/en-us/data-center/l40s/"),
-    "4090": Gpu(
-        "RTX 4090", 24, 165.2e12, 82.6e12, 330.3e12, 1.008e12, 32e9, 32e9, f"{_GEFORCE}/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf"
-    ),
-    "5090": Gpu(
-        "RTX 5090", 32, 209.5e12, 104.8e12, 419e12, 1.792e12, 64e9, 64e9,
-        f"{_GEFORCE}/Solutions/geforce/blackwell/nvidia-rtx-blackwell-gpu-architecture.pdf",
-    ),
-    "3090": Gpu(
-        "RTX 3090", 24, 71e12, 35.6e12, 284e12, 0.936e12, 32e9, 32e9,
-        f"{_GEFORCE}/en-zz/Solutions/geforce/ampere/pdf/NVIDIA-ampere-GA102-GPU-Architecture-Whitepaper-V1.pdf",
-    ),
-}  # fmt: skip
+    "h100": Gpu("H100 SXM", 80, 989e12, 67e12, 1979e12, 3.35e12, 64e9, 450e9),
+    "h200": Gpu("H200 SXM", 141, 989e12, 67e12, 1979e12, 4.8e12, 64e9, 450e9),
+    "a100": Gpu("A100 SXM", 80, 312e12, 19.5e12, 624e12, 2.039e12, 32e9, 300e9),
+    "l40s": Gpu("L40S", 48, 362e12, 91.6e12, 733e12, 0.864e12, 32e9, 32e9),
+    "4090": Gpu("RTX 4090", 24, 165.2e12, 82.6e12, 330.3e12, 1.008e12, 32e9, 32e9),
+    "5090": Gpu("RTX 5090", 32, 209.5e12, 104.8e12, 419e12, 1.792e12, 64e9, 64e9),
+    "3090": Gpu("RTX 3090", 24, 71e12, 35.6e12, 284e12, 0.936e12, 32e9, 32e9),
+}
 """The GPUs whose steps can be predicted."""
 
 
@@ -142,13 +139,17 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
 
 
 def _classes(work: Work, gpu: Gpu) -> tuple[float, float, float]:
-    """Return the seconds of matrix products, attention and all others: the larger of computing and of moving bytes."""
+    """Return the seconds of matrix products, attention and all others: the larger of computing, of moving bytes and of asking for it."""
     rates = {"bfloat16": gpu.bf16, "float32": gpu.fp32, "int8": gpu.bits8, "float8_e4m3fn": gpu.bits8}
     memory = BANDWIDTH * gpu.bandwidth
     products = sum(count / (PRODUCTS * rates.get(dtype, gpu.bf16)) for dtype, count in work.products.items())
     scores = gpu.fp32 if work.products and max(work.products, key=lambda dtype: work.products[dtype]) == "float32" else gpu.bf16
     attention = work.attention / (ATTENTION * scores)
-    return max(products, work.products_bytes / memory), max(attention, work.attention_bytes / memory), work.bytes / memory
+    return (
+        max(products, work.products_bytes / memory),
+        max(attention, work.attention_bytes / memory),
+        max(work.bytes / memory, work.kernels * LAUNCH),
+    )
 
 
 def _restoring(parameters: Parameters, config: RunFile) -> Work:

@@ -57,9 +57,9 @@ ON_ONE = [
     "optimization.enable_gradient_checkpointing = true",
     'acceleration.quantization = "int8"',
     f'acceleration.quantization = "nf4", {INSTALL}',
-    f'optimization.optimizer_type = "adamw8bit", {INSTALL}',
     "acceleration.offload_blocks = 4",
     "optimization.batch_size = 1, and gradient_accumulation_steps = 2 for the same global batch",
+    f'optimization.optimizer_type = "adamw8bit", {INSTALL}',
     *(f"--gpus {count}" for count in (2, 4, 8, 16, 32, 64)),
     "lora.rank = 8",
     'preprocessing.resolution_buckets = "64x64x17"',
@@ -133,8 +133,8 @@ def test_what_is_set_already_is_not_tried(tmp_path: Path) -> None:
     assert tried(estimator, 64) == [
         'acceleration.mixed_precision_mode = "bf16"',
         f'acceleration.quantization = "nf4", {INSTALL}',
-        f'optimization.optimizer_type = "adamw8bit", {INSTALL}',
         *(['engine.offload = "optimizer"', 'engine.offload = "all"']),
+        f'optimization.optimizer_type = "adamw8bit", {INSTALL}',
     ]
 
 
