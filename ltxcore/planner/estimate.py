@@ -95,7 +95,9 @@ class Need:
     @property
     def backward(self) -> int:
         """The peak on a device in forward and backward: as the backward begins, when activations are most, or as it ends, when gradients
-        are. In between, each block replaces its activations by its gradients.
+        are. In between, each block replaces its activations by its gradients, so the sum is largest at one of the two ends. At the end, the
+        gradients of the first block are counted beside its activations, though most of them come as its activations go: a plan must not be
+        too low.
         """
         states = self.states
         begins, ends = self.early + self.activations.peak, states.gradients + self.activations.late
