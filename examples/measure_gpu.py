@@ -1,6 +1,6 @@
 """Measure the seconds of a step and the peak of memory in eight settings, beside what `ltx plan` says, on the GPU of this machine.
 
-    python examples/measure_gpu.py --model-path /models/ltx-2.3-22b-dev.safetensors    # most of the time is spent loading
+    python examples/measure_gpu.py --gpu 4090 --model-path /models/ltx-2.3-22b-dev.safetensors
     python examples/measure_gpu.py --blocks 8      # LTX-2.3's shapes with random values: 8 of its 48 blocks, in a temporary file
     python examples/measure_gpu.py                 # the tiny model, to try the script
 
@@ -36,6 +36,7 @@ from ltxcore.models.connectors import PREFIXES, build_connector, connector_argum
 from ltxcore.models.connectors import to_original as connector_name
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
 from ltxcore.models.transformer_settings import Config
+from ltxcore.planner.seconds import GPUS
 from ltxcore.protocols import Entry
 from ltxcore.runs.fits import text_widths, token_width
 from ltxcore.safetensors_files import Stored, write_tensors
@@ -172,9 +173,10 @@ def measured(run_file: Path, setting: Setting) -> Measured | str:
     return Measured(statistics.median(step["step_seconds"] for step in steps[UNTIMED:]), max(step["peak_memory_gib"] for step in steps))
 
 
-def planned(run_file: Path, setting: Setting) -> Mapping[str, Any]:
+def planned(run_file: Path, setting: Setting, gpu: str | None) -> Mapping[str, Any]:
     """Return what `ltx plan` says of a run on one GPU, as it is printed for programs."""
-    found: Mapping[str, Any] = json.loads(_ltx("plan", str(run_file), *setting.options, "--gpus", "1", "--json").stdout)
+    named = [] if gpu is None else ["--gpu", gpu]
+    found: Mapping[str, Any] = json.loads(_ltx("plan", str(run_file), *setting.options, *named, "--gpus", "1", "--json").stdout)
     return found
 
 
@@ -184,14 +186,15 @@ def _ltx(*words: str) -> subprocess.CompletedProcess[str]:
 
 def table(rows: Mapping[str, tuple[Measured | str, Mapping[str, Any]]]) -> Iterator[str]:
     """Yield the lines of the table, from the settings' names to what was measured and planned."""
-    yield "| setting | seconds a step | GiB at the peak | planned | difference |"
-    yield "|---|---|---|---|---|"
+    yield "| setting | seconds a step | planned | GiB at the peak | planned | difference |"
+    yield "|---|---|---|---|---|---|"
     for said, (found, plan) in rows.items():
         memory = plan["gpu_peak"] / 2**30
+        seconds = f"{plan['seconds']['step']:.3f}" if plan.get("seconds") else ""
         if isinstance(found, str):
-            yield f"| {said} | {found.replace('|', '/')} | | {memory:.2f} | |"
+            yield f"| {said} | {found.replace('|', '/')} | {seconds} | | {memory:.2f} | |"
         else:
-            yield f"| {said} | {found.seconds:.3f} | {found.memory:.2f} | {memory:.2f} | {memory / found.memory - 1:+.0%} |"
+            yield f"| {said} | {found.seconds:.3f} | {seconds} | {found.memory:.2f} | {memory:.2f} | {memory / found.memory - 1:+.0%} |"
 
 
 def heading(model: str, bucket: Bucket, blocks: int) -> str:
@@ -207,8 +210,9 @@ def heading(model: str, bucket: Bucket, blocks: int) -> str:
 @click.option(
     "--steps", type=click.IntRange(UNTIMED + 1), default=8, show_default=True, help=f"Steps of each run; {UNTIMED} are not timed."
 )
+@click.option("--gpu", type=click.Choice(sorted(GPUS)), help="The GPU whose step `ltx plan` predicts, for the column of planned seconds.")
 @click.option("--only", multiple=True, help="Measure only the settings with this text in their names; may be repeated.")
-def main(model_path: str, blocks: int | None, bucket: str, steps: int, only: tuple[str, ...]) -> None:
+def main(model_path: str, blocks: int | None, bucket: str, steps: int, gpu: str | None, only: tuple[str, ...]) -> None:
     ((size,), problems) = parse_buckets(bucket, SCALE, "--bucket")
     if problems:
         raise click.UsageError("\n".join(map(str, problems)))
@@ -226,7 +230,7 @@ def main(model_path: str, blocks: int | None, bucket: str, steps: int, only: tup
         for setting in settings(layers):
             if not only or any(text in setting.said for text in only):
                 click.echo(f"measuring: {setting.said}", err=True)
-                rows[setting.said] = measured(run_file, setting), planned(run_file, setting)
+                rows[setting.said] = measured(run_file, setting), planned(run_file, setting, gpu)
     click.echo(heading(MODEL if blocks is not None else Path(model_path).name, size, layers))
     for line in table(rows):
         click.echo(line)
