@@ -29,17 +29,17 @@ def shard(encoded_set: Path, size: float, unpack: bool) -> None:
     train and resume on them as before. Samples that are encoded later have files of their own until this command is run again. If it is
     interrupted, run it again.
     """
+    from ltxcore.encode.leases import joined, sole_work
     from ltxcore.encoded.folders import list_encoded
     from ltxcore.encoded.sample_names import files_in
     from ltxcore.encoded.shards import in_shards, pack
     from ltxcore.encoded.shards import unpack as take_apart
-    from ltxcore.writer import writing
 
     found = list_encoded(encoded_set)
     if found.problems and not unpack:
         raise DataError.of(found.problems)
     try:
-        with writing(found.root), bars() as bar:
+        with joined(found.root, 0, 1, sole_work(), option=""), bars() as bar:
             for folder in found.folders:
                 if unpack:
                     step = bar(folder.name, len(in_shards(folder.path)))

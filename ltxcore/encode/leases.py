@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -194,6 +195,11 @@ def work_text(facts: Mapping[str, str]) -> str:
     return " ".join(f"{name}={fact}" for name, fact in sorted(short.items()))
 
 
+def sole_work() -> str:
+    """Describe the work of a process that no other process may encode beside, as `work_text` does."""
+    return f"dataset=none-{uuid.uuid4().hex}"
+
+
 def differs(one: str, other: str) -> bool:
     """Return whether two processes make different things, so that they must not encode into one folder at the same time."""
     first, second = (dict(part.split("=", 1) for part in text.split() if "=" in part) for text in (one, other))
@@ -202,7 +208,14 @@ def differs(one: str, other: str) -> bool:
 
 @contextlib.contextmanager
 def joined(
-    root: Path, number: int, beyond: int, work: str, *, take_over: bool = False, waiting: Callable[[], object] | None = None
+    root: Path,
+    number: int,
+    beyond: int,
+    work: str,
+    *,
+    take_over: bool = False,
+    waiting: Callable[[], object] | None = None,
+    option: str = TAKE_OVER,
 ) -> Iterator[Leases]:
     """Become one of the processes that encode into a folder, which is created if it does not exist.
 
@@ -214,6 +227,7 @@ def joined(
         take_over: whether to end a process that has this place, and all processes that make something else there.
         waiting: a function that is called each second while this process waits for processes that make something else; if it is None, an
             error is raised instead.
+        option: the command line option that takes the folder over, for the error; "" if there is none.
 
     Raises:
         ProcessError: a process makes something else in this folder.
@@ -224,7 +238,7 @@ def joined(
         while True:
             rivals = _rivals(root, number, work)
             if rivals and not take_over:
-                _wait(rivals[0], waiting, told)
+                _wait(rivals[0], waiting, told, option)
                 told = True
                 continue
             free = (each for each in (number, *range(beyond, beyond + 10**6)) if take_over or _is_free(root / file_name(each)))
@@ -247,10 +261,10 @@ def joined(
         yield leases
 
 
-def _wait(rival: tuple[Path, Holder | None], waiting: Callable[[], object] | None, told: bool) -> None:
+def _wait(rival: tuple[Path, Holder | None], waiting: Callable[[], object] | None, told: bool, option: str) -> None:
     path, holder = rival
     if waiting is None:
-        raise refusal(path, holder, age_of(path) or 0.0, TAKE_OVER)
+        raise refusal(path, holder, age_of(path) or 0.0, option)
     if not told:
         inform(f"waiting for {holder or 'another process'}, which writes to {path.parent}")
     waiting()

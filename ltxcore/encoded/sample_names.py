@@ -145,10 +145,10 @@ def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, F
     """
     found: dict[str, File] = {}
     times = {} if folders is None else folders
-    for file in sorted(_walk(folder, "", set(), times), key=lambda file: file_order(file.relative)):
+    files = [*_walk(folder, "", set(), times)]
+    files += [File(folder, relative, place.bytes, place.changed) for relative, place in in_shards(folder).items()]
+    for file in sorted(files, key=lambda file: file_order(file.relative)):  # of equal ones, the file that is not in a shard stays first
         found.setdefault(file.relative.rpartition(".")[0], file)
-    for relative, place in in_shards(folder).items():
-        found.setdefault(relative.rpartition(".")[0], File(folder, relative, place.bytes, place.changed))
     return dict(sorted(found.items()))
 
 

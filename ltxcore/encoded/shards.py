@@ -164,9 +164,10 @@ def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Call
     for group in _groups(left, most):
         number += 1
         count += 1
-        _write(folder / f"shard-{number:05}.safetensors", folder, group)
-        for relative, _ in group:
-            (folder / relative).unlink()
+        marks = _write(folder / f"shard-{number:05}.safetensors", folder, group)
+        for (relative, _), mark in zip(group, marks, strict=True):
+            if _mark((folder / relative).stat()) == mark:  # a file that was replaced meanwhile stays, and counts before the shard
+                (folder / relative).unlink()
             packed()
     return count
 
@@ -216,8 +217,13 @@ def _groups(files: Sequence[tuple[str, int]], most: int) -> Iterator[list[tuple[
         yield group
 
 
-def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> None:
-    slots, end = {}, 0
+def _mark(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> list[tuple[int, int, int]]:
+    """Write a shard, and return what shows that each of its files is as it was."""
+    slots, end, marks = {}, 0, []
     for relative, size in group:
         slots[relative] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
         end += size
@@ -229,8 +235,10 @@ def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> None:
         out.write(struct.pack("<Q", len(header)) + header)
         for relative, size in group:
             with (folder / relative).open("rb") as file:
+                marks.append(_mark(os.fstat(file.fileno())))
                 if _copied(file, out) != size:
                     raise DataError("changed while it was read", where=str(folder / relative), remedy="Run the same command again.")
+    return marks
 
 
 def _copied(file: BinaryIO, out: BinaryIO) -> int:

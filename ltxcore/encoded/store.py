@@ -19,7 +19,7 @@ from torch import Tensor
 from ltxcore.encoded import pt
 from ltxcore.encoded.buffers import plain_tensors, read_buffer
 from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
-from ltxcore.encoded.shards import place_of_file
+from ltxcore.encoded.shards import SHARD, is_shard, place_of_file
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
 from ltxcore.files import printable, read_regular, write_whole
@@ -62,9 +62,13 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
         The completed entry, with shape, bytes, checksum, kind, modality, and whether all values are finite.
 
     Raises:
-        DataError: the name leads out of the root, the tensors are not a sample, or the file cannot be written.
+        DataError: the name leads out of the root or is that of a shard, the tensors are not a sample, or the file cannot be written.
     """
     path = sample_path(root, folder, name)
+    if SHARD.fullmatch(path.name) and path.exists() and is_shard(path):
+        raise DataError(
+            "cannot be written, because a shard with other samples has this name", where=str(path), remedy="Give the sample another name."
+        )
     length = entry.shape[0] if len(entry.shape) == 1 else 0
     try:
         sample = stored(
@@ -181,13 +185,20 @@ def told_name(path: Path) -> str:
     if path.suffix != SUFFIX:
         return ""
     try:
-        (size,) = struct.unpack("<Q", read_regular(path, 8))
+        (size,) = struct.unpack("<Q", _first_bytes(path, 8))
         if size > LONGEST_HEADER:
             return ""
-        told = json.loads(json.loads(read_regular(path, 8 + size)[8:])["__metadata__"]["name"])
+        told = json.loads(json.loads(_first_bytes(path, 8 + size)[8:])["__metadata__"]["name"])
     except (OSError, struct.error, ValueError, LookupError, TypeError, RecursionError):
         return ""
     return told if isinstance(told, str) else ""
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    place = None if path.exists() else place_of_file(path)
+    if place is None:
+        return read_regular(path, count)
+    return bytes(read_buffer(place.shard, count, place.begin, min(count, place.bytes)))
 
 
 def _bytes(path: Path) -> memoryview:

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 import torch
@@ -38,6 +39,24 @@ CHECKED = 100
 
 CAPTION = "caption.u"
 """The name of the draw that chooses one of several captions."""
+
+
+TOLD = frozenset(
+    [*(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_meta")), Tensor.size, Tensor.dim, Tensor.__len__]
+)
+"""What is known of a tensor without values."""
+
+
+class Unknown(Tensor):
+    """A tensor whose values are not known yet. Whatever would read them fails. A plain tensor on the device "meta" does not suffice: torch
+    multiplies a tensor in place by one without leaving a trace.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in TOLD:
+            raise ValueError("the values of this text are not known yet")
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
 
 @attrs.define(eq=False)
@@ -106,7 +125,8 @@ class Samples:
         if found is None:
             check = next(self._reads) % CHECKED == 0
             found = load_sample(self.root, self.sources, name, roles, self.manifest, self.cells, check)
-            size = sum(each.untyped_storage().nbytes() for each in _tensors(*found))
+            storages = {each.data_ptr(): each for each in (tensor.untyped_storage() for tensor in _tensors(*found))}
+            size = sum(each.nbytes() for each in storages.values())  # those of several captions are views of one storage
             with self._lock:
                 if key not in self._kept and self._bytes + size <= self.limit:
                     self._kept[key] = found
@@ -134,19 +154,28 @@ def made(strategy: Strategy, batch: Batch, draws: Draws, device: torch.device) -
     try:
         inputs = strategy.prepare(as_taken(batch, unknown), draws)
         mask = None if unknown.is_whole else unknown.mask
-        passes_on = all(each.context is unknown.features[name] and each.context_mask is mask for name, each in inputs.items())
+        passes_on = all(
+            each.context is unknown.features[name] and each.context_mask is mask and _has_values(each) for name, each in inputs.items()
+        )
         ready = {name: each.ready_for(device) for name, each in inputs.items()} if passes_on else {}
     except Exception:  # noqa: BLE001 - unless only the missing values are at fault, the step meets the same error, and knows more about it
         ready = {}
     return _with_text(batch, lambda each: pinned(each, device)), ready
 
 
+def _has_values(given: ModelInput) -> bool:
+    """Return whether a model's input has values in everything but its text. What follows from text without values has none either."""
+    own = [getattr(given, field.name) for field in attrs.fields(ModelInput) if field.name not in ("context", "context_mask")]
+    return not any(isinstance(each, Tensor) and each.is_meta for each in (*own, *given.applied.values()))
+
+
 def _without_values(batch: Batch) -> Text:
-    """Return text of the shape of a batch's text. A strategy that does more with it than to pass it on fails, or changes it."""
-    text, device = padded_text(batch, "meta"), "meta"
+    """Return text of the shape of a batch's text. A strategy that does more with it than to pass it on fails."""
+    text = padded_text(batch, "meta")
     features = {name: text.features.get(name, next(iter(text.features.values()))) for name in batch.latents if text.features}
-    of_shape = {name: torch.empty_like(each, device=device) for name, each in features.items()}
-    return attrs.evolve(text, features=of_shape, mask=torch.empty_like(text.mask, device=device))
+    return attrs.evolve(
+        text, features={name: each.as_subclass(Unknown) for name, each in features.items()}, mask=text.mask.as_subclass(Unknown)
+    )
 
 
 def prepared(

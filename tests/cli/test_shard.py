@@ -8,6 +8,8 @@ import pytest
 
 from helpers.encoded_sets import inpainting_set
 from helpers.older_runs import ltx
+from ltxcore.encode.leases import joined, sole_work, work_text
+from ltxcore.errors import ProcessError
 
 
 @pytest.fixture
@@ -41,6 +43,25 @@ def test_a_set_with_faults_is_not_touched(root: Path) -> None:
     before = names(root)
     assert "audio_latents/b.safetensors" in ltx(root, "shard", root, status=2)
     assert names(root) == before
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_set_that_is_being_encoded_is_not_touched(root: Path, number: int) -> None:
+    before = names(root)
+    with joined(root, number, 4, work_text({"dataset": "clips.csv"})):
+        assert "is being written by process" in ltx(root, "shard", root, status=2)
+        assert "is being written by process" in ltx(root, "shard", root, "--unpack", status=2)
+    assert names(root) == before
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_set_that_is_put_into_shards_is_not_encoded(root: Path, number: int) -> None:
+    with (
+        joined(root, 0, 1, sole_work()),
+        pytest.raises(ProcessError, match="is being written by process"),
+        joined(root, number, 4, work_text({"dataset": "clips.csv"})),
+    ):
+        raise AssertionError
 
 
 def test_what_is_no_set_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ltxcore.encoded.sample_names import files_in, find_sample
 from ltxcore.encoded.shards import in_shards, pack, place_in, unpack
 from ltxcore.encoded.store import read_recorded, read_stored
 from ltxcore.errors import DataError
+from ltxcore.protocols import Entry
 
 NAMES = ["a", "b", "clips/c", "clips/d", "e"]
 
@@ -203,6 +204,43 @@ def test_a_sample_called_like_a_shard_is_a_sample(tmp_path: Path) -> None:
     put(tmp_path, "audio_latents", "shard-00000", {"latents": values(8, 6, 16)})
     assert list(list_folder(tmp_path / "audio_latents").entries) == ["shard-00000"]
     assert in_shards(tmp_path / "audio_latents") == {}
+
+
+def test_a_sample_called_like_a_shard_never_replaces_the_shard(root: Path) -> None:
+    packed(root / "audio_latents")
+    with pytest.raises(DataError, match="a shard with other samples has this name"):
+        put(root, "audio_latents", "shard-00000", {"latents": values(8, 6, 16)})
+    assert sorted(list_folder(root / "audio_latents").entries) == NAMES
+
+
+def test_a_sample_in_a_shard_counts_before_a_file_of_ltx_trainer_of_the_same_name(root: Path) -> None:
+    torch.save({"latents": values(8, 6, 16, seed=9)}, root / "audio_latents/a.pt")
+    expected = list_folder(root / "audio_latents")
+    packed(root / "audio_latents")
+    assert list_folder(root / "audio_latents") == expected
+    assert not expected.at_fault
+    assert files_in(root / "audio_latents")["a"].path == find_sample(root, "audio_latents", "a")
+
+
+def test_a_sample_that_is_encoded_again_while_it_is_moved_is_kept(root: Path) -> None:
+    again: list[Entry] = []
+
+    def encode_again() -> None:
+        if not again:  # after the first file was moved, and before the others are removed
+            again.append(put(root, "audio_latents", "e", {"latents": values(8, 6, 16, seed=70)}, fingerprint="again", rank=1))
+
+    files = [(f"{name}.safetensors", files_in(root / "audio_latents")[name].bytes) for name in NAMES]
+    pack(root / "audio_latents", files, 10**9, encode_again)
+    assert torch.equal(read_stored(root / "audio_latents/e.safetensors")[0].tensors["latents"], values(8, 6, 16, seed=70))
+    assert list_folder(root / "audio_latents").entries["e"].fingerprint == "again"
+
+
+def test_a_shortened_name_is_read_in_a_shard(tmp_path: Path) -> None:
+    name = "long " * 60
+    put(tmp_path, "audio_latents", name, {"latents": values(8, 6, 16)})
+    (tmp_path / "audio_latents/manifest-0.jsonl").unlink()
+    packed(tmp_path / "audio_latents")
+    assert list(list_folder(tmp_path / "audio_latents").entries) == [name]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import attrs
@@ -12,7 +12,7 @@ import torch
 
 from helpers.training_runs import message, put, put_sound
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import joined, load_batch, padded_text
+from ltxcore.encoded.micro_batch import as_taken, joined, load_batch, padded_text
 from ltxcore.encoded.stored import of_captions
 from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws, generator
@@ -88,6 +88,46 @@ def test_inputs_that_were_made_ahead_are_those_that_are_made_in_the_step(samples
         assert not ahead or found.tokens is ahead["audio"].tokens
 
 
+def test_inputs_that_follow_from_the_text_are_made_in_the_step(samples: Samples) -> None:
+    class AsItIs:
+        """A model whose connectors leave the text as it is."""
+
+        def connect(self, text: Text, modalities: Collection[str]) -> Text:
+            return text
+
+    @attrs.frozen
+    class Reads:
+        """A strategy that finds something out from the words of each sample, and passes its text on."""
+
+        inner: Strategy
+        way: Callable[[ModelInput, Text], ModelInput]
+
+        def prepare(self, batch: Batch, draws: Draws) -> dict[str, ModelInput]:
+            return {name: self.way(each, batch.text) for name, each in self.inner.prepare(batch, draws).items()}
+
+    def tells(given: ModelInput, text: Text) -> ModelInput:
+        return attrs.evolve(given, applied={**given.applied, "long": text.mask.sum(1) > 1})
+
+    def scales(given: ModelInput, text: Text) -> ModelInput:
+        return attrs.evolve(given, tokens=given.tokens.clone().mul_(text.mask.sum(1)[:, None, None]))
+
+    def holds(given: ModelInput, text: Text) -> ModelInput:
+        return attrs.evolve(given, applied={**given.applied, "words": text.mask})
+
+    draws, cpu = CountedDraws(1, 0, tuple(NAMES), "0.0"), torch.device("cpu")
+    plain = Flexible(audio=ModalityTable(True, "audio_latents")).build(Setting({"audio": AudioModality()}, Uniform()))
+    expected = plain.prepare(as_taken(samples.load(NAMES)), draws)["audio"]
+    mask = padded_text(samples.load(NAMES)).mask
+    found = {}
+    for way in (tells, scales, holds):
+        batch, ahead = made(Reads(plain, way), samples.load(NAMES), draws, cpu)
+        assert not ahead
+        found[way] = prepared(Reads(plain, way), AsItIs(), batch, draws, cpu, None, ahead)["audio"]
+    assert found[tells].applied["long"].equal(mask.sum(1) > 1)
+    assert found[scales].tokens.equal(expected.tokens * mask.sum(1)[:, None, None])
+    assert found[holds].applied["words"].equal(mask)
+
+
 def test_a_sample_is_read_once_while_there_is_room(samples: Samples) -> None:
     before = samples.load(NAMES)
     for folder in ("audio_latents", "audio_masks", "conditions"):
@@ -155,6 +195,14 @@ def captioned(samples: Samples) -> Samples:
         features = of_captions([{"video": each, "audio": each} for each in captions(name, count)])
         put(samples.root, "conditions", name, features, shape=(4,), fingerprint=f"{name} again", encoder="e")
     return Samples(samples.root, SOURCES, read_manifest(samples.root, SOURCES))
+
+
+def test_the_text_of_several_captions_is_counted_once(captioned: Samples) -> None:
+    captioned.load(NAMES)
+    stored = sum(entry.bytes for own in captioned.manifest.entries.values() for entry in own.values())
+    headers = sum(8 + struct.unpack("<Q", path.read_bytes()[:8])[0] for path in captioned.root.rglob("*.safetensors"))
+    counts = (3 + 2) * 4  # how long each of several captions is
+    assert captioned._bytes == stored - headers - counts + 3 * 4
 
 
 def chosen(text: Text) -> list[int]:
