@@ -84,11 +84,11 @@ class StoredText:
         for name, stored in self.features.items():
             there = moved(stored, device)
             features[name] = torch.zeros(size, self.length, stored.shape[1], device=device)
-            for row, own in zip(features[name], there.split(self.words), strict=True):
+            for row, own in zip(features[name], there.split(self.words) if size > 1 else [there], strict=True):
                 row[self.length - len(own) :] = own
         mask = torch.zeros(size, self.length, device=device)
         for row, words in zip(mask, self.words, strict=True):
-            row[self.length - words :] = 1.0
+            row[self.length - words :].fill_(1.0)
         return Text(features, mask, self.is_connected, self.is_connected and all(words == self.length for words in self.words))
 
 
