@@ -265,7 +265,7 @@ def on_stream(stream: Any) -> AbstractContextManager[Any]:
 
 
 def current_stream(device: torch.device) -> Any:
-    """Return the stream on which a GPU currently computes."""
+    """Return the current stream of a GPU, on which new work is queued."""
     import torch
 
     return torch.cuda.current_stream(device)

@@ -61,7 +61,7 @@ DRAWN = "drawn_values"
 """The metadata key, in a saved LoRA, for the ranges or choices that values of conditions were drawn from, as JSON."""
 
 CHOICES = "condition_choices"
-"""The metadata key, in a saved LoRA, for the lists of conditions that were drawn from, as JSON."""
+"""The metadata key, in a saved LoRA, for the lists from which conditions were drawn, as JSON."""
 
 
 @attrs.frozen

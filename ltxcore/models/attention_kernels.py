@@ -56,7 +56,7 @@ class Kernel:
     needs: Mapping[str, str] = attrs.field(factory=dict)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
-        """Return what the queries attend to, `[B, H, T, C]`. See `Attend`."""
+        """Return the output of attention, `[B, H, T, C]`. See `Attend`."""
         if (bias is None or self.takes_bias) and query.shape[-1] <= self.widest:
             return self.attend(query, key, value, bias, scale)
         return _by_torch(query, key, value, bias, scale)

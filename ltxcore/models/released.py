@@ -36,7 +36,7 @@ RELEASED: Mapping[str, Config] = {
 
 _BY_GENERATION = {"2.0": "ltx-2-19b", "2.3": "ltx-2.3-22b", "2.5": "ltx-2.5-22b"}
 _HEADS, _CONNECTOR_HEADS = 32, 30
-"""The numbers of heads of models without gates, whose shapes do not tell them."""
+"""The numbers of attention heads of models without gates; the shapes of such models do not reveal them."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -1,4 +1,4 @@
-"""The predicted seconds of a step on a GPU, from the work that a trace counts. No prediction was ever compared with a GPU."""
+"""The predicted seconds of a step on a GPU, from the work that a trace counts. No prediction has been compared with a measurement on a GPU yet."""
 
 from __future__ import annotations
 

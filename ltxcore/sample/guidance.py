@@ -12,7 +12,7 @@ from ltxcore.protocols import ModelInput
 from ltxcore.sample.euler import Denoiser, clean_prediction
 
 PerturbedModel = Callable[[Mapping[str, ModelInput], Perturbation | None], Mapping[str, Tensor]]
-"""A model that returns velocities by modality, without the parts that a perturbation leaves out."""
+"""A model without the parts that a perturbation leaves out, which returns velocities by modality."""
 
 
 @attrs.frozen

@@ -126,7 +126,7 @@ class _Segmenting(_OfModel):
     endings = ("ForSemanticSegmentation", "ForUniversalSegmentation")
 
     def classes(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Yield the number of the class of each pixel, `[H, W]`, for each frame."""
+        """Yield, for each frame, the class index of each pixel, `[H, W]`."""
         import torch
 
         for batch, outputs, sizes in self.outputs(frames):
