@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
+from itertools import count, islice
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -250,10 +250,12 @@ class Loop:
         with dropout(self.seed, chosen.own.dealt.micro_batch, self.engine.device):
             culprit = first_not_finite(self.backbone, lambda: [self.engine.forward(part.inputs) for part in chosen.parts])
         damaged = [problem for part in chosen.parts for problem in part.dealt.samples.damaged(part.dealt.micro_batch.names)]
-        found = self.engine.gather((_seen([chosen]), culprit, damaged))
-        of_wrong = [each for each, is_wrong in of_each_share(self.engine, list(zip(found, wrong, strict=True))) if is_wrong]
-        stopped = _stopped(step, "the loss", [seen for seen, _, _ in of_wrong], of_wrong[0][1])
-        self.engine.refuse(DataError.of([*stopped.problems, *(problem for _, _, own in of_wrong for problem in own)]))
+        found, size = self.engine.gather((_seen([chosen]), culprit, damaged)), self.engine.world_size // self.engine.data_parallel_size
+        groups = [found[first : first + size] for first in range(0, len(found), size) if any(wrong[first : first + size])]
+        # Of processes that divide the tokens of a micro-batch, only that with the token at fault sees the first module.
+        _, module = min((each for _, each, _ in groups[0] if each), default=(0, ""))
+        stopped = _stopped(step, "the loss", [group[0][0] for group in groups], module)
+        self.engine.refuse(DataError.of([*stopped.problems, *(problem for group in groups for problem in group[0][2])]))
 
     def _left_sound(self) -> str:
         """Say which weights are still usable if a gradient was not finite."""
@@ -319,18 +321,20 @@ def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str, sound: st
     )
 
 
-def first_not_finite(model: object, run: Callable[[], object]) -> str:
-    """Return the name of the first module whose output is not finite when `run` runs the model again; "" if there is
-    none.
+def first_not_finite(model: object, run: Callable[[], object]) -> tuple[int, str] | None:
+    """Return the first module whose output is not finite when `run` runs the model again, as the number of outputs before its own and its
+    name; None if there is none.
 
     Of nested modules, the innermost is named.
     """
-    found: list[str] = []
+    found: list[tuple[int, str]] = []
+    places = count()
 
     def watch(name: str) -> Callable[[Module, Any, Any], None]:
         def hook(_: Module, __: Any, output: Any) -> None:
+            place = next(places)
             if not found and not all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(output)):
-                found.append(name)
+                found.append((place, name))
 
         return hook
 
@@ -340,7 +344,7 @@ def first_not_finite(model: object, run: Callable[[], object]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else ""
+    return found[0] if found else None
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

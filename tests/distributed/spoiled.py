@@ -19,8 +19,8 @@ class Spoiled:
     """Pictures and sound.
 
     Attributes:
-        how: "loss" and "gradient" are not finite for the sample `at`, which "branch" gives the model without its picture; "skip" leaves the loss of
-            the picture out in every other pass.
+        how: "loss" and "gradient" are not finite for the sample `at`, nor are its last "tokens"; "branch" gives it to the model without its picture;
+            "skip" leaves the loss of the picture out in every other pass.
         at: name of a sample.
     """
 
@@ -61,6 +61,10 @@ class SpoiledStrategy:
         met = epoch >= 0 and (self.at in batch.names if self.how != "skip" else epoch % 2 == 1)
         if met and self.how == "branch":
             del prepared["video"]
+        if met and self.how == "tokens":
+            last = prepared["video"].tokens.clone()
+            last[:, -1] = math.nan
+            prepared["video"] = attrs.evolve(prepared["video"], tokens=last)
         marks = {"spoiled": torch.full((len(batch.names),), met)}
         return {name: attrs.evolve(given, applied={**given.applied, **marks}) for name, given in prepared.items()}
 

@@ -48,6 +48,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, l
     alone = [{"run": write(folder, "skip.single", one)}]
     names = [f"{how}.{stage}" for how in ("skip", *WAYS) for stage in STAGES]
     jobs = [{"run": write(folder, name, tables(folder, name, name.split(".")[0], engine=zero(folder, int(name[-1]))))} for name in names]
+    names.append("tokens.divided")
+    divided = tables(folder, names[-1], "tokens", engine=zero(folder, 3, sequence_parallel=2))
+    jobs.append({"run": write(folder, names[-1], divided)})
     (single,), found = run_launches(folder, [(1, alone), (2, jobs)], **UNCHECKED)
     return folder, {"skip.single": single, **{name: [found[rank][index] for rank in (0, 1)] for index, name in enumerate(names)}}
 
@@ -71,6 +74,16 @@ def test_what_is_not_finite_on_one_process_stops_both_and_is_told_by_the_first(
     assert (said[3] is not None) == (how == "gradient")
     lines = [json.loads(line) for line in (folder / f"{how}.{stage}" / "metrics.jsonl").read_text().splitlines()]
     assert max((line["step"] for line in lines if "loss" in line), default=0) == int(said[1]) - 1
+
+
+def test_where_processes_divide_tokens_the_first_module_is_that_of_the_token_at_fault(
+    results: tuple[Path, dict[str, list[dict[str, object]]]],
+) -> None:
+    """The last token is that of the second process. The first meets it only in attention."""
+    _, found = results
+    first, second = found["tokens.divided"]
+    assert second == {"exit": 2}
+    assert re.search(r"the loss is not finite .+, first in transformer\.proj_in\n", str(first["error"])), first
 
 
 @pytest.mark.parametrize("stage", STAGES)

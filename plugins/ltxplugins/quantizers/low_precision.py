@@ -40,14 +40,14 @@ class Multiplied(Rows):
 
     @property
     def multiply(self) -> Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor | None], Tensor]:
-        return self.multiplied
+        return functools.partial(self.multiplied, _function())
 
-    def multiplied(self, inputs: Tensor, weight: Tensor, factors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
-        """Round the tokens `[..., in]`, and multiply them by the stored matrix.
+    def multiplied(self, function: Any, inputs: Tensor, weight: Tensor, factors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
+        """Round the tokens `[..., in]`, and multiply them by the stored matrix, in a function of autograd.
 
         Source: docs/explanation/arithmetic.md#rows-in-8-bits
         """
-        product: Tensor = _function().apply(inputs, weight, factors["scale"], self)
+        product: Tensor = function.apply(inputs, weight, factors["scale"], self)
         return product if bias is None else product + bias.to(product.dtype)
 
     def weight_bytes(self, shape: tuple[int, ...]) -> int:
