@@ -52,12 +52,14 @@ class AccelerationTable:
         help="selective checkpointing: with gradient checkpointing, the GPU memory for outputs of attention and matrix products that are not computed again",
         unit="GiB",
         above=0,
+        at_most=10**6,
     )
     chunked_feed_forward: int = key(
         1,
         help="in how many chunks of tokens feed-forward is computed, forward and backward: less memory for long clips, a little more time",
         unit="chunks",
         at_least=1,
+        at_most=1000,
     )
     attention: AttentionName = key(
         "auto",

@@ -114,9 +114,9 @@ class PreprocessingTable:
         "stop",
         help='what to do about a file that cannot be used: "skip" leaves it out, but keeps the video of a clip that only lacks audio',
     )
-    batch_size: int | None = key(
-        None,
-        help="number of captions encoded at a time; by default 8 on a GPU and 1 on a CPU. Clips and audio are encoded one by one",
+    batch_size: int = key(
+        1,
+        help="number of captions encoded at a time; on a GPU, 8 are faster. Clips and audio are encoded one by one",
         at_least=1,
         at_most=10**6,
     )

@@ -319,6 +319,7 @@ class EngineTable:
         help="number of processes that divide the tokens of a micro-batch among them, for clips too long for one GPU; it must divide the "
         "number of processes and the model's heads. 1: each process has micro-batches of its own",
         at_least=1,
+        at_most=10**6,
     )
     deepspeed_config: Path | None = key(None, help="your own DeepSpeed configuration", reads="file")
     patience: float = key(

@@ -51,9 +51,6 @@ ALIKE = frozenset({"on_error", "batch_size", "skip_audio", "registry", "reader",
 WAIT = 0.2
 """The number of seconds between attempts to take over the last samples from other processes."""
 
-CAPTIONS_ON_GPU = 8
-"""The number of captions to encode at a time on a GPU, unless the user sets it. One caption leaves a GPU mostly idle."""
-
 
 def preprocess(
     dataset: Path,
@@ -185,7 +182,7 @@ class _Job:
     @property
     def batch_size(self) -> int:
         """The number of captions to encode at a time."""
-        return captions_at_a_time(self.options, self.encoding.codecs)
+        return self.options.batch_size
 
     @property
     def options(self) -> PreprocessingTable:
@@ -392,11 +389,6 @@ def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
     return notes
 
 
-def captions_at_a_time(options: PreprocessingTable, codecs: Codecs | None) -> int:
-    """Return the number of captions to encode at a time, which by default depends on the device."""
-    return options.batch_size or (CAPTIONS_ON_GPU if codecs is not None and is_gpu(codecs.device) else 1)
-
-
 STAYS = "What was encoded so far is kept; run the same command again to do the rest."
 
 
@@ -422,7 +414,7 @@ class Less:
         Raises:
             OutOfMemory: memory ran out.
         """
-        many = captions_at_a_time(self.options, self.codecs)
+        many = self.options.batch_size
         return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
 
     def media(self, doing: str) -> AbstractContextManager[None]:
@@ -434,7 +426,7 @@ class Less:
         return telling(doing, self.codecs.device, lambda: self._said(self._for_media()))
 
     def _for_captions(self) -> list[str]:
-        codecs, many = self.codecs, captions_at_a_time(self.options, self.codecs)
+        codecs, many = self.codecs, self.options.batch_size
         return [
             *([f"a smaller {self._option('batch_size')} than {many}"] if many > 1 else []),
             *(

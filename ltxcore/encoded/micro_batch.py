@@ -145,24 +145,27 @@ def joined(batches: Sequence[Batch]) -> Batch:
         tensors={role: stacked(role, [batch.tensors[role] for batch in batches]) for role in first.tensors},
         pictures={role: pictures(role) for role in first.pictures},
         absent=first.absent,
-        stored_text=_joined_text({batch.names[0]: batch.stored_text for batch in batches if batch.stored_text is not None}),
+        stored_text=_joined_text([(batch.names[0], batch.stored_text) for batch in batches if batch.stored_text is not None]),
     )
 
 
-def _joined_text(texts: Mapping[str, StoredText]) -> StoredText | None:
-    """Join the texts of samples by their names. Modalities that any sample lacks are left out."""
-    if not texts:
+def _joined_text(named: Sequence[tuple[str, StoredText]]) -> StoredText | None:
+    """Join the texts of samples, each with the sample's name; a sample may come several times. Modalities that any sample lacks are left
+    out.
+    """
+    if not named:
         return None
-    shared = [each for each in next(iter(texts.values())).features if all(each in text.features for text in texts.values())]
+    texts = [text for _, text in named]
+    shared = [each for each in texts[0].features if all(each in text.features for text in texts)]
     for modality in shared:
-        shapes: dict[tuple[int, ...], str] = {(text.length, text.features[modality].shape[1]): name for name, text in texts.items()}
+        shapes: dict[tuple[int, ...], str] = {(text.length, text.features[modality].shape[1]): name for name, text in named}
         if len(shapes) > 1:
             raise _different("text", shapes)
     return StoredText(
-        {modality: torch.cat([text.features[modality] for text in texts.values()]) for modality in shared},
-        tuple(words for text in texts.values() for words in text.words),
-        next(iter(texts.values())).length,
-        all(text.is_connected for text in texts.values()),
+        {modality: torch.cat([text.features[modality] for text in texts]) for modality in shared},
+        tuple(words for text in texts for words in text.words),
+        texts[0].length,
+        all(text.is_connected for text in texts),
     )
 
 

@@ -232,13 +232,13 @@ def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Adv
 def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Advice) -> TrainedModel:
     with advice.during("loading the model", LOADING):
         model = load_model(planned, samples, device, divided=uses_zero(planned.config, advice.processes))
+    inform(f"attention: {model.attention}")
     if model.recorded:
         _check_frozen(planned.outline, model.recorded[FROZEN])
         under = listed(each["name"] for each in model.recorded[FROZEN])
-        if planned.config.model.training_mode == "lora":
-            inform(f"the LoRA is trained on top of {under}; only the LoRA itself changes")
-        else:
-            inform(f"the model is trained on top of {under}, which the saved weights will not contain")
+        is_lora = planned.config.model.training_mode == "lora"
+        what = f"the LoRA is trained on top of {under}; only the LoRA itself changes"
+        inform(what if is_lora else f"the model is trained on top of {under}, which the saved weights will not contain")
     return model
 
 

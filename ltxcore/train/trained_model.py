@@ -23,7 +23,6 @@ from ltxcore.engines.saved import AVERAGE, PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.loss import total_loss
-from ltxcore.logs import inform
 from ltxcore.models import UNTRAINED
 from ltxcore.models.adapter_types import adapter_types
 from ltxcore.models.attention import use_kernel
@@ -57,6 +56,7 @@ class TrainedModel:
             mode, parameters.
         outline: the outline of the run.
         frozen: the frozen LoRAs that the run trains on top of, for the metadata of files; "" if there are none.
+        attention: what attention is computed with, in words.
         count: the number of elements that are trained.
         state_bytes: the size of the optimizer's state in bytes; if it is not known, the size that AdamW's state would
             have.
@@ -66,7 +66,8 @@ class TrainedModel:
     parameters: Mapping[str, Parameter]
     idle: tuple[str, ...]
     outline: Outline
-    frozen: str = ""
+    frozen: str
+    attention: str
     count: int = attrs.field(init=False)
     state_bytes: int = attrs.field(init=False)
 
@@ -179,8 +180,9 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         with_connectors=_needs_connectors(plan),
         connectors_path=config.model.connectors_path,
     )
-    _set_up(backbone, config, device)
+    attention = _set_up(backbone, config, device)
     loras, types = strengths(config.model.loras), adapter_types(outline.loaded.registry)
+    frozen = said_of(loras) if loras else ""
     if loras and (full or divided):
         put_beside(backbone, loras, device, types)
     if divided:
@@ -197,7 +199,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         if config.model.base is not None:
             backbone.copy_of_base = CopyOfBase(_copy_of_base(outline, device))
         trained, idle = _only_reached(backbone, unreached), tuple(sorted(unreached - drawn))
-        return TrainedModel(_compiled(backbone, config), trained, idle, outline, said_of(loras) if loras else "")
+        return TrainedModel(_compiled(backbone, config), trained, idle, outline, frozen, attention)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
     if loras and not divided:
         put_under(backbone, loras, types)
@@ -210,18 +212,18 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         start=None if config.model.load_checkpoint is None else newest(config.model.load_checkpoint),
     )
     trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
-    return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline, said_of(loras) if loras else "")
+    return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline, frozen, attention)
 
 
-def _set_up(backbone: LTXBackbone, config: RunFile, device: torch.device) -> None:
-    """Set what a backbone without adapters computes attention with, and what it keeps for the backward pass."""
+def _set_up(backbone: LTXBackbone, config: RunFile, device: torch.device) -> str:
+    """Set what a backbone without adapters computes attention with, which is returned in words, and what it keeps for the backward pass."""
     attention = use_kernel(backbone, config.acceleration.attention, device, compute_dtype(config), training=True)
-    inform(f"attention: {attention}")
     if config.acceleration.offload_activations:
         backbone.transformer.block_inputs = BlockInputs.on(device)
     backbone.transformer.chunk_feed_forward(config.acceleration.chunked_feed_forward)
     if config.acceleration.activation_budget_gb is not None:
         backbone.transformer.kept_outputs = KeptOutputs(int(config.acceleration.activation_budget_gb * 2**30))
+    return attention
 
 
 def _copy_of_base(outline: Outline, device: torch.device) -> LTXBackbone:

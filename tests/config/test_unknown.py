@@ -17,7 +17,7 @@ from ltxcore.config.unknown import IN_VALIDATION, NOTHING, OTHERWISE, SAME, _tab
 from ltxcore.registry import load
 
 _ALIKE = """
-adam_epsilon aspect_ratio attn_mode base_lr block_dims cfg_dropout clip_length color_jitter conv_dim crop decouple device dist_backend ema_momentum epsilon
+adam_epsilon aspect_ratio base_lr block_dims cfg_dropout clip_length color_jitter conv_dim crop decouple device dist_backend ema_momentum epsilon
 eval_steps flash_attn frame_stride gpu_ids grad_dtype layers_to_train local_rank log_every lokr_factor master_port max_duration max_value
 min_lr momentum nesterov num_gpus optimizer_eps prompt_file random_crop repeats sample_rate shift strength temperature text_encoder_lr
 text_lr train_text_encoder video_length vae_batch_size vae_dtype warmup weight

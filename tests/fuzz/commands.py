@@ -150,6 +150,7 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene(f"plain/two.jsonl {CLIPS}", "mask", "plain/two.jsonl", "-o", "plain/made.jsonl", "--filter", "color,color=red", QUIET),
     ],
     "decode": [scene("one/*/**/*", "decode", "one", "-o", "decoded", QUIET)],
+    "shard": [scene(SET, "shard", "plain/.precomputed")],
     "doctor": [
         scene("plain/two.jsonl plain/two.csv", "doctor", "plain/two.jsonl", QUIET),
         scene(CLIPS, "doctor", "plain/two.jsonl", "--deep", QUIET),
