@@ -178,6 +178,13 @@ def test_an_optional_source_is_read_only_where_it_is_wanted(samples: Samples) ->
     assert samples.load(NAMES, frozenset({"audio.cond1.reference"})).latents.keys() == {"audio", "audio.cond1.reference"}
 
 
+def test_a_sample_that_comes_twice_has_its_text_twice(samples: Samples) -> None:
+    text, alone = padded_text(samples.load([NAMES[0], NAMES[1], NAMES[0]])), padded_text(samples.load(NAMES[:2]))
+    for name, features in text.features.items():
+        assert features.equal(alone.features[name][[0, 1, 0]])
+    assert text.mask.equal(alone.mask[[0, 1, 0]])
+
+
 def test_one_batch_joined_is_itself(samples: Samples) -> None:
     batch = samples.load(NAMES[:1])
     assert joined([batch]) is batch
