@@ -160,7 +160,10 @@ class Totalling:
             peaks, wrong = list(islice(found, size)), list(islice(found, size))
             sums, counts = (dict(zip(self.names, islice(found, len(self.names)), strict=True)) for _ in range(2))
             if not unknown:
-                return Totals(Tally(sums, counts), tokens, max(peaks), [each > 0 for each in wrong], unsound == 0)
+                # A resumed run learns names in another order, but has its metrics in the same one.
+                order = [*own.tally.sums, *sorted(sums.keys() - own.tally.sums.keys())]
+                tally = Tally({name: sums[name] for name in order}, {name: counts[name] for name in order})
+                return Totals(tally, tokens, max(peaks), [each > 0 for each in wrong], unsound == 0)
             self.names += dict.fromkeys(name for names in self.engine.gather(new) for name in names)
             new = []
 

@@ -61,6 +61,7 @@ class StuckStrategy:
 
     inner: Strategy
     taken: int = 0
+    moment: str = ""
 
     @property
     def shared_sigma(self) -> bool:
@@ -79,7 +80,11 @@ class StuckStrategy:
     def prepare(self, batch: Batch, draws: Draws) -> dict[str, ModelInput]:
         if getattr(draws, "epoch", -1) >= 0:  # counted draws alone have one; -1 outside of training
             self.taken += 1
-            at(str(self.taken))
+            try:
+                at(self.moment or str(self.taken))
+            except RuntimeError:  # memory stays out: what could not be made ahead is made in the step
+                self.moment = self.moment or str(self.taken)
+                raise
         return dict(self.inner.prepare(batch, draws))
 
     def loss(self, predicted: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:

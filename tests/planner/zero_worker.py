@@ -72,9 +72,9 @@ def main(run_file: Path, results: Path) -> None:
         said.saved = max(said.saved, activations.end(everything(self)))
         backward(self, loss, **options)
 
-    def looked_step(self: Any) -> float:
+    def looked_step(self: Any, *args: Any) -> float:
         said.gradients = max(said.gradients, bytes_of(gradients(self)))
-        norm = step(self)
+        norm = step(self, *args)
         said.weights, said.optimizer, said.rss = bytes_of(weights(self)), bytes_of(optimizer(self)), rss()
         done[0] += 1
         if done[0] == STEPS:
