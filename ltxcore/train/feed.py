@@ -42,7 +42,12 @@ CAPTION = "caption.u"
 
 
 TOLD = frozenset(
-    [*(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_meta")), Tensor.size, Tensor.dim, Tensor.__len__]
+    [
+        *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "layout", "is_meta")),
+        Tensor.size,
+        Tensor.dim,
+        Tensor.__len__,
+    ]
 )
 """What is known of a tensor without values."""
 

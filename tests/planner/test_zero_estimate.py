@@ -47,7 +47,9 @@ def test_two_processes_hold_what_is_said(
         held = json.loads((folder / f"held.{rank}").read_text())
         for name in ("weights", "gradients", "optimizer"):
             assert held[name] == pytest.approx(getattr(need.states, name), rel=0.1), (name, rank, held, need)
-        assert held["saved"] == pytest.approx(need.activations.saved, rel=0.1), (rank, held, need)
+        # Under stage 3, the buffer of the gather that is under way is found too, which the plan counts as communication.
+        most = 1.1 * need.activations.saved + (need.states.communication if stage == 3 else 0)
+        assert 0.9 * need.activations.saved <= held["saved"] <= most, (rank, held, need)
         record_property(f"resident bytes of process {rank}, its libraries included", held["rss"])
 
 
