@@ -31,14 +31,6 @@ class Tally:
         self.sums[name] = self.sums.get(name, 0.0) + total
         self.counts[name] = self.counts.get(name, 0.0) + count
 
-    def merge(self, others: Iterable[Tally]) -> Tally:
-        """Return the combined tally of several processes."""
-        merged = Tally(dict(self.sums), dict(self.counts))
-        for other in others:
-            for name, total in other.sums.items():
-                merged.add(name, total, other.counts[name])
-        return merged
-
     def means(self) -> dict[str, float]:
         return {name: total / self.counts[name] for name, total in self.sums.items() if self.counts[name]}
 
