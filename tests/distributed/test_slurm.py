@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -61,8 +62,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sbatch(folder: Path, script: str, **more: str) -> subprocess.Popen[str]:
-    """A turn of the job."""
-    path = folder / "job.sh"
+    """A turn of the job, of a script of its own: bash reads as it goes, so that a turn beside it must not write over what it reads."""
+    path = Path(tempfile.mkdtemp(prefix="turn", dir=folder)) / "job.sh"
     path.write_text(script)
     said = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "pretended", "SLURM_NTASKS": str(TASKS), "SLURM_GPUS_ON_NODE": "1"}
     told = {"SLURM_ASKED": str(folder / "asked"), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
