@@ -15,10 +15,10 @@ from ltxcore.config.data_sets import SetTable, of_set, set_names
 from ltxcore.encoded.checks import value_problems
 from ltxcore.encoded.held_out import Split, clips_of, having_clips, origin_of
 from ltxcore.encoded.joined_entries import joined_entries
-from ltxcore.errors import ConfigError, DataError, Problem, collecting
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.members import Members, set_of
 from ltxcore.protocols import Entry, Manifest
-from ltxcore.runs.run_plan import Outline, RunPlan, check_measured, check_streams, data_root, ordered, plan, references_of
+from ltxcore.runs.run_plan import Outline, RunPlan, check_measured, check_streams, data_root, ordered, plan, references_of, split_of
 
 LONGEST = 10_000_000
 """The maximum number of samples in a pass over the data; weights that differ more would need too much memory for the order."""
@@ -81,11 +81,13 @@ def together(found: Outline, plans: Sequence[RunPlan]) -> RunPlan:
 
     Raises:
         ConfigError: nothing is left to train on in a set, or the weights differ too much.
+        DataError: held-out samples of the unfinished run are gone.
     """
     config = found.config
     if not config.data.sets:
         return plans[0]
     manifest = joined({each.outline.set: (each.outline.root, each.manifest) for each in plans})
+    _check_held_out(found, manifest)
     chosen = _chosen(manifest, plans)
     trained = {each.outline.set: 0 for each in plans}
     for name in chosen.train:
@@ -192,6 +194,15 @@ def _is_free(found: Outline) -> bool:
     root.
     """
     return found.config.data.dataset is not None and found.config.data.preprocessed_data_root is None
+
+
+def _check_held_out(found: Outline, manifest: Manifest) -> None:
+    """Check that the sets of a resumed run have all samples that it holds out: in a set with another name, the run would train on them."""
+    if found.resumes:
+        try:
+            split_of(found, manifest)
+        except LtxError as error:
+            raise error.at(found.loaded.where("data.held_out")) from error
 
 
 def _chosen(manifest: Manifest, plans: Iterable[RunPlan]) -> Split:

@@ -262,3 +262,17 @@ def test_sets_in_one_folder_of_encoded_samples_are_refused(tmp_path: Path) -> No
     for act in (check_run, lambda each: check_ahead(draft(each).checked())):
         with pytest.raises(LtxError, match=r'the sets "raw" and "b" have their encoded samples in the same folder, .*raw\.precomputed'):
             act(loaded)
+
+
+def test_clips_that_an_unfinished_run_holds_out_are_never_trained_on_even_if_their_set_is_renamed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    sets = [{"preprocessed_data_root": str(folder / name), "held_out": 2} for name in ("many", "few")]
+    keys = {
+        "plugins": ["stopper.py"],
+        "trackers": {"stopper": {"at": 1}},
+        "validation": {"inference_steps": 2, "skip_initial_validation": True},
+    }
+    assert not run(run_of(tmp_path, *sets, output_dir=str(tmp_path / "out"), **keys), processes=Processes()).finished
+    other = run_of(tmp_path, sets[0], {**sets[1], "name": "rare"}, output_dir=str(tmp_path / "out"), **keys)
+    with pytest.raises(LtxError, match=r"held-out samples of this run are no longer in its data: few/sound\d\d"):
+        run(other, processes=Processes(), allow_changes=True)
