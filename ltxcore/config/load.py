@@ -44,8 +44,8 @@ class Places:
         return f"{place}: {spelled(key)}" if key else place
 
     def line(self, key: KeyPath) -> int:
-        """Return the line of a key in the file; 0 if the command line sets the key."""
-        return 0 if self.is_set(key) else self.lines.of(key)
+        """Return the line of a key in the file; 0 if the command line sets the key, or is the only one to set something in it."""
+        return 0 if self.is_set(key) or (key not in self.lines.known and self._sets_in(key)) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
         """Return whether the file or the command line sets the key."""
@@ -54,6 +54,9 @@ class Places:
     def is_set(self, key: KeyPath) -> bool:
         """Return whether the command line sets the key, or a table or list that contains it."""
         return any(key[: len(setting)] == setting for setting in self.settings)
+
+    def _sets_in(self, key: KeyPath) -> bool:
+        return bool(key) and any(setting[: len(key)] == key for setting in self.settings)
 
 
 @attrs.frozen

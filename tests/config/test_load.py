@@ -136,6 +136,7 @@ def test_a_key_is_placed_in_the_file_for_errors_that_come_later(load: Load, mini
     assert run.where("training_strategy.audio.conditions[0]") == f"{folder}/run.toml:9: training_strategy.audio.conditions[0]"
     assert run.where("lora.rank") == f"{folder}/run.toml:1: lora.rank"
     assert run.where("optimization.steps") == "--set: optimization.steps"
+    assert run.where("optimization") == "--set: optimization", "the file has no such table"
 
 
 # ---- local plugins
