@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 import cattrs
 
-from ltxcore.config.reading import Reading, Unreadable
+from ltxcore.config.reading import Reading, Unreadable, spelled
 from ltxcore.errors import did_you_mean
 
 WANTED: dict[Any, str] = {
@@ -235,6 +235,8 @@ def _list(converter: cattrs.Converter, reading: Reading) -> Callable[[Any, Any],
         if not isinstance(value, list):
             single = get_args(kind)[:1]
             remedy = "Write it in brackets: [...]." if single and _fits(value, single[0]) else ""
+            if remedy and isinstance(value, dict) and all(isinstance(part, str) for part in reading.path):
+                remedy = f"Write it in brackets: [...], or as [[{spelled(reading.path)}]]."
             reading.refuse(f"must be {wanted(kind)}, not {described(value)}", remedy)
         inner = (*get_args(kind), Any)[0]
         made = {tuple: tuple, frozenset: frozenset, set: set}.get(get_origin(kind), list)

@@ -135,7 +135,10 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
     ("conditions", "message"),
     [
         ("3", "conditions: must be a list of tables, not 3"),
-        ("{ type = 'mask' }", "conditions: must be a list of tables, not a table\n    Write it in brackets: [...]."),
+        (
+            "{ type = 'mask' }",
+            "conditions: must be a list of tables, not a table\n    Write it in brackets: [...], or as [[training_strategy.audio.conditions]].",
+        ),
         ("['mask']", 'conditions[0]: must be a table, not the text "mask"'),
         (
             "[{}]",
