@@ -47,7 +47,9 @@ class SetRecord:
 
 @attrs.frozen
 class DataRecord:
-    """The entry of `run.json` for the data; version 0.1.0 wrote no digest, and only runs with several sets name sets."""
+    """The entry of `run.json` for the data; version 0.1.0 wrote no digest, only runs with several sets name sets, and only runs whose
+    objectives have datasets name these.
+    """
 
     root: str
     train: int
@@ -56,6 +58,15 @@ class DataRecord:
     why_none_held_out: str = ""
     digest: str = ""
     sets: dict[str, SetRecord] = attrs.field(factory=dict)
+    datasets: dict[str, DataRecord] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class FrozenRecord:
+    """The entry of `run.json` for a LoRA that the run trains on top of: the name and the hash of its file."""
+
+    name: str
+    sha256: str
 
 
 @attrs.frozen
@@ -82,6 +93,7 @@ class StatusRecord:
     left_out: int = 0
     ended: str = ""
     best: BestRecord | None = None
+    frozen_loras: list[FrozenRecord] = attrs.field(factory=list)
 
 
 @attrs.frozen

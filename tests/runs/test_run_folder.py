@@ -92,6 +92,11 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
             '{"status": "running", "held_out": [], "data": {"root": 1}}',
             "data.root is not a text; data.train is missing; data.held_out is missing",
         ),
+        (
+            '{"status": "running", "held_out": [], "data": {"root": "", "train": 1, "held_out": 0, "sources": [], "datasets": {"a": 3}}}',
+            "data.datasets['a'] is not a table",
+        ),
+        ('{"status": "running", "held_out": [], "frozen_loras": [{"name": "a"}]}', "frozen_loras[0].sha256 is missing"),
     ],
 )
 def test_a_status_that_is_not_ours_is_refused(tmp_path: Path, text: str, what: str) -> None:
