@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
@@ -115,11 +114,11 @@ def names_of(groups: Sequence[Group]) -> list[str]:
 
 def twice(groups: Sequence[Group]) -> list[Finding]:
     """Find groups with the same name as another group."""
-    counts = Counter(names_of(groups))
+    names = names_of(groups)
     return [
         (("groups", index), f'has the same name as another group, "{name}"', "Give each group its own name.")
-        for index, name in enumerate(names_of(groups))
-        if counts[name] > 1 and name in names_of(groups[:index])
+        for index, name in enumerate(names)
+        if name in names[:index]
     ]
 
 
