@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -237,15 +237,15 @@ def draft(
         loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
         notes = (moved, *notes) if moved else notes
     config = loaded.config
-    for refused in (
+    _add(
+        problems,
+        loaded,
         _unavailable(config),
         engine_problems(config, count, is_launched=processes is not None),
         _not_here(config, count) if here else (),
         contradictions(config),
         group_problems(config),
-    ):
-        with collecting(problems):
-            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    )
     with collecting(problems):
         trackers_of(loaded)
     with collecting(problems):
@@ -262,12 +262,20 @@ def draft(
     if base is not None:
         with collecting(problems, loaded.where("model.model_path")):
             base.check_tensors()
-            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in unstorable(config, base))
-            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in head_problems(config, base.heads))
+            _add(problems, loaded, unstorable(config, base), head_problems(config, base.heads))
     built = _built(loaded, folder, base, here, uses_zero(config, count), problems)
     if built is not None:
         built = attrs.evolve(built, resumes=resumes, changes=allow_changes, notes=notes)
     return Draft(built, base is not None, tuple(dict.fromkeys(problems)))
+
+
+def _add(problems: list[Problem], loaded: LoadedRun, *refused: Iterable[tuple[str, str, str]]) -> None:
+    """Add a problem for every refused setting, which is given as its key, what is wrong, and what to do about it. A check that needs an
+    unknown key (`config.parts`) ends there, and the others go on.
+    """
+    for each in refused:
+        with collecting(problems):
+            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in each)
 
 
 def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, divided: bool, problems: list[Problem]) -> Outline | None:
@@ -282,9 +290,7 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, d
         strategy = with_objectives(config.training_strategy.build(setting), config.objectives)
     if strategy is None:
         return None
-    with collecting(problems):
-        for refused in (objective_problems(config, strategy), caption_problems(config, strategy)):
-            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    _add(problems, loaded, objective_problems(config, strategy), caption_problems(config, strategy))
     loaded = _with_absent(loaded, strategy, problems)
     root = folder.path / ENCODED
     with collecting(problems):
