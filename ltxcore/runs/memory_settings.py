@@ -12,12 +12,10 @@ from ltxcore.devices import gpus
 from ltxcore.models.attention_kernels import KERNELS
 from ltxcore.models.base import Base
 from ltxcore.models.quantized import is_quantizable
+from ltxcore.runs.group_settings import Refusal
 
 KEPT = 2**30
 """The maximum number of bytes of samples that are kept in memory, so that a small set is read once instead of once per epoch."""
-
-Refusal = tuple[str, str, str]
-"""A refused setting: its key, what is wrong, and what to do about it."""
 
 
 def contradictions(config: RunFile) -> Iterator[Refusal]:

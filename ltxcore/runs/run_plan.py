@@ -10,7 +10,6 @@ from types import MappingProxyType
 import attrs
 
 from ltxcore.config.data_sets import of_set
-from ltxcore.config.kept_weights import goes_by_average
 from ltxcore.config.load import LoadedRun, located
 from ltxcore.config.parts import evolved
 from ltxcore.config.run_file import RunFile
@@ -32,10 +31,11 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
 from ltxcore.objectives import with_objectives
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
+from ltxcore.runs.checkpoint_settings import checkpoint_problems
 from ltxcore.runs.column_params import with_encoders
 from ltxcore.runs.engine import check_deepspeed, engine_problems, head_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
-from ltxcore.runs.group_settings import group_problems
+from ltxcore.runs.group_settings import Refusal, group_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here, unstorable
 from ltxcore.runs.objectives import objective_problems
 from ltxcore.runs.passes import room_of
@@ -240,7 +240,7 @@ def draft(
     _add(
         problems,
         loaded,
-        _unavailable(config),
+        checkpoint_problems(config),
         engine_problems(config, count, is_launched=processes is not None),
         _not_here(config, count) if here else (),
         contradictions(config),
@@ -269,7 +269,7 @@ def draft(
     return Draft(built, base is not None, tuple(dict.fromkeys(problems)))
 
 
-def _add(problems: list[Problem], loaded: LoadedRun, *refused: Iterable[tuple[str, str, str]]) -> None:
+def _add(problems: list[Problem], loaded: LoadedRun, *refused: Iterable[Refusal]) -> None:
     """Add a problem for every refused setting, which is given as its key, what is wrong, and what to do about it. A check that needs an
     unknown key (`config.parts`) ends there, and the others go on.
     """
@@ -469,41 +469,6 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
         return split(manifest, held_out)
     of = f"{found.set}/" if found.set else ""
     return restored(manifest, [name.removeprefix(of) for name in status["held_out"] if name.startswith(of)])
-
-
-def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse settings that a run file may have but this version does not support, instead of ignoring them."""
-    if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
-        yield "checkpoints.max_shard_size", "applies to a whole model, but a LoRA is always one file", "Remove the key."
-    yield from _unmeasured(config)
-
-
-def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse settings that judge a run by its validation loss, if the run does not measure a validation loss."""
-    asked = config.checkpoints
-    key = "keep_best" if asked.keep_best else "stop_after" if asked.stop_after is not None else ""
-    if not key:
-        if asked.best_by:
-            yield (
-                "checkpoints.best_by",
-                "matters only for keep_best and stop_after, neither of which is set",
-                "Set one of these keys, or remove this key.",
-            )
-        return
-    if goes_by_average(asked.best_by) and config.ema.decay is None:
-        yield (
-            "checkpoints.best_by",
-            "uses the averaged weights, but the run does not average weights",
-            "Set ema.decay, or name a part of the validation loss without ema/.",
-        )
-    if config.data.held_out == 0:
-        yield f"checkpoints.{key}", "uses the validation loss, but no sample is held out", "Set data.held_out, or remove the key."
-    if not config.validation.interval:
-        yield (
-            f"checkpoints.{key}",
-            "uses the validation loss, which this run measures only before and after training",
-            "Set validation.interval, or remove the key.",
-        )
 
 
 def _not_here(config: RunFile, processes: int) -> Iterator[tuple[str, str, str]]:
