@@ -34,7 +34,7 @@ def _unmeasured(config: RunFile) -> Iterator[Refusal]:
             "uses the averaged weights, but the run does not average weights",
             "Set ema.decay, or name a part of the validation loss without ema/.",
         )
-    if config.data.held_out == 0:
+    if config.data.held_out == 0 and not any(table.held_out for table in config.data.sets):
         yield f"checkpoints.{key}", "uses the validation loss, but no sample is held out", "Set data.held_out, or remove the key."
     if not config.validation.interval:
         yield (

@@ -88,6 +88,13 @@ def test_each_set_holds_out_what_it_says_or_what_all_sets_do(folder: Path) -> No
     assert [name.partition("/")[0] for name in shares.split.held_out if "sound09" not in name] == ["many"] * 4
 
 
+def test_the_best_weights_can_be_kept_if_any_set_holds_out_samples(folder: Path) -> None:
+    keys = {"checkpoints": {"keep_best": True}, "validation": {"interval": 1}}
+    assert len(planned(run_of(folder, many(held_out=2), few(), held_out=0, **keys)).split.held_out) >= 2
+    with pytest.raises(LtxError, match=r"checkpoints\.keep_best: uses the validation loss, but no sample is held out"):
+        planned(run_of(folder, many(held_out=0), few(), held_out=0, **keys))
+
+
 def test_a_clip_that_one_set_holds_out_is_not_trained_on_in_another(folder: Path) -> None:
     plan = planned(run_of(folder, many(held_out=9), few(held_out=0)))
     assert {"many/sound09", "few/sound09"} <= {*plan.split.held_out}
