@@ -354,9 +354,11 @@ def _audio_mask(column: Column, planned: Planned, tools: Tools, entries: Mapping
 
 
 def _audio_mask_of(path: Path, start: Fraction, steps: int | None, scale: Sequence[int]) -> Tensor:
-    """Read the mask of the part of some audio that begins at `start` seconds; with `steps` None, the mask is as long as its file."""
+    """Read the mask of the part of some audio that begins at `start` seconds, or its last sample if it ends before that; with `steps` None,
+    the mask is as long as its file.
+    """
     sound = read_sound(path)
-    samples = sound.samples[:, math.floor(start * sound.rate) :]
+    samples = sound.samples[:, min(math.floor(start * sound.rate), sound.samples.shape[1] - 1) :]
     if steps is None:
         steps = max(1, int(samples.shape[1] / sound.rate * AudioModality().default_rate))
     return audio_mask(samples, sound.rate, steps, scale)

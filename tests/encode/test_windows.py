@@ -208,6 +208,19 @@ def test_references_and_masks_are_cut_by_the_window_of_their_clip(tmp_path: Path
     assert not torch.equal(*masks), "the mask's square has moved"
 
 
+@pytest.mark.parametrize(("values", "last"), [([0.0, 1.0], 1.0), ([1.0, 0.0], 0.0)])
+def test_a_window_after_the_end_of_its_sound_and_mask_goes_by_the_last_sample_of_the_mask(
+    tmp_path: Path, long_clip: Path, values: list[float], last: float
+) -> None:
+    sound_file(tmp_path / "short.wav", seconds=0.7)
+    mask_file(tmp_path / "mask.wav", values, seconds=0.7)
+    path = rows_of(tmp_path, long_clip, audio="short.wav", audio_mask="mask.wav")
+    root = encode(path, resolution_buckets=BUCKETS, windows="stride:24").root
+    mask = encoded(root, "audio_masks", AT_24, "mask")
+    assert mask.shape == encoded(root, "audio_latents", AT_24, "latents").shape[1:2]
+    assert mask.tolist() == [last] * len(mask)
+
+
 def test_windows_that_overlap_hold_the_frames_that_the_clip_has_there(tmp_path: Path, long_clip: Path) -> None:
     """Of a clip, of its reference and of the images for keyframes, all of which are read on from window to window."""
     path = rows_of(tmp_path, long_clip, reference_video="sea.mp4")
