@@ -37,7 +37,7 @@ from ltxcore.encode.survey import Survey, survey
 from ltxcore.encode.windows import is_window
 from ltxcore.encode.work import TEXT, CaptionWork, MediaWork, Outcome, Share, drop
 from ltxcore.encoded.merge_manifests import merge_manifests
-from ltxcore.errors import DataError, listed
+from ltxcore.errors import DataError, listed, many
 from ltxcore.files import is_folder
 from ltxcore.logs import inform
 from ltxcore.memory import give_back_memory, telling
@@ -362,17 +362,18 @@ def _uneven(job: _Job, found: Survey) -> list[str]:
 
 def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
     """Return notes about samples that the folder no longer has: windows that are no longer cut, and samples whose files are gone, with the
-    new names of renamed files. This is done only for folders: a dataset file may share its root with other dataset files, whose samples are then in the root too.
+    new names of renamed files. This is done only for folders: a dataset file may share its root with others, whose samples are there too.
     """
     if not is_folder(job.data.path):
         return []
     names, origins = {sample.name: sample for sample in data.samples}, {sample.origin for sample in data.samples}
-    gone = {name: origin for name, origin in ledger.origins.items() if name not in names}
+    # A run may have begun with some of the files; samples of the others are not its own.
+    gone = {name: origin for name, origin in ledger.origins.items() if name not in names and name in (data.only or {name})}
     uncut = sorted(name for name, origin in gone.items() if origin in origins and is_window(name))
     notes = []
     if uncut:
-        many = "1 sample is" if len(uncut) == 1 else f"{len(uncut)} samples are"
-        notes.append(f"{job.encoding.root}: {many} left over from windows that are no longer cut, and are not used: {listed(uncut)}")
+        left = many(len(uncut), "sample is", "samples are")
+        notes.append(f"{job.encoding.root}: {left} left over from windows that are no longer cut, and not used: {listed(uncut)}")
     gone = {name: origin for name, origin in gone.items() if name not in uncut}
     if not gone:
         return notes
@@ -382,10 +383,8 @@ def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
     for name, origin in gone.items():
         other = now.get(job.encoding.tools.raw.remembered(job.data.folder.absolute() / origin))
         told.append(f"{origin or name} (which is {other} now)" if other else origin or name)
-    many = "1 sample is" if len(told) == 1 else f"{len(told)} samples are"
-    notes.append(
-        f"{job.encoding.root}: {many} left over from files that are no longer in {job.data.path}, and are not used: {listed(told)}"
-    )
+    left = many(len(told), "sample is", "samples are")
+    notes.append(f"{job.encoding.root}: {left} left over from files that are no longer in {job.data.path}, and not used: {listed(told)}")
     return notes
 
 

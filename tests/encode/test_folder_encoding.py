@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from helpers.raw_media import clip_file, encode, message, sound_file
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.encode.preprocess import preprocess
 from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import DataError
 
@@ -59,8 +62,19 @@ def test_a_renamed_clip_is_encoded_anew_and_said(clips: Path) -> None:
     summary = encode(clips)
     assert (summary.samples, summary.done) == (("beach/sea", "c"), 6)
     assert summary.notes[-1] == (
-        f"{root}: 2 samples are left over from files that are no longer in {clips}, and are not used: a.mp4 (which is beach/sea.mp4 now), beach/b.mp4"
+        f"{root}: 2 samples are left over from files that are no longer in {clips}, and not used: a.mp4 (which is beach/sea.mp4 now), beach/b.mp4"
     )
+
+
+def test_a_run_that_began_with_some_files_does_not_say_that_the_others_are_gone(clips: Path) -> None:
+    root = encode(clips).root
+    summary = preprocess(clips, None, PreprocessingTable(), Codecs("tiny"), only=["a"], progress=False)
+    assert summary.samples == ("a",)
+    assert not any("left over" in note for note in summary.notes)
+    (clips / "a.mp4").rename(clips / "c.mp4")
+    (clips / "a.txt").rename(clips / "c.txt")
+    summary = preprocess(clips, None, PreprocessingTable(), Codecs("tiny"), only=["a", "beach/b"], progress=False)
+    assert summary.notes[-1] == f"{root}: 1 sample is left over from files that are no longer in {clips}, and not used: a.mp4"
 
 
 def test_what_is_left_out_and_what_has_no_caption_is_told_in_the_end(clips: Path) -> None:

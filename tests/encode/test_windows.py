@@ -156,7 +156,7 @@ def test_other_windows_encode_only_what_begins_elsewhere_and_tell_what_is_left_o
     assert made(encode(folder, windows="uniform:3", **chosen)) == dict.fromkeys(first.folders, (0, 4))
     other = encode(folder, windows="stride:24", **chosen)
     assert made(other) == dict.fromkeys(first.folders, (0, 3))
-    assert other.notes[-1] == f"{other.root}: 1 sample is left over from windows that are no longer cut, and are not used: {WINDOWS[0]}"
+    assert other.notes[-1] == f"{other.root}: 1 sample is left over from windows that are no longer cut, and not used: {WINDOWS[0]}"
     again = encode(folder, **chosen)
     assert (again.samples, again.done, again.notes[-1][-34:]) == (first.samples, 0, ", ".join(WINDOWS))
     assert {path: path.stat().st_mtime_ns for path in before} == before
