@@ -88,7 +88,7 @@ def record_for(root: Path, chosen: Chosen, encoding: Encoding) -> bool:
     """Record the buckets that `buckets_for` chose, and return whether anything about them is new.
 
     Raises:
-        DataError: the record is damaged, or cannot be written.
+        DataError: as in `record`.
     """
     tokens, video = encoding.options.bucket_tokens, encoding.tools.video
     assert tokens is not None
@@ -128,12 +128,15 @@ def record(root: Path, chosen: Chosen, grid: Sequence[int], tokens: int) -> bool
     """Record buckets, and the sizes that they were chosen for, and return whether the root did not record all of this already.
 
     Raises:
-        DataError: the record is damaged, or cannot be written.
+        DataError: the record is damaged, cannot be written, or has buckets or sizes that were unknown when these buckets were chosen.
     """
     known, key = _read(root), _key(grid, tokens)
-    now = attrs.evolve(chosen, added=(), cropping=())
-    if known.get(key) == now:
+    now, before = attrs.evolve(chosen, added=(), cropping=()), known.get(key)
+    if before == now:
         return False
+    if before is not None and not (before.sizes <= now.sizes and {*before.buckets} <= {*now.buckets}):
+        what = "another process has recorded other buckets since those of this dataset were chosen"
+        raise DataError(what, where=str(root / RECORD), remedy="Run the same command again.")
     entries = [
         {"tokens": each[0], "grid": each[1], "buckets": [*map(str, of.buckets)], "sizes": [*map(str, sorted(of.sizes))]}
         for each, of in {**known, key: now}.items()

@@ -76,6 +76,17 @@ def test_other_budgets_have_buckets_of_their_own(tmp_path: Path) -> None:
     ]
 
 
+def test_buckets_that_another_process_recorded_meanwhile_are_not_replaced(tmp_path: Path) -> None:
+    one, other = ([Bucket(1920, 1080, 121)], [Bucket(640, 960, 49)])
+    chosen, late = (chosen_buckets(tmp_path, sizes, SCALE, GRID, 4_000) for sizes in (one, other))
+    record(tmp_path, chosen, GRID, 4_000)
+    before = (tmp_path / RECORD).read_bytes()
+    with pytest.raises(DataError, match="another process has recorded other buckets since"):
+        record(tmp_path, late, GRID, 4_000)
+    assert (tmp_path / RECORD).read_bytes() == before
+    assert record(tmp_path, chosen_buckets(tmp_path, other, SCALE, GRID, 4_000), GRID, 4_000)
+
+
 def test_what_is_cropped_is_told_for_each_size_and_the_most_first() -> None:
     sizes = [Bucket(1920, 1080, 49), Bucket(1920, 1080, 60), Bucket(1000, 1000, 49), Bucket(960, 544, 1), Bucket(10, 10, 3)]
     told = list(cropping(sizes, (Bucket(960, 544, 49), Bucket(960, 544, 1)), is_cut=True))
