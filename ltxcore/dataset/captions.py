@@ -23,16 +23,16 @@ def with_parts(table: Table, options: PreprocessingTable) -> Table:
     """Return a dataset with the caption of each row joined from the texts of several columns, if the options name them. Other columns stay.
 
     Raises:
-        DataError: the dataset lacks one of the columns.
+        DataError: the dataset lacks one of the columns; the message also has the dataset's other problems.
     """
-    if options.caption_parts is None:
+    if options.caption_parts is None or not table.rows:
         return table
     parts, target = parts_of(options.caption_parts), options.caption_column or "caption"
     names = {part.column for part in parts}
     lacking = [Problem(f'has no column "{name}", which caption_parts names', str(table.path), suggestion(name, table.columns))
                for name in sorted(names - {*table.columns})]  # fmt: skip
     if lacking:
-        raise DataError.of(lacking)
+        raise DataError.of([*table.problems, *lacking])
     rows, problems = [], list(table.problems)
     for row in table.rows:
         values = {column: value for column, value in row.values.items() if column not in names}

@@ -126,6 +126,18 @@ def test_columns_that_cannot_be_joined_are_refused(tmp_path: Path, row: dict[str
     assert (problem.where, problem.what, bool(problem.remedy)) == (f"{tmp_path}/{place}", what, True)
 
 
+def test_rows_that_cannot_be_read_are_told_and_not_that_they_lack_the_columns_to_join(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"audio": "a.wav", "picture": "a"\n')
+    with pytest.raises(DataError) as error:
+        read_dataset(path, PreprocessingTable(caption_parts="picture"))
+    assert [problem.where for problem in error.value.problems] == [f"{path}:1"]
+    path.write_text(path.read_text() + '{"audio": "a.wav", "sound": "a"}\n')
+    with pytest.raises(DataError) as error:
+        read_dataset(path, PreprocessingTable(caption_parts="picture"))
+    assert [problem.where for problem in error.value.problems] == [f"{path}:1", str(path)]
+
+
 @pytest.mark.parametrize("parts", ["", " ; ", "{}", "{a} {b}", "a {b", "{a}}", "{ }"])
 def test_parts_that_name_no_column_are_refused(parts: str) -> None:
     ((path, what, remedy),) = PreprocessingTable(caption_parts=parts).problems()
