@@ -39,7 +39,7 @@ def config_of(weights: Slots) -> dict[str, Any]:
         heads, pairs = (shapes[f"{layer}self_attn.{name}_proj.weight"][0] // size for name in "qk")
         inner = shapes[f"{layer}mlp.gate_proj.weight"][0]
         assert shapes[f"{layer}pre_feedforward_layernorm.weight"] == (hidden,)
-    except (KeyError, ValueError, ZeroDivisionError, AssertionError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError, AssertionError):
         raise CheckpointError(
             "the tensors of this text encoder are not those of Gemma 3",
             where=str(weights.where),

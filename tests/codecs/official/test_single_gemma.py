@@ -73,13 +73,15 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     tensors = load_file(path)
     model = write_model(tmp_path / "ltx.safetensors", "2.3")
     empty = torch.tensor([10, 2, 24, 1], dtype=torch.uint8)  # a piece with a type, but no text
-    faults = {
-        "not a tokenizer": {"spiece_model": empty},
-        "not a tokenizer of SentencePiece": {"spiece_model": tensors["spiece_model"][:-3].clone()},
-        "tensors of this text encoder are not those of Gemma 3": {"model.layers.0.self_attn.q_norm.weight": torch.zeros(2, 2)},
-        "of the wrong shape|has the wrong shape": {"model.layers.1.mlp.up_proj.weight": torch.zeros(2, 2)},
-    }
-    for told, spoiled in faults.items():
+    faults = [
+        ("not a tokenizer", {"spiece_model": empty}),
+        ("not a tokenizer of SentencePiece", {"spiece_model": tensors["spiece_model"][:-3].clone()}),
+        ("tensors of this text encoder are not those of Gemma 3", {"model.layers.0.self_attn.q_norm.weight": torch.zeros(2, 2)}),
+        ("tensors of this text encoder are not those of Gemma 3", {"model.layers.0.self_attn.q_proj.weight": torch.tensor(0.0)}),
+        ("tensors of this text encoder are not those of Gemma 3", {"model.layers.0.mlp.gate_proj.weight": torch.tensor(0.0)}),
+        ("of the wrong shape|has the wrong shape", {"model.layers.1.mlp.up_proj.weight": torch.zeros(2, 2)}),
+    ]
+    for told, spoiled in faults:
         save_file({**tensors, **spoiled}, path)
         with pytest.raises(CheckpointError, match=told):
             text.load(model, path, EXACT)
