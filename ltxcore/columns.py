@@ -329,11 +329,15 @@ def tensor_of(value: Any) -> Tensor:
             raise ValueError
         return torch.tensor(value, dtype=torch.float32)
     except (ValueError, TypeError, OverflowError, RecursionError):
-        said = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
         raise DataError(
-            f"holds {said}, which is not a list of numbers",
+            f"holds {_shown(value)}, which is not a list of numbers",
             remedy="Write numbers, or lists of numbers such as [0.5, 1.0]; nested lists must have equal lengths.",
         ) from None
+
+
+def _shown(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= 60 else f"{said[:57]}..."
 
 
 def _is_of_numbers(value: Any) -> bool:
@@ -382,9 +386,12 @@ def _read(path: Path, data: bytes) -> Tensor:
             return torch.from_numpy(held.astype(numpy.float32))
         import safetensors.torch
 
-        (tensor,) = safetensors.torch.load(data).values()
-        return tensor.float()
-    except DataError:
+        tensors = list(safetensors.torch.load(data).values())
+        if len(tensors) != 1 or tensors[0].is_complex():
+            held = many(len(tensors), "tensor", "tensors") if len(tensors) != 1 else str(tensors[0].dtype).removeprefix("torch.")
+            raise DataError(f"holds {held}, not one tensor of numbers", remedy="Save one tensor, such as float32.")
+        return tensors[0].float()
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged file does to what reads it
         told = (str(error).splitlines() or [""])[0]
@@ -396,7 +403,12 @@ def _rows(text: str) -> list[Any]:
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     if rows and not any(map(_is_number, rows[0])):
         rows = rows[1:]
-    numbers = [[float(each) for each in row] for row in rows]
+    try:
+        numbers = [[float(each) for each in row] for row in rows]
+    except ValueError:
+        wrong = next(each for row in rows for each in row if not _is_number(each))
+        remedy = "Write only numbers, with commas between them; a heading may come first."
+        raise DataError(f"holds {_shown(wrong)}, which is not a number", remedy=remedy) from None
     return [row[0] for row in numbers] if all(len(row) == 1 for row in numbers) else numbers
 
 

@@ -55,7 +55,9 @@ def test_what_is_no_list_of_numbers_is_told(value: Any) -> None:
     [
         ("a.json", b"[1, 2", "cannot be read as numbers: JSONDecodeError"),
         ("a.csv", b"1,2\n3\n", "is not a list of numbers"),
-        ("a.csv", b"1\nfast\n", "cannot be read as numbers: ValueError could not convert string to float: 'fast'"),
+        ("a.csv", b"1\nfast\n", "holds 'fast', which is not a number\n    Write only numbers"),
+        ("a.csv", b"speed\n1;2\n", "holds '1;2', which is not a number"),
+        ("a.csv", b"1,\n2,3\n", "holds '', which is not a number"),
         ("a.npy", b"\x93NUMPY", "cannot be read as numbers: ValueError"),
         ("a.safetensors", b"", "cannot be read as numbers"),
         ("a.txt", b"1", 'is a ".txt" file, which cannot be read as numbers\n    Write the numbers as .json, .csv, .npy or .safetensors.'),
@@ -73,6 +75,20 @@ def test_a_numpy_file_of_texts_or_objects_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "texts.npy", np.array(["a", "b"]))
     with pytest.raises(DataError, match="holds <U1, not numbers"):
         Cell(CLIP, path=tmp_path / "texts.npy").numbers()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"a": torch.zeros(2), "b": torch.zeros(2)}, "holds 2 tensors, not one tensor of numbers"),
+        ({}, "holds 0 tensors, not one tensor of numbers"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "holds complex64, not one tensor of numbers"),
+    ],
+)
+def test_a_file_without_exactly_one_tensor_of_numbers_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], told: str) -> None:
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(DataError, match=told):
+        Cell(CLIP, path=tmp_path / "a.safetensors").numbers()
 
 
 def test_a_latent_frame_has_the_mean_of_its_pixel_frames() -> None:
