@@ -71,6 +71,7 @@ def preprocess(
     or on several with a shared folder: start the same command in each, at any time.
     """
     from ltxcore.cli.added import command_of
+    from ltxcore.dataset.rows import read_dataset
     from ltxcore.encode.preprocess import preprocess as encode
     from ltxcore.encode.prompts import encode_prompts
     from ltxcore.encode.work import Share
@@ -82,8 +83,11 @@ def preprocess(
         what = f"works in one process only, but there are {share.world_size}, which do not know when the others are done"
         raise ConfigError(what, where="--decode", remedy="Remove the option, and run `ltx decode` afterwards.")
     look_at = command_of(load().get("command", "decode", where="--decode")) if decode else None
-    summary, *others = (
-        encode(
+    for each in also:
+        read_dataset(each, options)  # its mistakes are told now, and not after the first dataset was encoded
+    roots = []
+    for each, output in ((dataset, output_dir), *((each, None) for each in also)):
+        summary = encode(
             each,
             output,
             options,
@@ -97,17 +101,17 @@ def preprocess(
             take_over=take_over,
             before=announce if share.rank == 0 else None,
         )
-        for each, output in ((dataset, output_dir), *((each, None) for each in also))
-    )
+        told = str(summary) if share.rank == 0 else summary.of_share()
+        click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
+        roots.append(summary.root)
+    root = roots[0]
     if prompts and share.rank == 0:
-        encode_prompts(summary.root, prompts, codecs.text().fingerprint, codecs.text)
-    told = "\n".join(str(each) if share.rank == 0 else each.of_share() for each in (summary, *others))
-    click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
+        encode_prompts(root, prompts, codecs.text().fingerprint, codecs.text)
     if look_at is not None:
         click.get_current_context().invoke(
             look_at,
-            root=summary.root,
-            output=summary.root / "decoded",
+            root=root,
+            output=root / "decoded",
             model_path=codecs.path,
             video_vae_path=codecs.video_vae,
             audio_vae_path=codecs.audio_vae,

@@ -97,6 +97,16 @@ def test_another_dataset_is_encoded_with_the_first_to_a_folder_of_its_own(tmp_pa
         assert list(read_source(tmp_path / f"{folder}.precomputed", "audio_latents")) == [name]
 
 
+def test_a_mistake_in_another_dataset_is_told_before_anything_is_encoded(tmp_path: Path) -> None:
+    path = small_set(tmp_path, 1)
+    other = dataset_file(tmp_path / "other" / "set.jsonl", [{"video": "none.mp4", "caption": "a"}])
+    for also, told in ((other, f'{other}:1: the video "none.mp4" is not there'), (tmp_path / "no.csv", "this dataset file does not exist")):
+        result = ltx(path, "--also", also)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert told in result.stderr
+        assert not (tmp_path / ".precomputed").exists()
+
+
 def test_every_option_of_the_run_file_is_one_of_the_command() -> None:
     options = {option for parameter in preprocess.params for option in parameter.opts}
     assert {"--" + key.name.replace("_", "-") for key in keys_of(PreprocessingTable)} <= options
