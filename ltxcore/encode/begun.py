@@ -14,7 +14,7 @@ from ltxcore.encode.encoding import encoding_as_far
 from ltxcore.encode.sample_sizes import look_at
 from ltxcore.encode.windows import BEGINNING, clips_of, is_of, windowed
 from ltxcore.encoded.listing import whole_samples
-from ltxcore.errors import Problem
+from ltxcore.errors import Problem, many
 from ltxcore.workers import usual_workers
 
 
@@ -48,6 +48,5 @@ def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
     others = len(data.samples) - len(samples)
     if not others:
         return data
-    rows = "1 row is" if others == 1 else f"{others} rows are"
-    what = f"{rows} left out, because this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, adds those that can be read"
+    what = f"{many(others, 'row is', 'rows are')} left out, because this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, adds those that can be read"
     return attrs.evolve(data, samples=samples, notes=(*data.notes, f"{data.path}: {what}"))

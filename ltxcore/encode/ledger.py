@@ -19,7 +19,7 @@ from ltxcore.encoded.manifest import append_entry, manifest_name, remove_sample,
 from ltxcore.encoded.manifest_lines import line_of
 from ltxcore.encoded.sample_names import find_sample, sample_path
 from ltxcore.encoded.store import MANIFESTS, damage, write_sample
-from ltxcore.errors import Problem
+from ltxcore.errors import Problem, many
 from ltxcore.files import remove_unfinished
 from ltxcore.protocols import Entry
 from ltxcore.tails import Tails
@@ -243,16 +243,14 @@ class Summary:
 
 def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return a line for each reason for encoding samples again, with the samples' names."""
-    return [f"{_samples(count)} encoded again, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)]
+    return [
+        f"{many(count, 'sample', 'samples')} encoded again, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)
+    ]
 
 
 def told_without(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return a line for each reason for which samples could be encoded again but stay unchanged, with the samples' names."""
     return [
-        f"{_samples(count)} kept as this run began with, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
+        f"{many(count, 'sample', 'samples')} kept as this run began with, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
         for count, reason, names in told_by_reason(samples)
     ]
-
-
-def _samples(count: int) -> str:
-    return f"{count} sample{'' if count == 1 else 's'}"

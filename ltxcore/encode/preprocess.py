@@ -327,13 +327,15 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
         raise DataError.of(failed)
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
     notes, own = [*job.data.notes, *found.notes, *_uneven(job, found), *_left_over(job, found.encoding.data, ledger)], list[str]()
-    for what, silence in (
-        ("sounds end early and were padded with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
-        ("sounds have gaps, which are now silent, of", [each for outcome in outcomes.values() for each in outcome.holes]),
+    silence = [each for outcome in outcomes.values() for each in outcome.silence]
+    holes = [each for outcome in outcomes.values() for each in outcome.holes]
+    for told, places in (
+        (f"{many(len(silence), 'sound ends early and was', 'sounds end early and were')} padded with silence, by", silence),
+        (f"{many(len(holes), 'sound has', 'sounds have')} gaps, which are now silent, of", holes),
     ):
-        if silence:
-            longest = max(silence, key=lambda each: each.seconds)
-            own.append(f"{job.data.path}: {len(silence)} {what} at most {longest.seconds:.3f} s ({longest.where})")
+        if places:
+            longest = max(places, key=lambda each: each.seconds)
+            own.append(f"{job.data.path}: {told} at most {longest.seconds:.3f} s ({longest.where})")
     parts = {
         is_clip: [each for each in found.refused if each.part and ("video" in each.sample.media) is is_clip] for is_clip in (True, False)
     }

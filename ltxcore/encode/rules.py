@@ -12,7 +12,7 @@ from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset
 from ltxcore.encode.buckets import Bucket, ReferenceFactors, common_size, parse_buckets, proposed_line
 from ltxcore.encode.sample_sizes import Looked, Rules, infos_of, unreadable
-from ltxcore.errors import ConfigError, DataError, Problem, listed
+from ltxcore.errors import ConfigError, DataError, Problem, listed, many
 from ltxcore.media.pictures import Hdr, Rendering
 from ltxcore.media.probe import MediaInfo
 from ltxcore.protocols import Codec
@@ -123,7 +123,7 @@ def hdr_told(data: Dataset, looked: Looked, hdr: Hdr) -> str:
     found = [path.name for path in files if isinstance(info := looked.infos.get(path), MediaInfo) and "hdr" in info.picture_corrections]
     if not found:
         return ""
-    are = "1 file is HDR, and is" if len(found) == 1 else f"{len(found)} files are HDR, and are"
+    are = many(len(found), "file is HDR, and is", "files are HDR, and are")
     done = (
         "converted to BT.709"
         if hdr == "bt709"

@@ -63,7 +63,7 @@ def windowed(data: Dataset, looked: Looked, rules: Rules) -> tuple[Dataset, list
         starts = starts_of(rules.windows, clip.frames or 0, bucket.frames)
         counts.append(len(starts))
         samples += [_window(sample, start, taken) for start in starts]
-    told = f"{len(counts)} clip{' becomes' if len(counts) == 1 else 's become'} {many(sum(counts), 'window', 'windows')}"
+    told = f"{many(len(counts), 'clip becomes', 'clips become')} {many(sum(counts), 'window', 'windows')}"
     notes.append(f'{data.path}: {told} (windows = "{rules.windows}")')
     kept = samples if data.only is None else [sample for sample in samples if sample.name in data.only]
     if len(kept) < len(samples):

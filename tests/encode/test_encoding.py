@@ -141,7 +141,7 @@ def test_a_sound_of_its_own_is_cut_to_its_clip_or_filled_up_to_it(tmp_path: Path
     assert {entry.shape for entry in read_source(summary.root, "audio_latents").values()} == {(8, 27, 16)}
     assert summary.notes == (
         f"{path}: resolution_buckets is 64x64x17, the size of all its clips",
-        f"{path}: 1 sounds end early and were padded with silence, by at most 0.562 s ({path}:2: {tmp_path}/sounds/1.wav)",
+        f"{path}: 1 sound ends early and was padded with silence, by at most 0.562 s ({path}:2: {tmp_path}/sounds/1.wav)",
     )
 
 
