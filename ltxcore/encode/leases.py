@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import attrs
@@ -241,8 +242,7 @@ def joined(
                 _wait(rivals[0], waiting, told, option)
                 told = True
                 continue
-            free = (each for each in (number, *range(beyond, beyond + 10**6)) if take_over or _is_free(root / file_name(each)))
-            place = next(free)
+            place = next(each for each in chain([number], count(beyond)) if take_over or _is_free(root / file_name(each)))
             places = {place, *(int(path.stem.rpartition("-")[2]) for path, _ in rivals)}
             try:
                 writers = {each: stack.enter_context(writing(root, rank=each, takes_over=take_over, work=work)) for each in sorted(places)}
