@@ -1,7 +1,4 @@
-"""The work of `ltx preprocess`, which encodes raw media as samples with manifests, as `ltx run` does when it first uses a dataset.
-
-When memory runs out, errors suggest how to encode with less memory.
-"""
+"""The work of `ltx preprocess`, which encodes raw media as samples with manifests, as `ltx run` does when it first uses a dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +16,12 @@ from ltxcore.codecs.source import Codecs
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.dataset.uneven import note as uneven_note
-from ltxcore.devices import is_gpu
 from ltxcore.encode.auto_buckets import record_for
 from ltxcore.encode.begun import only_rows
 from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
 from ltxcore.encode.leases import Leases, joined, work_text
 from ltxcore.encode.ledger import Ledger, Summary
+from ltxcore.encode.less_memory import Less
 from ltxcore.encode.pace import LEAST, Pace
 from ltxcore.encode.products import media_folders
 from ltxcore.encode.roots import claim
@@ -40,7 +36,7 @@ from ltxcore.encoded.merge_manifests import merge_manifests
 from ltxcore.errors import DataError, listed, many
 from ltxcore.files import is_folder
 from ltxcore.logs import inform
-from ltxcore.memory import give_back_memory, telling
+from ltxcore.memory import give_back_memory
 from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
 from ltxcore.workers import processors, usual_workers
@@ -388,75 +384,3 @@ def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
     left = many(len(told), "sample is", "samples are")
     notes.append(f"{job.encoding.root}: {left} left over from files that are no longer in {job.data.path}, and not used: {listed(told)}")
     return notes
-
-
-STAYS = "What was encoded so far is kept; run the same command again to do the rest."
-
-
-@attrs.frozen
-class Less:
-    """Suggestions for encoding with less memory, which are added to errors when memory runs out.
-
-    Attributes:
-        codecs: the VAEs and text encoder, and the device that they compute on.
-        options: the options of `[preprocessing]`.
-        workers: the number of samples to decode at a time.
-        where: a function that returns the place of a key for messages, which is an option of the command or a key of a run file.
-    """
-
-    codecs: Codecs
-    options: PreprocessingTable
-    workers: int
-    where: Place
-
-    def captions(self) -> AbstractContextManager[None]:
-        """Return a context manager for the encoding of captions: it turns running out of memory into an error with suggestions.
-
-        Raises:
-            OutOfMemory: memory ran out.
-        """
-        many = self.options.batch_size
-        return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
-
-    def media(self, doing: str) -> AbstractContextManager[None]:
-        """Return a context manager for the encoding of a sample's media: it turns running out of memory into an error with suggestions.
-
-        Raises:
-            OutOfMemory: memory ran out.
-        """
-        return telling(doing, self.codecs.device, lambda: self._said(self._for_media()))
-
-    def _for_captions(self) -> list[str]:
-        codecs, many = self.codecs, self.options.batch_size
-        return [
-            *([f"a smaller {self._option('batch_size')} than {many}"] if many > 1 else []),
-            *(
-                [self._key("load_text_encoder_in_8bit")]
-                if is_gpu(codecs.device) and not (codecs.text_in_8bit or codecs.text_offload)
-                else []
-            ),
-            *([self._key("offload_text_encoder")] if not (codecs.text_in_8bit or codecs.text_offload) else []),
-        ]
-
-    def _for_media(self) -> list[str]:
-        tiled = (
-            "--vae-tiling" if self._is_command else "`ltx preprocess --vae-tiling` (then data.preprocessed_data_root names what it wrote)"
-        )
-        return [
-            *([] if self.codecs.tiling else [tiled]),
-            f"smaller {self._option('resolution_buckets')}, or fewer frames in them",
-            *(["--workers 1, which decodes one sample at a time"] if self._is_command and self.workers > 1 else []),
-        ]
-
-    @property
-    def _is_command(self) -> bool:
-        return self.where("preprocessing.batch_size").startswith("--")
-
-    def _option(self, name: str) -> str:
-        return f"--{name.replace('_', '-')}" if self._is_command else f"preprocessing.{name}"
-
-    def _key(self, name: str) -> str:
-        return f"--{name.replace('_', '-')}" if self._is_command else f"acceleration.{name} = true"
-
-    def _said(self, least: list[str]) -> str:
-        return f"Each of these needs less memory: {'; '.join(least)}. {STAYS}" if least else STAYS
