@@ -122,6 +122,17 @@ def is_media_folder(folder: Path) -> bool:
     return bool(found.media or found.unusable)
 
 
+def check_root(root: Path, dataset: Path) -> None:
+    """Refuse to encode a folder of media into itself.
+
+    Raises:
+        DataError: the root is the folder of media.
+    """
+    if is_folder(dataset) and root.resolve() == dataset.resolve() and is_media_folder(dataset):
+        what = "holds the media, and would no longer be read as a folder of media if samples were encoded into it"
+        raise DataError(what, where=str(root), remedy="Name another folder for the encoded samples, such as one beside it.")
+
+
 def _holds_samples(folder: Path) -> bool:
     return any(name.endswith(SAMPLES) for _, _, names in os.walk(folder) for name in names)
 

@@ -13,7 +13,7 @@ from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.captions import divided, preceded_by, with_parts, without_opening
 from ltxcore.dataset.cells import content_of, is_empty, shortened, wrong_cell
 from ltxcore.dataset.columns import Column, Columns, bind, chosen_columns, columns_of, wanted_folders
-from ltxcore.dataset.media_folder import kind_of, medium_at, stem_of
+from ltxcore.dataset.media_folder import check_root, kind_of, medium_at, stem_of
 from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import DataError, Problem, listed
 from ltxcore.files import is_file, why_unreadable
@@ -141,8 +141,11 @@ def survey_dataset(
     """Read a dataset as `read_dataset` does, but return its usable rows together with all the problems of the other rows.
 
     Raises:
-        DataError: there are no rows to look at, because the file cannot be read or lacks needed columns.
+        DataError: there are no rows to look at, because the file cannot be read or lacks needed columns; or the root is the folder of media
+            itself.
     """
+    if root is not None:
+        check_root(root, path)
     there = [each.name for each in root.iterdir() if each.is_dir()] if root is not None and root.is_dir() else []
     table, all_ = with_parts(read_rows(path, options), options), columns_of(options)
     binding = bind(table, chosen_columns(options, all_), folders, all_)

@@ -41,6 +41,16 @@ def test_a_folder_is_encoded_beside_itself_and_nothing_is_written_in_it(clips: P
     assert (again.done, again.reused, again.notes) == (0, 6, summary.notes)
 
 
+@pytest.mark.parametrize("inside", ["", "../clips", "beach/.."])
+def test_a_folder_is_not_encoded_into_itself(clips: Path, inside: str) -> None:
+    before = sorted(clips.rglob("*"))
+    with pytest.raises(DataError, match="holds the media, and would no longer be read as a folder of media") as error:
+        encode(clips, clips / inside)
+    assert [problem.where for problem in error.value.problems] == [str(clips / inside)]
+    assert sorted(clips.rglob("*")) == before
+    assert encode(clips, clips / "encoded").done == encode(clips, clips / "encoded").reused == 6
+
+
 def test_a_clip_more_and_an_edited_caption_are_encoded_alone(clips: Path) -> None:
     root = encode(clips).root
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
