@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Dataset:
     only: frozenset[str] | None = None
     may_lack: frozenset[str] = frozenset()
 
-    @property
+    @cached_property  # this is asked for each sample
     def absent(self) -> frozenset[frozenset[str]]:
         """For each modality that samples may lack, its folders. A sample that lacks the modality is in none of them, and has the other
         modality.

@@ -42,7 +42,9 @@ from ltxcore.protocols import TextEncoder
 from ltxcore.workers import processors, usual_workers
 
 ALIKE = frozenset({"on_error", "batch_size", "skip_audio", "registry", "reader", "encoders", "may_lack"})
-"""The options in which processes that encode a dataset together may differ, since encoded files do not depend on them."""
+"""The options in which processes that encode a dataset together may differ, since encoded files do not depend on them, apart from the
+rounding of text features with another `batch_size`.
+"""
 
 WAIT = 0.2
 """The number of seconds between attempts to take over the last samples from other processes."""
@@ -89,7 +91,7 @@ def preprocess(
         keeps: whether samples that are stale only because of a correction in reading their files stay unchanged, for a run that
             began with them.
         take_over: whether to end another process that has this process's place, and those that encode something else to the same folder.
-        waiting: a function that is called each second while this process waits for others: for the last samples, or until a process is done
+        waiting: a function that is called again and again while this process waits for others: for the last samples, or until a process is done
             that encodes something else to the same folder; if it is None, the latter is an error.
         before: a function that is called before the first sample is encoded, with the survey of the dataset and the state of its samples.
 
@@ -176,11 +178,6 @@ class _Job:
         return self.encoding.data
 
     @property
-    def batch_size(self) -> int:
-        """The number of captions to encode at a time."""
-        return self.options.batch_size
-
-    @property
     def options(self) -> PreprocessingTable:
         return self.encoding.options
 
@@ -233,7 +230,7 @@ def _captions(
     if encoder is None:
         return {}
     samples = [each.sample for each in planned]
-    work = CaptionWork(ledger, encoder, job.batch_size, _Once(phase("captions", len(samples))), job.leases)
+    work = CaptionWork(ledger, encoder, job.options.batch_size, _Once(phase("captions", len(samples))), job.leases)
     with less.captions():
         return work.encode(samples, partial(job.share.in_order, number=job.leases.number))
 
@@ -246,7 +243,7 @@ def _captions_of_others(
     if TEXT not in job.data.folders or len(outcomes) == len(samples) or job.encoding.codecs is None:
         return outcomes
     encoder = text_encoder_of(job.encoding.codecs, job.options, job.where)
-    work = CaptionWork(ledger, encoder, job.batch_size, lambda _: None, job.leases)
+    work = CaptionWork(ledger, encoder, job.options.batch_size, lambda _: None, job.leases)
     while len(outcomes) < len(samples):
         with less.captions():
             found = work.encode(samples, done=outcomes)

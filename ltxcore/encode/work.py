@@ -202,7 +202,7 @@ class MediaWork:
         Args:
             planned: the samples, in the order in which this process works on them.
             workers: the number of samples to decode at a time.
-            waiting: a function that is called each second while this process waits for others.
+            waiting: a function that is called again and again while this process waits for others.
 
         Returns:
             The outcome of each sample, by name.
