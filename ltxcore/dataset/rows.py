@@ -23,6 +23,8 @@ from ltxcore.sources import Row, Table
 
 MISSING, EMPTY = "has no caption", "the caption is empty"
 
+OR_SKIP = 'Or leave such files out with on_error = "skip".'
+
 
 @attrs.frozen
 class Sample:
@@ -169,7 +171,7 @@ def survey_dataset(
     starts = [os.path.join(base, "") for base in (folder, folder.resolve())]  # noqa: PTH118 - with "/" at the end
     samples = []
     for row in rows:
-        found = _sample(table, row, columns, opened, all_, folder, starts, options.may_lack)
+        found = _sample(table, row, columns, opened, all_, folder, starts, options)
         if isinstance(found, Sample):
             samples.append(found)
         elif found.is_of_files and options.on_error == "skip":
@@ -271,7 +273,7 @@ def _sample(
     all_: Columns,
     folder: Path,
     starts: Sequence[str],
-    may_lack: Collection[str],
+    options: PreprocessingTable,
 ) -> Sample | _Refused:
     """Make a sample from a row, or return everything that is wrong with the row.
 
@@ -283,7 +285,7 @@ def _sample(
         all_: the columns that datasets can have.
         folder: the dataset's folder.
         starts: how paths in the folder begin: the folder as named, and with links resolved, each with "/" at the end.
-        may_lack: the modalities that a sample may lack: cells of their columns may be empty.
+        options: which modalities a sample may lack, so that cells of their columns may be empty, and whether rows whose files are missing are left out.
     """
     where = table.at(row)
     problems: list[Problem] = []
@@ -292,11 +294,11 @@ def _sample(
     media: dict[str, Path] = {}
     data: dict[str, Any] = {}
     for role, column in columns.items():
-        if may_lack and all_.by_role[role].modality in may_lack and is_empty(row.values.get(column)):
+        if all_.by_role[role].modality in options.may_lack and is_empty(row.values.get(column)):
             continue
         if table.is_folder and column not in row.values:
             if not _may_lack(all_.by_role[role], row):
-                remedy = f'{table.pairing.get(column, "")} Or leave such files out with on_error = "skip".'.strip()
+                remedy = f"{table.pairing.get(column, '')} {'' if options.on_error == 'skip' else OR_SKIP}".strip()
                 missing.append(Problem(f"has no {role.replace('_', ' ')}, which other samples have", where, remedy))
             continue
         value = row.values.get(column)

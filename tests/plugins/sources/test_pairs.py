@@ -120,7 +120,8 @@ def test_what_some_lack_is_told_where_it_is_read_and_can_be_left_out(tmp_path: P
     )
     data, problems = survey_dataset(tmp_path, PreprocessingTable(on_error="skip"), masks)
     assert ([each.name for each in data.samples], problems) == (["a", "c"], ())
-    assert [problem.where for problem in data.left_out] == [f"{tmp_path}/b.mp4"]
+    remedy = "Name files for it: clip_mask.png or masks/clip.png goes with clip.mp4."
+    assert [(problem.where, problem.remedy) for problem in data.left_out] == [(f"{tmp_path}/b.mp4", remedy)]
     assert sorted(media(tmp_path, ALL)) == ["a", "b", "c"], "a run without masks has no use for them"
 
 
