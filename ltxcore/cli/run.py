@@ -14,6 +14,7 @@ from ltxcore.cli.added import command_of
 from ltxcore.registry import Registry
 
 if TYPE_CHECKING:
+    from ltxcore.config.load import LoadedRun
     from ltxcore.train.outcome import Outcome
 
 STOPPED = 130
@@ -49,7 +50,7 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     if processes.rank == 0:
         if outcome.finished and outcome.before:
             Console().print(held_out_table(outcome.before, outcome.after))
-        for line in told(outcome, loaded.registry):
+        for line in told(outcome, loaded):
             click.echo(line)
     processes.leave()
     if not outcome.finished:
@@ -66,12 +67,14 @@ def _published(registry: Registry, output_dir: Path) -> str:
     return printed.getvalue().strip()
 
 
-def told(outcome: Outcome, registry: Registry) -> list[str]:
-    """Return lines that tell the user where the results of a run are and what to do with them; `registry` has the plugins of the run."""
+def told(outcome: Outcome, loaded: LoadedRun) -> list[str]:
+    """Return lines that tell the user where the results of a run are and what to do with them."""
     from ltxcore.runs.read_run import read_run, sample_command
+    from ltxcore.runs.run_folder import goes_on
 
     if not outcome.finished:
-        return [f"Stopped after step {outcome.step}. Resume with:", f"  {outcome.resume}"]
+        stopped = f"Stopped after step {outcome.step}."
+        return [f"{stopped} Resume with:", f"  {outcome.resume}"] if outcome.resume else [stopped, f"  {goes_on(loaded.config)}"]
     early = f", since {outcome.ended}" if outcome.ended else ""
     lines = [f"Done, {outcome.step} step{'s' * (outcome.step != 1)}{early}. In {outcome.output_dir}:"]
     if outcome.weights is not None:
@@ -97,7 +100,7 @@ def told(outcome: Outcome, registry: Registry) -> list[str]:
         lines += [f"  {path}" for path in (first.before, first.path, first.original) if path is not None]
     record = read_run(outcome.output_dir)
     if record.weights is not None:
-        command = sample_command(record, record.weights, registry)
+        command = sample_command(record, record.weights, loaded.registry)
         files = " (replace the words in capitals with your own files)" if "--condition" in command else ""
         lines += [f"Generate with the trained weights{files}:", f"  {command}"]
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -31,7 +30,7 @@ from ltxcore.train.generations import Generations
 from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.loop import Loop
 from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared, try_largest
-from ltxcore.train.outcome import Outcome
+from ltxcore.train.outcome import Outcome, resuming
 from ltxcore.train.trained_model import TrainedModel
 from ltxcore.train.validation_loss import HeldOut, held_out_interval, of_average
 from ltxcore.writer import Writer
@@ -328,15 +327,13 @@ class Session:
     def _stopped(self, step: int) -> Outcome:
         outline = self.plan.outline
         self.engine.first(lambda: self._write_status("stopped", before=self._measured(), left_out=step))
-        many = self.engine.world_size
-        command = ["ltx", "run"] if many == 1 else ["ltx", "launch", "--num-gpus", str(many)]
         return Outcome(
             output_dir=outline.folder.path,
             step=step,
             finished=False,
             weights=None,
             metrics=outline.folder.metrics,
-            resume=shlex.join([*command, str(outline.folder.run_file)]),
+            resume=resuming(outline.config.checkpoints, self.engine.world_size, outline.folder.run_file),
         )
 
     def _finish(self, step: int, before: Mapping[str, float]) -> Outcome:

@@ -78,6 +78,26 @@ def test_an_interrupted_run_tells_the_command_that_goes_on_and_ends_as_an_interr
     assert "Done, 4 steps. In TMP/out:" in told(resumed, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("checkpoints", "what"),
+    [
+        ({"no_resume": True}, "The same command starts over, because checkpoints.no_resume is set."),
+        (
+            {"save_training_state": "off"},
+            'The run keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in TMP/out/checkpoints/step_000001.',
+        ),
+    ],
+)
+def test_an_interrupted_run_that_cannot_be_resumed_tells_no_command_that_would_start_it_over(
+    data: Path, tmp_path: Path, checkpoints: dict[str, object], what: str
+) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 1}}}
+    result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out", checkpoints=checkpoints, **stopper))))
+    assert result.exit_code == 130
+    assert told(result, tmp_path)[-2:] == ["Stopped after step 1.", f"  {what}"]
+
+
 def test_a_mistake_prints_without_a_traceback_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
     run_file = write_run(tmp_path, tables(data, tmp_path / "out", lora={"target_modules": ["to_qq"]}))
     result = ltx("run", str(run_file))

@@ -106,4 +106,5 @@ def test_a_run_on_two_machines_goes_on_after_either_of_them_is_lost(tmp_path: Pa
     told = [finish(node, limit=300) for node in nodes]
     assert [node.returncode for node in nodes] == [130, 130], told
     assert f"resuming after step {second}" in told[0], told
-    assert f"Stopped after step {last(output)}." in told[0], told
+    same = f"The same command resumes after step {last(output)}, the last one saved."
+    assert f"Stopped after step {last(output)}.\n  {same}" in told[0], told  # `ltx launch --num-gpus 2` would start both processes here
