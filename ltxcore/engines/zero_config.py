@@ -51,6 +51,12 @@ DECIDED = frozenset(
 )  # fmt: skip
 """The keys that the run file decides. A DeepSpeed configuration may repeat the same value, or say "auto"."""
 
+SECTIONS = (
+    ("bf16",), ("fp16",), ("optimizer",), ("optimizer", "params"), ("scheduler",), ("zero_optimization",),
+    ("zero_optimization", "offload_optimizer"), ("zero_optimization", "offload_param"),
+)  # fmt: skip
+"""The paths of the sections that are read here."""
+
 REFUSED: Mapping[str, str] = {
     "activation_checkpointing": "It has no effect here. Use optimization.enable_gradient_checkpointing in the run file.",
     "bfloat16": 'Write "bf16".',
@@ -163,6 +169,8 @@ def resolve(wanted: Wanted, user: Path | None = None, shapes: WeightShapes = UNK
     """
     config: Config = {} if user is None else read(user)
     where = "" if user is None else str(user)
+    if wrong := [*_no_sections(config, where)]:
+        raise ConfigError.of(wrong)
     problems = [*_unknown(config, where)]
     stage = _stage(config, wanted.stage)
     for path, value, said in _decided(wanted, stage):
@@ -208,6 +216,14 @@ def _stage(config: Config, wanted: int | None) -> int:
     return theirs if isinstance(theirs, int) and theirs in (1, 2, 3) else 3
 
 
+def _no_sections(config: Config, where: str) -> Iterator[Problem]:
+    """Yield a problem for each value in place of a section, since what it asks for would be lost."""
+    for path in SECTIONS:
+        found = _get(config, path)
+        if found is not None and not isinstance(found, dict) and (found != AUTO or len(path) > 1):
+            yield Problem(f"{'.'.join(path)} is {json.dumps(found)}, not a section", where, "Write {...} with the keys of the section, or remove it.")
+
+
 def _unknown(config: Config, where: str) -> Iterator[Problem]:
     for key in sorted(config):
         if key in REFUSED:
@@ -246,7 +262,7 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
     """Remove the sections about the optimizer and schedule, and yield a problem for everything in them that contradicts the run file."""
     optimizer, scheduler = config.pop("optimizer", None), config.pop("scheduler", None)
     if isinstance(optimizer, dict):
-        kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})
+        kind, params = optimizer.get("type", AUTO), optimizer.get("params") or {}
         if str(kind).lower() not in (AUTO, wanted.optimizer, *(["adam"] if wanted.optimizer == "adamw" else [])):
             what = f'optimizer.type is "{kind}", but optimization.optimizer_type is "{wanted.optimizer}"'
             yield Problem(what, where, "Make the two agree, or remove optimizer.")

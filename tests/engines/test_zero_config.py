@@ -199,6 +199,30 @@ def test_what_the_engine_cannot_do_is_refused(tmp_path: Path, config: Config, ke
     assert refusal(tmp_path, config) == f"TMP/ds.json: {key} is not available\n    Remove it."
 
 
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"bf16": True}, "bf16 is true"),
+        ({"zero_optimization": 2}, "zero_optimization is 2"),
+        ({"scheduler": "WarmupLR"}, 'scheduler is "WarmupLR"'),
+        ({"optimizer": ["AdamW"]}, 'optimizer is ["AdamW"]'),
+        ({"optimizer": {"type": "AdamW", "params": "auto"}}, 'optimizer.params is "auto"'),
+        ({"zero_optimization": {"offload_optimizer": "cpu"}}, 'zero_optimization.offload_optimizer is "cpu"'),
+        ({"zero_optimization": {"offload_param": True}}, "zero_optimization.offload_param is true"),
+    ],
+)
+@pytest.mark.parametrize("offload", ["none", "all"])
+def test_a_value_in_place_of_a_section_is_refused(tmp_path: Path, config: Config, what: str, offload: str) -> None:
+    assert refusal(tmp_path, config, offload=offload) == (
+        f"TMP/ds.json: {what}, not a section\n    Write {{...}} with the keys of the section, or remove it."
+    )
+
+
+def test_a_whole_section_may_be_auto(tmp_path: Path) -> None:
+    auto: Config = dict.fromkeys(("bf16", "fp16", "optimizer", "scheduler", "zero_optimization"), "auto")
+    assert resolved(tmp_path, auto) == resolved(tmp_path, {})
+
+
 @pytest.mark.parametrize(("offload", "parts"), [("optimizer", ["offload_optimizer"]), ("all", ["offload_optimizer", "offload_param"])])
 def test_offload_of_the_run_file_goes_to_host_memory_and_keeps_other_keys(tmp_path: Path, offload: str, parts: list[str]) -> None:
     zero = resolved(tmp_path, {"zero_optimization": {"offload_optimizer": {"pin_memory": False}}}, offload=offload)["zero_optimization"]
