@@ -363,14 +363,15 @@ def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> T
     shown = {prefix: column for prefix, column in prefixes.items() if f"{prefix}clips" in after}
     for column in ("", "before", *shown.values(), "after, with another clip's conditioning"):
         table.add_column(column, justify="left" if not column else "right")
-    contexts = dict.fromkeys(name.split("/")[1] for name in before if name.startswith("held_out/"))
+    # A run that was resumed with other objectives has measured some of them only before, or only after.
+    contexts = dict.fromkeys(name.split("/")[1] for name in (*before, *after) if name.startswith("held_out/"))
     for context in (OWN, *(name for name in contexts if name not in CONTEXTS)):
         for name in MODALITIES:
             key = f"{name}/{sigma}"
-            if f"held_out/{context}/{key}" in before:
+            if f"held_out/{context}/{key}" in before.keys() | after.keys():
                 there = (prefix.replace(f"/{OWN}/", f"/{context}/") for prefix in shown)
                 other = after.get(f"held_out/{OTHER}/{key}") if context == OWN else None
-                values = before[f"held_out/{context}/{key}"], *(after[prefix + key] for prefix in there), other
+                values = before.get(f"held_out/{context}/{key}"), *(after.get(prefix + key) for prefix in there), other
                 label = name if context == OWN else f"{context}, {name}"
                 table.add_row(label, *("-" if value is None else f"{value:.4f}" for value in values))
     return table

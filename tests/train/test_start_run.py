@@ -122,6 +122,15 @@ def test_held_out_losses_are_logged_before_and_after_and_make_a_table(finished: 
     assert {f"held_out_ratio/{context}/{key}" for context in (OTHER, "other_text", "other_given")} <= outcome.after.keys()
 
 
+def test_a_table_after_other_objectives_than_before_has_what_was_measured() -> None:
+    own = {f"held_out/{OWN}/clips": 4.0, f"held_out/{OWN}/audio/sigma_0.90": 1.0}
+    then, now = ({**own, f"held_out/{name}/audio/sigma_0.90": value} for name, value in (("slider", 2.0), ("preservation", 3.0)))
+    console = Console(file=StringIO(), width=140)
+    console.print(held_out_table(then, now))
+    said = [[cell.strip() for cell in line.strip("│").split("│")] for line in console.file.getvalue().splitlines() if "│" in line]  # type: ignore[attr-defined]
+    assert said == [["audio", "1.0000", "1.0000", "-"], ["slider, audio", "2.0000", "-", "-"], ["preservation, audio", "-", "3.0000", "-"]]
+
+
 def test_samples_are_logged_with_paths_inside_the_output_folder(finished: tuple[Outcome, str]) -> None:
     outcome, _ = finished
     logged = [line for line in lines(outcome.metrics) if "sample" in line]
