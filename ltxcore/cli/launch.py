@@ -67,6 +67,7 @@ def launch(
     """
     from ltxcore.engines.launcher import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launcher import launch as start
+    from ltxcore.engines.process import quiet_torch
     from ltxcore.runs.engine import INSTALL_DEEPSPEED, has_deepspeed
     from ltxcore.runs.resume import where_it_lies
     from ltxcore.runs.run_folder import STATUS, goes_on
@@ -77,6 +78,7 @@ def launch(
         )
     if launcher == "deepspeed" and not has_deepspeed():
         raise click.UsageError(f"--launcher deepspeed needs the package deepspeed, which is not installed. {INSTALL_DEEPSPEED}")
+    quiet_torch()  # before anything imports torch
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
     here = _processes(processes, hosts)
     loaded = _checked(run_file, settings, here * (1 if hosts is None else len(hosts.names)), allow_changes)

@@ -12,19 +12,20 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 import attrs
 
 from ltxcore.engines.alive import TOLD
-from ltxcore.engines.process import OURS
+from ltxcore.engines.process import OURS, first_line
 from ltxcore.engines.signals import is_same_request
-from ltxcore.errors import ConfigError
+from ltxcore.errors import ConfigError, ProcessError, listed, many
 from ltxcore.files import text_in, why_unread
-from ltxcore.logs import hushed
+from ltxcore.logs import hushed, inform
 
 PORT = 29500
 """The default port at which processes on several machines meet. On a single machine, they use any free port."""
@@ -56,7 +57,7 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
         processes: the number of processes on each machine; None takes it from the file.
 
     Raises:
-        ConfigError: lines cannot be parsed, machines have different numbers of slots, or this machine is not listed.
+        ConfigError: lines cannot be parsed, machines have different numbers of slots or none, or this machine is not listed.
     """
     try:
         lines = [line.split("#")[0].strip() for line in text_in(path).splitlines()]
@@ -73,6 +74,8 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
                 f'"{line}" does not name a machine, or names one a second time', where=f"{path}:{number}", remedy="Write: NAME slots=N"
             )
         found[match[1]] = int(match[2] or 1)
+        if not found[match[1]]:
+            raise ConfigError(f'"{line}" gives the machine no process', where=f"{path}:{number}", remedy="Write an N of at least 1.")
     slots = {processes} if processes is not None else set(found.values())
     if len(slots) != 1:
         what = (
@@ -82,6 +85,9 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
         )
         raise ConfigError(what, where=str(path), remedy="Write a line `NAME slots=N` for each machine, with the same N in all lines.")
     names = tuple(found)
+    if node_rank is not None and node_rank >= len(names):
+        what = f"{path} has no line {node_rank}: it names {many(len(names), 'machine', 'machines')}, counted from 0"
+        raise ConfigError(what, where="--node-rank", remedy=f"Give a number from 0 to {len(names) - 1}.")
     return Hosts(names, _here(names, path) if node_rank is None else node_rank, slots.pop())
 
 
@@ -131,7 +137,11 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
         processes: the number of processes on this machine.
         hosts: all machines of the run, if it has several; this function must be called on each of them. None for this machine alone.
         port: the port where processes on several machines meet.
+
+    Raises:
+        ProcessError: the machines do not find each other, or the port is in use.
     """
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -146,12 +156,48 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
             signal.signal(number, passed)
     arguments = [*place, f"--nproc-per-node={processes}", "--signals-to-handle=SIGQUIT", "--module", MODULE, *command]
     try:
-        with hushed("torch.distributed"):  # the processes report what is wrong
+        with hushed("torch.distributed"), _ending_alone(passed):  # the processes report what is wrong
+            if hosts is not None and len(hosts.names) > 1:
+                others = listed(name for index, name in enumerate(hosts.names) if index != hosts.here)
+                inform(f"waiting for the same command on {others}; all meet at {hosts.names[0]}:{port}")
             run(parse_args(arguments))
+    except DistError as error:
+        at = "" if hosts is None else f" at {hosts.names[0]}:{port}"
+        what = f"the machines of this run did not meet{at}: {first_line(error)}"
+        remedy = "Run the same command on each machine, and see that the first one can be reached at that port; --master-port sets another."
+        raise ProcessError(what, remedy=remedy) from error
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         return ended(rank, failure.exitcode, passed)
     return Ended(0)
+
+
+@contextlib.contextmanager
+def _ending_alone(passed: Passed) -> Iterator[None]:
+    """Return a context in which a signal ends this process at once, as long as it has started no other. While torch waits for the other
+    machines, no handler of Python runs in the main thread.
+    """
+    hears, says = socket.socketpair()
+    says.setblocking(False)
+    before = signal.set_wakeup_fd(says.fileno(), warn_on_full_buffer=False)
+
+    def hear() -> None:
+        import psutil  # type: ignore[import-untyped, unused-ignore]
+
+        while number := hears.recv(1):
+            if not passed.first and signal.getsignal(number[0]) is passed and not psutil.Process().children():
+                os.write(2, b"Stopped.\n")
+                os._exit(128 + number[0])
+
+    thread = threading.Thread(target=hear, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        says.close()
+        thread.join()
+        hears.close()
 
 
 @attrs.define

@@ -122,7 +122,7 @@ class Processes:
         except (DistError, ValueError) as error:
             at = f"{os.environ.get('MASTER_ADDR', 'MASTER_ADDR')}:{os.environ.get('MASTER_PORT', 'MASTER_PORT')}"
             raise ProcessError(
-                f"process {place.rank} cannot reach the other {place.world_size - 1} at {at}: {_first_line(error)}",
+                f"process {place.rank} cannot reach the other {place.world_size - 1} at {at}: {first_line(error)}",
                 remedy="Start all of them, with the same MASTER_ADDR and MASTER_PORT, or let `ltx launch` or torchrun do it.",
             ) from error
         # A launch may run several run files one after the other; each gets separate keys.
@@ -303,5 +303,6 @@ def is_loss_of_store(error: BaseException) -> bool:
     return isinstance(error, DistNetworkError | DistStoreError)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or else the name of its type."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -221,7 +221,9 @@ def _no_sections(config: Config, where: str) -> Iterator[Problem]:
     for path in SECTIONS:
         found = _get(config, path)
         if found is not None and not isinstance(found, dict) and (found != AUTO or len(path) > 1):
-            yield Problem(f"{'.'.join(path)} is {json.dumps(found)}, not a section", where, "Write {...} with the keys of the section, or remove it.")
+            yield Problem(
+                f"{'.'.join(path)} is {json.dumps(found)}, not a section", where, "Write {...} with the keys of the section, or remove it."
+            )
 
 
 def _unknown(config: Config, where: str) -> Iterator[Problem]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,50 @@ def test_a_machine_that_is_not_in_the_hostfile_is_asked_which_one_it_is(tmp_path
     assert refusal(tmp_path, "192.0.2.7 slots=2\n") == (
         f"TMP/hosts: this machine, {socket.gethostname()}, is not among 192.0.2.7\n    Give the number of this machine's line, counted from 0, with --node-rank."
     )
+
+
+def test_a_line_that_the_hostfile_lacks_and_a_machine_without_a_process_are_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "a\nb\n", node_rank=2) == (
+        "--node-rank: TMP/hosts has no line 2: it names 2 machines, counted from 0\n    Give a number from 0 to 1."
+    )
+    assert refusal(tmp_path, "a slots=0\n", node_rank=0) == (
+        'TMP/hosts:1: "a slots=0" gives the machine no process\n    Write an N of at least 1.'
+    )
+
+
+MEETING = "from ltxcore.engines.launcher import Hosts, launch; launch(['--help'], 1, Hosts(('127.0.0.1', '127.0.0.2'), {here}, 1), {port})"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("here", "number"), [(0, signal.SIGTERM), (1, signal.SIGINT)])
+def test_a_launch_that_waits_for_another_machine_says_so_and_can_be_ended(here: int, number: signal.Signals) -> None:
+    code = "import logging; logging.basicConfig(level=20, format='%(message)s'); " + MEETING.format(here=here, port=free_port())
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "waiting" in line)
+        assert f"waiting for the same command on 127.0.0.{2 - here}; all meet at 127.0.0.1:" in said
+        time.sleep(3)  # by now torch waits
+        process.send_signal(number)
+        try:
+            assert process.wait(timeout=60) in (128 + number, -signal.SIGINT)  # of the thread that listens, or of an exception before that
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_machines_that_cannot_meet_are_told_in_words() -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run([sys.executable, "-c", MEETING.format(here=0, port=port)], capture_output=True, text=True)
+    assert done.returncode == 1
+    error = done.stderr.splitlines()
+    assert any(
+        re.match(rf"ltxcore.errors.ProcessError: the machines of this run did not meet at 127.0.0.1:{port}: .*EADDRINUSE", line)
+        for line in error
+    )
+    assert error[-1].endswith("--master-port sets another.")
 
 
 def test_a_free_port_can_be_listened_on() -> None:
