@@ -26,6 +26,9 @@ from ltxcore.errors import DataError
 from ltxcore.files import replacing, write_whole
 
 SHARD = re.compile(r"shard-\d{5}\.safetensors")
+MOST_SHARDS = 100_000
+"""The maximum number of shards in a folder, whose numbers have five digits."""
+
 LAYOUT = "ltx-shard"
 """The value of "layout" in the metadata of a shard, which tells it from a sample of the same name."""
 
@@ -149,7 +152,7 @@ def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Call
         packed: a function that is called after each file that was moved.
 
     Raises:
-        DataError: a file changes meanwhile.
+        DataError: a file changes meanwhile, or there would be too many shards.
         OSError: a file cannot be read or written.
     """
     numbers = [int(path.name[6:11]) for path in folder.glob("shard-*.safetensors") if SHARD.fullmatch(path.name)]
@@ -161,7 +164,11 @@ def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Call
             packed()
         else:
             left.append((relative, size))
-    for group in _groups(left, most):
+    groups = [*_groups(left, most)]
+    if number + len(groups) >= MOST_SHARDS:
+        remedy = f"Unpack them with `ltx shard --unpack {folder.parent}`, and pack them again with a larger --size."
+        raise DataError(f"would have more than {MOST_SHARDS:,} shards", where=str(folder), remedy=remedy)
+    for group in groups:
         number += 1
         count += 1
         marks = _write(folder / f"shard-{number:05}.safetensors", folder, group)

@@ -145,6 +145,18 @@ def test_work_that_was_interrupted_anywhere_loses_nothing_and_is_done_by_the_nex
     assert not (root / "audio_latents" / last).exists()
 
 
+def test_a_shard_whose_number_would_be_too_high_to_be_read_is_not_written(root: Path) -> None:
+    folder = root / "audio_latents"
+    pack(folder, [("a.safetensors", (folder / "a.safetensors").stat().st_size)], 1)
+    (folder / "shard-00000.safetensors").rename(folder / "shard-99998.safetensors")
+    before = contents(folder)
+    with pytest.raises(DataError, match=r"would have more than 100,000 shards.*\n.*with a larger --size"):
+        packed(folder, most=1)
+    assert contents(folder) == before
+    assert packed(folder) == 1
+    assert sorted(files_in(folder)) == NAMES
+
+
 def test_a_disk_that_is_full_leaves_every_file_where_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(root)
 
