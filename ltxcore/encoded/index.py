@@ -14,7 +14,6 @@ files are looked at every time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -31,7 +30,7 @@ from ltxcore.encoded.indexed_entries import IndexedEntries
 from ltxcore.encoded.manifest_lines import read_lines
 from ltxcore.encoded.sample_names import INDEX_FOLDER
 from ltxcore.encoded.store import MANIFESTS
-from ltxcore.encoded.user_cache import user_cache
+from ltxcore.encoded.user_cache import index_in_cache
 from ltxcore.files import write_whole
 from ltxcore.logs import inform
 
@@ -92,8 +91,7 @@ class Marks:
 
 def places(folder: Path) -> tuple[Path, Path]:
     """Return the two places where a folder's index may be."""
-    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return folder / INDEX_FOLDER, user_cache() / "index" / key
+    return folder / INDEX_FOLDER, index_in_cache(folder)
 
 
 def open_index(folder: Path) -> tuple[IndexedEntries, float] | None:

@@ -11,7 +11,6 @@ The user's cache is only for files that can be made again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import itertools
 import operator
@@ -29,7 +28,7 @@ from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
 from ltxcore.encoded.sample_names import FITS, SUFFIX, File, files_in, looks_shortened, stored_name
 from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
 from ltxcore.encoded.streams import lacked
-from ltxcore.encoded.user_cache import user_cache
+from ltxcore.encoded.user_cache import index_in_cache
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry
 from ltxcore.workers import READERS, in_order
@@ -162,8 +161,7 @@ def whole_samples(
 
 def index_paths(folder: Path) -> tuple[Path, Path]:
     """Return the two places where an index may be: beside the samples, or in the user's cache if the folder is read-only."""
-    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
+    return folder / INDEX, index_in_cache(folder).with_suffix(".jsonl")
 
 
 def _claims(parts: Sequence[Columns], files: Mapping[str, File]) -> tuple[dict[str, tuple[int, int]], dict[str, _Claim]]:

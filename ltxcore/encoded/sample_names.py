@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from ltxcore.encoded.shards import SHARD, in_shards, is_shard, place_in
+from ltxcore.encoded.shards import SHARD, in_shards, is_shard, place_in, stays_inside
 from ltxcore.errors import DataError
 from ltxcore.files import DIGITS, LONGEST_NAME, MARK, UNFINISHED, fitted
 
@@ -198,9 +198,7 @@ def _refuse_climbing(name: str, what: str) -> None:
         os.fsencode(name)
     except UnicodeEncodeError:
         raise DataError(f"the {what} name {name!a} contains characters that no file name can contain") from None
-    path = Path(name)  # Path follows the system's rules: on Windows a backslash separates too
-    parts = name.split("/")
-    if path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name:
+    if not stays_inside(name):
         raise DataError(
             f'the {what} name "{name}" could lead out of the data root',
             remedy='Use a relative path without ".." or empty parts, with "/" between its parts.',

@@ -265,9 +265,10 @@ def _places(path: Path, changed: int) -> Iterator[tuple[str, Place]]:
         yield relative, Place(path, begin + first, last - first, changed)
 
 
-def _stays_inside(name: str) -> bool:
-    path = Path(name)  # it follows the system's rules
-    return not (path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in name.split("/")))
+def stays_inside(name: str) -> bool:
+    """Return whether a relative path, with "/" between its parts, leads to a place in the folder that it is relative to."""
+    path, parts = Path(name), name.split("/")  # Path follows the system's rules: on Windows a backslash separates too
+    return not (path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name)
 
 
 def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]] | None:
@@ -285,7 +286,7 @@ def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]] | None:
             return None
         places = [(slot["dtype"], *slot["data_offsets"]) for slot in slots.values()]
         ends = [end for _, _, end in places]
-        is_sound = all(map(_stays_inside, slots)) and all(
+        is_sound = all(map(stays_inside, slots)) and all(
             dtype == "U8" and type(first) is type(last) is int and 0 <= first <= last for dtype, first, last in places
         )
     except (ValueError, TypeError, KeyError, AttributeError, LookupError, RecursionError):

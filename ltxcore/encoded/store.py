@@ -19,7 +19,7 @@ from torch import Tensor
 from ltxcore.encoded import pt
 from ltxcore.encoded.buffers import plain_tensors, read_buffer
 from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
-from ltxcore.encoded.shards import SHARD, is_shard, place_of_file
+from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, is_shard, place_of_file
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
 from ltxcore.files import printable, read_regular, write_whole
@@ -41,9 +41,6 @@ LARGEST = 2**32
 """The maximum number of bytes of a file that is read as a sample. Minutes of video take a hundredth of this; a larger file, such as a
 sparse one, would take all memory.
 """
-
-LONGEST_HEADER = 100_000_000
-"""The maximum number of bytes of a header, which is safetensors' own limit."""
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:

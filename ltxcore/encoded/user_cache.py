@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -16,3 +17,8 @@ def user_cache() -> Path:
         return Path.home() / ".cache" / "ltx"
     except RuntimeError:
         return Path(tempfile.gettempdir()) / "ltx"
+
+
+def index_in_cache(folder: Path) -> Path:
+    """Return the path in the cache, without an ending, for the index of a folder of samples that cannot be written."""
+    return user_cache() / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]

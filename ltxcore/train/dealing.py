@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
@@ -89,6 +89,14 @@ def of_each_share(engine: Engine, values: Sequence[T]) -> Sequence[T]:
     micro-batch among them have the same value, which would otherwise count several times.
     """
     return values[:: engine.world_size // engine.data_parallel_size]
+
+
+def in_turns(items: Sequence[T], rank: int, world_size: int) -> Iterator[tuple[T, bool]]:
+    """Yield a process's items, and whether the result of each is used. All processes have the same number of items, so that none waits for
+    another; if the items do not divide evenly, the remaining processes have the last item again.
+    """
+    for start in range(0, len(items), world_size):
+        yield items[min(start + rank, len(items) - 1)], start + rank < len(items)
 
 
 @attrs.frozen(eq=False)

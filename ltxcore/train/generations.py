@@ -16,6 +16,7 @@ from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.media_needs import Planned
 from ltxcore.sample.outputs import decoders, shown, write
 from ltxcore.sample.sampler import Sampler
+from ltxcore.train.dealing import in_turns
 from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.out_of_memory import Spared
 
@@ -94,16 +95,14 @@ class Validation:
 def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tuple[int, bool]]:
     """Yield the number of each sample of this process, and whether its result is used.
 
-    All processes run the same passes at the same time, so samples with the same modalities are dealt out together. If
-    the samples do not divide evenly, the remaining processes generate the last sample again.
+    All processes run the same passes at the same time, so samples with the same modalities are dealt out together.
     """
     kinds: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
     for index, sample in enumerate(samples):
         request = sample.canvas.request
         kinds.setdefault((request.modalities, request.generated), []).append(index)
     for alike in kinds.values():
-        for start in range(0, len(alike), world_size):
-            yield alike[min(start + rank, len(alike) - 1)], start + rank < len(alike)
+        yield from in_turns(alike, rank, world_size)
 
 
 def named(prompts: Sequence[str]) -> list[str]:

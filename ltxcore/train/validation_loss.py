@@ -28,7 +28,7 @@ from ltxcore.runs.passes import room_of
 from ltxcore.runs.run_plan import RunPlan
 from ltxcore.train.conditioning_swap import CONTEXTS, OTHER, OWN, exchanged, present
 from ltxcore.train.dealing import OWN as OWN_DATA
-from ltxcore.train.dealing import Data, of_each_share
+from ltxcore.train.dealing import Data, in_turns, of_each_share
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.learning import Given, answered, predicted_in
 from ltxcore.train.metrics import Facts, read
@@ -143,7 +143,7 @@ class HeldOut:
         with engine.evaluating():
             for held_out, there in ((self, contexts), *((each, ()) for each in self.further.values())):
                 prompts = Prompts(self.texts, backbone)
-                for group, counts in _dealt(list(held_out._groups()), engine.data_parallel_rank, engine.data_parallel_size):
+                for group, counts in in_turns(list(held_out._groups()), engine.data_parallel_rank, engine.data_parallel_size):
                     for sigma, strategy in self.strategies.items():
                         some = [name for name in there if name in (OWN, OTHER) or sigma == max(self.strategies)]
                         rows = held_out._of_group(engine, prompts, strategy, group, sigma, some)
@@ -263,15 +263,6 @@ class Answers:
 
     def _own_loss(self, predicted: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]) -> Mapping[str, Tensor]:
         return self.own if predicted is self._known.get(Pass("", gradient=False)) else self.strategy.loss(predicted, inputs)
-
-
-def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[tuple[list[str], bool]]:
-    """Yield this process's groups, and whether the result of each is used. All processes run the same number of groups,
-    so that none waits for another; if the groups do not divide evenly, the remaining processes run the last group
-    again.
-    """
-    for start in range(0, len(groups), world_size):
-        yield groups[min(start + rank, len(groups) - 1)], start + rank < len(groups)
 
 
 def _rows(group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Sequence[float]], facts: Facts) -> Iterator[ClipLoss]:
