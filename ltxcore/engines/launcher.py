@@ -254,8 +254,9 @@ def ended(rank: int, code: int, passed: Passed) -> Ended:
         return Ended(code, told)
     if passed.first:
         return Ended(128 - code, "Stopped.")
-    name = signal.Signals(-code).name
-    return Ended(128 - code, f"process {rank} was killed by signal {-code} ({name}){HINTS.get(name, '')}, so this run ends")
+    name = next((each.name for each in signal.Signals if each == -code), "")  # most real-time signals have no name
+    called = f" ({name})" if name else ""
+    return Ended(128 - code, f"process {rank} was killed by signal {-code}{called}{HINTS.get(name, '')}, so this run ends")
 
 
 def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path | None, port: int | None) -> None:

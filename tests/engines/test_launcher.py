@@ -140,6 +140,7 @@ def test_a_free_port_can_be_listened_on() -> None:
             "process 3 was killed by signal 7 (SIGBUS), often because /dev/shm is full, or because a file was shortened while it was read, so this run ends",
         ),
         (-10, 138, "process 3 was killed by signal 10 (SIGUSR1), so this run ends"),
+        (-40, 168, "process 3 was killed by signal 40, so this run ends"),
         (77, 77, "process 3 ended with exit status 77 and without a message, so this run ends"),
         (2, 2, ""),
         (130, 130, ""),
