@@ -43,8 +43,8 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     loaded = processes.together(lambda: load_run(run_file, settings))
     from rich.console import Console
 
+    from ltxcore.train.held_out_table import held_out_table
     from ltxcore.train.start_run import run as train
-    from ltxcore.train.validation_loss import held_out_table
 
     outcome = train(loaded, processes=processes, allow_changes=allow_changes, take_over=take_over)
     if processes.rank == 0:

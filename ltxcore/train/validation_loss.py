@@ -1,7 +1,7 @@
 """Measure the validation loss on held-out clips, which are never trained on, at fixed noise levels and always with the
 same noise.
 
-The interval between measurements and the table at the end of a run are defined here too.
+The interval between measurements is defined here too.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from functools import partial
 
 import attrs
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from ltxcore.choices import every_list
 from ltxcore.config.kept_weights import OF_AVERAGE
 from ltxcore.drawn_conditions import AtEnd
 from ltxcore.encoded.batches import Shape, SizeOf, shape_of
-from ltxcore.errors import DataError, many
+from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.objective_types import Pass
 from ltxcore.objectives import OWN_BATCH, ObjectiveUse, labelled
-from ltxcore.protocols import MODALITIES, Backbone, Draws, Engine, ModelInput, Setting, Strategy, Text
+from ltxcore.protocols import Backbone, Draws, Engine, ModelInput, Setting, Strategy, Text
 from ltxcore.runs.passes import room_of
 from ltxcore.runs.run_plan import RunPlan
 from ltxcore.train.conditioning_swap import CONTEXTS, OTHER, OWN, exchanged, present
@@ -341,31 +340,6 @@ def held_out_interval(interval: int, total: int) -> int:
     Source: docs/explanation/arithmetic.md#steps-between-validation-losses
     """
     return interval * max(1, math.ceil(total / (10 * interval)))
-
-
-def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
-    """Return a table of the validation loss at the highest sigma: before and after training, with the averaged weights
-    if there are any, and with another clip's context.
-    """
-    sigma = f"sigma_{max(SIGMAS):.2f}"
-    held_out = many(int(before.get(f"held_out/{OWN}/clips", 0)), "held-out clip", "held-out clips")
-    table = Table(title=f"Validation loss of generated tokens at sigma {max(SIGMAS)}, {held_out}", title_justify="left")
-    prefixes = {f"held_out/{OWN}/": "after", f"{OF_AVERAGE}held_out/{OWN}/": "after, averaged weights"}
-    shown = {prefix: column for prefix, column in prefixes.items() if f"{prefix}clips" in after}
-    for column in ("", "before", *shown.values(), "after, with another clip's conditioning"):
-        table.add_column(column, justify="left" if not column else "right")
-    # A run that was resumed with other objectives has measured some of them only before, or only after.
-    contexts = dict.fromkeys(name.split("/")[1] for name in (*before, *after) if name.startswith("held_out/"))
-    for context in (OWN, *(name for name in contexts if name not in CONTEXTS)):
-        for name in MODALITIES:
-            key = f"{name}/{sigma}"
-            if f"held_out/{context}/{key}" in before.keys() | after.keys():
-                there = (prefix.replace(f"/{OWN}/", f"/{context}/") for prefix in shown)
-                other = after.get(f"held_out/{OTHER}/{key}") if context == OWN else None
-                values = before.get(f"held_out/{context}/{key}"), *(after.get(prefix + key) for prefix in there), other
-                label = name if context == OWN else f"{context}, {name}"
-                table.add_row(label, *("-" if value is None else f"{value:.4f}" for value in values))
-    return table
 
 
 def held_out_of(plan: RunPlan, data: Mapping[str, Data], samples: Samples, names: Sequence[str]) -> HeldOut | None:

@@ -29,9 +29,9 @@ from ltxcore.media.probe import read_sound
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import lora_parameters
 from ltxcore.train.conditioning_swap import OTHER, OWN
+from ltxcore.train.held_out_table import held_out_table
 from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import SMALL, few_threads, run
-from ltxcore.train.validation_loss import held_out_table
 
 CPU = torch.device("cpu")
 
