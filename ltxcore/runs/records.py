@@ -71,13 +71,14 @@ class FrozenRecord:
 
 @attrs.frozen
 class BestRecord:
-    """The entry of `run.json` for the lowest validation loss: its value, the step after which it was measured, and the number of
-    measurements since then.
+    """The entry of `run.json` for the lowest validation loss: its value, the step after which it was measured, the number of
+    measurements since then, and the part of the loss that counts (`best_by`).
     """
 
     value: float | None
     step: int
     since: int
+    by: str = ""
 
 
 @attrs.frozen

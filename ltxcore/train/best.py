@@ -103,9 +103,11 @@ class Best:
         """Return the values that a later process needs to continue, in a form that JSON can store; JSON has no
         infinity.
         """
-        return {"value": self.value if math.isfinite(self.value) else None, "step": self.step, "since": self.since}
+        return {"by": self.by, "value": self.value if math.isfinite(self.value) else None, "step": self.step, "since": self.since}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore the values that `state` returned."""
+        """Restore the values that `state` returned, unless another loss counted then, which says nothing about the present one."""
+        if state.get("by", self.by) != self.by:
+            return
         value = state["value"]
         self.value, self.step, self.since = math.inf if value is None else value, state["step"], state["since"]

@@ -179,7 +179,9 @@ class Session:
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
         if self.best is not None and known:
-            self.best.loss({**known, **of_average(known)})  # refuses an unknown part of the loss now, and not hours later
+            # A run with another run file may measure other parts than it did before training.
+            there = self._measure(f"after step {first}", averaged=False) if self.plan.outline.changes else known
+            self.best.loss({**there, **of_average(there)})  # refuses an unknown part of the loss now, and not hours later
         if not first and not self.plan.config.validation.skip_initial_validation:
             self._generate(first)
         if first and self.engine.first(self._left_out) == first:

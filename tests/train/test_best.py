@@ -158,6 +158,31 @@ def test_an_interrupted_run_ends_with_the_same_best(data: Path, tmp_path: Path) 
     assert again.best.read_bytes() == whole.best.read_bytes()
 
 
+def test_a_run_that_goes_on_by_another_loss_compares_that_one_alone(data: Path, tmp_path: Path) -> None:
+    """The loss of preservation was not measured before the run was stopped, and is far below that of the run's own samples."""
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 5}}}
+    objectives = [{"type": "flow_matching"}, {"type": "preservation"}]
+    first, then = ({**stopper, "objectives": each} for each in (objectives[:1], objectives))
+    assert run(load_run(run_file(data, tmp_path, {}, **first))).step == 5
+    again = run(load_run(run_file(data, tmp_path, {"best_by": "preservation"}, **then)), allow_changes=True)
+    lines = [json.loads(line) for line in again.metrics.read_text().splitlines()]
+    found = {line["step"]: Best("preservation").loss(line) for line in lines if f"{HELD_OUT}preservation/clips" in line}
+    best = min(found, key=lambda step: found[step])
+    status = json.loads((again.output_dir / "run.json").read_text())["best"]
+    assert (status["step"], status["value"]) == (best, found[best])
+    assert again.best == again.output_dir / "best" / f"step_{best:06d}" / "lora.safetensors"
+
+    back = Best("audio")
+    back.restore(Best("audio", value=1.0, step=3, since=1).state())
+    assert (back.value, back.step, back.since) == (1.0, 3, 1)
+    back.restore({"value": 2.0, "step": 4, "since": 0})  # as older versions saved it
+    assert (back.value, back.step) == (2.0, 4)
+    other = Best("video")
+    other.restore(back.state())
+    assert (other.value, other.step, other.since) == (math.inf, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
