@@ -432,6 +432,10 @@ ALTERED: dict[tuple[str, str], Any] = {
     ("prepare", "in place"): in_place,
     ("prepare", "drawn"): lambda built: evolved(built, tokens=lambda given: given.tokens + torch.rand(1)),
     ("prepare", "by the batch"): lambda built: evolved(built, tokens=lambda given: given.tokens - given.tokens.mean()),
+    ("prepare", "by those after it"): lambda built: evolved(
+        built, tokens=lambda given: given.tokens + torch.cat([given.tokens[1:], torch.zeros_like(given.tokens[:1])])
+    ),
+    ("prepare", "for three"): lambda built: evolved(built, tokens=lambda given: given.tokens.reshape(3, *given.tokens.shape[1:])),
     ("prepare", "one sigma"): lambda built: evolved(built, sigma=lambda given: given.sigma[:1]),
     ("prepare", "noisy"): lambda built: evolved(built, timesteps=lambda given: given.timesteps * 2),
     ("prepare", "half"): lambda built: evolved(built, sigma=lambda given: given.sigma.half().float().double()),
@@ -446,6 +450,8 @@ ALTERED: dict[tuple[str, str], Any] = {
     ("shared_sigma", "says so"): lambda built: True,
     ("loss", "crashing"): lambda built: crashing,
     ("loss", "a mean"): lambda built: losing(built, lambda loss: loss.mean()),
+    ("loss", "by the batch"): lambda built: losing(built, lambda loss: loss * loss / loss.mean()),
+    ("loss", "for three"): lambda built: losing(built, lambda loss: loss.reshape(3)),
     ("loss", "infinite"): lambda built: losing(built, lambda loss: loss / 0),
     ("loss", "detached"): lambda built: losing(built, lambda loss: loss.detach()),
     ("loss", "of nothing"): lambda built: losing(built, lambda loss: loss * 0),
@@ -465,6 +471,12 @@ STRATEGY_FAULTS = {
     ("prepare", "in place"): f'changes batch.latents["video"].rate in place; make new tensors instead{SHAPES}',
     ("prepare", "drawn"): f"draws from the global random number generator; take numbers from draws{SHAPES}",
     ("prepare", "by the batch"): f"prepares a different video.tokens for a sample alone than for the same sample in a micro-batch{SHAPES}",
+    (
+        "prepare",
+        "by those after it",
+    ): f"prepares a different video.tokens for a sample alone than for the same sample in a micro-batch{SHAPES}",
+    ("prepare", "for three"): "raises RuntimeError from prepare() for a sample alone: shape '[3, 24, 2]' is invalid for input of size 48"
+    f"{SHAPES}",
     ("prepare", "one sigma"): f"prepares video.sigma [1] for tokens [3, 24, ...]; it must be [3]{SHAPES}",
     ("prepare", "noisy"): f"prepares video.timesteps that are not between 0 and sigma, apart from the levels of given tokens{SHAPES}",
     ("prepare", "half"): f"prepares video.sigma in torch.float64; it must be float32{SHAPES}",
@@ -478,6 +490,8 @@ STRATEGY_FAULTS = {
     ("shared_sigma", "says so"): f"sets shared_sigma, but its modalities have different sigmas{SHAPES}",
     ("loss", "crashing"): f"raises RuntimeError from loss(): boom{SHAPES}",
     ("loss", "a mean"): f"has a loss of shape [] for video; it must be one number per sample, [B]{SHAPES}",
+    ("loss", "by the batch"): f"returns a different loss for a single sample than for the same sample in a micro-batch{SHAPES}",
+    ("loss", "for three"): f"raises RuntimeError from loss() for a sample alone: shape '[3]' is invalid for input of size 1{SHAPES}",
     ("loss", "infinite"): f"has a loss for video that is not finite{SHAPES}",
     ("loss", "detached"): f"has a loss that does not depend on what is predicted{SHAPES}",
     ("loss", "of nothing"): f"has a loss for video whose gradient is zero or not finite{SHAPES}",

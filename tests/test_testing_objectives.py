@@ -83,6 +83,15 @@ class Crowd(Base):
 
 
 @attrs.frozen
+class Later(Base):
+    """The loss of each sample but the last is that of the next sample too."""
+
+    def of(self, predicted: Tensor, target: Tensor, name: str, prepared: Prepared) -> Any:
+        each = super().of(predicted, target, name, prepared)
+        return torch.cat([each[:-1] + each[1:], each[-1:]])
+
+
+@attrs.frozen
 class Appended(Base):
     def of(self, predicted: Tensor, target: Tensor, name: str, prepared: Prepared) -> Any:
         return predicted.square().mean(dim=(1, 2))
@@ -191,6 +200,7 @@ class OfNone(Base):
         (Half, "it must be one float32 number per sample, [B]"),
         (Infinite, "that is not finite"),
         (Crowd, "returns a different loss for a single sample than for the same sample in a micro-batch"),
+        (Later, "returns a different loss for a single sample than for the same sample in a micro-batch"),
         (Appended, "reads what is predicted for appended tokens"),
         (Random, "draws from the global random number generator"),
         (InPlace, "in place; make new tensors instead"),

@@ -199,17 +199,19 @@ def _faults_of_losses(losses: Any, trial: Trial) -> Iterator[str]:
 
 def _neighbours(one: Any, trial: Trial, losses: Mapping[str, Tensor]) -> Iterator[str]:
     """Report a loss that depends on other samples in the micro-batch."""
-    index = len(NAMES) - 1
-    single = trial.alone(index)
-    try:
-        found = one.loss(single.predicted, single.prepared)
-    except Exception as error:  # noqa: BLE001 - as above
-        yield f"raises {type(error).__name__} from loss() for a sample alone, without gradients: {error}"
-        return
-    if found.keys() != losses.keys():
-        yield "returns losses of different modalities for a single sample and for the same sample in a micro-batch, so processes would disagree"
-    elif any(not torch.allclose(found[name], loss[index:].detach(), rtol=1e-4, atol=1e-6) for name, loss in losses.items()):
-        yield "returns a different loss for a single sample than for the same sample in a micro-batch"
+    for index in range(len(NAMES)):
+        single = trial.alone(index)
+        try:
+            found = one.loss(single.predicted, single.prepared)
+        except Exception as error:  # noqa: BLE001 - as above
+            yield f"raises {type(error).__name__} from loss() for a sample alone, without gradients: {error}"
+            return
+        if found.keys() != losses.keys():
+            yield "returns losses of different modalities for a single sample and for the same sample in a micro-batch, so processes would disagree"
+            return
+        if any(not torch.allclose(found[name], loss[index : index + 1].detach(), rtol=1e-4, atol=1e-6) for name, loss in losses.items()):
+            yield "returns a different loss for a single sample than for the same sample in a micro-batch"
+            return
 
 
 def _faults_of_gradients(one: Any, trial: Trial, reached: set[str]) -> Iterator[str]:

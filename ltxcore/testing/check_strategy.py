@@ -100,8 +100,8 @@ def _faults_on(strategy: Strategy, sources: Mapping[str, Source], samples: Sampl
         modalities.add(frozenset(prepared))
         yield from _faults_of_inputs(strategy, prepared)
         yield from _purity(strategy, batch, prepared, number)
-        yield from _neighbours(strategy, batch, prepared, number)
-        yield from _faults_of_loss(strategy, prepared)
+        faults = [*_neighbours(strategy, batch, prepared, number), *_faults_of_loss(strategy, prepared)]
+        yield from faults or _neighbours_in_loss(strategy, batch, prepared, number)
     if len(modalities) > 1:
         yield "prepares different modalities for different draws; only the run file may decide which modalities there are"
     found = strategy.metadata(samples.manifest)
@@ -165,17 +165,47 @@ def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput]
 
 def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
     """Report inputs that depend on other samples in the micro-batch."""
-    index = len(NAMES) - 1
-    single = strategy.prepare(alone(batch, index), draws_of(NAMES[index:], number))
-    for name, given in prepared.items():
-        other = [
-            field
-            for field in ("tokens", "sigma", "timesteps", "positions", "marked")
-            if not _alike(None if (own := getattr(given, field)) is None else own[index:], getattr(single[name], field))
-        ]
-        if other:
-            yield f"prepares a different {name}.{other[0]} for a sample alone than for the same sample in a micro-batch"
+    for index in range(len(NAMES)):
+        try:
+            single = _single(strategy, batch, number, index)
+        except Exception as error:  # noqa: BLE001 - as above
+            yield f"raises {type(error).__name__} from prepare() for a sample alone: {error}"
             return
+        for name, given in prepared.items():
+            other = [
+                field
+                for field in ("tokens", "sigma", "timesteps", "positions", "marked")
+                if not _alike(None if (own := getattr(given, field)) is None else own[index : index + 1], getattr(single[name], field))
+            ]
+            if other:
+                yield f"prepares a different {name}.{other[0]} for a sample alone than for the same sample in a micro-batch"
+                return
+
+
+def _neighbours_in_loss(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
+    """Report losses that depend on other samples in the micro-batch."""
+    losses = strategy.loss(_zeros(prepared), prepared)
+    for index in range(len(NAMES)):
+        single = _single(strategy, batch, number, index)
+        try:
+            found = strategy.loss(_zeros(single), single)
+        except Exception as error:  # noqa: BLE001 - as above
+            yield f"raises {type(error).__name__} from loss() for a sample alone: {error}"
+            return
+        if found.keys() != losses.keys():
+            yield "returns losses of different modalities for a single sample and for the same sample in a micro-batch"
+            return
+        if any(not torch.allclose(found[name], loss[index : index + 1], rtol=1e-4, atol=1e-6) for name, loss in losses.items()):
+            yield "returns a different loss for a single sample than for the same sample in a micro-batch"
+            return
+
+
+def _single(strategy: Strategy, batch: Batch, number: int, index: int) -> Mapping[str, ModelInput]:
+    return strategy.prepare(alone(batch, index), draws_of(NAMES[index : index + 1], number))
+
+
+def _zeros(prepared: Mapping[str, ModelInput]) -> dict[str, torch.Tensor]:
+    return {name: torch.zeros_like(given.tokens) for name, given in prepared.items()}
 
 
 def _alike(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
@@ -183,7 +213,7 @@ def _alike(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
 
 
 def _faults_of_loss(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> Iterator[str]:
-    predicted = {name: torch.zeros_like(given.tokens).requires_grad_() for name, given in prepared.items()}
+    predicted = {name: zeros.requires_grad_() for name, zeros in _zeros(prepared).items()}
     try:
         losses = strategy.loss(predicted, prepared)
     except Exception as error:  # noqa: BLE001 - as above
