@@ -231,6 +231,23 @@ class AppendsTheTarget(Base):
 
 
 @attrs.frozen
+class AppendsNaN(AppendsTheTarget):
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state.append(torch.full_like(state.clean[:, :1], float("nan")), state.positions[:, :, :1])
+
+
+@attrs.frozen
+class AppendsNowhere(AppendsTheTarget):
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state.append(torch.ones_like(state.clean[:, :1]), state.positions[:, :, :1] / 0)
+
+
+@attrs.frozen
+class ForgetsItsRole(Base):
+    roles = (Role("mask", source_key="mask_dir", kind="mask"),)
+
+
+@attrs.frozen
 class NeedsContent(Base):
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
         if not state.clean.any():
@@ -315,6 +332,9 @@ WRONG: dict[type, str] = {
     Undeclared: f'a condition asks for the role "mask" of kind "mask", but its class declares no such role{ALL}',
     SilentAppend: f"appends tokens, but its class does not say `appends = True`{HALVED}",
     AppendsTheTarget: f"behaves differently in sampling, with the target as its medium, than in training{ALL}",
+    AppendsNaN: f"appends tokens that are not finite{ALL}",
+    AppendsNowhere: f"appends positions that are not finite{ALL}",
+    ForgetsItsRole: 'has the role "mask", but never asks for its data, so the key mask_dir has no effect',
     NeedsContent: 'in the flexible strategy, on generated video, refuses all samples that it is tried on, the last with "the clip is empty"; '
     "pass other keys, or grids that suit it",
     NumbersForTheLora: "returns {'factor': 2} from metadata(); it must return a mapping from texts to texts",
@@ -346,6 +366,20 @@ def test_only_one_thing_is_said_of_a_condition_with_one_mistake() -> None:
 def test_a_right_condition_passes() -> None:
     check_condition(Base())
     check_condition(Appending)
+
+
+@pytest.mark.parametrize("value", [3, {"min": 1, "max": 3}])
+def test_the_parameters_of_an_object_cannot_be_set(value: object) -> None:
+    prefix = REGISTRY.get("condition", "prefix").value(temporal_boundary=1)
+    with pytest.raises(AssertionError) as caught:
+        check_condition(prefix, temporal_boundary=value)
+    assert str(caught.value) == "temporal_boundary cannot be set on an object of Prefix, which has its parameters; pass the class itself"
+
+
+def test_grids_may_be_given_for_one_modality_alone() -> None:
+    prefix = REGISTRY.get("condition", "prefix").value
+    check_condition(prefix, temporal_boundary=20, grids={"video": [Grid(41, 2, 2)]})
+    check_strategy(both(), grids={"audio": [Grid(9, scale=(4, 1, 1))]})
 
 
 def test_a_condition_is_tried_with_values_that_are_drawn() -> None:
@@ -562,6 +596,7 @@ def test_a_plugin_that_imports_nothing_heavy_passes() -> None:
             "from ltxcore.models.load_base import load_backbone",
             "imports torch when it is imported; import that only in the function that needs it",
         ),
+        ("import os; os._exit(3)", "cannot be imported: it ends Python with the exit status 3"),
         ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
     ],
 )

@@ -62,9 +62,9 @@ def check_imports_lightly(module: str) -> None:
         AssertionError: the module imports something heavy, which the error names.
     """
     code = CODE.format(heavy=HEAVY, module=module)
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=None)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if found.returncode:
-        said = found.stderr.strip().splitlines()[-1]
+        said = (found.stderr.strip() or f"it ends Python with the exit status {found.returncode}").splitlines()[-1]
         what = (
             f"imports {said} when it is imported; import that only in the function that needs it"
             if said in HEAVY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 import sys
 import traceback
@@ -31,7 +32,7 @@ from ltxcore.state import Grid, Group, LatentState
 from ltxcore.strategy import Flexible
 from ltxcore.testing.check_strategy import faults_of
 from ltxcore.testing.keys import checking
-from ltxcore.testing.trials import GRIDS, Findings, Trial, setting_of, trials
+from ltxcore.testing.trials import GRIDS, Findings, Trial, grids_with, setting_of, trials
 
 WHERE = "a trial"
 
@@ -47,14 +48,14 @@ def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | Non
 
     Args:
         condition: an object of the class, or the class.
-        grids: the latent grids to try the condition on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        grids: the latent grids to try the condition on, by modality, instead of those of `ltxcore.testing.trials.GRIDS`.
         fields: the parameters to make an object of the class with. A parameter may be drawn, as in a run file. The condition is then tried
             with all values at which it is validated, and together with samples that draw different values.
 
     Raises:
         AssertionError: there are faults; the error names all of them.
     """
-    drawn = _drawn(condition, fields)
+    drawn, grids = _drawn(condition, fields), grids_with(grids)
     every, accepts = list(corners(drawn)), False
     for number, values in enumerate(every, 1):
         try:
@@ -67,7 +68,7 @@ def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | Non
         findings = Findings(f"{condition.__name__} breaks the protocol of conditions where its values are drawn:")
         first = condition(**{**fields, **next(corners(drawn))})
         use = ConditionUse(condition.__name__, first, 1.0, {role.name: role.name for role in roles_of(condition)}, drawn)
-        for fault, label in _faults_in_runs(use, grids or GRIDS):
+        for fault, label in _faults_in_runs(use, grids):
             findings.note(fault, label)
         findings.tell()
 
@@ -81,7 +82,7 @@ def _drawn(cls: Any, fields: Mapping[str, Any]) -> dict[str, Drawn]:
     structurer = Structurer(Registry({}), Path.cwd())
     found = {}
     tables = {name for name, value in fields.items() if isinstance(value, dict)}
-    for key in training_keys(cls) if tables and attrs.has(cls) else ():
+    for key in training_keys(cls) if tables and inspect.isclass(cls) and attrs.has(cls) else ():
         if key.is_drawable and key.name in tables:
             with structurer.reading.at(key.name), suppress(Unreadable):
                 found[key.name] = drawn_value(structurer, key, fields[key.name])
@@ -91,7 +92,7 @@ def _drawn(cls: Any, fields: Mapping[str, Any]) -> dict[str, Drawn]:
 
 
 def _check(
-    condition: Any, fields: Mapping[str, Any], drawn: Mapping[str, Drawn], grids: Mapping[str, Sequence[Grid]] | None, may_refuse: bool
+    condition: Any, fields: Mapping[str, Any], drawn: Mapping[str, Drawn], grids: Mapping[str, Sequence[Grid]], may_refuse: bool
 ) -> bool:
     """Check a condition with fixed values, and return whether it accepts at least one shape."""
     with checking("condition", condition, fields, training_keys) as (one, findings):
@@ -101,13 +102,14 @@ def _check(
         tried: list[tuple[Trial, LatentState]] = []
         for modality in MODALITIES:
             if modality in attrs.evolve(use, drawn=drawn).modalities:
-                tried += _tried(use, modality, (grids or GRIDS)[modality], findings, may_refuse)
+                tried += _tried(use, modality, grids[modality], findings, may_refuse)
         findings.tell()
         if not tried:
             return False
         for trial, after in tried:
-            # A condition that is not pure fails all other checks too, which would add nothing.
-            for fault in list(_purity(use, trial, after)) or [fault for look in LOOKS for fault in look(use, trial.copy(), after)]:
+            # A condition that appends NaN or is not pure fails all other checks too, which would add nothing.
+            faults = list(_not_finite(after)) or list(_purity(use, trial, after))
+            for fault in faults or [fault for look in LOOKS for fault in look(use, trial.copy(), after)]:
                 findings.note(fault, trial.label)
         for fault in _faults_of_all(use, tried):
             findings.note(fault)
@@ -183,6 +185,12 @@ def _same_mask(one: LatentState, other: LatentState) -> bool:
 
 
 # ---------------------------------------------------------------- examining it
+
+
+def _not_finite(after: LatentState) -> Iterator[str]:
+    for what, tensor in (("tokens", after.appended), ("positions", after.positions)):
+        if not bool(tensor.isfinite().all()):
+            yield f"appends {what} that are not finite"
 
 
 def _purity(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
@@ -286,6 +294,12 @@ def _faults_of_all(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]
         if not any(_gives(after).any() or after.num_appended for trial, after in tried if trial.modality == modality):
             yield f"gives and appends nothing on any {modality} that it is tried on"
     yield from _misplaced(use, tried)
+    for role in use.roles if tried else ():
+        # Without the data, what asks for them is refused.
+        if all(
+            isinstance(_again(use, without, without.known()), LatentState) for trial, _ in tried for without in [trial.without(role.name)]
+        ):
+            yield f'has the role "{role.name}", but never asks for its data, so the key {role.source_key} has no effect'
     if isinstance(use.condition, DescribesLora):
         yield from _faults_of_metadata(use.condition, [trial for trial, _ in tried])
 

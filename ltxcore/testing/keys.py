@@ -33,6 +33,11 @@ def checking(
     Raises:
         AssertionError: there are faults; the error names all of them.
     """
+    if fields and not inspect.isclass(plugin):
+        given = ", ".join(fields)
+        raise AssertionError(
+            f"{given} cannot be set on an object of {type(plugin).__name__}, which has its parameters; pass the class itself"
+        )
     one = plugin(**fields) if inspect.isclass(plugin) else plugin
     findings = Findings(f"{type(one).__name__} breaks the protocol of {kind.replace('strategy', 'strategie')}s:")
     for fault in faults_of_class(kind, one, keys, in_table):

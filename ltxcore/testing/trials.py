@@ -50,6 +50,12 @@ GRIDS: Mapping[str, Sequence[Grid]] = {
 clip with odd sides, and audio of up to two seconds.
 """
 
+
+def grids_with(grids: Mapping[str, Sequence[Grid]] | None) -> Mapping[str, Sequence[Grid]]:
+    """Return `GRIDS` with other grids for some modalities."""
+    return {**GRIDS, **(grids or {})}
+
+
 RATES = {"video": (24.0, 25.0, 30.0), "audio": (25.0, 25.0, 25.0)}
 BATCH = 3
 CHANNELS = 2
@@ -111,6 +117,12 @@ class Trial:
     def copy(self) -> Trial:
         """Return a copy that shares no memory with the original."""
         return self._each(lambda tensor: tensor.clone())
+
+    def without(self, role: str) -> Trial:
+        """Return the same batch without the data of a role."""
+        inputs = self.inputs
+        each = (inputs.media, inputs.masks, inputs.tensors, inputs.images)
+        return attrs.evolve(self, inputs=Inputs(*({name: value for name, value in of.items() if name != role} for of in each)))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a condition must leave unchanged, by name."""
@@ -230,7 +242,7 @@ def setting_of(grids: Mapping[str, Sequence[Grid]] | None = None) -> Setting:
     """Return a setting like that of a run, with all registered conditions, and with codecs whose scale is that of the first grid of their
     modality.
     """
-    video, audio = ((grids or GRIDS)[modality][0].scale for modality in MODALITIES)
+    video, audio = (grids_with(grids)[modality][0].scale for modality in MODALITIES)
     modalities: dict[str, Modality] = {"video": VideoModality(video), "audio": AudioModality(audio[0], BINS)}
     return Setting(modalities, ShiftedLogitNormal(), False, condition_maker(load()), takes_marker=True)
 
@@ -242,7 +254,7 @@ def draws_of(names: Sequence[str] = NAMES, number: int = 0) -> CountedDraws:
 
 def samples_of(sources: Mapping[str, Source], grids: Mapping[str, Sequence[Grid]] | None = None) -> list[Samples]:
     """Return samples of several shapes, from codecs of one scale; the video and audio of a sample have the same index in their lists."""
-    all_ = grids or GRIDS
+    all_ = grids_with(grids)
     chosen = {modality: [grid for grid in all_[modality] if grid.scale == all_[modality][0].scale] for modality in MODALITIES}
     count = max(len(own) for own in chosen.values())
     return [_samples(sources, {modality: own[index % len(own)] for modality, own in chosen.items()}) for index in range(count)]
