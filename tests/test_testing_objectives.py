@@ -193,6 +193,18 @@ class OfNone(Base):
     roles = (Role("face", source_key="face_dir", kind="mask"),)
 
 
+@attrs.frozen
+class ForgetsItsRole(Base):
+    roles = (
+        Role("face", source_key="face_dir", kind="mask", modality="video"),
+        Role("word", source_key="word_dir", kind="mask", modality="audio"),
+    )
+
+    def of(self, predicted: Tensor, target: Tensor, name: str, prepared: Prepared) -> Any:
+        prepared.masks.get("face")
+        return super().of(predicted, target, name, prepared)
+
+
 @pytest.mark.parametrize(
     ("objective", "told"),
     [
@@ -217,6 +229,7 @@ class OfNone(Base):
         (Without, "has no pass with a gradient, so nothing could be learned from it"),
         (Untyped, 'has a field "share" without a type'),
         (Heavy, 'has a field or role "weight", which is already the name of another key'),
+        (ForgetsItsRole, '\n  - has the role "word", but never asks for its data, so the key word_dir has no effect'),
         (OfNone, 'has a role "face" that is not a "mask" of a modality'),
     ],
     ids=lambda each: getattr(each, "__name__", ""),

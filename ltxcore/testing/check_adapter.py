@@ -114,7 +114,7 @@ def _backbone(kind: Adapter, quantizer: str | None = None, *, seed: int = 0, dro
     return backbone
 
 
-def _shaken(backbone: LTXBackbone) -> LTXBackbone:
+def shaken(backbone: LTXBackbone) -> LTXBackbone:
     """Change every trained tensor, so that the adapters have an effect."""
     draws = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -157,7 +157,7 @@ def _beside(kind: Adapter, quantizer: str | None) -> Iterator[str]:
         x = _given(layer)
         if not _are_near(layer.module(x), layer.linear(x)):
             yield "changes what a module computes before it has learned anything"
-    for layer in adapters(_shaken(backbone)).values():
+    for layer in adapters(shaken(backbone)).values():
         x = _given(layer).requires_grad_()
         out = layer.module(x)
         whole = kind.adapter.weight(layer.module, weight_of(layer.linear).float())
@@ -202,7 +202,7 @@ def _starts(kind: Adapter) -> Iterator[str]:
 def _drops(kind: Adapter) -> Iterator[str]:
     if not getattr(kind.adapter, "takes_dropout", True):
         return
-    for layer in adapters(_shaken(_backbone(kind, dropout=0.5))).values():
+    for layer in adapters(shaken(_backbone(kind, dropout=0.5))).values():
         x = _given(layer)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
@@ -213,7 +213,7 @@ def _drops(kind: Adapter) -> Iterator[str]:
 
 
 def _survives(kind: Adapter) -> Iterator[str]:
-    backbone = _shaken(_backbone(kind, seed=1))  # another seed than that of adapters that are made for a file
+    backbone = shaken(_backbone(kind, seed=1))  # another seed than that of adapters that are made for a file
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lora.safetensors"
         save_lora(backbone, path, metadata={}, dtype=torch.float32)
@@ -258,7 +258,7 @@ def _is_offloaded(kind: Adapter) -> Iterator[str]:
     """Compare the gradients of adapters with and without blocks that keep their weights in host memory."""
     results = []
     for offloaded in (0, OFFLOADED):
-        backbone = _shaken(_backbone(kind, offloaded=offloaded))
+        backbone = shaken(_backbone(kind, offloaded=offloaded))
         backbone(None, _sound())["audio"].square().sum().backward()
         results.append({name: tensor.grad for name, tensor in lora_parameters(backbone).items() if tensor.grad is not None})
     plain, away = results

@@ -17,11 +17,13 @@ from ltxcore.models.adapter_types import Adapter, adapter_types
 from ltxcore.models.adapters import Layer, adapters, create_adapters, weight_of
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.lora import lora_parameters, save_lora
+from ltxcore.models.lora import save_lora
 from ltxcore.models.lora_export import export_lora
 from ltxcore.models.parameter_names import to_original
 from ltxcore.safetensors_files import open_tensors, read_header
+from ltxcore.testing.check_adapter import shaken
 from ltxcore.testing.keys import checking, note_all
+from ltxcore.testing.trials import Looked
 
 MODULES: Mapping[str, AdapterSettings] = {
     "audio_proj_in": AdapterSettings(2, alpha=3.0, dropout=0.0),
@@ -82,12 +84,7 @@ def _trained(kind: Adapter) -> LTXBackbone:
     """Return the small model with adapters that have an effect."""
     backbone = load_backbone(BASE, frozenset({"audio"}), dtype=torch.float32)
     create_adapters(backbone, MODULES, kind, seed=0)
-    draws = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in lora_parameters(backbone).values():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=draws) * 0.1)
-    return backbone
+    return shaken(backbone)
 
 
 @torch.no_grad()
@@ -95,7 +92,7 @@ def _gives(exporter: Exporter, layers: Mapping[str, Layer], file: dict[str, Tens
     unread = set(file)
     for name, layer in layers.items():
         path, base = to_original(name), weight_of(layer.linear).float()
-        looked = _Looked(file)
+        looked = Looked(file)
         given = base.clone()
         found = exporter.exporter.weight(looked, path, given)
         unread -= looked.names
@@ -106,22 +103,3 @@ def _gives(exporter: Exporter, layers: Mapping[str, Layer], file: dict[str, Tens
             yield f"writes what does not give the trained weights of {path}"
     for name in sorted(unread)[:1]:
         yield f"writes {name}, which weight() does not read: a program that has no use for it may refuse it"
-
-
-@attrs.define
-class _Looked(Mapping[str, Tensor]):
-    """The tensors of a file, with a record of the names that were looked up."""
-
-    tensors: dict[str, Tensor]
-    names: set[str] = attrs.field(factory=set)
-
-    def __getitem__(self, name: str) -> Tensor:
-        tensor = self.tensors[name]
-        self.names.add(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)

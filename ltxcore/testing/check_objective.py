@@ -19,7 +19,7 @@ from ltxcore.protocols import MODALITIES, ModelInput, Strategy
 from ltxcore.state import Grid
 from ltxcore.strategy import Flexible
 from ltxcore.testing.keys import checking
-from ltxcore.testing.trials import NAMES, draws_of, mask_of, samples_of, setting_of
+from ltxcore.testing.trials import NAMES, Looked, draws_of, mask_of, samples_of, setting_of
 
 APPENDED = 2
 """The number of tokens that are appended to each modality, as a reference would."""
@@ -90,11 +90,15 @@ def check_objective(objective: Any, *, grids: Mapping[str, Sequence[Grid]] | Non
         for fault in faults_of_passes(one):
             findings.note(fault)
         findings.tell()
-        reached: set[str] = set()
+        reached, had, asked = set[str](), set[str](), set[str]()
         for trial in _trials(one, grids):
-            for fault in _faults_on(one, trial, reached):
+            had |= trial.prepared.masks.keys()
+            for fault in _faults_on(one, trial, reached, asked):
                 findings.note(fault, trial.label)
         findings.tell()
+        for role in roles_of(type(one)):
+            if role.name in had - asked:
+                findings.note(f'has the role "{role.name}", but never asks for its data, so the key {role.source_key} has no effect')
         for each in one.passes:
             if each.gradient and each.name not in reached:
                 findings.note(f'never has a gradient in its pass "{each.name}"; give it gradient=False')
@@ -152,17 +156,21 @@ def _target(given: ModelInput) -> int:
     return given.tokens.shape[1] - APPENDED
 
 
-def _faults_on(one: Any, trial: Trial, reached: set[str]) -> Iterator[str]:
-    """Find faults of the objective in a trial, and add to `reached` the passes in which the loss has a gradient."""
+def _faults_on(one: Any, trial: Trial, reached: set[str], asked: set[str]) -> Iterator[str]:
+    """Find faults of the objective in a trial, and add to `reached` the passes in which the loss has a gradient, and to `asked` the roles
+    whose data it asks for.
+    """
     fresh, state = trial.copy(), torch.get_rng_state()
+    masks = Looked(dict(fresh.prepared.masks))
     try:
-        losses = one.loss(fresh.predicted, fresh.prepared)
+        losses = one.loss(fresh.predicted, attrs.evolve(fresh.prepared, masks=masks))
     except LtxError as error:
         yield f"refuses from loss() with {error.problems[0].what!r}; unsupported settings must be refused when the keys are read"
         return
     except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
         yield f"raises {type(error).__name__} from loss(): {error}"
         return
+    asked |= masks.names
     if not torch.equal(torch.get_rng_state(), state):
         yield "draws from the global random number generator; an objective must not draw numbers"
     before, after = trial.tensors(), fresh.tensors()

@@ -92,6 +92,25 @@ class Findings:
             raise AssertionError("\n".join([self.said, *lines]))
 
 
+@attrs.define
+class Looked(Mapping[str, Tensor]):
+    """Tensors by name, such as those of a file, with a record of the names that were looked up."""
+
+    tensors: dict[str, Tensor]
+    names: set[str] = attrs.field(factory=set)
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.tensors[name]
+        self.names.add(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
 @attrs.frozen(eq=False)
 class Trial:
     """A batch that a condition is tried on; `label` names it in a message."""
