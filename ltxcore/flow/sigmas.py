@@ -22,18 +22,32 @@ LOW, HIGH = -2.5758, 3.0902
 more precise values.
 """
 
+MOST_STD = 250
+"""The largest standard deviation; beyond it, numbers in `stretched_sigmoid` are too large for float64."""
+
+MOST_SHIFT = 1e9
+"""The largest shift of uniform sigmas, and the inverse of the smallest; beyond it, the ends of the range have too few digits."""
+
 BEHIND = "noise_behind"
 """The name of the draw for the noise of appended tokens, which follows the name of the modality."""
 
 
-def _at_least_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
+def _can_be_stretched(_: object, field: attrs.Attribute[float], value: float) -> None:
     if not value >= 0:
         raise ValueError(f"{field.name} is {value:g}; it must be at least 0")
+    if value > MOST_STD:
+        raise ValueError(f"{field.name} is {value:g}; it must be at most {MOST_STD}")
 
 
 def _above_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
     if not 0 < value < math.inf:
         raise ValueError(f"{field.name} is {value:g}; it must be above 0")
+
+
+def _can_be_undone(of: object, field: attrs.Attribute[float], value: float) -> None:
+    _above_zero(of, field, value)
+    if not 1 / MOST_SHIFT <= value <= MOST_SHIFT:
+        raise ValueError(f"{field.name} is {value:g}; it must be from {1 / MOST_SHIFT:g} to {MOST_SHIFT:g}")
 
 
 def _in_unit(_: object, field: attrs.Attribute[float], value: float) -> None:
@@ -55,7 +69,7 @@ class ShiftedLogitNormal:
     """
 
     std: float = attrs.field(
-        default=1.0, validator=_at_least_zero, metadata={"help": "standard deviation of the normal before the sigmoid"}
+        default=1.0, validator=_can_be_stretched, metadata={"help": "standard deviation of the normal before the sigmoid"}
     )
     eps: float = attrs.field(default=1e-3, validator=_in_unit, metadata={"help": "smallest sigma; smaller values are reflected at it"})
     uniform_prob: float = attrs.field(default=0.1, validator=_in_unit, metadata={"help": "share of samples whose sigma is uniform instead"})
@@ -113,7 +127,7 @@ class Uniform:
     max_value: float = attrs.field(default=1.0, validator=_in_unit, metadata={"help": "largest sigma"})
     shift: float = attrs.field(
         default=1.0,
-        validator=_above_zero,
+        validator=_can_be_undone,
         metadata={
             "help": "1 draws all sigmas equally often; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger values of s mean more noise"
         },

@@ -20,6 +20,14 @@ SHIFTED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "extreme", [ShiftedLogitNormal(std=250.0), ShiftedLogitNormal(std=250.0, max_value=0.5), Uniform(shift=1e9), Uniform(shift=1e-9)]
+)
+def test_the_most_extreme_parameters_that_are_accepted_draw_sigmas(extreme: ShiftedLogitNormal | Uniform) -> None:
+    found = extreme.sample(CountedDraws(7, 0, tuple(map(str, range(64))), "0.0"), "video.sampler", 63_000)
+    assert ((found >= 0) & (found <= 1)).all()
+
+
 @pytest.mark.parametrize("name", SHIFTED)
 def test_shifted_logit_normal_agrees_with_the_recording(name: str) -> None:
     case = load_case("03_timestep_samplers", name)
@@ -86,6 +94,9 @@ def test_a_uniform_sampler_keeps_to_its_bounds() -> None:
     ("make", "message"),
     [
         (lambda: ShiftedLogitNormal(std=-1.0), "std is -1; it must be at least 0"),
+        (lambda: ShiftedLogitNormal(std=251.0), "std is 251; it must be at most 250"),
+        (lambda: Uniform(shift=1e10), "shift is 1e+10; it must be from 1e-09 to 1e+09"),
+        (lambda: Uniform(shift=1e-10), "shift is 1e-10; it must be from 1e-09 to 1e+09"),
         (lambda: ShiftedLogitNormal(uniform_prob=1.5), "uniform_prob is 1.5; it must lie between 0 and 1"),
         (lambda: Uniform(max_value=float("nan")), "max_value is nan; it must lie between 0 and 1"),
         (lambda: Uniform(0.5, 0.25), "min_value 0.5 is above max_value 0.25"),
