@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
 
-def _key(default: Any, text: str, unit: str = "") -> Any:
-    return attrs.field(default=default, metadata={"help": text, **({"unit": unit} if unit else {})})
+def _key(default: Any, text: str) -> Any:
+    return attrs.field(default=default, metadata={"help": text})
+
+
+def _steps(text: str, least: int | None = None) -> Any:
+    """Return a key for a number of steps; `least` is for numbers below which torch computes other learning rates than the help says."""
+    validator = None if least is None else attrs.validators.optional(attrs.validators.ge(least))
+    return attrs.field(default=None, validator=validator, metadata={"help": text, "unit": "steps"})
 
 
 @attrs.frozen
@@ -31,7 +37,7 @@ class Linear:
 
     start_factor: float = _key(1.0, "factor of the learning rate at the start")
     end_factor: float = _key(0.1, "factor of the learning rate at the end")
-    total_iters: int | None = _key(None, "number of steps in which it changes; by default all", "steps")
+    total_iters: int | None = _steps("number of steps in which it changes; by default all", 0)
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import LinearLR
@@ -43,7 +49,7 @@ class Linear:
 class Cosine:
     """The learning rate falls along half a cosine, to `eta_min` at the end of the run."""
 
-    T_max: int | None = _key(None, "number of steps in which it falls; by default all", "steps")
+    T_max: int | None = _steps("number of steps in which it falls; by default all", 1)
     eta_min: float = _key(0.0, "learning rate at the end")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -56,7 +62,7 @@ class Cosine:
 class CosineWithRestarts:
     """The learning rate repeatedly falls along half a cosine; by default, four times."""
 
-    T_0: int | None = _key(None, "length of the first cycle; by default a quarter of the run", "steps")
+    T_0: int | None = _steps("length of the first cycle; by default a quarter of the run")
     T_mult: int = _key(1, "how many times longer each cycle is than the one before")
     eta_min: float = _key(5e-5, "learning rate at the end of each cycle")
 
@@ -70,7 +76,7 @@ class CosineWithRestarts:
 class Polynomial:
     """The learning rate falls to 0, as a power of the remaining share of the run."""
 
-    total_iters: int | None = _key(None, "number of steps in which it falls; by default all", "steps")
+    total_iters: int | None = _steps("number of steps in which it falls; by default all", 0)
     power: float = _key(1.0, "exponent of the polynomial")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -83,7 +89,7 @@ class Polynomial:
 class Step:
     """The learning rate falls in steps; by default once, to a tenth, in the middle of the run."""
 
-    step_size: int | None = _key(None, "number of steps with the same learning rate; by default half of the run", "steps")
+    step_size: int | None = _steps("number of steps with the same learning rate; by default half of the run", 1)
     gamma: float = _key(0.1, "factor by which the learning rate is then multiplied")
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:

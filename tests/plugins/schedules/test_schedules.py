@@ -23,3 +23,13 @@ def test_each_keeps_to_the_protocol(name: str) -> None:
 def test_what_is_stable_decays_at_the_end(shape: str, end: float, expected: list[float]) -> None:
     made = WarmupStableDecay(decay=2 / 3, end_factor=end, shape=shape)
     assert [made.factor(step, 6) for step in range(len(expected))] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "least"),
+    [("step", "step_size", 1), ("cosine", "T_max", 1), ("linear", "total_iters", 0), ("polynomial", "total_iters", 0)],
+)
+def test_a_number_of_steps_is_not_negative(name: str, key: str, least: int) -> None:
+    OURS[name](**{key: least})
+    with pytest.raises(ValueError, match=f"'{key}' must be >= {least}: {least - 1}"):
+        OURS[name](**{key: least - 1})
