@@ -2,8 +2,6 @@
 first video frame.
 """
 
-import json
-
 import attrs
 
 from ltxcore.api import Flexible, ModalityTable, Setting, Strategy, VideoTable, hookimpl, notice
@@ -48,9 +46,11 @@ class TextToVideo:
 
     def replacement(self) -> str:
         """Return the tables that replace this strategy in a run file."""
+        from ltxcore.api.config import value_text
+
         marker = "" if self.mark_first_frame else "mark_first_frame = false\n"
         text = REPLACEMENT.format(probability=float(self.first_frame_conditioning_p), marker=marker)
-        return text + (WITH_AUDIO.format(audio_latents_dir=json.dumps(self.audio_latents_dir)) if self.with_audio else "")
+        return text + (WITH_AUDIO.format(audio_latents_dir=value_text(self.audio_latents_dir)) if self.with_audio else "")
 
     def build(self, setting: Setting) -> Strategy:
         """Build the flexible strategy, and warn once that this name is deprecated."""

@@ -2,8 +2,6 @@
 first frame.
 """
 
-import json
-
 import attrs
 
 from ltxcore.api import Flexible, Setting, Strategy, VideoTable, hookimpl, notice
@@ -39,9 +37,11 @@ class VideoToVideo:
 
     def replacement(self) -> str:
         """Return the tables that replace this strategy in a run file."""
+        from ltxcore.api.config import value_text
+
         return REPLACEMENT.format(
             probability=float(self.first_frame_conditioning_p),
-            reference_latents_dir=json.dumps(self.reference_latents_dir),
+            reference_latents_dir=value_text(self.reference_latents_dir),
             marker="" if self.mark_first_frame else "mark_first_frame = false\n",
         )
 

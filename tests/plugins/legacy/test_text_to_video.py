@@ -104,7 +104,9 @@ def test_only_the_first_process_says_so(caplog: pytest.LogCaptureFixture, monkey
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("table", [TextToVideo(), TextToVideo(1, True), TextToVideo(0.25, True, 'a "quoted" folder')])
+@pytest.mark.parametrize(
+    "table", [TextToVideo(), TextToVideo(1, True), TextToVideo(0.25, True, 'a "quoted" folder'), TextToVideo(0.25, True, "\U0001f3b5")]
+)
 def test_what_it_says_to_write_instead_is_the_same(tmp_path: Path, table: TextToVideo) -> None:
     config = run_file(tmp_path, table.replacement().partition("\n")[2])
     written: Any = config.training_strategy.build(setting(shared_sigma=config.flow_matching.shared_sigma))

@@ -133,7 +133,7 @@ def test_video_to_video_says_once_that_it_is_deprecated_and_what_to_write_instea
     assert caplog.messages == [SAID.removesuffix("\n")]
 
 
-@pytest.mark.parametrize("table", [VideoToVideo(), VideoToVideo(0, 'a "quoted" folder')])
+@pytest.mark.parametrize("table", [VideoToVideo(), VideoToVideo(0, 'a "quoted" folder'), VideoToVideo(0, "\U0001f3b5")])
 def test_what_it_says_to_write_instead_is_the_same(tmp_path: Path, table: VideoToVideo) -> None:
     written: Any = run_file(tmp_path, table.replacement().partition("\n")[2]).training_strategy.build(setting())
     ours: Any = table.build(setting())
