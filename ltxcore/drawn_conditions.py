@@ -70,11 +70,13 @@ def drawn_values(
         def of(fixed: Mapping[str, Any]) -> Fitting:
             empty, size = without_content(batch, rows)
             place = (key, repr(fixed), size)
-            if place not in known:
+            found = known.get(place)  # kept by itself, since another thread may clear the known ones at any time
+            if found is None:
+                found = fitting_of(use, fixed, attempt_of(empty))
                 if len(known) >= MOST_SIZES:
                     known.clear()
-                known[place] = fitting_of(use, fixed, attempt_of(empty))
-            return known[place]
+                known[place] = found
+            return found
 
         return of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import attrs
@@ -12,7 +13,7 @@ import torch
 
 from ltxcore.conditions import ConditionUse
 from ltxcore.drawn import Drawn, OneOf, Range
-from ltxcore.drawn_conditions import AtEnd, without_content
+from ltxcore.drawn_conditions import AtEnd, Attempt, Fitting, applied_with, drawn_values, without_content
 from ltxcore.errors import DataError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import Uniform
@@ -176,6 +177,29 @@ def test_with_fit_only_what_fits_the_sample_is_drawn() -> None:
     made = strategy(use(PREFIX, temporal_boundary=Range(1, 8, fit=True)))
     assert set(values(seen(made, steps=4), LENGTH)) == {1, 2, 3}
     assert set(values(seen(made, steps=9), LENGTH)) == set(range(1, 9))
+
+
+class Cleared(dict[Hashable, Fitting]):
+    """What is known, as another thread sees it that clears it as soon as anything is added."""
+
+    def __setitem__(self, place: Hashable, found: Fitting) -> None:
+        super().__setitem__(place, found)
+        self.clear()
+
+
+def test_what_fits_is_found_even_if_another_thread_clears_what_is_known() -> None:
+    gap, size, many = use(Gap, start=0, length=OneOf((2, 0, 3), fit=True)), 8, sounds(8)
+    made, draws = strategy(gap), CountedDraws(7, 0, many.names, "0.0")
+
+    def attempt_of(empty: Batch) -> Attempt:
+        return lambda values: applied_with(gap, values, made._start("audio", empty), Inputs(), "here")
+
+    found = [
+        drawn_values(gap, "audio.cond0.gap", many, draws, attempt_of, known, torch.ones(size, dtype=torch.bool))[0]
+        for known in ({}, Cleared())
+    ]
+    assert found[0] == found[1]
+    assert {each["length"] for each in found[0]} == {2, 3}
 
 
 def test_where_everything_fits_fit_changes_nothing() -> None:
