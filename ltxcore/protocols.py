@@ -1,7 +1,8 @@
-"""The protocols of modalities, conditions, strategies, objectives, codecs, reference filters, text encoders, engines and trackers.
+"""The protocols of modalities, conditions, strategies, sigma samplers, codecs, reference filters, text encoders, engines, optimizers,
+schedules and trackers, and what the core passes to them.
 
-This module defines everything that a plugin can supply and everything that the core passes to a plugin. It can be read
-without the modules that build on it.
+The protocols of other plugins have a module each: `objective_types`, `adapters`, `quantizers`, `sources`, `columns` and `exporters`. The
+module can be read without those that build on it.
 """
 
 from __future__ import annotations

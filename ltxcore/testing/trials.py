@@ -139,9 +139,8 @@ class Trial:
 
     def without(self, role: str) -> Trial:
         """Return the same batch without the data of a role."""
-        inputs = self.inputs
-        each = (inputs.media, inputs.masks, inputs.tensors, inputs.images)
-        return attrs.evolve(self, inputs=Inputs(*({name: value for name, value in of.items() if name != role} for of in each)))
+        fields = attrs.asdict(self.inputs, recurse=False).items()
+        return attrs.evolve(self, inputs=Inputs(**{kind: {name: data for name, data in of.items() if name != role} for kind, of in fields}))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a condition must leave unchanged, by name."""
