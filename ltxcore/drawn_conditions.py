@@ -317,7 +317,9 @@ class AtEnd:
         return self.number if self._is_meant(key) else self.draws.shared_uniform(key)
 
     def _is_meant(self, key: str) -> bool:
-        return key.partition(AGAIN)[0] == self.key.replace("/", VALUE)
+        condition, _, field = self.key.rpartition("/")
+        number = f"{condition}{VALUE}{field}"
+        return key == number or key.startswith(f"{number}{AGAIN}")
 
 
 def size_of(grid: Grid, modality: str) -> str:

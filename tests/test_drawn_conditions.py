@@ -361,6 +361,27 @@ def drawn_by(row: int, again: int, field: str, low: int, high: int) -> int:
     return low + int(u * (high - low + 1))
 
 
+@attrs.frozen
+class Again:
+    """A stranger's condition: its name and its key look like parts of the names of draws."""
+
+    modalities = frozenset({"audio"})
+    content = "start"
+
+    again: int
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state.given(state.grid.frame < self.again)
+
+
+def test_a_value_is_at_an_end_whatever_its_key_and_its_condition_are_called() -> None:
+    named = attrs.evolve(use(Again, again=Range(1, 8)), type="again/and")
+    draws = CountedDraws(7, 0, sounds(40).names, "0.0")
+    for number, length in ((0.0, 1), (1.0, 8)):
+        at_end = seen(strategy(named), draws=AtEnd(draws, "audio.cond0.again/and/again", number))
+        assert values(at_end, "audio.cond0.again/and/again") == [length] * 40
+
+
 def test_refused_values_are_drawn_anew_and_after_eight_times_the_condition_is_not_applied() -> None:
     inputs = seen(strategy(use(Window, start=Range(0, 40), length=Range(1, 9))))
     applied = inputs.applied[WINDOW].tolist()
