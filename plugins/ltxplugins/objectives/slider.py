@@ -28,6 +28,10 @@ class Slider:
         default=1.0, validator=attrs.validators.gt(0), metadata={"help": "how far it moves at strength 1, as a multiple of the difference"}
     )
 
+    def __attrs_post_init__(self) -> None:
+        if (self.towards or "empty") == (self.away_from or "empty"):
+            raise ValueError(f'has the same prompt in towards and away_from, "{self.towards}", so there is no direction to learn')
+
     @property
     def passes(self) -> tuple[Pass, ...]:
         """The passes of the base model with all prompts, and the pass of the trained model with the prompt that is

@@ -99,6 +99,12 @@ def test_a_slider_aims_at_the_base_moved_by_the_difference_of_two_prompts() -> N
     assert Slider("bright", "dark", distance=4.0).loss(*answers)["audio"].tolist() == [0.0]
 
 
+@pytest.mark.parametrize("prompts", [("bright", "bright"), ("empty",), ("",)])
+def test_a_slider_needs_two_different_prompts(prompts: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^has the same prompt in towards and away_from, \".*\", so there is no direction to learn$"):
+        Slider(*prompts)
+
+
 def test_what_is_distilled_is_the_distance_from_the_guided_teacher() -> None:
     assert Distill().loss(*of_passes(teacher=1.0, model=4.0))["audio"].tolist() == [9.0]
     teachers = [Distill(3.0, teacher).passes[0] for teacher in ("base", "ema")]
