@@ -296,7 +296,9 @@ def in_new_words(table: Any, reading: Reading) -> Any:
     if len(reading.mistakes) > before:
         raise Unreadable
     older = [name for name in OLDER if name in table]
-    notice(f"In [validation], {', '.join(older)} {'is' if len(older) == 1 else 'are'} deprecated. Write instead:\n\n{_spelled(found)}")
+    newer = _spelled(found)
+    instead = f"Write instead:\n\n{newer}" if newer else f"Remove {'it' if len(older) == 1 else 'them'}."
+    notice(f"In [validation], {', '.join(older)} {'is' if len(older) == 1 else 'are'} deprecated. {instead}")
     return {name: value for name, value in table.items() if name not in OLDER} | found
 
 

@@ -523,6 +523,11 @@ def test_a_single_older_word_is_told_in_the_singular(load: Load, minimal: str, c
     assert caplog.messages == ['In [validation], prompts is deprecated. Write instead:\n\n[[validation.samples]]\nprompt = "one"\n']
 
 
+def test_older_words_that_say_nothing_are_to_be_removed(load: Load, minimal: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert load(minimal + "[validation]\nprompts = []\n").config.validation.samples == []
+    assert caplog.messages == ["In [validation], prompts is deprecated. Remove it."]
+
+
 def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, caplog: pytest.LogCaptureFixture) -> None:
     load(minimal + "[[validation.samples]]\nprompt = 'one'\n")
     assert caplog.messages == []
