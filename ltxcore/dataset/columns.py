@@ -318,14 +318,14 @@ def wanted_folders(
     problems = []
     for folder in sorted(wanted - able):
         if folder in known and known[folder].modality not in options.may_lack:
-            problems.append(_unable(table, known[folder], options.skip_audio and "video" in roles))
+            problems.append(_unable(table, known[folder], options.skip_audio and "video" in roles, columns, all_))
         elif folder not in (*known, *there):
             remedy = _typed(folder, all_) if folder in table.columns else suggestion(folder, known)
             problems.append(Problem(f'the run reads the folder "{folder}", which nothing in this dataset provides', where, remedy))
     wanted |= {all_.target_of(known[folder]).folder for folder in wanted & known.keys() if known[folder].takes_size}
-    problems += _without_target(where, columns, all_, roles, wanted & able)
+    problems += _without_target(table, columns, all_, roles, wanted & able)
     if folders is None and "caption" not in roles:
-        problems.append(Problem(f"has no caption column; its columns are {', '.join(table.columns)}", where, _column_remedy("caption")))
+        problems.append(Problem(f"has no caption column; its columns are {', '.join(table.columns)}", where, _column_remedy("caption", table, columns, all_)))
     return wanted & able, tuple(problems)
 
 
@@ -335,7 +335,7 @@ def _typed(name: str, all_: Columns) -> str:
     return f'To encode the column "{name}", say what it is like: preprocessing.columns.{name}.type = one of {", ".join(types)}.'
 
 
-def _unable(table: Table, column: Column, skipped: bool) -> Problem:
+def _unable(table: Table, column: Column, skipped: bool, columns: Mapping[str, str], all_: Columns) -> Problem:
     folder, role, where = column.folder, column.role, str(table.path)
     if folder == "audio_latents" and skipped:
         return Problem(f'the run reads the folder "{folder}", but skip_audio ignores the audio of the clips', where, "Remove skip_audio.")
@@ -350,19 +350,18 @@ def _unable(table: Table, column: Column, skipped: bool) -> Problem:
         )
         return Problem(f'the run reads the folder "{folder}", but this dataset has {nothing}', where, remedy)
     wanted = {"audio": '"video" or "audio"', "keyframes": '"video"'}.get(role, f'"{role}"')
-    remedy = _column_remedy("video" if role == "keyframes" else role)
+    remedy = _column_remedy("video" if role == "keyframes" else role, table, columns, all_)
     return Problem(f'the run reads the folder "{folder}", but there is no column {wanted}', where, remedy)
 
 
 def _without_target(
-    where: str, columns: Mapping[str, str], all_: Columns, roles: Collection[str], wanted: Collection[str]
+    table: Table, columns: Mapping[str, str], all_: Columns, roles: Collection[str], wanted: Collection[str]
 ) -> Iterator[Problem]:
+    where = str(table.path)
     if not {"video", "audio"} & set(columns):
-        yield Problem(
-            'has no column "video" and no column "audio"',
-            where,
-            f"Add such a column, or name one of yours with {named_by('video', 'audio')}.",
-        )
+        undecided = (_choose("video", table, columns, all_), _choose("audio", table, columns, all_))
+        remedy = " ".join(filter(None, undecided)) or f"Add such a column, or name one of yours with {named_by('video', 'audio')}."
+        yield Problem('has no column "video" and no column "audio"', where, remedy)
         return
     for column in (column for column in all_.all if column.plugin is not None and column.folder in wanted):
         target = all_.target_of(column).role
@@ -374,5 +373,13 @@ def _without_target(
             yield Problem(what, where, remedy)
 
 
-def _column_remedy(role: str) -> str:
-    return f'Add a column "{role}", or name yours with {named_by(role)}.'
+def _column_remedy(role: str, table: Table, columns: Mapping[str, str], all_: Columns) -> str:
+    return _choose(role, table, columns, all_) or f'Add a column "{role}", or name yours with {named_by(role)}.'
+
+
+def _choose(role: str, table: Table, columns: Mapping[str, str], all_: Columns) -> str:
+    """Ask for a choice if a role has no column because several columns are named as in other programs."""
+    groups = ([name for name in names if name in table.columns and name not in columns.values()] for names in all_.by_role[role].borrowed)
+    there = next(filter(None, groups), [])
+    either = " or ".join(f'"{name}"' for name in there)
+    return f"It could be {either}: choose one with {named_by(role)}." if len(there) > 1 else ""

@@ -370,8 +370,11 @@ def test_a_sound_beside_a_clip_is_not_taken_for_its_own_because_of_a_name(tmp_pa
 def test_two_columns_of_other_programs_for_one_role_are_not_guessed_between(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4")
     with pytest.raises(DataError) as error:
-        read(rows(tmp_path, {"file_name": "a.mp4", "video_path": "a.mp4", "caption": "c"}))
-    assert 'has no column "video" and no column "audio"' in message(error)
+        read(rows(tmp_path, {"file_name": "a.mp4", "video_path": "a.mp4", "prompt": "c", "description": "d"}))
+    assert message(error).splitlines()[1::2] == [
+        '    It could be "video_path" or "file_name": choose one with --video-column (in a run file: preprocessing.video_column).',
+        '    It could be "prompt" or "description": choose one with --caption-column (in a run file: preprocessing.caption_column).',
+    ]
 
 
 def test_a_cell_may_hold_a_list_of_captions_that_each_get_the_trigger_word(tmp_path: Path) -> None:
