@@ -325,7 +325,11 @@ def wanted_folders(
     wanted |= {all_.target_of(known[folder]).folder for folder in wanted & known.keys() if known[folder].takes_size}
     problems += _without_target(table, columns, all_, roles, wanted & able)
     if folders is None and "caption" not in roles:
-        problems.append(Problem(f"has no caption column; its columns are {', '.join(table.columns)}", where, _column_remedy("caption", table, columns, all_)))
+        problems.append(
+            Problem(
+                f"has no caption column; its columns are {', '.join(table.columns)}", where, _column_remedy("caption", table, columns, all_)
+            )
+        )
     return wanted & able, tuple(problems)
 
 

@@ -124,6 +124,13 @@ class Rules:
         """Add to a remedy that `on_error` could leave the sample out, unless it is set to do so already."""
         return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
 
+    def or_part(self, remedy: str, kept: str) -> str:
+        """Add to a remedy that the rest of a sample could be kept or, where video and audio are wanted, trained on."""
+        told = self.or_skip(remedy, f"keep only {kept}")
+        if not (self.video_folders and self.sound_folders):
+            return told
+        return f'{told} Or set missing = "train_without" under [data], if the run generates both video and audio.'
+
 
 def look_at(
     samples: Sequence[Sample], rules: Rules, raw: RawFiles, workers: int, step: Callable[[], None], *, listens: bool = True
@@ -215,7 +222,8 @@ def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tu
     if silent:
         return silent, attrs.evolve(rules, folders=rules.folders - rules.sound_folders)
     if rules.video_folders and "video" not in sample.media:
-        remedy = rules.or_skip("Move it elsewhere", "keep only its audio" if rules.sound_folders else "leave it out")
+        elsewhere = "Move it elsewhere"
+        remedy = rules.or_part(elsewhere, "its audio") if rules.sound_folders else rules.or_skip(elsewhere, "leave it out")
         problem = Problem("has audio but no video", sample.at(sample.sound), remedy)
         return [problem], attrs.evolve(rules, folders=rules.folders - rules.video_folders)
     return [], rules
@@ -260,11 +268,11 @@ def _soundless(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> 
         return
     where = sample.at(clip.path)
     if clip.is_image:
-        remedy = rules.or_skip("Set skip_audio", "keep only its image")
+        remedy = rules.or_part("Set skip_audio", "its image")
         yield Problem("is an image, which has neither duration nor audio", where, remedy)
     elif "audio" not in sample.media and clip.sound_rate is None:
         named = 'Set skip_audio{} name a sound in a column "audio"'
-        remedy = rules.or_skip(named.format(" or" if rules.skips else ","), "keep only its video")
+        remedy = rules.or_part(named.format(" or" if rules.skips else ","), "its video")
         yield Problem(clip.unheard or "has no sound", where, remedy)
 
 

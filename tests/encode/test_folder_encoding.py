@@ -14,6 +14,7 @@ from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import DataError
 
 BUCKETS = "64x64x17;64x64x1"
+TRAIN_WITHOUT = 'Or set missing = "train_without" under [data], if the run generates both video and audio.'
 
 
 def described(folder: Path, **captions: str) -> None:
@@ -114,8 +115,8 @@ def test_a_sound_among_clips_is_refused_or_kept_for_runs_of_sound(clips: Path) -
         encode(clips, resolution_buckets=BUCKETS)
     assert message(error) == (
         f"{clips}/photo.png: is an image, which has neither duration nor audio\n"
-        '    Set skip_audio, or keep only its image with on_error = "skip".\n'
-        f'{clips}/waves.wav: has audio but no video\n    Move it elsewhere, or keep only its audio with on_error = "skip".'
+        f'    Set skip_audio, or keep only its image with on_error = "skip". {TRAIN_WITHOUT}\n'
+        f'{clips}/waves.wav: has audio but no video\n    Move it elsewhere, or keep only its audio with on_error = "skip". {TRAIN_WITHOUT}'
     )
     summary = encode(clips, resolution_buckets=BUCKETS, on_error="skip")
     assert summary.samples == ("a", "beach/b")

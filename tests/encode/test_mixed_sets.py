@@ -23,7 +23,8 @@ from ltxcore.train.start_run import run
 BUCKETS = "64x64x17;64x32x17;64x64x1"
 WITH_SOUND = ["square0", "square1", "wide0", "wide1"]
 SILENT = ["image", "silent"]
-KEEP = 'or keep only its video with on_error = "skip".'
+TRAIN_WITHOUT = 'Or set missing = "train_without" under [data], if the run generates both video and audio.'
+KEEP = f'or keep only its video with on_error = "skip". {TRAIN_WITHOUT}'
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def soundless(mixed: Path, remedies: bool) -> str:
         (f"{mixed}:1: {folder}/silent.mp4: has no sound", f'Set skip_audio, name a sound in a column "audio", {KEEP}'),
         (
             f"{mixed}:4: {folder}/image.png: is an image, which has neither duration nor audio",
-            'Set skip_audio, or keep only its image with on_error = "skip".',
+            f'Set skip_audio, or keep only its image with on_error = "skip". {TRAIN_WITHOUT}',
         ),
     ]
     return "\n".join(f"{what}\n    {remedy}" if remedies else f"  {what}" for what, remedy in told)

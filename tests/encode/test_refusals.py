@@ -23,6 +23,7 @@ from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Clip, Entry, Source
 
 SKIP = 'on_error = "skip"'
+TRAIN_WITHOUT = 'Or set missing = "train_without" under [data], if the run generates both video and audio.'
 
 
 def refused(dataset: Path, **options: Any) -> str:
@@ -52,9 +53,9 @@ def test_all_samples_that_cannot_be_made_are_named_at_once(tmp_path: Path) -> No
         f"{path}:2: {tmp_path}/short.mp4: has 9 frames, but the shortest bucket has 17\n"
         f"    Add a shorter bucket, or leave it out with {SKIP}.\n"
         f"{path}:3: {tmp_path}/silent.mp4: has no sound\n"
-        f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}.\n'
+        f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}. {TRAIN_WITHOUT}\n'
         f"{path}:4: {tmp_path}/image.png: is an image, which has neither duration nor audio\n"
-        f"    Set skip_audio, or keep only its image with {SKIP}.\n"
+        f"    Set skip_audio, or keep only its image with {SKIP}. {TRAIN_WITHOUT}\n"
         f"{path}:4: {tmp_path}/image.png: is an image, and no bucket has one frame\n"
         '    Add a bucket such as "64x64x1".\n'
         f"{path}:5: {tmp_path}/sound.wav: has no pictures\n    Name a clip or an image.\n"
@@ -110,7 +111,7 @@ def test_a_clip_whose_sound_cannot_be_decoded_keeps_its_pictures(tmp_path: Path)
     path = clips(tmp_path, [{"video": "a.mp4"}, {"video": "b.mp4"}])
     assert refused(path, resolution_buckets="64x64x17") == (
         f'{path}:1: {tmp_path}/a.mp4: the installed FFmpeg does not support the codec "zzzz" of the sound\n'
-        f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}.'
+        f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}. {TRAIN_WITHOUT}'
     )
     summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
     assert (summary.samples, list(read_source(summary.root, "latents"))) == (("b",), ["a", "b"])

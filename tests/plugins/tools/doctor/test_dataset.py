@@ -20,7 +20,8 @@ from ltxcore.protocols import Entry, Sound
 from plugins.tools.doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 
 SKIP = 'or leave it out with on_error = "skip".'
-NAME_A_SOUND = 'Set skip_audio, name a sound in a column "audio", or keep only its video with on_error = "skip".'
+TRAIN_WITHOUT = 'Or set missing = "train_without" under [data], if the run generates both video and audio.'
+NAME_A_SOUND = f'Set skip_audio, name a sound in a column "audio", or keep only its video with on_error = "skip". {TRAIN_WITHOUT}'
 
 
 def test_nothing_is_wrong_with_the_healthy_set_and_nothing_is_written(raw: Path) -> None:
@@ -360,7 +361,7 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
     uneven_clip(raw / "clips/1.mp4")
     place = "TMP/set.jsonl:2: TMP/clips/1.mp4"
     assert found(raw, raw / "set.jsonl", on_error="skip") == [
-        ("unusable", "warning", place, "has no sound", 'Set skip_audio or name a sound in a column "audio".'),
+        ("unusable", "warning", place, "has no sound", f'Set skip_audio or name a sound in a column "audio". {TRAIN_WITHOUT}'),
         (
             "variable-rate",
             "warning",
