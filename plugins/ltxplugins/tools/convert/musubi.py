@@ -157,7 +157,7 @@ def _model(to: Settings, old: Old, script: str) -> None:
 
 
 def _optimization(to: Settings, old: Old) -> None:
-    if not (old.has("gradient_checkpointing") and truth(old.table.values["gradient_checkpointing"])):
+    if old.get("gradient_checkpointing", truth, null=UNSET) is not True:
         to.without_effect(old, "gradient_checkpointing_cpu_offload")
     elif old.get("gradient_checkpointing_cpu_offload", truth, null=UNSET) is True:
         to.put("acceleration.offload_activations", True)

@@ -71,7 +71,7 @@ def recognized(text: str, path: str) -> str:
     Raises:
         ConfigError: the trainer is not known, or the text is known not to be a training configuration.
     """
-    if next(commands(text), None) is not None:
+    if next(commands(text, path), None) is not None:
         return MUSUBI
     document = _toml(text, path)
     if document is None:
@@ -120,7 +120,7 @@ def _of_ai_toolkit(text: str, log: Log) -> Settings:
 
 
 def _of_musubi(text: str, log: Log) -> Settings:
-    found = list(commands(text))
+    found = list(commands(text, log.path))
     return convert_musubi_command(found, log) if found else convert_musubi(toml_tree(text, log.path), log)
 
 

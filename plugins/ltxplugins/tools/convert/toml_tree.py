@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ SCRIPT = re.compile(r"(?:[\w./\\]*[./\\])?(\w+_train(?:_\w+)?)(?:\.py)?")
 
 FLAG = re.compile(r"--([A-Za-z]\w*)(?:=(.*))?", re.DOTALL)
 CONTINUED = re.compile(r"[\\^`][ \t]*\n")
+END = re.compile(r"[;|&]+|[0-9&]?>+\S*")
+"""A word with which a shell ends a command, or sends its output elsewhere."""
+
 COMMENT = re.compile(r"^\s*(?:#|REM\b|::).*$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -42,34 +46,48 @@ def _grown(value: Any, key: tuple[str | int, ...], lines: Any) -> Tree:
     return Scalar(line, str(value).lower() if isinstance(value, bool) else str(value), value)
 
 
-def commands(text: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+def commands(text: str, path: str) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """Yield the commands in a text that start a training script: the script's name, and the words after it with their
     lines.
 
     A command may span several lines, continued in the way of any common shell. Variables are not replaced.
+
+    Raises:
+        ConfigError: such a command has a quotation mark that is not closed.
     """
     blank = COMMENT.sub("", text.replace("\r\n", "\n"))
     line = 1
     for command in re.split(r"(?<![\\^`])\n", CONTINUED.sub(lambda found: found[0].replace("\n", "\0"), blank)):
-        words = list(_words(command, line))
-        for index, (word, _) in enumerate(words):
-            found = SCRIPT.fullmatch(word)
-            if found and any(FLAG.fullmatch(each) for each, _ in words[index + 1 :]):
-                yield found[1], words[index + 1 :]
+        words, opened = _words(command, line)
+        for ends, group in groupby(words, key=lambda each: END.fullmatch(each[0]) is not None):
+            part = list(group)
+            for index, (word, _) in enumerate(part):
+                found = SCRIPT.fullmatch(word)
+                if ends or not found or not any(FLAG.fullmatch(each) for each, _ in part[index + 1 :]):
+                    continue
+                if opened:
+                    raise ConfigError("has a quotation mark that is not closed", where=f"{path}:{opened}", remedy="Close it, or remove it.")
+                yield found[1], part[index + 1 :]
                 break
         line += command.count("\0") + 1
 
 
-def _words(command: str, line: int) -> Iterator[tuple[str, int]]:
-    """Yield the words of a command, with their lines. Zero bytes stand for the line breaks within the command."""
-    for part in re.split(r"[\\^`][ \t]*\0", command):
-        lexer = shlex.shlex(part, posix=True, punctuation_chars="")
+def _words(command: str, line: int) -> tuple[list[tuple[str, int]], int]:
+    """Return the words of a command with their lines, and the line from which they are not to be trusted, because a quotation mark is not
+    closed, or 0. Zero bytes stand for the line breaks within the command.
+    """
+    found: list[tuple[str, int]] = []
+    held, begun = "", line
+    for number, part in enumerate(re.split(r"[\\^`][ \t]*\0", command), line):
+        held, begun = held + part, begun if held else number
+        lexer = shlex.shlex(held, posix=True, punctuation_chars=";|&")
         lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
         try:
-            yield from ((word, line) for word in lexer)
-        except ValueError:  # an open quotation mark: the words that were read remain
-            return
-        line += 1
+            found += [(word, begun) for word in list(lexer)]
+        except ValueError:  # a quotation mark that may be closed on the next line
+            continue
+        held = ""
+    return [*found, *((word, begun) for word in held.split())], begun if held else 0
 
 
 def arguments(words: list[tuple[str, int]], path: str) -> Table:

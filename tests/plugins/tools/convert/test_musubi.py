@@ -226,6 +226,21 @@ def test_a_command_is_read_in_any_shell(tmp_path: Path) -> None:
     assert values(module, start=tmp_path) == found
 
 
+@pytest.mark.parametrize("end", ["2>&1 | tee log.txt", "> log.txt", ">> log.txt", "&", "; echo done", "&& echo done", "&> log.txt"])
+def test_a_command_ends_where_the_shell_ends_it(end: str, tmp_path: Path) -> None:
+    musubi(tmp_path)
+    text = f"cd there; python ltx2_train_network.py --dataset_config data.toml --network_dim 24 {end}\n"
+    assert values(text, start=tmp_path)["lora"]["rank"] == 24
+    assert not [remark for remark in remarks(text, start=tmp_path) if "log" in remark or "echo" in remark]
+
+
+def test_quotation_marks_may_span_lines(tmp_path: Path) -> None:
+    musubi(tmp_path)
+    text = 'python ltx2_train_network.py --training_comment "a; \\\nb | c" \\\n --network_dim 24\n'
+    assert values(text, start=tmp_path)["lora"]["rank"] == 24
+    assert any('line 1 of the old file: training_comment = "a; b | c" is not kept' in each for each in remarks(text, start=tmp_path))
+
+
 def test_a_command_may_name_a_file_of_arguments(tmp_path: Path) -> None:
     (tmp_path / "args.toml").write_text(musubi(tmp_path, {"learning_rate": 1e-3, "seed": 5, "strange": 1}))
     text = "python ltx2_train_network.py --config_file args --learning_rate 1e-4\n"
@@ -494,9 +509,11 @@ def test_parts_of_clips_become_windows(tmp_path: Path, given: dict[str, Any], wi
         ("python ltx2_train_network.py --dataset_config bad.toml\n", "bad.toml:1: is not TOML"),
         ('python ltx2_train_network.py --dop --dop_args "multiplier=high"\n', 'dop_args: multiplier must be a number, not "high"'),
         ("python ltx2_train_network.py --dop --dop_args multiplier=1,2\n", "dop_args: multiplier must be a number, not [1, 2]"),
+        ("python ltx2_train_network.py \\\n --training_comment it's \\\n --seed 3\n", "old.txt:2: has a quotation mark that is not closed"),
+        ("python ltx2_train_network.py --gradient_checkpointing maybe\n", "gradient_checkpointing: must be true or false"),
         ("python ltx2_train_network.py --optimizer_args decay\n", 'optimizer_args: must be texts of the form "name=value", not "decay"'),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_what_is_broken_is_refused_with_the_place(text: str, said: str, tmp_path: Path) -> None:
     musubi(tmp_path)
