@@ -169,9 +169,9 @@ def shown(name: str, tree: Tree) -> str:
 
 
 def _short(value: Any) -> Any:
-    """Convert a value to a form that TOML can store."""
+    """Convert a value to a form that TOML can store, without the secrets in it."""
     if isinstance(value, Mapping):
-        return {key: _short(inner) for key, inner in value.items() if inner is not None}
+        return {key: "***" if SECRETS.fullmatch(key) else _short(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
         return [_short(inner) for inner in value if inner is not None]
     return value

@@ -164,6 +164,13 @@ def test_a_setting_that_is_not_known_is_named() -> None:
     ]
 
 
+def test_a_password_in_a_mapping_is_never_shown() -> None:
+    done = converted(job({"hub": {"repository": "me/mine", "hf_token": "my-token"}, "login": [{"api_key": "my-own-key"}]}))
+    assert any('hub = { repository = "me/mine", hf_token = "***" } is not converted' in remark for remark in done.remarks)
+    assert "my-token" not in done.text + "".join(done.remarks)
+    assert "my-own-key" not in done.text + "".join(done.remarks)
+
+
 def test_what_matters_and_is_not_in_the_file_is_written_with_a_comment() -> None:
     text = converted(job({"train.lr": None, "network.linear_alpha": None})).text
     said = "# Not in the old file: this was the default of ai-toolkit, and ltx has a different one.\n"
