@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ltxcore.api import DataError
 from ltxcore.api.commands import FilePath
 from ltxcore.api.options import codec_options
 
@@ -65,8 +66,10 @@ def decode(
             raise click.UsageError(
                 "--sources and --overwrite are for decoded files, not for a contact sheet, which is always written anew."
             )
-        count = write_sheet(sheet, root, data, codecs, progress=progress)
+        count, problems = write_sheet(sheet, root, data, codecs, progress=progress)
         click.echo(f"{sheet}: {count} sample{'' if count == 1 else 's'}")
+        if problems:
+            raise DataError.of(problems)
         return
     if data is not None:
         raise click.UsageError("--data is for a contact sheet: name a file for it with --sheet.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,7 @@ def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) 
         write_media(item.place, picture_of(read_sample(path, "mask")["mask"], item.rate, item.scale))
         return
     decoded: dict[str, Any]
-    try:
+    with decoding():
         if item.kind == "pictures":
             (path,) = item.files.values()
             frames = [decoders["video"](picture, item.rate).frames for picture in read_sample(path, "pictures")["pictures"]]
@@ -181,14 +182,21 @@ def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) 
         else:
             latents = {modality: read_sample(path, "latents")["latents"] for modality, path in item.files.items()}
             decoded = {modality: decoders[modality](tensor, item.rate) for modality, tensor in latents.items()}
-    except RuntimeError as error:  # torch raises this for a shape that the codec does not support
+    write_media(item.place, decoded.get("video"), decoded.get("audio"))
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Raise a DataError for latents of a shape that the codec does not support, for which torch raises a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
         raise DataError(
             f"cannot be decoded: {reason}", remedy="Check that --model-path names the model that encoded the sample."
         ) from error
-    write_media(item.place, decoded.get("video"), decoded.get("audio"))
 
 
 def side_by_side(frames: Sequence[Tensor]) -> Tensor:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ltxcore.api import DataError, Entry, LtxError
+from ltxcore.api import DataError, Entry, LtxError, Problem
 from ltxcore.api.commands import bars, telling, write_whole
 from ltxcore.api.dataset import PreprocessingTable, Sample, survey_dataset
 from ltxcore.api.encoded import EncodedSet, list_encoded, read_sample
 from ltxcore.api.media import probe, read_clip
 from ltxcore.api.models import Codecs
-from ltxplugins.tools.decode.decode import check_makers, less_memory
+from ltxplugins.tools.decode.decode import check_makers, decoding, less_memory
 from ltxplugins.tools.decode.draw_sheet import Card, Section, draw
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ class _Latents:
     rate: Callable[[str], float]
 
 
-def write_sheet(path: Path, root: Path, data: Path | None, codecs: Codecs | None, *, progress: bool = True) -> int:
-    """Write a contact sheet as a page, and return the number of samples on it.
+def write_sheet(
+    path: Path, root: Path, data: Path | None, codecs: Codecs | None, *, progress: bool = True
+) -> tuple[int, tuple[Problem, ...]]:
+    """Write a contact sheet as a page, and return the number of samples on it and the problems of samples that it lacks.
 
     Args:
         path: the file to write.
@@ -60,17 +62,17 @@ def write_sheet(path: Path, root: Path, data: Path | None, codecs: Codecs | None
         progress: whether to show a bar.
 
     Raises:
-        DataError: there is nothing to show, or the file cannot be written.
+        DataError: there is nothing to show, no sample can be decoded, or the file cannot be written.
         ConfigError: the model did not make the samples.
         OutOfMemory: memory ran out.
     """
     is_chosen, codecs = codecs is not None, codecs or Codecs("tiny")
     found = list_encoded(root)
+    problems = list(found.problems)
     found = attrs.evolve(found, folders=tuple(folder for folder in found.folders if folder.name in FOLDERS))
     if not found.folders:
-        raise DataError(
-            "holds no latents of clips or sounds", where=str(found.root), remedy="Name the folder that `ltx preprocess` wrote to."
-        )
+        nothing = Problem("holds no latents of clips or sounds", str(found.root), "Name the folder that `ltx preprocess` wrote to.")
+        raise DataError.of(problems or [nothing])
     latents = {FOLDERS[each.name]: _Latents(each.entries, each.file, partial(found.rate, each)) for each in found.folders}
     by_modality = {modality: codecs.video() if modality == "video" else codecs.audio() for modality in latents}
     check_makers(found, {modality: codec.fingerprint for modality, codec in by_modality.items()}, chosen=is_chosen)
@@ -84,14 +86,20 @@ def write_sheet(path: Path, root: Path, data: Path | None, codecs: Codecs | None
             cards = []
             for name in _spread(names, each):
                 with telling(f"decoding {name}", codecs.device, lambda: less_memory(codecs.tiling)):
-                    cards.append(_card(name, latents, {key: codec.decode for key, codec in by_modality.items()}, rows))
+                    try:
+                        cards.append(_card(name, latents, {key: codec.decode for key, codec in by_modality.items()}, rows))
+                    except LtxError as error:
+                        problems += error.problems
                 step()
             sections.append(Section(size, len(names), tuple(cards)))
+    count = sum(len(section.cards) for section in sections)
+    if not count:
+        raise DataError.of(problems)
     try:
         write_whole(path, draw(found.root, sections).encode())
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Free some space, or name another file.") from error
-    return sum(len(section.cards) for section in sections)
+    return count, tuple(problems)
 
 
 def rows_of(root: Path, data: Path | None) -> Mapping[str, Sample]:
@@ -149,7 +157,8 @@ def _card(
     for modality in (each for each, of in latents.items() if name in of.entries):
         file = latents[modality].file(name)
         try:
-            medium[modality] = decoders[modality](read_sample(file, "latents")["latents"], rate)
+            with decoding():
+                medium[modality] = decoders[modality](read_sample(file, "latents")["latents"], rate)
         except LtxError as error:
             raise error.at(str(file)) from None
     window = WINDOW.fullmatch(name) if name not in rows else None

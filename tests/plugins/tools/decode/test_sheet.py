@@ -19,7 +19,10 @@ from helpers.raw_media import clip_file, dataset_file, encode, sound_file
 from ltxcore.cli.main import main
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.pixels import Cover
+from ltxcore.encoded.manifest import append_entry
+from ltxcore.encoded.store import write_sample
 from ltxcore.media.written import write_clip
+from ltxcore.protocols import Entry
 from ltxplugins.tools.decode.draw_sheet import CROP, Card, Section, draw, kept
 
 
@@ -171,3 +174,21 @@ def test_a_set_without_latents_is_refused(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert "holds no latents of clips or sounds" in result.stderr
     assert not (tmp_path / "s.html").exists()
+
+
+def test_samples_that_cannot_be_decoded_are_named_and_the_others_are_shown(tmp_path: Path) -> None:
+    root, shapes = tmp_path / "root", {"good": (128, 1, 1, 1), "short": (128, 1, 1, 1), "wide": (64, 1, 1, 1)}
+    for name, shape in shapes.items():
+        entry = write_sample(root, "latents", name, {"latents": torch.zeros(shape)}, Entry((), rate=16.0))
+        append_entry(root, "latents", name, entry)
+    short = root / "latents/short.safetensors"
+    short.write_bytes(short.read_bytes()[:-4])
+    result = ltx(root, "--sheet", tmp_path / "s.html", "--model-path", "tiny")
+    assert (result.exit_code, result.stdout) == (2, f"{tmp_path}/s.html: 1 sample\n")
+    assert f"{short}: has changed since it was recorded" in result.stderr
+    assert f"{root}/latents/wide.safetensors: cannot be decoded: The size of tensor a (64)" in result.stderr
+    assert list(cards((tmp_path / "s.html").read_text())) == ["good"]
+    (root / "latents/good.safetensors").unlink()
+    result = ltx(root, "--sheet", tmp_path / "none.html", "--model-path", "tiny")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert not (tmp_path / "none.html").exists()
