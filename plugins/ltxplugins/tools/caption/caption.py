@@ -127,7 +127,7 @@ class _File:
                 row[self._column] = _captions(row.get(self._column)) or earlier.get(_text(row.get(key))) or ""
         self.indices = range(len(self._rows))
         self._answered = {index for index in self.indices if not overwrite and self._rows[index][self._column]}
-        self._all_there = len(self._answered) == len(self._rows)
+        self._is_written = False
 
     def has(self, index: int) -> bool:
         return bool(self._rows[index][self._column])
@@ -135,12 +135,13 @@ class _File:
     def write(self, index: int, caption: str) -> None:
         self._rows[index][self._column] = caption
         self._answered.add(index)
-        self._write([self._rows[each_] for each_ in sorted(self._answered)])
+        self._is_written = True
+        self._write([self._rows[each] for each in sorted(self._answered)])
 
     def end(self) -> None:
-        """Write the rows if all of them already had captions."""
-        if self._answered and self._all_there:
-            self._write(self._rows)
+        """Write the rows that already had captions, if no answer came."""
+        if self._answered and not self._is_written:
+            self._write([self._rows[each] for each in sorted(self._answered)])
 
 
 class _Texts:

@@ -94,6 +94,15 @@ def test_captions_that_are_there_are_kept_and_the_rest_is_asked_for(server: Serv
     assert len(server.sent) == 3
 
 
+def test_captions_that_are_there_are_written_even_if_no_answer_comes(server: Server, tmp_path: Path) -> None:
+    data, output = tmp_path / "set.jsonl", tmp_path / "out.jsonl"
+    clip_file(tmp_path / "a.mp4")
+    dataset_file(data, [{"video": "a.mp4", "caption": "mine"}, {"video": "gone.mp4"}])
+    result = ltx(server, data, "-o", output)
+    assert (result.exit_code, result.stdout) == (2, f"0 made, 1 reused, 1 failed in {output}\n")
+    assert rows(output) == [{"video": "a.mp4", "caption": "mine"}]
+
+
 def test_a_server_that_is_too_busy_or_fails_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.reply = lambda number: (429, {}) if number == 1 else (503, {}) if number == 2 else said("in the end")
     assert ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl").exit_code == 0
