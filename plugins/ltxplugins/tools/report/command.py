@@ -11,7 +11,7 @@ from ltxcore.api.commands import FilePath, FiniteRange
 
 @click.command()
 @click.argument("output_dir", type=FilePath())
-@click.option("-o", "--output", type=FilePath(), metavar="FILE", help="The file to write; by default OUTPUT_DIR/report.html.")
+@click.option("-o", "--output", type=FilePath(dir_okay=False), metavar="FILE", help="The file to write; by default OUTPUT_DIR/report.html.")
 @click.option(
     "--embed",
     type=FiniteRange(min=0),
