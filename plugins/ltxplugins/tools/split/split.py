@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ltxcore.api import ConfigError, DataError, LtxError, Problem, Sound
 from ltxcore.api.commands import as_done, bars, remove_unfinished
-from ltxcore.api.dataset import media_in, rows_writer
+from ltxcore.api.dataset import media_in, read_table, rows_writer
 from ltxcore.api.media import open_clip, open_sound, write_frames
 from ltxplugins.tools.made import Made
 from ltxplugins.tools.work import Tally
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LIST = "dataset.jsonl"
+SCENES = "scenes.json"
+"""The file in the folder of a film that lists its scenes."""
+
+SCENE = re.compile(r"[0-9]{4,}\.mp4")
+"""The name of a scene's file."""
+
 SIGHT = 256
 """The width in pixels of the small frames in which scenes are detected."""
 
@@ -62,11 +69,13 @@ def split(
         progress: whether to show a bar.
 
     Raises:
-        ConfigError: PySceneDetect is not installed, or two films have the same name.
+        ConfigError: PySceneDetect is not installed, two films have the same name, or the output has files of others where scenes would be
+            written.
         DataError: there are no films.
     """
     detector_type()
     films = _films(videos, output)
+    _check_output(output, films)
     output.mkdir(parents=True, exist_ok=True)
     remove_unfinished(output)
     made, counts, problems = Made(output), dict.fromkeys((True, False), 0), list[Problem]()
@@ -75,9 +84,11 @@ def split(
 
     def work(film: _Film) -> tuple[bool, int]:
         of = _made_of(film.path, cutting)
-        end = film.folder / "scenes.json"
+        end = film.folder / SCENES
         if not overwrite and made.is_fresh(end, of):
             return False, len(json.loads(end.read_text(encoding="utf-8")))
+        if not end.is_file():  # it says that the files in this folder are ours, should the command be stopped
+            rows_writer(end)([])
         names, left_out = _cut(film, cutting)
         short.append(left_out)
         rows_writer(end)([{"video": name} for name in names])
@@ -92,7 +103,7 @@ def split(
             else:
                 counts[result[0]] += result[1]
             step()
-    rows = [row for film in films if (end := film.folder / "scenes.json").is_file() for row in json.loads(end.read_text(encoding="utf-8"))]
+    rows = [row for film in films if (end := film.folder / SCENES).is_file() for row in json.loads(end.read_text(encoding="utf-8"))]
     rows_writer(output / LIST)([{"video": row["video"]} for row in rows])
     notes = (
         [
@@ -133,6 +144,18 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
                 remedy="Rename one of the films.",
             )
     return list(films.values())
+
+
+def _check_output(output: Path, films: Sequence[_Film]) -> None:
+    """Refuse to write over files that this command has not written."""
+    remedy = "Name another folder with --output."
+    listed = output / LIST
+    rows = read_table(listed).rows if listed.is_file() and listed.stat().st_size else ()  # it is empty if all films failed
+    if not all(SCENE.fullmatch(PurePath(str(row.values.get("video", ""))).name) for row in rows):
+        raise ConfigError("already exists, and was not written by this command", where=str(listed), remedy=remedy)
+    for film in films:
+        if not (film.folder / SCENES).is_file() and any(film.folder.glob("*.mp4")):
+            raise ConfigError("has clips that this command has not written", where=str(film.folder), remedy=remedy)
 
 
 def _films_in(folder: Path, apart: Path) -> Iterator[Path]:
@@ -181,8 +204,8 @@ def _cut(film: _Film, cutting: Cutting) -> tuple[list[str], int]:
             part = sound.between(start / rate, end / rate)
             write_frames(film.folder / name, _taken(frames, end - start), rate, part)
             at = end
-    for path in film.folder.glob("[0-9][0-9][0-9][0-9]*.mp4"):
-        if path.name not in names:
+    for path in film.folder.iterdir():
+        if SCENE.fullmatch(path.name) and path.name not in names:
             path.unlink()
     return [f"{film.folder.name}/{name}" for name in names], len(every) - len(found)
 

@@ -71,6 +71,33 @@ def test_a_film_is_cut_once_and_again_where_it_or_the_cutting_changed(tmp_path: 
     assert sorted(path.name for path in (output / "a").glob("*.mp4")) == ["0000.mp4"]
 
 
+def test_files_of_others_are_neither_written_over_nor_removed(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", sound=False)
+    others = {tmp_path / "a/0000.mp4": "its folder", tmp_path / "dataset.jsonl": '{"video": "a.mp4", "caption": "mine"}\n'}
+    for other, content in others.items():
+        other.parent.mkdir(exist_ok=True)
+        other.write_text(content)
+        result = ltx(path, "-o", tmp_path)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert other.read_text() == content
+        other.unlink()
+    assert result.stderr.startswith(f"{tmp_path}/dataset.jsonl: already exists, and was not written by this command\n")
+    assert ltx(path, "-o", tmp_path).exit_code == 0
+    (tmp_path / "a/2023 trip.mp4").write_text("mine")
+    assert ltx(path, "-o", tmp_path, "--min-seconds", "1.2").exit_code == 0
+    assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["0000.mp4", "2023 trip.mp4", "scenes.json"]
+
+
+def test_a_film_whose_cutting_was_stopped_is_cut_again(tmp_path: Path) -> None:
+    path, output = film(tmp_path / "a.mp4", sound=False), tmp_path / "out"
+    assert ltx(path, "-o", output).exit_code == 0
+    (output / "made.jsonl").unlink()  # as after a stop before the first film was finished
+    (output / "dataset.jsonl").unlink()
+    (output / "a/scenes.json").write_text("[]")
+    assert ltx(path, "-o", output).stdout.startswith(f"2 made, 0 reused in {output}\n")
+    assert (output / "dataset.jsonl").read_text() == '{"video": "a/0000.mp4"}\n{"video": "a/0001.mp4"}\n'
+
+
 def test_a_bad_film_loses_only_itself(tmp_path: Path) -> None:
     film(tmp_path / "a.mp4", sound=False)
     (tmp_path / "b.mp4").write_text("no film")
@@ -83,6 +110,8 @@ def test_a_bad_film_loses_only_itself(tmp_path: Path) -> None:
         f"{tmp_path}/b.mp4: this is not a clip, a sound or an image that can be read\n"
         "    Play the file to see whether it is intact, and convert it to MP4, WAV or PNG.\n"
     )
+    alone = [ltx(tmp_path / "b.mp4", "-o", tmp_path / "alone") for _ in range(2)]
+    assert [each.stdout for each in alone] == [f"0 made, 0 reused, 1 failed in {tmp_path}/alone\n"] * 2
 
 
 def test_two_films_of_one_name_are_refused(tmp_path: Path) -> None:
