@@ -19,10 +19,11 @@ SHOWN = 1
 
 
 def first_screen(record: Record, shelf: Shelf) -> Markup:
+    answer = learned(record)
     return tag(
         "section",
-        _card("Did it learn?", learned(record), _bars),
-        _card("Is it still learning?", still_learning(record), lambda _: _trend(record)),
+        _card("Did it learn?", answer, _bars(answer)),
+        _card("Is it still learning?", still_learning(record), _trend(record)),
         _produced(record, shelf),
         _used(uses(record)),
         class_="answers",
@@ -30,10 +31,9 @@ def first_screen(record: Record, shelf: Shelf) -> Markup:
     )
 
 
-def _card(question: str, answer: Answer, picture: object) -> Markup:
-    shown = picture(answer) if callable(picture) else None
+def _card(question: str, answer: Answer, picture: Markup | None) -> Markup:
     return tag(
-        "article", tag("h2", question), tag("p", answer.word, class_=f"word {answer.tone}"), shown, tag("p", answer.reason), class_="card"
+        "article", tag("h2", question), tag("p", answer.word, class_=f"word {answer.tone}"), picture, tag("p", answer.reason), class_="card"
     )
 
 

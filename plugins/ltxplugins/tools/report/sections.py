@@ -47,6 +47,7 @@ def _held_out_table(record: Record) -> Markup | None:
     for each drawn value.
     """
     rows = []
+    has_average = any(name.startswith(OF_AVERAGE) for name in record.series)
     for context, modality in (*((OWN, each.modality) for each in held_out(record)), *((name, "") for name in objectives(record))):
         prefix = f"held_out/{context}/"
         keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{modality}") and "/sigma_" in name]
@@ -55,12 +56,11 @@ def _held_out_table(record: Record) -> Markup | None:
             other = record.series.get(f"held_out/{OTHER}/{key}", Series()) if context == OWN else Series()
             width = record.series.get(f"half_width_95/{prefix}{key}", Series())
             margin = f" ± {width.values[-1]:.4f}" if len(width) else ""
-            averaged = [_loss(record.series[OF_AVERAGE + prefix + key], -1)] if OF_AVERAGE + prefix + key in record.series else []
+            averaged = [_loss(record.series.get(OF_AVERAGE + prefix + key, Series()), -1)] if has_average else []
             label = _held_out_label(key) if context == OWN else f"{context}, {_held_out_label(key)}"
             rows.append((label, _loss(own, 0), _loss(own, -1) + margin, *averaged, _loss(other, -1)))
     if not rows:
         return None
-    has_average = any(len(row) > len(HEAD) for row in rows)
     head = (*HEAD[:-1], "averaged weights", HEAD[-1]) if has_average else HEAD
     return tag("details", tag("summary", "Validation loss, number by number"), table(head, rows, class_="numbers"))
 
@@ -98,12 +98,16 @@ def _row(record: Record, name: str, shelf: Shelf) -> Markup:
 # ---------------------------------------------------------------- data
 
 
+def _samples(count: int) -> str:
+    return f"{count:,} sample{'' if count == 1 else 's'}"
+
+
 def _set(found: Mapping[str, Any], whole: int) -> str:
     """Describe one of several sets: its numbers of samples, and its share of a pass over the data, which has `whole` samples."""
     times = found["per_epoch"] / found["train"]
     often = "once" if times == 1 else f"{times:.3g} times"
     share = f"{found['per_epoch'] / whole:.1%} of the training"
-    return f"{found['train']:,} samples in {found['root']}, each seen {often} in a pass ({share}), and {found['held_out']:,} held out"
+    return f"{_samples(found['train'])} in {found['root']}, each seen {often} in a pass ({share}), and {found['held_out']:,} held out"
 
 
 def data_summary(record: Record) -> Markup:
@@ -115,12 +119,12 @@ def data_summary(record: Record) -> Markup:
         root = known.get("root", "–") if isinstance(known, Mapping) else record.get("data.preprocessed_data_root") or "–"
         facts.append(("Encoded in", root))
     if isinstance(known, Mapping):
-        facts.append(("Trained on", f"{known.get('train', 0):,} samples"))
+        facts.append(("Trained on", _samples(known.get("train", 0))))
     measured = record.series.get(f"held_out/{OWN}/clips", Series())
-    facts.append(("Held out", f"{int(measured.values[-1]) if len(measured) else len(held):,} samples"))
+    facts.append(("Held out", _samples(int(measured.values[-1]) if len(measured) else len(held))))
     datasets = known.get("datasets", {}) if isinstance(known, Mapping) else {}
     facts += [
-        (label, f"{each['train']:,} samples in {each['root']}, and {each['held_out']:,} held out") for label, each in datasets.items()
+        (label, f"{_samples(each['train'])} in {each['root']}, and {each['held_out']:,} held out") for label, each in datasets.items()
     ]
     whole = sum(each["per_epoch"] for each in sets.values())
     facts += [(name, _set(each, whole)) for name, each in sets.items()]
@@ -130,7 +134,7 @@ def data_summary(record: Record) -> Markup:
         (each["role"], each["folder"], f"{each['samples']:,}", each["sizes"], duration(each.get("seconds")), size(each["bytes"]))
         for each in rows
     ]
-    names = tag("details", tag("summary", f"The {len(held):,} samples held out"), tag("p", ", ".join(map(str, held)))) if held else None
+    names = tag("details", tag("summary", f"Held out: {_samples(len(held))}"), tag("p", ", ".join(map(str, held)))) if held else None
     return section("data", "Data", table((), facts, class_="facts"), table(head, listed, class_="data") if listed else None, names)
 
 

@@ -84,6 +84,9 @@ def test_what_was_measured_beside_the_loss_is_on_the_page_by_the_names_it_is_mea
     assert "<td>0.6000 ± 0.1132</td><td>0.6000</td><td>1.6000</td>" in page
     assert "averaged weights" in page
     assert "Validation loss of the averaged weights, video" in page
+    del lines[1][f"ema/held_out/{OWN}/video/sigma_{SIGMAS[0]:.2f}"]
+    page = write_report(made_run(tmp_path / "less", lines=[*metrics(9, held_out=()), *lines])).read_text()
+    assert "<td>0.6000 ± 0.1132</td><td>–</td><td>1.6000</td>" in page
 
 
 def test_the_datasets_of_objectives_are_among_the_data(tmp_path: Path) -> None:
@@ -91,7 +94,11 @@ def test_the_datasets_of_objectives_are_among_the_data(tmp_path: Path) -> None:
     status = json.loads((folder / "run.json").read_text())
     status["data"]["datasets"] = {"regularization": {**status["data"], "root": "/people.precomputed", "train": 1234, "held_out": 32}}
     (folder / "run.json").write_text(json.dumps(status))
-    assert "<td>1,234 samples in /people.precomputed, and 32 held out</td>" in write_report(folder).read_text()
+    status["data"]["train"] = 1
+    (folder / "run.json").write_text(json.dumps(status))
+    page = write_report(folder).read_text()
+    assert "<td>1,234 samples in /people.precomputed, and 32 held out</td>" in page
+    assert "<td>1 sample</td>" in page
 
 
 def test_the_sets_of_a_run_are_among_the_data_with_how_often_they_are_seen(tmp_path: Path) -> None:
