@@ -151,7 +151,7 @@ def _network(to: Settings, process: Old, old: Old) -> None:
         if alpha is UNSET:
             to.put_default("lora.alpha", 1)
         else:
-            put_alpha(to, old, "linear_alpha" if old.has("linear_alpha") else "alpha", alpha)
+            put_alpha(to, old, "linear_alpha" if old.has("linear_alpha") else "alpha", alpha, rank)
     factor = old.get("lokr_factor", whole, null=UNSET)
     if factor is not UNSET and ours == "lokr":
         to.put("lora.params", {"factor": factor})

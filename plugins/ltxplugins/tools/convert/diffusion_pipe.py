@@ -10,6 +10,7 @@ from ltxplugins.tools.convert.kinds import Wrong, many, number, path, plain, tex
 from ltxplugins.tools.convert.media import (
     HELD_OUT,
     OldSet,
+    put_alpha,
     put_another_model,
     put_model,
     put_objectives,
@@ -109,7 +110,7 @@ def _adapter(to: Settings, root: Old, old: Old) -> None:
     if rank is not UNSET:
         put_rank(to, rank)
     if alpha is not UNSET:
-        to.put("lora.alpha", alpha)
+        put_alpha(to, old, "alpha", alpha, rank)
     factor = old.get("decompose_factor", whole, null=UNSET)
     if factor is not UNSET and ours == "lokr":
         to.put("lora.params", {"factor": factor})

@@ -95,6 +95,11 @@ def put_sets(to: Settings, sets: Sequence[OldSet], said: str = "") -> None:
     for each in sets:
         if each.place is not UNSET:
             places.setdefault(each.place, []).append(each)
+    for alike in places.values():
+        for each in alike[1:]:
+            if each.words != alike[0].words:
+                said = f'{each.old.key}: "{each.words}" is not put before captions: the clips are those of {alike[0].old.key}.'
+                each.old.log.remark(to.run.table("data"), each.old.table.line, said)
     is_shared = len({each.words for each in sets}) == 1 or len(places) == 1
     if is_shared and sets and sets[0].words:
         to.put("preprocessing.lora_trigger", sets[0].words, said)
@@ -162,12 +167,16 @@ def put_rank(to: Settings, rank: int) -> None:
     to.put("lora.rank", min(rank, MOST_RANK), said)
 
 
-def put_alpha(to: Settings, old: Old, name: str, alpha: float) -> None:
-    """Write the alpha of the adapters."""
-    if alpha != int(alpha):
+def put_alpha(to: Settings, old: Old, name: str, alpha: float, rank: Any) -> None:
+    """Write the alpha of the adapters. With a rank that is written as a lower one, alpha is lowered too, so that alpha / rank stays the
+    same.
+    """
+    if rank is not UNSET and rank > MOST_RANK:
+        to.put("lora.alpha", max(1, round(alpha * MOST_RANK / rank)))
+    elif alpha != int(alpha):
         to.note(old, name, "is not kept: lora.alpha is a whole number.", "lora.")
     else:
-        to.put("lora.alpha", min(int(alpha), MOST_RANK))
+        to.put("lora.alpha", int(alpha))
 
 
 def put_precision(to: Settings, old: Old, name: str, value: str) -> None:

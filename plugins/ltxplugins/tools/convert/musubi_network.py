@@ -56,7 +56,7 @@ def put_network(to: Settings, old: Old, script: str, mode: str) -> None:
     if alpha is UNSET:
         to.put_default("lora.alpha", 1)
     else:
-        put_alpha(to, old, "network_alpha", alpha)
+        put_alpha(to, old, "network_alpha", alpha, rank)
     params = {name: values.pop(name) for name in ("factor",) if name in values and kind == "lokr"}
     if values.pop("use_rslora", values.pop("rs_lora", False)) is True and kind in ("lora", "dora"):
         params["use_rslora"] = True

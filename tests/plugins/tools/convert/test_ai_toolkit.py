@@ -227,6 +227,16 @@ def test_several_sets_are_kept_with_their_repeats_and_trigger_words() -> None:
     assert at(values(text), "preprocessing.lora_trigger") == "sks"
 
 
+def test_a_trigger_word_of_clips_that_have_another_already_is_named() -> None:
+    found = yaml.safe_load(job({"trigger_word": "sks"}))
+    first, *_ = sets = found["config"]["process"][0]["datasets"]
+    sets.append({**first, "trigger_word": "own"})
+    said = 'datasets[1]: "own" is not put before captions: the clips are those of datasets[0].'
+    for others in ([], [{**first, "folder_path": "others"}]):
+        sets += others
+        assert [remark for remark in remarks(yaml.safe_dump(found, sort_keys=False)) if remark.endswith(said)]
+
+
 def test_settings_of_further_sets_that_differ_from_those_of_the_first_are_named() -> None:
     found = yaml.safe_load(job())
     first, *_ = sets = found["config"]["process"][0]["datasets"]

@@ -397,6 +397,15 @@ def test_parameters_of_an_adapter_that_ltx_does_not_have_are_named(tmp_path: Pat
     assert [remark for remark in remarks(text, start=tmp_path) if "conv_dim" in remark]
 
 
+@pytest.mark.parametrize(
+    ("rank", "alpha", "written"),
+    [(32, 20_000, (32, 20_000)), (10**9, 10**9, (16_384, 16_384)), (32_768, 1000, (16_384, 500)), (10**9, 1, (16_384, 1))],
+)
+def test_alpha_keeps_its_ratio_to_the_rank(rank: int, alpha: int, written: tuple[int, int], tmp_path: Path) -> None:
+    found = values(musubi(tmp_path, {"network_dim": rank, "network_alpha": alpha}), start=tmp_path)["lora"]
+    assert (found["rank"], found["alpha"]) == written
+
+
 def test_prompts_are_read_from_their_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text(
         "# mine\na dog -- of mine --w 96 --h 64 --f 17 --d 3 --s 20 --l 4 --n ugly\n\na cat --i cat.png --l 5 --fs 3\n"
