@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from ltxcore.api.config import value_text
-from ltxplugins.tools.convert.kinds import number, path, plain, text, truth, whole
+from ltxplugins.tools.convert.kinds import choice, number, path, plain, text, truth, whole
 from ltxplugins.tools.convert.media import (
     put_another_model,
     put_model,
@@ -87,8 +87,8 @@ def _converted(given: Table, log: Log, script: str) -> Settings:
     old = _with_file(to, Old(given, "", log))
     to.read(old, "")
     _model(to, old, script)
-    mode = old.get("ltx2_mode", text, null=UNSET)
-    mode = old.get("ltx_mode", text, null=UNSET) if mode is UNSET else mode
+    modes = [old.get(name, choice(*MODES, *MODES.values()), null=UNSET) for name in ("ltx2_mode", "ltx_mode")]
+    mode = next((each for each in modes if each is not UNSET), UNSET)
     mode = "video" if mode is UNSET else MODES.get(mode, mode)
     put_network(to, old, script, mode)
     _optimization(to, old)
@@ -231,10 +231,12 @@ def _objectives(to: Settings, old: Old, mode: str) -> Iterator[dict[str, Any]]:
     delta = old.get("huber_delta", number, null=UNSET)
     if kind in ("mae", "l1", "huber", "smooth_l1"):
         flow["error"] = "huber" if "huber" in kind or kind == "smooth_l1" else "l1"
-        if flow["error"] == "huber" and delta is not UNSET:
-            flow["delta"] = delta
     elif kind not in (UNSET, "mse", "l2"):
         to.note(old, "loss_type", "is not kept: errors are squared.")
+    if flow.get("error") != "huber":
+        to.without_effect(old, "huber_delta")
+    elif delta is not UNSET:
+        flow["delta"] = delta
     weights = {name: old.get(f"{name}_loss_weight", number, null=UNSET) for name in ("video", "audio")}
     weights = {name: 1.0 if weight is UNSET else weight for name, weight in weights.items()}
     if set(weights.values()) != {1.0}:
@@ -252,6 +254,8 @@ def _objectives(to: Settings, old: Old, mode: str) -> Iterator[dict[str, Any]]:
             yield {"type": "preservation", "prompt": asked, "weight": float(weight)}
             for name in values:
                 old.log.remark(to.run.head, old.line(f"{key}_args"), f"{key}_args: {name} is not kept: preservation has no such parameter.")
+        else:
+            to.without_effect(old, f"{key}_args")
 
 
 def _saving(to: Settings, old: Old) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ltxplugins.tools.convert.kinds import Wrong, number, path, truth, whole
+from ltxplugins.tools.convert.kinds import Kind, Wrong, number, path, text, truth, whole
 from ltxplugins.tools.convert.media import Sample, fitted, put_samples
 from ltxplugins.tools.convert.reading import UNSET, Log, Old
 from ltxplugins.tools.convert.second_file import text_at
@@ -18,8 +19,13 @@ WIDTH, HEIGHT, FRAMES = 768, 512, 121
 
 OPTION = re.compile(r"\s--(\w+)\s+")
 
-SHARED = {"n": "negative_prompt", "s": "inference_steps", "l": "video_cfg_scale", "g": "video_cfg_scale"}
-"""The keys for options of a line that all samples share in a run file, by the letter of the option."""
+SHARED: Mapping[str, tuple[str, Kind]] = {
+    "n": ("negative_prompt", text),
+    "s": ("inference_steps", whole),
+    "l": ("video_cfg_scale", number),
+    "g": ("video_cfg_scale", number),
+}
+"""The keys for options of a line that all samples share in a run file, and the kinds of their values, by the letter of the option."""
 
 
 def put_sampling(to: Settings, old: Old) -> None:
@@ -40,38 +46,37 @@ def put_sampling(to: Settings, old: Old) -> None:
     if named.suffix.lower() in (".toml", ".json"):
         to.note(old, "sample_prompts", "is not kept: only prompts in a text file are read. Write [[validation.samples]].", "validation.")
         return
-    text, log = read
-    shared: dict[str, str] = {}
-    put_samples(to, Old(old.table, "", log), "", list(_samples(to, text, log, size, shared)))
-    for letter, value in shared.items():
-        key = SHARED[letter]
+    lines, log = read
+    shared: dict[str, Any] = {}
+    put_samples(to, Old(old.table, "", log), "", list(_samples(to, lines, log, size, shared)))
+    for key, value in shared.items():
         if key not in to.run.table("validation").keys:
-            to.put(
-                f"validation.{key}", value if letter == "n" else _number(log, 1, value) if letter != "s" else int(_number(log, 1, value))
-            )
+            to.put(f"validation.{key}", value)
 
 
-def _samples(to: Settings, text: str, log: Log, size: tuple[int, int, int], shared: dict[str, str]) -> Iterator[Sample]:
-    """Yield the sample of each line; options that all samples share in a run file are added to `shared`."""
-    for line, written in enumerate(text.splitlines(), 1):
+def _samples(to: Settings, lines: str, log: Log, size: tuple[int, int, int], shared: dict[str, Any]) -> Iterator[Sample]:
+    """Yield the sample of each line; the values that all samples share in a run file are added to `shared`, by their keys."""
+    for line, written in enumerate(lines.splitlines(), 1):
         if not written.strip() or written.lstrip().startswith("#"):
             continue
         prompt, *rest = OPTION.split(f" {written.strip()}")
         options = dict(zip(rest[::2], (value.strip() for value in rest[1::2]), strict=True))
-        own = {name: int(_number(log, line, options.pop(name))) for name in ("w", "h", "f", "d") if name in options}
+        own = {name: int(_read(log, line, number, options.pop(name))) for name in ("w", "h", "f", "d") if name in options}
         image = options.pop("i", None)
         for name, value in options.items():
-            if name not in SHARED:
+            key, kind = SHARED.get(name, ("", text))
+            found = _read(log, line, kind, value)
+            if not key:
                 log.remark(to.run.table("validation"), line, f"--{name} {value} is not kept: a sample has no such setting.")
-            elif shared.setdefault(name, value) != value:
+            elif shared.setdefault(key, found) != found:
                 log.remark(to.run.table("validation"), line, f"--{name} {value} is not kept: all samples have the value of the first.")
         mine = (own.get("w", size[0]), own.get("h", size[1]), own.get("f", size[2]))
         yield Sample(prompt.strip(), None if mine == size else mine, own.get("d"), None if image is None else Path(image))
 
 
-def _number(log: Log, line: int, value: str) -> float:
+def _read(log: Log, line: int, kind: Kind, value: str) -> Any:
     try:
-        return number(Scalar(line, value, value))
+        return kind(Scalar(line, value, value))
     except Wrong as wrong:
         log.problem(line, "an option of a prompt", wrong.what)
-        return 0.0
+        return 0

@@ -423,6 +423,16 @@ def test_prompts_are_read_from_their_file(tmp_path: Path) -> None:
     ]
     (tmp_path / "prompts.txt").write_text("a dog --w wide\n")
     assert "prompts.txt:1: an option of a prompt: must be a number" in refused(text, start=tmp_path)
+    (tmp_path / "prompts.txt").write_text("a dog --l 4\na cat --g 5\na fox --s many\n")
+    assert "prompts.txt:3: an option of a prompt: must be a whole number" in refused(text, start=tmp_path)
+    (tmp_path / "prompts.txt").write_text("a dog --l 4\na cat --g 5\n")
+    assert remarks(text, start=tmp_path) == ["line 2 of prompts.txt: --g 5 is not kept: all samples have the value of the first."]
+
+
+def test_what_belongs_to_a_setting_that_is_off_is_named_as_such(tmp_path: Path) -> None:
+    given = {"dop_args": ["class=dog"], "blank_preservation_args": ["multiplier=2"], "huber_delta": 0.3}
+    text = converted(musubi(tmp_path, given), start=tmp_path).text
+    assert "# Not needed here, or switched off: huber_delta, dop_args, blank_preservation_args.\n" in text
 
 
 def test_checkpoints_are_kept_by_their_number(tmp_path: Path) -> None:
@@ -520,9 +530,10 @@ def test_parts_of_clips_become_windows(tmp_path: Path, given: dict[str, Any], wi
         ("python ltx2_train_network.py --dop --dop_args multiplier=1,2\n", "dop_args: multiplier must be a number, not [1, 2]"),
         ("python ltx2_train_network.py \\\n --training_comment it's \\\n --seed 3\n", "old.txt:2: has a quotation mark that is not closed"),
         ("python ltx2_train_network.py --gradient_checkpointing maybe\n", "gradient_checkpointing: must be true or false"),
+        ("python ltx2_train_network.py --ltx2_mode vdeo\n", 'ltx2_mode: must be "v" or "a" or "va" or "video" or "audio" or "av", not'),
         ("python ltx2_train_network.py --optimizer_args decay\n", 'optimizer_args: must be texts of the form "name=value", not "decay"'),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_what_is_broken_is_refused_with_the_place(text: str, said: str, tmp_path: Path) -> None:
     musubi(tmp_path)
