@@ -21,7 +21,7 @@ from ltxplugins.tools.convert.media import (
     put_streams,
 )
 from ltxplugins.tools.convert.optimizing import Given, params_of, put_optimizer, put_schedule
-from ltxplugins.tools.convert.reading import UNSET, Log, Old
+from ltxplugins.tools.convert.reading import UNSET, Log, Old, own_or_common
 from ltxplugins.tools.convert.second_file import dataset_at
 from ltxplugins.tools.convert.settings import Settings
 from ltxplugins.tools.convert.sizes import buckets, frames, length, shapes, side
@@ -203,20 +203,14 @@ def _set(old: Old) -> OldSet:
     )
 
 
-def _ours(general: Old, old: Old, name: str, kind: Any) -> Any:
-    """Return a setting of the directory, or else of the whole dataset."""
-    own, common = (each.get(name, kind, null=UNSET) for each in (old, general))
-    return common if own is UNSET else own
-
-
 def _buckets(to: Settings, general: Old, old: Old) -> None:
-    exact = _ours(general, old, "size_buckets", many(many(whole, 3)))
-    areas = _ours(general, old, "resolutions", many(_area))
-    counts = _ours(general, old, "frame_buckets", many(whole))
-    fitting = _ours(general, old, "enable_ar_bucket", truth)
-    given = _ours(general, old, "ar_buckets", many(_ratio))
+    exact = own_or_common(old, general, "size_buckets", many(many(whole, 3)))
+    areas = own_or_common(old, general, "resolutions", many(_area))
+    counts = own_or_common(old, general, "frame_buckets", many(whole))
+    fitting = own_or_common(old, general, "enable_ar_bucket", truth)
+    given = own_or_common(old, general, "ar_buckets", many(_ratio))
     least, most, count = (
-        _ours(general, old, name, kind) for name, kind in (("min_ar", _ratio), ("max_ar", _ratio), ("num_ar_buckets", _many_shapes))
+        own_or_common(old, general, name, kind) for name, kind in (("min_ar", _ratio), ("max_ar", _ratio), ("num_ar_buckets", _many_shapes))
     )
     if exact is not UNSET and exact:
         written = [(side(width), side(height), frames(number_)) for width, height, number_ in exact]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ltxplugins.tools.convert.kinds import number, path, text, truth, whole
 from ltxplugins.tools.convert.media import HELD_OUT, OldSet, put_sets
-from ltxplugins.tools.convert.reading import UNSET, Old
+from ltxplugins.tools.convert.reading import UNSET, Old, own_or_common
 from ltxplugins.tools.convert.second_file import dataset_at
 from ltxplugins.tools.convert.settings import Settings
 from ltxplugins.tools.convert.sizes import buckets, frames, length, shapes, side
@@ -45,7 +45,7 @@ def put_dataset(to: Settings, arguments: Old, mode: str) -> None:
     to.read(first, "datasets")
     put_sets(to, [_set(general, each) for each in (sets or [first])])
     to.run.table("data").say(HELD_OUT.format(to.trainer))
-    size = _ours(general, first, "batch_size", whole)
+    size = own_or_common(first, general, "batch_size", whole)
     to.put("optimization.batch_size", size) if size is not UNSET else to.put_default("optimization.batch_size", 1)
     if mode == "audio":
         for old in (general, first):
@@ -57,13 +57,7 @@ def put_dataset(to: Settings, arguments: Old, mode: str) -> None:
 def _set(general: Old, old: Old) -> OldSet:
     places = [old.get(key, path, null=UNSET) for key in PLACES]
     place = next((each for each in places if each is not UNSET), UNSET)
-    return OldSet(old, (*PLACES, "num_repeats", "cache_directory"), place, _ours(general, old, "num_repeats", whole))
-
-
-def _ours(general: Old, old: Old, name: str, kind: Any) -> Any:
-    """Return a setting of the dataset, or else of all datasets."""
-    own, common = (each.get(name, kind, null=UNSET) for each in (old, general))
-    return common if own is UNSET else own
+    return OldSet(old, (*PLACES, "num_repeats", "cache_directory"), place, own_or_common(old, general, "num_repeats", whole))
 
 
 def _resolution(tree: Tree) -> tuple[int, int]:
@@ -78,7 +72,7 @@ def _counts(tree: Tree) -> list[int]:
 
 
 def _buckets(to: Settings, general: Old, old: Old) -> None:
-    size = _ours(general, old, "resolution", _resolution)
+    size = own_or_common(old, general, "resolution", _resolution)
     width, height = (WIDTH, HEIGHT) if size is UNSET else size
     extraction = old.get("frame_extraction", text, null=UNSET)
     most = old.get("max_frames", whole, null=UNSET)
@@ -95,7 +89,7 @@ def _buckets(to: Settings, general: Old, old: Old) -> None:
     fitted = list(dict.fromkeys(frames(each) for each in counts))
     if extraction != "full" and not {*counts} <= {*fitted}:
         to.note(old, "target_frames", f"is written as {fitted}: LTX-2 takes multiples of 8 frames plus 1.", "preprocessing.")
-    bucketed = _ours(general, old, "enable_bucket", truth) is True
+    bucketed = own_or_common(old, general, "enable_bucket", truth) is True
     sizes = shapes(width * height) if bucketed else [(side(width), side(height))]
     said = f"About the area of {width}x{height} in the usual shapes, of which a clip gets the nearest." if bucketed else ""
     if not bucketed and sizes[0] != (width, height):

@@ -10,6 +10,7 @@ import attrs
 
 from ltxcore.api import ConfigError
 from ltxplugins.tools.convert.kinds import choice, many, number, path, spoken, text, truth, whole
+from ltxplugins.tools.convert.media import FP16, HELD_OUT
 from ltxplugins.tools.convert.reading import DEFAULTED, UNSET, Field, Log, Old, carry
 from ltxplugins.tools.convert.strategy import convert_strategy
 from ltxplugins.tools.convert.toml import RunText, Section
@@ -21,12 +22,7 @@ OLD_RANK = 64
 
 OLD_PROJECT = "ltxv-trainer"
 
-HALF = {
-    "fp16": (
-        "bf16",
-        "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
-    )
-}
+HALF = {"fp16": ("bf16", FP16)}
 """The replacement for a value of `mixed_precision_mode`, with the reason."""
 
 SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
@@ -216,9 +212,7 @@ def _params(old: Old, section: Section, name: str, known: Mapping[str, type], re
 
 
 def _held_out(old: Old, section: Section, values: Mapping[str, Any]) -> None:
-    section.say(
-        "held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on; held_out = 0 trains on all samples, as ltx-trainer did."
-    )
+    section.say(HELD_OUT.format("ltx-trainer"))
 
 
 def _training_state(old: Old, section: Section, values: Mapping[str, Any]) -> None:

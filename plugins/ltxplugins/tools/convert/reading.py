@@ -161,6 +161,12 @@ class Old:
         yield from ((name, tree) for name, tree in self.table.values.items() if name not in self.taken)
 
 
+def own_or_common(own: Old, common: Old, name: str, kind: Kind) -> Any:
+    """Return the value of a key in a mapping, or else in the mapping for all of its kind; UNSET if both lack it."""
+    found, shared = (each.get(name, kind, null=UNSET) for each in (own, common))
+    return shared if found is UNSET else found
+
+
 def shown(name: str, tree: Tree) -> str:
     """Return ` = VALUE` for the value of a key, or nothing for null; a secret is not shown."""
     if is_null(tree):

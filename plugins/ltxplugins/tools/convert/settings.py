@@ -84,7 +84,7 @@ class Settings:
         log: the log that takes mistakes and remarks.
         run: the run file.
         idle: the settings of the file that have no effect here.
-        read: the mappings of the file that have been read.
+        mappings: the mappings of the file that have been read.
     """
 
     trainer: str
