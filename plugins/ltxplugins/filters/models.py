@@ -173,24 +173,18 @@ class Label(Region, _Segmenting):
 
         found = super().problems()
         if not any(path == ("path",) for path, _, _ in found):
-            known = self._numbers()
+            known = list(map(str, self._find().config.id2label.values()))
             found += [
-                (("label",), f'the model has no class "{name}"', suggestion(name, list(known)))
-                for name in self._names()
-                if name not in known
+                (("label",), f'the model has no class "{name}"', suggestion(name, known)) for name in self._names() if name not in known
             ]
         return found if self._names() else [*found, (("label",), "names no class", "Name one that the model has.")]
 
     def _names(self) -> list[str]:
         return [name.strip() for name in self.label.split(";") if name.strip()]
 
-    def _numbers(self) -> dict[str, int]:
-        return {str(name): int(number) for number, name in self._find().config.id2label.items()}
-
     def __call__(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         import torch
 
-        known = self._numbers()
-        wanted = torch.tensor([known[name] for name in self._names()])
+        wanted = torch.tensor([int(number) for number, name in self._find().config.id2label.items() if str(name) in self._names()])
         for classes in self.classes(frames):
             yield self.mask(torch.isin(classes, wanted))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,15 @@ def test_what_is_near_is_white_and_what_is_far_is_black(models: Path) -> None:
     assert (made[..., 0].float() - wanted).abs().max() <= 0.51
     near = torch.stack(list(Depth(path=models / "depth")(iter(CLIP))))
     assert (made.int() + near.int() - 255).abs().max() <= 1
+
+
+def test_all_classes_of_a_name_count(models: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(models / "segmentation", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "wall", "1": "sky", "2": "sky"}
+    (folder / "config.json").write_text(json.dumps(config))
+    made = torch.stack(list(Label(path=folder, label="sky")(iter(CLIP))))
+    assert (made == 0).all(dim=-1).equal(classes(models / "segmentation") > 0)
 
 
 def test_a_class_has_a_color_of_its_own(models: Path) -> None:
