@@ -116,7 +116,8 @@ def _check_output(dataset: Path, output: Path, filter_: Filter, column: str) -> 
         raise ConfigError(what, where=str(output), remedy="Name another file.")
     ours = f"{filter_.makes}s/{filter_.folder}/"
     if not all(str(row.values.get(column, "")).startswith(ours) for row in read_table(output).rows):
-        what = f'already exists, and was not written by this command with the filter "{filter_.name}"'
+        keys = "" if filter_.folder == filter_.name else " and these keys"
+        what = f'already exists, and was not written by this command with the filter "{filter_.name}"{keys}'
         raise ConfigError(what, where=str(output), remedy="Name another file.")
 
 

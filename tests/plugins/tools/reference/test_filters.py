@@ -117,6 +117,14 @@ def test_other_keys_have_a_folder_of_their_own_and_the_same_keys_are_reused(tmp_
     assert made("c.jsonl", "blur,sigma=8") == "0 made, 1 reused"  # as by default
 
 
+def test_an_output_of_other_keys_is_not_written_over(tmp_path: Path) -> None:
+    data, output = two_clips(tmp_path, 1), tmp_path / "small.jsonl"
+    assert ltx("reference", data, "-o", output, "--filter", "downscale,factor=2").exit_code == 0
+    result = ltx("reference", data, "-o", output, "--filter", "downscale,factor=3")
+    said = 'already exists, and was not written by this command with the filter "downscale" and these keys'
+    assert (result.exit_code, result.stderr) == (2, f"{output}: {said}\n    Name another file.\n")
+
+
 def test_a_half_done_folder_is_finished(tmp_path: Path) -> None:
     data, output = two_clips(tmp_path), tmp_path / "boxes.jsonl"
     assert ltx("mask", data, "-o", output, "--filter", "box").exit_code == 0
