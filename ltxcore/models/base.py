@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,14 @@ from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import Description, blueprint_of_config
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
-from ltxcore.models.connectors import build_connector, check_connectors, connector_arguments, connector_shapes
+from ltxcore.models.connectors import (
+    build_connector,
+    check_connectors,
+    connector_arguments,
+    connector_numbers,
+    connector_shapes,
+    numbers_in,
+)
 from ltxcore.models.load_base import describe
 from ltxcore.models.released import RELEASED
 from ltxcore.models.tiny_model import TINY
@@ -116,11 +122,16 @@ class Base:
         return {"video": self._arguments["num_attention_heads"], "audio": self._arguments["audio_num_attention_heads"]}
 
     def connector_numbers(self, modalities: Collection[str]) -> int:
-        """Return the number of parameters in the text connectors of these modalities; 0 for a model without connectors."""
+        """Return the number of parameters in the text connectors of these modalities; 0 for a model without connectors.
+
+        Raises:
+            CheckpointError: settings are unknown.
+        """
+        if self.checkpoint is not None:  # the connectors of a folder have a configuration of their own
+            return connector_numbers(self.checkpoint, modalities)
         if not self.info.has_connectors:
             return 0
-        modules = [build_connector(connector_arguments(self.transformer, name, self.info.name)) for name in sorted(modalities)]
-        return sum(prod(tensor.shape) for module in modules for tensor in module.state_dict().values())
+        return numbers_in(build_connector(connector_arguments(self.transformer, name, self.info.name)) for name in sorted(modalities))
 
     @functools.cached_property
     def _arguments(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,20 @@ def connector_shapes(checkpoint: Checkpoint, modalities: Collection[str]) -> dic
         CheckpointError: settings are unknown.
     """
     return linear_shapes(_found(checkpoint, modalities).modules) if checkpoint.has_connectors else {}
+
+
+def connector_numbers(checkpoint: Checkpoint, modalities: Collection[str]) -> int:
+    """Return the number of parameters in a checkpoint's connectors for these modalities; 0 for a checkpoint without connectors.
+
+    Raises:
+        CheckpointError: settings are unknown.
+    """
+    return numbers_in(_found(checkpoint, modalities).modules.values()) if checkpoint.has_connectors else 0
+
+
+def numbers_in(modules: Iterable[nn.Module]) -> int:
+    """Return the number of parameters in connectors."""
+    return sum(tensor.numel() for module in modules for tensor in module.state_dict().values())
 
 
 def linear_shapes(modules: Mapping[str, nn.Module]) -> dict[str, tuple[int, ...]]:

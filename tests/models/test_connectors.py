@@ -13,6 +13,7 @@ from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch, padded_text
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.backbone import ModelInfo
+from ltxcore.models.base import base_of
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connector_arguments, connectors_fingerprint, load_connectors, load_connectors_folder, to_original
 from ltxcore.models.load_base import load_backbone
@@ -266,6 +267,20 @@ def test_a_backbone_of_a_folder_of_diffusers_comes_with_its_connectors(connect, 
     backbone, given = load_backbone(str(tmp_path), frozenset(BOTH), dtype=torch.float32), features(length=16, words=3)
     for name in BOTH:
         assert torch.equal(backbone.connect(given).features[name], connect(given).features[name])
+
+
+def test_their_parameters_are_counted_in_any_layout(connect, tmp_path):
+    file = write_golden("B", tmp_path, extra=connector_tensors(), settings=SETTINGS)
+    stock_model("B").save_pretrained(tmp_path / "model" / "transformer")
+    write_folder(connect, tmp_path / "model" / "connectors")
+    for modalities in (BOTH, ("audio",)):
+        expected = sum(
+            tensor.numel()
+            for name, tensor in connector_tensors().items()
+            if name.startswith(tuple(f"{PREFIX}{each}_" for each in modalities))
+        )
+        for model in (file, tmp_path / "model"):
+            assert base_of(str(model)).connector_numbers(modalities) == expected
 
 
 def test_their_fingerprint_is_that_of_their_weights_in_any_layout(connect, tmp_path):
