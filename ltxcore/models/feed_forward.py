@@ -23,7 +23,8 @@ def in_chunks(module: nn.Module, tokens: Tensor, chunks: int) -> Tensor:
     parts = tokens.chunk(chunks, dim=1)
     if not torch.is_grad_enabled():
         return torch.cat([module(part) for part in parts], dim=1)
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    # A linear module with a frozen adapter only shows the weight of the module in it.
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear) and "weight" in layer._parameters]
     weights = {layer: cast(Parameter, layer.weight) for layer in layers}
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -47,7 +47,8 @@ class FrozenLora(nn.Linear):
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the matrix that the module multiplies by, `[out, in]`: that of the base with the adapter."""
-        return self.held.adapter.weight(self.inner, weight_of(self.held.linear).float()).detach().to(dtype)
+        device = next(iter(self.held.tensors.values())).device  # the base may be in host memory
+        return self.held.adapter.weight(self.inner, weight_of(self.held.linear).float().to(device)).detach().to(dtype)
 
     @property
     def W_q(self) -> Tensor:

@@ -137,6 +137,34 @@ def test_the_base_may_be_quantized_or_in_host_memory(kind: str, type: str, under
     assert all(parameter.grad is not None for parameter in lora_parameters(backbone).values())
 
 
+def test_a_base_in_host_memory_is_combined_with_its_lora_where_the_lora_is(under: Strength) -> None:
+    """The meta device stands for a GPU: like a GPU, it refuses a sum with a tensor of the CPU."""
+    backbone = bare("offloaded")
+    put_under(backbone, [under])
+    layer = frozen_layers(backbone)[UNDER[0]]
+    for part in ("lora_A", "lora_B"):
+        getattr(layer.module, part).to("meta")
+    assert layer.linear.weight.device.type == "cpu"
+    assert weight_of(backbone.transformer.get_submodule(UNDER[0])).device.type == "meta"
+
+
+def test_feed_forward_in_chunks_works_over_frozen_loras_with_block_swap(tmp_path: Path) -> None:
+    inside = ["transformer_blocks.0.audio_ff.net.2", "transformer_blocks.1.audio_ff.net.0.proj"]
+    path = tmp_path / "under.safetensors"
+    save_lora(adapted(bare(), "lora", inside, 1), path, metadata={}, dtype=torch.float32)
+    gradients = []
+    for kind, chunks in (("plain", 1), ("offloaded", 2)):
+        backbone = bare(kind)
+        backbone.transformer.chunk_feed_forward(chunks)
+        put_under(backbone, [Strength(path)])
+        adapted(backbone, "lora", inside[:1])
+        names = [name for name, _ in backbone.named_parameters()]
+        predicted(backbone).square().sum().backward()
+        assert [name for name, _ in backbone.named_parameters()] == names
+        gradients.append([parameter.grad for parameter in lora_parameters(backbone).values()])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("type", ["lora", "dora", "lokr"])
 def test_a_saved_file_is_put_on_top_of_the_same_loras_again(type: str, under: Strength, tmp_path: Path) -> None:
     trained = bare()
