@@ -43,6 +43,8 @@ class Changes:
 
     def pair(self, module: str) -> tuple[Tensor, Tensor] | None:
         """Return B and A of a module, whose product is its change; None if the file does not hold such a pair."""
+        if not _adds(self.found, module):
+            return None
         written = to_file(self.found, module)
         return (written[B] * self.lora.strength, written[A]) if written.keys() == {A, B} else None
 
@@ -122,8 +124,12 @@ def base_of_lora(found: LoraFile, model: str, where: str) -> Iterator[Read]:
 
 def adds(found: LoraFile) -> bool:
     """Return whether the adapters in a file make the same change to every base."""
+    return all(_adds(found, module) for module in found.everywhere)
+
+
+def _adds(found: LoraFile, module: str) -> bool:
     asked = getattr(found.kind.adapter, "adds", None)
-    return asked is not None and all(asked(tensors) for tensors in found.everywhere.values())
+    return asked is not None and bool(asked(found.everywhere[module]))
 
 
 def _merged_in(model: str) -> list[Said]:

@@ -113,7 +113,14 @@ def lokr(module: str) -> tuple[dict[str, Tensor], Tensor]:
     return {"lokr_w1": one, "lokr_w2": two}, weight(module) + torch.kron(one, two)
 
 
-@pytest.mark.parametrize(("make", "prefix"), [(dora, "transformer."), (lokr, PREFIX)])
+def dora_for_comfyui(module: str) -> tuple[dict[str, Tensor], Tensor]:
+    own, trained = dora(module)
+    turned = weight(module) + change(own)
+    lengths = own.pop("lora_magnitude_vector")
+    return {**own, "dora_scale": (lengths * weight(module).norm(dim=1) / turned.norm(dim=1))[:, None]}, trained
+
+
+@pytest.mark.parametrize(("make", "prefix"), [(dora, "transformer."), (dora_for_comfyui, PREFIX), (lokr, PREFIX)])
 def test_a_model_with_loras_of_several_types_has_their_changes_and_is_otherwise_the_same(make: object, prefix: str, tmp_path: Path) -> None:
     tensors, trained = make(K)  # type: ignore[operator]
     other = pair(FF, 2, 20)
