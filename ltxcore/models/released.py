@@ -59,7 +59,7 @@ def config_of_shapes(shapes: Shapes, where: str) -> Config:
         found = {**RELEASED[_BY_GENERATION[generation]], **_transformer(shapes, gated=generation != "2.0")}
         for modality in ("video", "audio"):
             found |= _connector(shapes, modality)
-    except (KeyError, IndexError, ZeroDivisionError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
         raise CheckpointError(
             "states no configuration, and its tensors do not tell one, since they are not those of a whole transformer",
             where=where,

@@ -139,9 +139,15 @@ def test_a_file_without_a_transformer_is_refused(tmp_path):
     )
 
 
-def test_a_file_without_a_configuration_is_refused_if_its_tensors_do_not_tell_it(tmp_path):
+@pytest.mark.parametrize("changed", [None, (4,), (4, 4, 1)])
+def test_a_file_without_a_configuration_is_refused_if_its_tensors_do_not_tell_it(changed, tmp_path):
     path = write_golden("B", tmp_path)
-    save_file({name: tensor for name, tensor in load_file(path).items() if not name.endswith("patchify_proj.weight")}, path)
+    tensors = load_file(path)
+    if changed is None:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("patchify_proj.weight")}
+    else:
+        tensors[f"{PREFIX}patchify_proj.weight"] = torch.zeros(changed)
+    save_file(tensors, path)
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert str(error.value) == (
