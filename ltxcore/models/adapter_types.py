@@ -94,8 +94,10 @@ def type_of(names: Collection[str], metadata: Mapping[str, str], types: Types, w
             what = f'the adapters are of the type "{said}" according to the metadata, but this type has no tensors named {listed(strange)}'
             raise CheckpointError(what, where=where, remedy=AGAIN)
         params = json_object(metadata.get(PARAMS, "{}"))
+        if params is None:
+            raise CheckpointError(f'the keys in this file for the type "{said}" are not a JSON object', where=where, remedy=AGAIN)
         try:
-            return Adapter(said, types[said](**(params or {})))
+            return Adapter(said, types[said](**params))
         except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f'the keys in this file for the type "{said}" are not valid: {error}', where=where, remedy=AGAIN

@@ -69,6 +69,16 @@ def test_tensors_that_the_stated_type_does_not_have_are_refused(tmp_path: Path) 
     )
 
 
+def test_keys_of_the_stated_type_that_cannot_be_read_are_not_replaced_by_defaults(tmp_path: Path) -> None:
+    made = {f"diffusion_model.{MODULE}.{ending}": torch.ones(shape) for ending, shape in LOKR.items()}
+    for said in ("[1]", "{"):
+        save_file(made, tmp_path / "x", metadata={"adapter_type": "lokr", "adapter_params": said})
+        assert (
+            refusal(tmp_path / "x")
+            == 'x: the keys in this file for the type "lokr" are not a JSON object\n    Download or copy the file again.'
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [
