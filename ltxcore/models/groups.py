@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ltxcore.adapters import AdapterSettings
 from ltxcore.config.groups import Group, LoraGroup, in_blocks, names_of, ranges
@@ -132,9 +132,3 @@ def _choices(paths: Sequence[str], patterns: Sequence[str] = ()) -> str:
         for (name, stream), numbers in sorted(kinds.items())
     )
     return f"These are trained: {listed(shown, SHOWN)}."
-
-
-def ranks_told(settings: Mapping[str, AdapterSettings]) -> str:
-    """Return the range of the adapters' ranks in words."""
-    ranks = sorted({each.rank for each in settings.values()})
-    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
