@@ -29,10 +29,11 @@ from ltxcore.models.lora_change import adds, base_of_lora, check_range, check_ta
 from ltxcore.models.lora_file import LoraFile, read_lora
 from ltxcore.models.lora_names import OF_DIFFUSERS
 from ltxcore.models.lora_stack import summed
+from ltxcore.models.lora_write import dtype_of_lora
 from ltxcore.models.parameter_names import to_original, within_block
 from ltxcore.quantizers import QuantizerType
 from ltxcore.registry import Registry, load
-from ltxcore.safetensors_files import Stored, dtype_of, open_tensors, read_header, write_tensors
+from ltxcore.safetensors_files import Stored, open_tensors, read_header, write_tensors
 
 UNSEEN = 8
 """The side that a matrix is given where neither the base nor the file shows how long it is."""
@@ -96,8 +97,7 @@ def export_lora(
     if found.kind.type not in program.exporter.adapters:
         raise _refusal(program, found, registry, str(source))
     check_values(found, str(source))
-    header = read_header(source)
-    own = dtype or next(dtype_of(slot) for name, slot in header.slots.items() if not name.endswith(".alpha"))
+    own = dtype or dtype_of_lora(source)
     said = {key: value for key, value in found.metadata.items() if key != OF_DIFFUSERS}
     with _bases(found, program, model, str(source)) as base, torch.no_grad():
         try:
