@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -13,6 +13,9 @@ from ltxcore.config.tables import plain
 from ltxcore.errors import CheckpointError, did_you_mean, listed
 from ltxcore.model_config import AGAIN, json_object
 from ltxcore.registry import Registry, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LORA = "lora"
 """The type of a run's adapters unless the run file names another type."""
@@ -36,6 +39,21 @@ class Adapter:
     def names(self) -> frozenset[str]:
         """The names of the tensors that a file can hold for a module."""
         return frozenset(self.adapter.file_names.values())
+
+    def to_file(self, tensors: Mapping[str, Tensor], settings: AdapterSettings) -> dict[str, Tensor]:
+        """Return the tensors to write for a module, by the endings of their names, given those of the adapter."""
+        write = getattr(self.adapter, "to_file", None)
+        return dict(tensors if write is None else write(tensors, settings))
+
+    def changes(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether the tensors of a module in a file have any effect."""
+        asked = getattr(self.adapter, "changes", None)
+        return any(bool(tensor.any()) for tensor in tensors.values()) if asked is None else bool(asked(tensors))
+
+    def adds(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether the tensors of a module in a file make the same change to every matrix."""
+        asked = getattr(self.adapter, "adds", None)
+        return asked is not None and bool(asked(tensors))
 
     def metadata(self, settings: AdapterSettings) -> dict[str, str]:
         """Return the metadata that records how an adapter of this type was trained."""

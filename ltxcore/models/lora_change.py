@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -43,7 +43,7 @@ class Changes:
 
     def pair(self, module: str) -> tuple[Tensor, Tensor] | None:
         """Return B and A of a module, whose product is its change; None if the file does not hold such a pair."""
-        if not _adds(self.found, module):
+        if not self.found.kind.adds(self.found.everywhere[module]):
             return None
         written = to_file(self.found, module)
         return (written[B] * self.lora.strength, written[A]) if written.keys() == {A, B} else None
@@ -63,10 +63,7 @@ class Changes:
 
 def to_file(found: LoraFile, module: str) -> dict[str, Tensor]:
     """Return the tensors that ltx itself writes for a module, by the endings of their names, with alpha folded in."""
-    own = found.everywhere[module]
-    settings = AdapterSettings(found.shape(module).rank, alpha=None, dropout=0.0)
-    write = getattr(found.kind.adapter, "to_file", None)
-    return dict(own if write is None else write(own, settings))
+    return found.kind.to_file(found.everywhere[module], AdapterSettings(found.shape(module).rank, alpha=None, dropout=0.0))
 
 
 @contextlib.contextmanager
@@ -124,12 +121,7 @@ def base_of_lora(found: LoraFile, model: str, where: str) -> Iterator[Read]:
 
 def adds(found: LoraFile) -> bool:
     """Return whether the adapters in a file make the same change to every base."""
-    return all(_adds(found, module) for module in found.everywhere)
-
-
-def _adds(found: LoraFile, module: str) -> bool:
-    asked = getattr(found.kind.adapter, "adds", None)
-    return asked is not None and bool(asked(found.everywhere[module]))
+    return all(map(found.kind.adds, found.everywhere.values()))
 
 
 def _merged_in(model: str) -> list[Said]:
@@ -148,7 +140,7 @@ def _fitting(found: LoraFile, name: str, weights: Read, model: str, where: str) 
         weight = weights(f"{name}.weight")
     except KeyError:
         weight = torch.empty(0, 0)
-    if weight.ndim != 2 or any(own not in (None, side) for own, side in zip((shape.outputs, shape.inputs), weight.shape, strict=True)):
+    if not shape.fits(tuple(weight.shape)):
         what = f"{to_original(name)} does not fit {model}: its shape is {[shape.outputs, shape.inputs]} in the LoRA, but {list(weight.shape)} in the model"
         raise CheckpointError(what, where=where, remedy="Name the model that the LoRA was trained on.")
     return weight
@@ -184,11 +176,8 @@ def check_values(found: LoraFile, where: str) -> None:
     Raises:
         CheckpointError: the file has such adapters.
     """
-    changes: Callable[[Mapping[str, Tensor]], bool] = getattr(
-        found.kind.adapter, "changes", lambda tensors: any(bool(tensor.any()) for tensor in tensors.values())
-    )
     check_finite(found, where)
-    if not any(changes(own) for own in found.everywhere.values()):
+    if not any(found.kind.changes(own) for own in found.everywhere.values()):
         raise CheckpointError("no adapter in this file changes anything", where=where)
 
 

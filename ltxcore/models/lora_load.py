@@ -120,11 +120,7 @@ def check_modules(backbone: Described, found: LoraFile, modules: Iterable[str], 
     for name in modules:
         own, of = found.shape(name), shapes.get(f"{name}.weight")
         sides = [own.outputs, own.inputs]
-        if (
-            of is None
-            or name not in backbone.blueprint.linears
-            or any(side not in (None, size) for side, size in zip(sides, of, strict=False))
-        ):
+        if name not in backbone.blueprint.linears or not own.fits(of):
             wrong[name] = f"{to_original(name)} {['any' if side is None else side for side in sides]} for {shape_shown(of)}"
     absent = [name for name in modules if name not in wrong and not is_needed(name, backbone.modalities)]
     if wrong:
@@ -160,7 +156,7 @@ def _misfits(
     kind: Adapter,
     where: str,
 ) -> list[Problem]:
-    """Yield the problems of a file that does not fit into adapters of this type with these settings and shapes."""
+    """Return the problems of a file that does not fit into adapters of this type with these settings and shapes."""
     problems = []
     missing, unexpected = sorted(own.keys() - found.modules.keys()), sorted(found.modules.keys() - own.keys())
     if missing:

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ltxcore.adapters import AdapterSettings
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.files import replacing
 from ltxcore.models.adapter_types import type_of, types_with
@@ -79,7 +78,7 @@ def _stored(module: str, layer: Layer, dtype: torch.dtype, weight: Callable[[str
 
     @lru_cache(maxsize=1)
     def values() -> Mapping[str, Tensor]:
-        return dict(_to_file(layer)({key: weight(key) for key in layer.tensors}, layer.settings))
+        return layer.kind.to_file({key: weight(key) for key in layer.tensors}, layer.settings)
 
     return {
         written(module, ending, layout): Stored(dtype, tuple(tensor.shape), partial(lambda ending: values()[ending], ending))
@@ -90,11 +89,7 @@ def _stored(module: str, layer: Layer, dtype: torch.dtype, weight: Callable[[str
 def _hollow(layer: Layer) -> Mapping[str, Tensor]:
     """Return the tensors that a layer's adapter has in a file, as shapes on the meta device."""
     hollow = {key: torch.empty(shape, device="meta") for key, shape in layer.shapes().items()}
-    return _to_file(layer)(hollow, layer.settings)
-
-
-def _to_file(layer: Layer) -> Callable[[Mapping[str, Tensor], AdapterSettings], Mapping[str, Tensor]]:
-    return getattr(layer.adapter, "to_file", None) or (lambda tensors, settings: tensors)
+    return layer.kind.to_file(hollow, layer.settings)
 
 
 def saved_type(backbone: LTXBackbone) -> str:
@@ -120,17 +115,16 @@ def check_lora(
     """
     where = str(shown or path)
     found = read_lora(path, where, types_with(next(iter(layers.values())).kind))
-    changes = getattr(found.kind.adapter, "changes", lambda tensors: any(bool(tensor.any()) for tensor in tensors.values()))
     problems, idle = [], []
     for name, tensors in found.modules.items():
         own, of = found.shape(name), shapes.get(f"{name}.weight")
-        if of is None or own.outputs not in (None, of[0]) or own.inputs not in (None, of[1]):
+        if not own.fits(of):
             problems.append(
                 Problem(f"{to_original(name)} is {[own.outputs, own.inputs]} in the LoRA; in the base model: {shape_shown(of)}", where)
             )
         elif not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             problems.append(Problem(f"the adapter of {to_original(name)} has values that are not finite", where))
-        elif not changes(tensors):
+        elif not found.kind.changes(tensors):
             idle.append(Problem(f"the adapter of {to_original(name)} has no effect: its change of the weights is zero", where))
     problems += idle if all_change or len(idle) == len(found.modules) else []
     if problems:

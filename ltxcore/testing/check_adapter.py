@@ -181,9 +181,8 @@ def _beside(kind: Adapter, quantizer: str | None) -> Iterator[str]:
 
 def _adds(layer: Layer) -> bool:
     """Return whether an adapter says that its file makes the same change to every matrix."""
-    adds = getattr(layer.adapter, "adds", None)
-    written = getattr(layer.adapter, "to_file", lambda tensors, settings: tensors)(layer.tensors, layer.settings)
-    return adds is not None and bool(adds({layer.adapter.file_names[ending]: tensor for ending, tensor in written.items()}))
+    written = layer.kind.to_file(layer.tensors, layer.settings)
+    return layer.kind.adds({layer.adapter.file_names[ending]: tensor for ending, tensor in written.items()})
 
 
 def _starts(kind: Adapter) -> Iterator[str]:
