@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -14,6 +14,8 @@ from ltxcore.logs import inform, is_quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+T = TypeVar("T")
 
 Phase = Callable[[str, int], Callable[[], None]]
 """A function that starts a phase, given its name and number of steps, and returns a function to call after each step."""
@@ -53,6 +55,15 @@ def bars(shown: bool | None = None) -> Iterator[Phase]:
             return lambda: display.advance(task)
 
         yield phase
+
+
+def counted(items: Collection[T], name: str) -> Iterator[T]:
+    """Yield items, and show a bar of those that are done, as a phase with this name."""
+    with bars() as phase:
+        step = phase(name, len(items))
+        for item in items:
+            yield item
+            step()
 
 
 @contextmanager

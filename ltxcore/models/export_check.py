@@ -19,6 +19,7 @@ from ltxcore.models.lora_file import LoraFile, shapes_of
 from ltxcore.models.lora_load import fill_layer
 from ltxcore.models.parameter_names import to_original
 from ltxcore.models.quantized import is_quantizable, quantized
+from ltxcore.progress import counted
 from ltxcore.quantizers import QuantizerType
 
 SAME, SAME_BESIDE = 1e-4, 1e-6
@@ -75,7 +76,7 @@ def check_every_weight(
     """
     file = MappingProxyType({name: tensor.float() for name, tensor in tensors.items()})
     largest = apart = weights = 0.0
-    for name, own in found.modules.items():
+    for name, own in counted(found.modules.items(), "modules"):
         matrix = base(name)
         theirs = _check_weight(found, program, file, name, matrix)
         weights = max(weights, float(matrix.abs().max()))

@@ -15,6 +15,7 @@ from ltxcore.models.lora_change import Changes, changes_of
 from ltxcore.models.lora_file import biases_in
 from ltxcore.models.lora_rank import Thin, spectrum_of_matrix, spectrum_of_pair, thinned
 from ltxcore.models.parameter_names import to_original, within_block
+from ltxcore.progress import counted
 
 MOST = 0.1
 """The share of a change that the effective rank leaves out."""
@@ -79,7 +80,7 @@ def measure_lora(lora: Path, model: str | None = None, types: Types | None = Non
     """
     sums: dict[str, _Sums] = {}
     with changes_of(Strength(lora), model, types) as changes, torch.no_grad():
-        for module in changes.found.modules:
+        for module in counted(changes.found.modules, "modules"):
             own = sums.setdefault(within_block(to_original(module)), _Sums())
             rank = changes.found.shape(module).rank
             thin = _in_use(changes, module, rank)

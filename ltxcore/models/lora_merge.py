@@ -27,6 +27,7 @@ from ltxcore.models.lora_stack import summed
 from ltxcore.models.lora_write import common, dtype_of_lora, write_lora
 from ltxcore.models.parameter_names import is_of_connectors, to_diffusers, to_original
 from ltxcore.models.save import CONFIG, WEIGHTS, rest_of_base, write_diffusers, write_sharded, written_files
+from ltxcore.progress import bars
 from ltxcore.safetensors_files import dtype_of, open_tensors
 
 OTHER_MODEL = "Name the model that the LoRA was trained on."
@@ -92,9 +93,9 @@ def merge_into_model(
         raise ConfigError("this is a file", where=str(output), remedy="Name the folder to write.")
     _refuse_quantized(checkpoint)
     shapes = base_of(model).shapes
-    seen = _Largest()
     with contextlib.ExitStack() as stack:
         changes = _added([stack.enter_context(changes_of(lora, model, types, connectors=True)) for lora in loras])
+        seen = _Largest(stack.enter_context(bars())("tensors", len(changes)))
         read = stack.enter_context(base_weights(model))
         file = stack.enter_context(open_tensors(checkpoint.header))
         tensors, prefix, said = rest_of_base(checkpoint, file, torch.bfloat16)
@@ -143,8 +144,9 @@ def _told(loras: Sequence[Strength], checkpoint: Checkpoint, said: Mapping[str, 
 
 @attrs.define
 class _Largest:
-    """The largest number by which any weight was changed."""
+    """The largest number by which any weight was changed, and what to call after each parameter."""
 
+    step: Callable[[], None]
     number: float = 0.0
 
 
@@ -169,6 +171,7 @@ def _changed(
     if not bool(written.isfinite().all()):
         raise CheckpointError(f"the merged {to_original(parameter)} has values that are not finite", remedy="Lower the strengths.")
     seen.number = max(seen.number, float((written.float() - base).abs().max()))
+    seen.step()
     return written
 
 

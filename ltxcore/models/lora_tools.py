@@ -24,6 +24,7 @@ from ltxcore.models.lora_merge import quantized_in
 from ltxcore.models.lora_rank import Thin, spectrum_of_matrix, spectrum_of_pair, thinned
 from ltxcore.models.lora_write import dtype_of_lora, pair_of, write_lora
 from ltxcore.models.parameter_names import to_original
+from ltxcore.progress import counted
 from ltxcore.protocols import MODALITIES
 
 
@@ -91,7 +92,7 @@ def extract_lora(
     found: dict[str, Thin] = {}
     others, unchanged = [], 0
     with base_weights(tuned) as ours, base_weights(model) as theirs, torch.no_grad():
-        for name in sorted(blueprint.shapes):
+        for name in counted(sorted(blueprint.shapes), "tensors"):
             change = ours(name) - theirs(name)
             module = name.removesuffix(".weight")
             if not bool(change.any()):
@@ -145,7 +146,7 @@ def resize_lora(
     check_target(output, {lora: "the LoRA to resize"}, overwrite)
     with changes_of(Strength(lora), model, types) as changes, torch.no_grad():
         refuse_biases(changes.found, str(lora))
-        thin = {module: approximated(changes, module, rank, error) for module in changes.found.modules}
+        thin = {module: approximated(changes, module, rank, error) for module in counted(changes.found.modules, "modules")}
         found = {module: each for module, each in thin.items() if each.size}
         done = _written(output, found, changes.found.metadata, dtype or dtype_of_lora(lora), types)
     return attrs.evolve(done, unchanged=len(thin) - len(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -225,6 +226,31 @@ def test_what_lies_under_a_merged_lora_and_in_the_model_is_not_forgotten(tmp_pat
     done("merge", under, "--model", "tiny", "-o", model, "--overwrite")
     assert ltx("merge", over, "--model", model, "-o", last).stderr == ""
     assert [each["name"] for each in json.loads(metadata(last)["merged_loras"])] == ["under.safetensors", "over.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (["merge", "lora", "--model", "tiny", "-o", "out"], "tensors 1/1"),
+        (["extract", "tiny", "--model", "model", "-o", "out", "--rank", "2"], f"tensors {len(BASE)}/{len(BASE)}"),
+        (["resize", "lora", "-o", "out", "--rank", "1"], "modules 1/1"),
+        (["info", "lora"], "modules 1/1"),
+    ],
+)
+def test_what_takes_minutes_shows_its_progress_on_a_terminal(
+    words: list[str], steps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "140"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("lora", "model", "out")}
+    lora(files["lora"], {K: pair(K, 2, 1)})
+    save_file({**BASE, f"{START}{K}.weight": BASE[f"{START}{K}.weight"] + 1}, files["model"], metadata=metadata(TINY_BASE))
+    result = ltx(*(files.get(word, word) for word in words))
+    assert result.exit_code == 0, result.output
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.stderr).strip().splitlines()[-1]
+    name, count = steps.split()
+    assert last.startswith(name)
+    assert f" {count} " in last
 
 
 @pytest.mark.parametrize("words", [("merge",), ("resize", "--rank", "1")])
