@@ -43,10 +43,6 @@ class AdapterShape:
     inputs: int | None
     rank: int = 1
 
-    def fits(self, shape: tuple[int, ...] | None) -> bool:
-        """Return whether a matrix of this shape has the rows and columns that the tensors show; None stands for no matrix."""
-        return shape is not None and len(shape) == 2 and self.outputs in (None, shape[0]) and self.inputs in (None, shape[1])
-
 
 class AdapterType(Protocol):
     """The type that the hook `ltx_adapters` registers: an attrs class whose fields are the keys of `[lora.params]`.

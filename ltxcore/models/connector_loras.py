@@ -64,7 +64,7 @@ def check_of_connectors(found: LoraFile, shapes: Shapes, where: str) -> None:
     if found.connectors and not shapes:
         what = f"the LoRA is also for text connectors, which this model does not have: {_listed(found.connectors)}"
         raise CheckpointError(what, where=where, remedy="Set connectors_path under [model] to the file that holds them.")
-    wrong = [path for path in found.connectors if not found.shape(path).fits(shapes.get(path))]
+    wrong = [path for path in found.connectors if not found.fits(path, shapes.get(path))]
     if wrong:
         what = f"{many(len(wrong), 'adapter does not', 'adapters do not')} fit the text connectors of this model: {_listed(wrong)}"
         raise CheckpointError(what, where=where, remedy="Use the base model that the LoRA was trained on.")

@@ -135,15 +135,24 @@ def merged_into(checkpoint: Checkpoint) -> list[Said]:
 
 
 def _fitting(found: LoraFile, name: str, weights: Read, model: str, where: str) -> Tensor:
-    shape = found.shape(name)
     try:
         weight = weights(f"{name}.weight")
     except KeyError:
         weight = torch.empty(0, 0)
-    if not shape.fits(tuple(weight.shape)):
-        what = f"{to_original(name)} does not fit {model}: its shape is {[shape.outputs, shape.inputs]} in the LoRA, but {list(weight.shape)} in the model"
-        raise CheckpointError(what, where=where, remedy="Name the model that the LoRA was trained on.")
+    check_fit(found, name, tuple(weight.shape), model, where)
     return weight
+
+
+def check_fit(found: LoraFile, name: str, shape: tuple[int, ...], model: str, where: str) -> None:
+    """Refuse a file whose adapter of a module does not fit the module's matrix in a model.
+
+    Raises:
+        CheckpointError: the adapter does not fit a matrix of this shape.
+    """
+    if not found.fits(name, shape):
+        own = found.shape(name)
+        what = f"{to_original(name)} does not fit {model}: its shape is {[own.outputs, own.inputs]} in the LoRA, but {list(shape)} in the model"
+        raise CheckpointError(what, where=where, remedy="Name the model that the LoRA was trained on.")
 
 
 # ---------------------------------------------------------------- checks

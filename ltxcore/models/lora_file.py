@@ -64,6 +64,11 @@ class LoraFile:
             raise CheckpointError(f"the tensors of {to_original(module)} do not fit each other")
         return found
 
+    def fits(self, module: str, shape: tuple[int, ...] | None) -> bool:
+        """Return whether a module's adapter fits a matrix of this shape; None stands for a module that a model does not have."""
+        own = self.shape(module)
+        return shape is not None and len(shape) == 2 and own.outputs in (None, shape[0]) and own.inputs in (None, shape[1])
+
 
 def biases_in(found: LoraFile) -> dict[str, Tensor]:
     """Return what a file adds to the biases of modules, by module."""

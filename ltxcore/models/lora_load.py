@@ -120,7 +120,7 @@ def check_modules(backbone: Described, found: LoraFile, modules: Iterable[str], 
     for name in modules:
         own, of = found.shape(name), shapes.get(f"{name}.weight")
         sides = [own.outputs, own.inputs]
-        if name not in backbone.blueprint.linears or not own.fits(of):
+        if name not in backbone.blueprint.linears or not found.fits(name, of):
             wrong[name] = f"{to_original(name)} {['any' if side is None else side for side in sides]} for {shape_shown(of)}"
     absent = [name for name in modules if name not in wrong and not is_needed(name, backbone.modalities)]
     if wrong:

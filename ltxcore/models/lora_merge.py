@@ -21,7 +21,7 @@ from ltxcore.models.base import base_of
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.export_check import Read
 from ltxcore.models.load_base import base_weights
-from ltxcore.models.lora_change import Changes, changes_of, check_target, check_values, merged_into, to_file
+from ltxcore.models.lora_change import Changes, changes_of, check_fit, check_target, check_values, merged_into, to_file
 from ltxcore.models.lora_file import biases_in, read_lora
 from ltxcore.models.lora_stack import summed
 from ltxcore.models.lora_write import common, dtype_of_lora, write_lora
@@ -94,7 +94,8 @@ def merge_into_model(
     _refuse_quantized(checkpoint)
     shapes = base_of(model).shapes
     with contextlib.ExitStack() as stack:
-        changes = _added([stack.enter_context(changes_of(lora, model, types, connectors=True)) for lora in loras])
+        read_loras = [stack.enter_context(changes_of(lora, model, types, connectors=True)) for lora in loras]
+        changes = _added(read_loras)
         seen = _Largest(stack.enter_context(bars())("tensors", len(changes)))
         read = stack.enter_context(base_weights(model))
         file = stack.enter_context(open_tensors(checkpoint.header))
@@ -106,6 +107,7 @@ def merge_into_model(
             if name not in tensors:
                 raise _absent(parameter, own_changes[0][0], model)
             dtype = tensors[name].dtype
+            _check_fits(read_loras, parameter, tensors[name].shape, model)
             tensors[name] = attrs.evolve(tensors[name], values=partial(_changed, parameter, own_changes, read, dtype, seen))
         told = _told(loras, checkpoint, said)
         if layout == "original":
@@ -121,6 +123,14 @@ def merge_into_model(
 def _check_targets(paths: Sequence[Path], sources: Mapping[Path, str], overwrite: bool) -> None:
     for path in paths:
         check_target(path, sources, overwrite)
+
+
+def _check_fits(loras: Sequence[Changes], parameter: str, shape: tuple[int, ...], model: str) -> None:
+    """Refuse LoRAs whose change of a matrix has another shape than the matrix; that of its bias has as many rows."""
+    module = parameter.removesuffix(".weight")
+    for each in loras:
+        if module in each.found.everywhere:
+            check_fit(each.found, module, shape, model, str(each.lora.path))
 
 
 def _absent(parameter: str, lora: Strength, model: str) -> CheckpointError:

@@ -118,7 +118,7 @@ def check_lora(
     problems, idle = [], []
     for name, tensors in found.modules.items():
         own, of = found.shape(name), shapes.get(f"{name}.weight")
-        if not own.fits(of):
+        if not found.fits(name, of):
             problems.append(
                 Problem(f"{to_original(name)} is {[own.outputs, own.inputs]} in the LoRA; in the base model: {shape_shown(of)}", where)
             )

@@ -266,6 +266,25 @@ def test_values_that_are_not_finite_are_found_before_anything_is_written(words: 
 # ---------------------------------------------------------------- extract and resize
 
 
+@pytest.mark.parametrize(
+    ("own", "shape"),
+    [
+        ({"lora_A.weight": (2, 64), "lora_B.weight": (64, 2)}, "[64, 64]"),
+        ({"lora_A.weight": (2, 128), "lora_B.weight": (1, 2)}, "[1, 128]"),  # torch would add this row to every row
+        ({"diff_b": (64,)}, "[64, None]"),
+    ],
+)
+def test_a_change_of_another_shape_is_not_merged_into_a_model(own: dict[str, tuple[int, ...]], shape: str, tmp_path: Path) -> None:
+    file = lora(tmp_path / "a.safetensors", {K: {ending: torch.ones(each) for ending, each in own.items()}})
+    result = ltx("merge", file, "--model", "tiny", "-o", tmp_path / "out.safetensors")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"{file}: {K} does not fit tiny: its shape is {shape} in the LoRA, but [128, 128] in the model\n"
+        "    Name the model that the LoRA was trained on.\n"
+    )
+    assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
+
+
 def test_what_is_extracted_from_a_merged_model_is_the_lora_that_was_merged(tmp_path: Path) -> None:
     with safe_open(TINY_BASE, "pt") as file:
         said = file.metadata()
