@@ -21,7 +21,7 @@ from ltxcore.models.connector_loras import adapt_connectors
 from ltxcore.models.frozen_loras import add_changes, freeze_loras
 from ltxcore.models.lora_file import LoraFile, Tensors, check_finite, read_lora, refuse_biases, sketch_lora
 from ltxcore.models.lora_load import check_generation, check_modules, fill_adapters
-from ltxcore.models.parameter_names import is_needed, stream_of
+from ltxcore.models.parameter_names import is_needed, stream_of, to_original
 
 
 def load_loras(backbone: LTXBackbone, loras: Sequence[Strength], types: Types | None = None) -> None:
@@ -138,6 +138,7 @@ def summed(loras: Sequence[Strength], found: Sequence[LoraFile]) -> LoraFile:
         return found[0]
     kind = found[0].kind
     changes: dict[str, list[tuple[Tensors, float]]] = {}
+    firsts: dict[str, tuple[Strength, LoraFile]] = {}
     apart = {name for file in found for name in file.connectors}
     for lora, file in zip(loras, found, strict=True):
         joins, is_same = hasattr(file.kind.adapter, "join"), file.kind.type == kind.type
@@ -151,9 +152,18 @@ def summed(loras: Sequence[Strength], found: Sequence[LoraFile]) -> LoraFile:
                 )
             raise CheckpointError(what, where=str(lora.path), remedy="Use this LoRA alone and without a strength.")
         for name, tensors in file.everywhere.items():
+            _check_sides(name, lora, file, *firsts.setdefault(name, (lora, file)))
             changes.setdefault(name, []).append((tensors, lora.strength))
     joined = {name: kind.adapter.join(each) for name, each in changes.items()}  # type: ignore[attr-defined]
     return LoraFile(kind, {name: joined[name] for name in joined if name not in apart}, {}, {name: joined[name] for name in apart})
+
+
+def _check_sides(name: str, lora: Strength, file: LoraFile, first: Strength, other: LoraFile) -> None:
+    """Refuse a file whose adapter of a module is for a matrix of another shape than in the first file that adapts this module."""
+    sides = [(shape.outputs, shape.inputs) for shape in (file.shape(name), other.shape(name))]
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(*sides, strict=True)):
+        what = f"the adapter of {to_original(name)} is {list(sides[0])} here, but {list(sides[1])} in {first.path}"
+        raise CheckpointError(what, where=str(lora.path), remedy="Use LoRAs of the same base model together.")
 
 
 def _needed(backbone: Described, path: Path, types: Types | None, sketch: bool) -> LoraFile:

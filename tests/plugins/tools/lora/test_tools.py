@@ -101,6 +101,28 @@ def test_one_lora_of_several_is_their_sum_whatever_their_layouts_ranks_and_alpha
     }
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "shape"),
+    [
+        ({"lora_A.weight": (2, 128), "lora_B.weight": (128, 2)}, {"lora_A.weight": (2, 64), "lora_B.weight": (64, 2)}, "[64, 64]"),
+        ({"diff": (128, 128)}, {"diff": (1, 128)}, "[1, 128]"),  # torch would add this row to every row
+    ],
+)
+def test_loras_of_other_shapes_are_not_merged(
+    own: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]], shape: str, tmp_path: Path
+) -> None:
+    files = [
+        lora(tmp_path / name, {K: {ending: torch.ones(each) for ending, each in shapes.items()}})
+        for name, shapes in (("a.safetensors", own), ("b.safetensors", other))
+    ]
+    result = ltx("merge", *files, "-o", tmp_path / "out.safetensors")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"{files[1]}: the adapter of {K} is {shape} here, but [128, 128] in {files[0]}\n    Use LoRAs of the same base model together.\n",
+    )
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def dora(module: str) -> tuple[dict[str, Tensor], Tensor]:
     own = pair(module, 2, 5)
     lengths = drawn(weight(module).shape[0], seed=9).abs() + 1
