@@ -145,10 +145,10 @@ def to_original(name: str) -> str:
 
 
 def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """Load the connectors of a checkpoint that has them, for the modalities of a run.
+    """Load the connectors of a checkpoint that has them, for the modalities of a run, with all weights in `dtype`.
 
     Raises:
-        CheckpointError: as in `load_connectors`.
+        CheckpointError: settings are unknown, or tensors are missing, unexpected, of another shape, or not finite.
     """
     return _found(checkpoint, modalities).filled(dtype)
 
@@ -250,31 +250,6 @@ def connectors_fingerprint(checkpoint: Checkpoint) -> str:
         if name.startswith(prefix)
     }
     return tensors_fingerprint(slots)
-
-
-def load_connectors(header: Slots, prefix: str, official: Config, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """Load the connectors of a checkpoint file, for the modalities of a run.
-
-    Args:
-        header: the header of the checkpoint, or of the separate file of the connectors.
-        prefix: the prefix that precedes the connectors' own names in that file.
-        official: the transformer's configuration.
-        modalities: "video", "audio" or both.
-        dtype: the dtype of all weights.
-
-    Raises:
-        CheckpointError: settings are unknown, or tensors are missing, unexpected, of another shape, or not finite.
-    """
-    return _in_file(header, prefix, official, modalities).filled(dtype)
-
-
-def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """Load the connectors of a model in the diffusers layout from its folder `connectors`, for the modalities of a run.
-
-    Raises:
-        CheckpointError: as in `load_connectors`.
-    """
-    return _in_folder(folder, modalities).filled(dtype)
 
 
 def _in_file(header: Slots, prefix: str, official: Config, modalities: Collection[str]) -> _Unfilled:

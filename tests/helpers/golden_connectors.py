@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from helpers.golden_io import load_case
+from ltxcore.headers import Slots
+from ltxcore.models.checkpoint_files import Checkpoint
+from ltxcore.models.connectors import Connectors, connectors_of
+from ltxcore.safetensors_files import read_header
 
 PREFIX = "model.diffusion_model."
 SETTINGS: dict[str, Any] = {
@@ -43,3 +48,13 @@ def connector_tensors() -> dict[str, Tensor]:
 def write_connectors(path: Path, tensors: dict[str, Tensor] | None = None) -> Path:
     save_file(connector_tensors() if tensors is None else tensors, path)
     return path
+
+
+def load_connectors(
+    path: Path, modalities: Collection[str], dtype: torch.dtype = torch.float32, settings: Mapping[str, Any] = SETTINGS
+) -> Connectors:
+    """The connectors of a file or, given the folder `connectors` of a diffusers model, of this folder."""
+    header = Slots(path.parent / "transformer", {}, {}) if path.is_dir() else read_header(path)
+    if path.is_dir():
+        header.where.mkdir(exist_ok=True)
+    return connectors_of(Checkpoint(header, PREFIX, {"transformer": settings}, {}, has_connectors=True), modalities, dtype)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.encoded_sets import TEXT, put
-from helpers.golden_connectors import PREFIX, SETTINGS, connector_tensors, write_connectors
+from helpers.golden_connectors import PREFIX, SETTINGS, connector_tensors, load_connectors, write_connectors
 from helpers.golden_io import load_case
 from helpers.golden_models import stock_model, write_golden
 from ltxcore.encoded.manifest import read_manifest
@@ -15,11 +15,10 @@ from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import base_of
 from ltxcore.models.checkpoint_files import open_checkpoint
-from ltxcore.models.connectors import connector_arguments, connectors_fingerprint, load_connectors, load_connectors_folder, to_original
+from ltxcore.models.connectors import connector_arguments, connectors_fingerprint, to_original
 from ltxcore.models.load_base import load_backbone
 from ltxcore.protocols import Text
 from ltxcore.runs.fits import check_text_features
-from ltxcore.safetensors_files import read_header
 
 BOTH = ("video", "audio")
 REDO = "The text features were made for another model: run `ltx preprocess` again with this model."
@@ -27,7 +26,7 @@ REDO = "The text features were made for another model: run `ltx preprocess` agai
 
 @pytest.fixture
 def connect(tmp_path):
-    return load_connectors(read_header(write_connectors(tmp_path / "c.safetensors")), PREFIX, SETTINGS, BOTH, torch.float32)
+    return load_connectors(write_connectors(tmp_path / "c.safetensors"), BOTH)
 
 
 def features(length=1024, words=40, seed=0, samples=2):
@@ -116,8 +115,7 @@ def test_what_lies_in_the_padding_does_not_matter(connect):
 
 def test_a_run_of_sound_alone_reads_its_own_connector(tmp_path):
     tensors = {name: tensor for name, tensor in connector_tensors().items() if "audio_" in name}
-    header = read_header(write_connectors(tmp_path / "c.safetensors", tensors))
-    found = load_connectors(header, PREFIX, SETTINGS, {"audio"}, torch.bfloat16)
+    found = load_connectors(write_connectors(tmp_path / "c.safetensors", tensors), {"audio"}, torch.bfloat16)
     context = found(features(length=16, words=3))
     assert set(context.features) == {"audio"}
     assert context.features["audio"].dtype == torch.bfloat16
@@ -126,8 +124,8 @@ def test_a_run_of_sound_alone_reads_its_own_connector(tmp_path):
 def test_where_both_modalities_read_the_same_features_those_of_either_will_do(tmp_path):
     same = SETTINGS | {"caption_proj_before_connector": False}
     tensors = {name.replace("video_", "audio_"): tensor for name, tensor in connector_tensors().items() if "video_" in name}
-    header = read_header(write_connectors(tmp_path / "c.safetensors", tensors))
-    found = load_connectors(header, PREFIX, same | {"audio_connector_attention_head_dim": 16}, {"audio"}, torch.float32)
+    path = write_connectors(tmp_path / "c.safetensors", tensors)
+    found = load_connectors(path, {"audio"}, settings=same | {"audio_connector_attention_head_dim": 16})
     given = features(length=16, words=3)
     both = Text({"video": given.features["video"], "audio": given.features["video"]}, given.mask)
     assert torch.equal(found(Text({"video": given.features["video"]}, given.mask)).features["audio"], found(both).features["audio"])
@@ -135,18 +133,18 @@ def test_where_both_modalities_read_the_same_features_those_of_either_will_do(tm
 
 def test_a_folder_of_diffusers_gives_the_same_connectors(connect, tmp_path):
     write_folder(connect, tmp_path / "connectors")
-    found = load_connectors_folder(tmp_path / "connectors", BOTH, torch.float32)
+    found = load_connectors(tmp_path / "connectors", BOTH)
     given = features(length=64, words=10)
     for name in BOTH:
         assert torch.equal(found(given).features[name], connect(given).features[name])
-    assert set(load_connectors_folder(tmp_path / "connectors", {"audio"}, torch.float32).modules) == {"audio"}
+    assert set(load_connectors(tmp_path / "connectors", {"audio"}).modules) == {"audio"}
 
 
 def test_a_folder_whose_configuration_lacks_a_setting_is_refused(connect, tmp_path):
     place = write_folder(connect, tmp_path / "connectors") / "config.json"
     place.write_text(json.dumps({key: value for key, value in json.loads(place.read_text()).items() if key != "rope_type"}))
     with pytest.raises(CheckpointError) as caught:
-        load_connectors_folder(place.parent, BOTH, torch.float32)
+        load_connectors(place.parent, BOTH)
     assert str(caught.value) == f"{place.parent}: config.json lacks rope_type\n    Download the complete folder again."
 
 
@@ -184,7 +182,7 @@ def test_tensors_that_are_not_those_of_the_settings_are_all_named(tmp_path):
     tensors[audio + "learnable_registers"] = torch.zeros(4, 32)
     path = write_connectors(tmp_path / "c.safetensors", tensors)
     with pytest.raises(CheckpointError) as caught:
-        load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
+        load_connectors(path, BOTH)
     assert str(caught.value) == (
         f"{path}: the video connector lacks {video}transformer_1d_blocks.1.ff.net.2.bias\n"
         f"{path}: not part of the audio connector: {audio}transformer_1d_blocks.2.ff.net.2.bias\n"
@@ -198,7 +196,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     tensors[name] = tensors[name] * float("inf")
     path = write_connectors(tmp_path / "c.safetensors", tensors)
     with pytest.raises(CheckpointError) as caught:
-        load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
+        load_connectors(path, BOTH)
     assert str(caught.value) == (f"{path}: the connectors have NaN or infinite values in {name}\n    Download or copy the file again.")
 
 
@@ -208,7 +206,7 @@ def test_matrices_that_were_not_downloaded_are_refused(tmp_path):
     tensors[name] = torch.zeros_like(tensors[name])
     path = write_connectors(tmp_path / "c.safetensors", tensors)
     with pytest.raises(CheckpointError) as caught:
-        load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
+        load_connectors(path, BOTH)
     assert str(caught.value) == (
         f"{path}: the connectors contain only zeros in {name}: the file was not downloaded completely\n    Download it again."
     )

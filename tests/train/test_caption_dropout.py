@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from helpers.golden_connectors import PREFIX, SETTINGS, write_connectors
+from helpers.golden_connectors import load_connectors, write_connectors
 from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, planned
 from helpers.training_runs import STOPPER, loaded_run, put, sound_set
 from ltxcore.codecs.load_codecs import text_encoder
@@ -24,8 +24,6 @@ from ltxcore.encoded.micro_batch import padded
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import single_engine
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.headers import read_file
-from ltxcore.models.connectors import load_connectors
 from ltxcore.models.load_base import load_backbone
 from ltxcore.protocols import ModelInput, Text
 from ltxcore.runs.passes import LargestDraws
@@ -172,9 +170,7 @@ def test_which_samples_lose_their_captions_depends_on_seed_pass_and_sample_alone
 
 def test_the_empty_caption_passes_through_connectors_at_the_length_of_the_captions(tmp_path: Path) -> None:
     backbone = load_backbone("tiny-untrained", frozenset({"audio"}), dtype=torch.float32, seed=0)
-    backbone.connectors = load_connectors(
-        read_file(write_connectors(tmp_path / "c.safetensors")), PREFIX, SETTINGS, {"audio"}, torch.float32
-    )
+    backbone.connectors = load_connectors(write_connectors(tmp_path / "c.safetensors"), {"audio"})
     draw = torch.Generator().manual_seed(0)
     word, captions = torch.randn(1, 32, generator=draw), torch.randn(4, 16, 32, generator=draw)
     own = backbone.connect(Text({"audio": captions}, torch.ones(4, 16)))
