@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import is_quantizable
 from ltxcore.planner.hollow import Work
 from ltxcore.planner.parameters import Parameters
@@ -20,6 +21,9 @@ PRODUCTS, ATTENTION, BANDWIDTH, LINKS = 0.65, 0.4, 0.8, 0.8
 
 NETWORK = 50e9
 """The bytes per second that each GPU exchanges with other machines: 400 Gb/s. This is a convention."""
+
+FP8 = "float8_e4m3fn"
+"""The dtype of 8-bit floating-point numbers that are multiplied."""
 
 LEAST = 0.1
 """The least number of seconds or hours that a prediction states."""
@@ -40,7 +44,9 @@ class Gpu:
         memory: the memory in GiB.
         bf16: the operations per second of dense matrix products in bfloat16.
         fp32: the operations per second in float32.
-        bits8: the operations per second of dense matrix products of 8-bit numbers.
+        int8: the operations per second of dense matrix products of 8-bit integers.
+        fp8: the operations per second of dense matrix products of 8-bit floating-point numbers, which are added up in float32; None for
+            a GPU that has no such products.
         bandwidth: the bytes per second of its memory.
         pcie: the bytes per second to or from host memory.
         link: the bytes per second to or from the other GPUs of the machine.
@@ -50,7 +56,8 @@ class Gpu:
     memory: float
     bf16: float
     fp32: float
-    bits8: float
+    int8: float
+    fp8: float | None
     bandwidth: float
     pcie: float
     link: float
@@ -62,13 +69,13 @@ class Gpu:
 
 
 GPUS: Mapping[str, Gpu] = {
-    "h100": Gpu("H100 SXM", 80, 989e12, 67e12, 1979e12, 3.35e12, 64e9, 450e9),
-    "h200": Gpu("H200 SXM", 141, 989e12, 67e12, 1979e12, 4.8e12, 64e9, 450e9),
-    "a100": Gpu("A100 SXM", 80, 312e12, 19.5e12, 624e12, 2.039e12, 32e9, 300e9),
-    "l40s": Gpu("L40S", 48, 362e12, 91.6e12, 733e12, 0.864e12, 32e9, 32e9),
-    "4090": Gpu("RTX 4090", 24, 165.2e12, 82.6e12, 330.3e12, 1.008e12, 32e9, 32e9),
-    "5090": Gpu("RTX 5090", 32, 209.5e12, 104.8e12, 419e12, 1.792e12, 64e9, 64e9),
-    "3090": Gpu("RTX 3090", 24, 71e12, 35.6e12, 284e12, 0.936e12, 32e9, 32e9),
+    "h100": Gpu("H100 SXM", 80, 989e12, 67e12, 1979e12, 1979e12, 3.35e12, 64e9, 450e9),
+    "h200": Gpu("H200 SXM", 141, 989e12, 67e12, 1979e12, 1979e12, 4.8e12, 64e9, 450e9),
+    "a100": Gpu("A100 SXM", 80, 312e12, 19.5e12, 624e12, None, 2.039e12, 32e9, 300e9),
+    "l40s": Gpu("L40S", 48, 362e12, 91.6e12, 733e12, 733e12, 0.864e12, 32e9, 32e9),
+    "4090": Gpu("RTX 4090", 24, 165.2e12, 82.6e12, 660.6e12, 330.3e12, 1.008e12, 32e9, 32e9),
+    "5090": Gpu("RTX 5090", 32, 209.5e12, 104.8e12, 838e12, 419e12, 1.792e12, 64e9, 64e9),
+    "3090": Gpu("RTX 3090", 24, 71e12, 35.6e12, 284e12, None, 0.936e12, 32e9, 32e9),
 }
 """The GPUs whose steps can be predicted."""
 
@@ -110,11 +117,20 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
         config: the run file.
         gpu: the GPU of each process.
 
+    Raises:
+        ConfigError: the run multiplies in a number format for which the GPU has no products.
+
     Source: docs/explanation/arithmetic.md#seconds-of-a-step
     """
     traced, passes = need.traced, need.passes
     if traced is None:
         raise ValueError("only a need with activations has seconds")
+    if gpu.fp8 is None and any(FP8 in each.forward.products for each in traced.blocks):
+        raise ConfigError(
+            f"products of 8-bit floating-point numbers need a GPU of the generation Ada, Hopper or later, but the {gpu.name} is older",
+            where="acceleration.quantization",
+            remedy='Use "int8-matmul", or another GPU.',
+        )
     count = sum(each.times for each in traced.blocks)
     restored = _restoring(need.parameters, config)
     forward = sum((each.forward * each.times for each in traced.blocks), Work()) + restored * count
@@ -140,7 +156,7 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
 
 def _classes(work: Work, gpu: Gpu) -> tuple[float, float, float]:
     """Return the seconds of matrix products, attention and all others: the larger of computing, of moving bytes and of asking for it."""
-    rates = {"bfloat16": gpu.bf16, "float32": gpu.fp32, "int8": gpu.bits8, "float8_e4m3fn": gpu.bits8}
+    rates = {"bfloat16": gpu.bf16, "float32": gpu.fp32, "int8": gpu.int8, FP8: gpu.fp8 or gpu.bf16}
     memory = BANDWIDTH * gpu.bandwidth
     products = sum(count / (PRODUCTS * rates.get(dtype, gpu.bf16)) for dtype, count in work.products.items())
     scores = gpu.fp32 if work.products and max(work.products, key=lambda dtype: work.products[dtype]) == "float32" else gpu.bf16

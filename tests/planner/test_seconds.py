@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 
+from ltxcore.cli.plan import plan
 from ltxcore.encode.buckets import Bucket
+from ltxcore.errors import ConfigError
 from ltxcore.planner.advice import remedies
 from ltxcore.planner.hollow import Work
 from ltxcore.planner.seconds import GPUS, _classes, gpu_for, step_seconds
@@ -20,6 +23,32 @@ def test_a_class_of_operations_takes_the_larger_of_computing_and_moving() -> Non
     work = Work({"bfloat16": 0.65 * 989e12}, 0.8 * 3.35e12 / 2, 0.4 * 989e12 / 4, 0.8 * 3.35e12, 0.8 * 3.35e12 * 3)
     assert _classes(work, H100) == pytest.approx((1.0, 1.0, 3.0))
     assert _classes(Work(bytes=1.0, kernels=1000.0), H100) == pytest.approx((0.0, 0.0, 0.005)), "the CPU asks for each operation"
+
+
+def test_products_of_8_bit_integers_and_of_8_bit_floating_point_numbers_have_rates_of_their_own() -> None:
+    work = {dtype: Work({dtype: 0.65 * 330.3e12}) for dtype in ("int8", "float8_e4m3fn")}
+    assert {dtype: _classes(each, GPUS["4090"])[0] for dtype, each in work.items()} == pytest.approx({"int8": 0.5, "float8_e4m3fn": 1.0})
+    assert {name for name, gpu in GPUS.items() if gpu.fp8 is None} == {"a100", "3090"}
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("int8-matmul", "int8"), ("fp8-matmul", "float8_e4m3fn")])
+def test_a_run_that_multiplies_in_8_bits_is_predicted_by_that_rate(name: str, dtype: str, tmp_path: Path) -> None:
+    estimator = estimator_of(tmp_path, engine={"name": "single"}, acceleration={"quantization": name})
+    config = estimator.found.loaded.config
+    need = estimator.need(config, 1)
+    assert need.traced is not None
+    assert all(dtype in each.forward.products for each in need.traced.blocks)
+    if dtype == "int8":
+        assert step_seconds(need, config, GPUS["3090"]).total > 0
+    else:
+        with pytest.raises(ConfigError, match="Ada, Hopper or later, but the RTX 3090 is older"):
+            step_seconds(need, config, GPUS["3090"])
+
+
+def test_every_gpu_can_be_named() -> None:
+    (option,) = (each for each in plan.params if each.name == "gpu_name")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(GPUS)
 
 
 def test_a_gpu_of_a_memory_is_found() -> None:
