@@ -11,6 +11,7 @@ from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import is_quantizable
 from ltxcore.planner.hollow import Work
 from ltxcore.planner.parameters import Parameters
+from ltxcore.runs.engine import compute_dtype
 
 if TYPE_CHECKING:
     from ltxcore.config.run_file import RunFile
@@ -142,7 +143,7 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
     products, attention, others = _classes(micro, gpu)
     waiting = 0.0
     moved = min(config.acceleration.offload_blocks, count) if config.model.training_mode == "lora" else 0
-    matrices = need.states.host / moved if moved else 0.0
+    matrices = need.parameters.block_matrices(compute_dtype(config), config.acceleration.quantizer) if moved else 0.0
     tokens = traced.entered if need.activations.host else 0
     of_gather, of_reduce = _exchanged(need)
     link = LINKS * (gpu.link if need.nodes == 1 else min(NETWORK, gpu.link))

@@ -73,6 +73,20 @@ def test_recomputing_accumulating_and_quantizing_take_longer(tmp_path: Path) -> 
     assert step_seconds(need, config, GPUS["3090"]).products > 2 * step_seconds(need, config, H100).products
 
 
+def test_an_average_of_the_weights_in_host_memory_is_not_copied_with_the_blocks(tmp_path: Path) -> None:
+    again = {"enable_gradient_checkpointing": True}
+    estimator = estimator_of(tmp_path, engine={"name": "single"}, acceleration={"offload_blocks": 4}, optimization=again)
+    config = estimator.found.loaded.config
+    away = attrs.evolve(config, ema=attrs.evolve(config.ema, decay=0.9, device="cpu"))
+    plain, averaged = (estimator.need(each, 1) for each in (config, away))
+    assert averaged.states.host > plain.states.host > 0
+    slow = attrs.evolve(H100, pcie=1e6)
+    waiting = [step_seconds(need, each, slow).waiting for need, each in ((plain, config), (averaged, away))]
+    assert waiting[0] == waiting[1] == pytest.approx(2 * plain.states.host / 0.8e6, rel=0.01), (
+        "the forward and the backward copy all blocks"
+    )
+
+
 def test_settings_and_numbers_of_gpus_follow_from_few_traces(tmp_path: Path) -> None:
     estimator = estimator_of(tmp_path, optimization={"steps": 2, "batch_size": 1}, bucket="64x64x1")
     config = estimator.found.loaded.config
