@@ -211,18 +211,21 @@ class Estimator:
         each = [activations_of(one, choice) for one in traces]
         activations = max(each, key=lambda one: one.peak).of_several(without.passes.at_once)
         activations = attrs.evolve(activations, inputs=sum(one.inputs for one in each))
-        return attrs.evolve(without, activations=activations, traced=traces[0], decoding=self.decoding(config, size))
+        at_once = self._shapes_of(size).at_once(config)
+        return attrs.evolve(without, activations=activations, traced=traces[0], decoding=self.decoding(config, size), batch_size=at_once)
 
     def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
         """Estimate the memory that decoding the run's clips takes; 0 if the run decodes no clips, or uses the tiny VAE. The
         arguments are those of `need`.
         """
-        shapes = self.shapes if size is None else of_bucket(self.found, self.base, size, self.shapes.rate)
-        cells = largest(self.found, shapes.roles.get("video"), config.acceleration.vae_tiling)
+        cells = largest(self.found, self._shapes_of(size).roles.get("video"), config.acceleration.vae_tiling)
         if cells not in self._decoding:
             decoder = None if cells is None else decoder_of(self.found, self.base)
             self._decoding[cells] = 0 if decoder is None or cells is None else decoding(decoder, self.base.token_widths["video"], cells)
         return self._decoding[cells]
+
+    def _shapes_of(self, size: Bucket | None) -> Shapes:
+        return self.shapes if size is None else of_bucket(self.found, self.base, size, self.shapes.rate)
 
     def _shapes(self, config: RunFile, parameters: Parameters) -> WeightShapes:
         """Return what `engines.zero_build` derives DeepSpeed's sizes from."""

@@ -103,3 +103,11 @@ def test_the_input_of_a_clip_of_another_size_is_another_trace(tmp_path: Path) ->
     sizes = [estimator.need(config, 1, Bucket(64, 64, frames)).activations.peak for frames in (9, 33)]
     assert sizes[0] < sizes[1]
     assert len(estimator._traces) == 2
+
+
+def test_a_micro_batch_of_tokens_has_more_of_smaller_clips(tmp_path: Path) -> None:
+    estimator = estimator_of(tmp_path)
+    config = estimator.found.loaded.config
+    table = attrs.evolve(config.optimization, batch_size=None, tokens_per_batch=2 * estimator.shapes.tokens)
+    config = attrs.evolve(config, optimization=table)
+    assert [estimator.need(config, 1, size).batch_size for size in (None, Bucket(64, 64, 9))] == [2, 5], "of 20 and of 8 tokens"
