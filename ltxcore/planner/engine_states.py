@@ -158,8 +158,8 @@ def zero_states(parameters: Parameters, config: Config, world_size: int, state_b
     is_bf16 = bool(config["bf16"]["enabled"])
     size = 2 if is_bf16 else MASTER
     divide = _stage_3 if zero["stage"] == 3 else _stages_1_and_2
-    made = divide(parameters, zero, world_size, size, lambda numbers: state_bytes("", (numbers,)) or 0)
-    return attrs.evolve(made, weights=made.weights + parameters.connectors * size)
+    made = divide(parameters.divisible, zero, world_size, size, lambda numbers: state_bytes("", (numbers,)) or 0)
+    return attrs.evolve(made, weights=made.weights + parameters.connectors * size + parameters.of_frozen_loras * MASTER)
 
 
 def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int, state: Callable[[int], int]) -> States:

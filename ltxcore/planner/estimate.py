@@ -230,7 +230,7 @@ class Estimator:
     def _shapes(self, config: RunFile, parameters: Parameters) -> WeightShapes:
         """Return what `engines.zero_build` derives DeepSpeed's sizes from."""
         is_adapter = config.model.training_mode == "lora"
-        weights = ((each.name, each.shape, each.times, is_adapter and each.is_trained) for each in parameters.weights)
+        weights = ((each.name, each.shape, each.times, is_adapter and each.is_trained) for each in parameters.divisible.weights)
         return WeightShapes.of(weights, self.base.num_layers)
 
     def without_activations(self, config: RunFile, processes: int) -> Need:

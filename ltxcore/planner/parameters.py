@@ -14,7 +14,7 @@ import torch
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.frozen_loras import frozen_layers
-from ltxcore.models.parameter_names import is_needed
+from ltxcore.models.parameter_names import is_needed, is_of_connectors
 from ltxcore.models.quantized import is_quantizable
 from ltxcore.planner.activations import Choice, Tracer
 from ltxcore.protocols import ModelInput
@@ -36,6 +36,8 @@ class Weight:
         is_trained: whether the parameters are trained.
         is_kept: whether the parameters are float32 and not trained, such as those that some adapters keep beside the trained
             ones. The buffers of adapters count as such parameters, with as many bytes as the buffers have.
+        is_of_frozen_lora: whether the parameters are those of a LoRA that the run trains on top of. They are float32 too, and complete on
+            every device, since an engine that divides the weights of the model does not see them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Weight:
     times: int
     is_trained: bool
     is_kept: bool = False
+    is_of_frozen_lora: bool = False
 
     @property
     def numbers(self) -> int:
@@ -55,7 +58,7 @@ class Parameters:
     """All parameters of a run.
 
     Attributes:
-        weights: the weights of the transformer, including adapters.
+        weights: the weights of the transformer, including adapters, and those of frozen LoRAs of the text connectors.
         connectors: the number of elements in the text connectors, which are frozen and complete on every device.
         whole: the number of elements in the whole model, including streams that the run does not load.
     """
@@ -81,6 +84,16 @@ class Parameters:
         """The number of elements in the transformer's weights that the run loads, including adapters."""
         return sum(each.numbers * each.times for each in self.weights)
 
+    @property
+    def of_frozen_loras(self) -> int:
+        """The number of elements of the LoRAs that the run trains on top of."""
+        return self.loaded - self.divisible.loaded
+
+    @property
+    def divisible(self) -> Parameters:
+        """The parameters that an engine may divide among processes: all but those of frozen LoRAs."""
+        return attrs.evolve(self, weights=tuple(each for each in self.weights if not each.is_of_frozen_lora))
+
     def stored(self, dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
         """The bytes of the frozen weights in one process."""
         frozen = [each for each in self.weights if not each.is_trained]
@@ -89,10 +102,11 @@ class Parameters:
         return kept + sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantizer) for each in base)
 
     def frozen(self, modalities: Collection[str]) -> Parameters:
-        """The parameters of a frozen copy of the base that predicts these modalities; only for full fine-tuning."""
-        return Parameters(
-            tuple(attrs.evolve(each, is_trained=False) for each in self.weights if is_needed(each.name, modalities)), 0, self.whole
-        )
+        """The parameters of a frozen copy of the base that predicts these modalities; only for full fine-tuning. The copy has no text
+        connectors.
+        """
+        needed = (each for each in self.weights if is_needed(each.name, modalities) and not is_of_connectors(each.name))
+        return Parameters(tuple(attrs.evolve(each, is_trained=False) for each in needed), 0, self.whole)
 
     def block_matrices(self, dtype: torch.dtype, quantizer: QuantizerType | None) -> int:
         """The bytes of one block's frozen matrices, which `offload_blocks` keeps in host memory."""
@@ -113,10 +127,12 @@ def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, input
     each_layer = [*layers_with.items(), *under.items()]  # an adapter's linear module may hold a frozen adapter, whose own module counts
     inside = {id(parameter): f"{path}.{own}" for path, layer in each_layer for own, parameter in layer.linear.named_parameters()}
     kept = {id(tensor) for _, layer in each_layer for tensor in layer.tensors.values()}
+    of_frozen = {id(tensor) for layer in under.values() for tensor in layer.tensors.values()}
     for name, parameter in sketch.backbone.named_parameters():
         own = inside.get(id(parameter), name.removeprefix("transformer."))  # an adapter has the base's matrix as a part
         is_trained = name in sketch.trained
-        weights.append(Weight(own, tuple(parameter.shape), times(own), is_trained, id(parameter) in kept and not is_trained))
+        is_kept, is_of_frozen = id(parameter) in kept and not is_trained, id(parameter) in of_frozen
+        weights.append(Weight(own, tuple(parameter.shape), times(own), is_trained, is_kept, is_of_frozen))
     for path, layer in each_layer:
         for own, buffer in layer.buffers.items():
             name = f"{path}.{own}"
@@ -124,9 +140,9 @@ def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, input
     beside = streams - choice.modalities
     if beside:
         weights += _beside(base.sketch(streams, len(blocks)), choice.modalities, times)
-    for path, held in (tracer.frozen.modules if tracer.frozen is not None else {}).items():
-        if choice.lora is None or not is_needed(path, choice.modalities):  # otherwise the sketch has it
-            weights += [Weight(f"{path}.{own}", tuple(tensor.shape), 1, False, is_kept=True) for own, tensor in held.items()]
+    for path, held in (tracer.frozen.everywhere if tracer.frozen is not None else {}).items():
+        if choice.lora is None or is_of_connectors(path) or not is_needed(path, choice.modalities):  # otherwise the sketch has it
+            weights += [Weight(f"{path}.{own}", tuple(tensor.shape), 1, False, True, True) for own, tensor in held.items()]
     whole = sum(prod(shape) * times(name) for name, shape in sketch.backbone.blueprint.shapes.items())
     return Parameters(tuple(weights), base.connector_numbers(streams), whole)
 

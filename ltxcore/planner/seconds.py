@@ -185,7 +185,7 @@ def _exchanged(need: Need) -> tuple[float, float]:
     if need.stage == 0:
         return 0.0, 0.0
     others = (need.processes - 1) / need.processes
-    gathered = need.parameters.loaded * need.itemsize * others if need.stage == 3 else 0.0
+    gathered = need.parameters.divisible.loaded * need.itemsize * others if need.stage == 3 else 0.0
     return gathered, need.parameters.trained * need.itemsize * others
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -37,6 +38,15 @@ def test_of_the_blocks_in_host_memory_as_many_are_on_the_device_as_offloading_le
     assert found.host == away * MATRIX
     assert whole.weights - found.weights == (away - min(away, AT_ONCE)) * MATRIX
     assert (found.gradients, found.optimizer) == (whole.gradients, whole.optimizer)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_frozen_loras_are_float32_on_every_device_whatever_divides_the_model(stage: int) -> None:
+    under = Weight("transformer_blocks.0.attn1.to_v.lora_A", (4, WIDTH), BLOCKS, False, is_kept=True, is_of_frozen_lora=True)
+    bare, whole = lora(), attrs.evolve(lora(), weights=(*lora().weights, under))
+    for processes in (1, 4):
+        before, after = (zero_states(each, away(stage), processes, STATE) for each in (bare, whole))
+        assert after == attrs.evolve(before, weights=before.weights + MASTER * 4 * WIDTH * BLOCKS)
 
 
 def test_pinned_memory_is_taken_in_powers_of_two() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_a_run_trains_and_generates_on_top_of_it(folder: Path) -> None:
     lora = folder / "out" / "lora.safetensors"
     assert "under.safetensors" in ltx("model", str(lora))
     ltx("sample", str(path), "--lora", str(folder / "under.safetensors"), "--lora", str(lora), "-o", str(folder / "with.mp4"))
+
+
+def weights(path: Path, *more: str) -> int:
+    """The bytes that the plan counts for the weights of each GPU."""
+    said = ltx("plan", str(path), "--json", *more)
+    return int(json.JSONDecoder().raw_decode(said[said.index("{\n") :])[0]["gpu"]["weights"])
+
+
+@pytest.mark.parametrize("more", [(), ("--gpus=4", "--set=engine.stage=2"), ("--gpus=4", "--set=engine.stage=3")])
+def test_a_plan_counts_it_whole_and_in_float32_on_every_gpu(more: tuple[str, ...], folder: Path) -> None:
+    path = run_file(folder, unified(folder / "models"))
+    bare = weights(path, *more)
+    path.write_text(path.read_text().replace("[model]\n", f'[model]\nloras = ["{folder / "under.safetensors"}"]\n'))
+    assert weights(path, *more) - bare == 4 * (2 * 64 + 64 * 2)
 
 
 def test_text_that_was_stored_after_the_connectors_is_refused(folder: Path) -> None:
