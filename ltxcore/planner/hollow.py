@@ -139,11 +139,9 @@ class Hollow(TorchDispatchMode):
         """The number of storages that were made so far."""
         return self._made_so_far
 
-    def held(self, after: int = 0, until: int | None = None) -> dict[Any, int]:
-        """Return the bytes of the storages that exist at present, each by a mark of its own, of those that were made after the first
-        `after`, and not after the first `until`.
-        """
-        return {mark: size for mark, size, number in self._held.values() if number > after and (until is None or number <= until)}
+    def held(self, after: int) -> dict[Any, int]:
+        """Return the bytes of the storages that exist at present and were made after the first `after`, each by a mark of its own."""
+        return {mark: size for mark, size, number in self._held.values() if number > after}
 
     def gone(self, marked: Mapping[Any, int]) -> int:
         """Return the bytes of the storages that `held` returned and that no longer exist."""
