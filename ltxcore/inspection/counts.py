@@ -122,31 +122,36 @@ class Count:
 
 def counts(seen: Seen) -> Iterator[Count]:
     """Yield the token counts of each sample and modality in a micro-batch."""
-    for index, sample in enumerate(seen.micro_batch.names):
-        for modality, inputs in seen.inputs.items():
-            tokens = tokens_of(inputs, index)
-            target = tokens.target
-            seconds = target.positions[0]
-            yield Count(
-                sample=sample,
-                modality=modality,
-                is_generated=inputs.is_generated,
-                generated=int((target.given <= 0).sum()),
-                given=int((target.given >= 1).sum()),
-                partly=int(((target.given > 0) & (target.given < 1)).sum()),
-                appended=int(tokens.appended.given.numel()),
-                in_loss=int(tokens.counted.sum()),
-                marked=None if inputs.marked is None else int(inputs.marked[index].sum()),
-                sigma=tokens.sigma,
-                timesteps=(float(tokens.timesteps.min()), float(tokens.timesteps.max())),
-                levels=_levels(inputs, index),
-                strengths=() if inputs.strengths is None else tuple(inputs.strengths.tolist()),
-                seconds=(float(seconds.min()), float(seconds.max())),
-                pixels=tuple(int(axis.max()) for axis in target.positions[1:]) or None,  # type: ignore[arg-type]
-                conditions={key: _values(inputs, key, index) for key, applied in inputs.applied.items() if bool(applied[index])},
-                loss=float(seen.losses[modality][index]) if modality in seen.losses else None,
-                is_absent=inputs.is_absent,
-            )
+    for index in range(len(seen.micro_batch.names)):
+        yield from counts_of(seen, index)
+
+
+def counts_of(seen: Seen, index: int) -> Iterator[Count]:
+    """Yield the token counts of each modality of the sample at this place in a micro-batch, in which a name can come twice."""
+    for modality, inputs in seen.inputs.items():
+        tokens = tokens_of(inputs, index)
+        target = tokens.target
+        seconds = target.positions[0]
+        yield Count(
+            sample=seen.micro_batch.names[index],
+            modality=modality,
+            is_generated=inputs.is_generated,
+            generated=int((target.given <= 0).sum()),
+            given=int((target.given >= 1).sum()),
+            partly=int(((target.given > 0) & (target.given < 1)).sum()),
+            appended=int(tokens.appended.given.numel()),
+            in_loss=int(tokens.counted.sum()),
+            marked=None if inputs.marked is None else int(inputs.marked[index].sum()),
+            sigma=tokens.sigma,
+            timesteps=(float(tokens.timesteps.min()), float(tokens.timesteps.max())),
+            levels=_levels(inputs, index),
+            strengths=() if inputs.strengths is None else tuple(inputs.strengths.tolist()),
+            seconds=(float(seconds.min()), float(seconds.max())),
+            pixels=tuple(int(axis.max()) for axis in target.positions[1:]) or None,  # type: ignore[arg-type]
+            conditions={key: _values(inputs, key, index) for key, applied in inputs.applied.items() if bool(applied[index])},
+            loss=float(seen.losses[modality][index]) if modality in seen.losses else None,
+            is_absent=inputs.is_absent,
+        )
 
 
 def _levels(inputs: ModelInput, index: int) -> tuple[float, float] | None:

@@ -303,12 +303,9 @@ def sample_table(found: Sequence[Count]) -> Table:
     for name in ("generated", "given", "part", "appended", "in loss", "sigma", *(("loss",) if with_loss else ())):
         table.add_column(name, justify="right", min_width=len(name), no_wrap=True)
     table.add_column("cond", overflow="fold", min_width=4)
-    before = ""
     for count in found:
-        sample = count.sample if count.sample != before else ""
-        before = count.sample
         table.add_row(
-            sample,
+            count.sample if count.modality == found[0].modality else "",
             count.modality,
             *_numbers(count, with_loss),
             ", ".join(_short(key, values) for key, values in count.conditions.items()) or "-",

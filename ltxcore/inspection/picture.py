@@ -18,7 +18,7 @@ import attrs
 
 from ltxcore.errors import DataError
 from ltxcore.files import write_whole
-from ltxcore.inspection.counts import Count, Lane, Slot, Tokens, appended_lanes, counts, lane_of, tokens_of
+from ltxcore.inspection.counts import Count, Lane, Slot, Tokens, appended_lanes, counts_of, lane_of, tokens_of
 from ltxcore.inspection.seen import Seen
 from ltxcore.scale import Scale
 
@@ -113,7 +113,7 @@ def _draw_sample(canvas: Canvas, seen: Seen, index: int) -> None:
     part = f", micro-batch {seen.part} of {seen.parts}" if seen.parts > 1 else ""
     canvas.text(end + 18, canvas.y + 20, f"step {seen.step}{part}", size=18, colour=FAINT)
     canvas.y += 60
-    told = {count.modality: count for count in counts(seen) if count.sample == name}
+    told = {count.modality: count for count in counts_of(seen, index)}
     lanes = {modality: _lanes(seen, modality, index) for modality, given in seen.inputs.items() if not given.is_absent}
     spans = [lane.seconds for each in lanes.values() for _, lane in each]
     start, last = min(start for start, _ in spans), max(end for _, end in spans)

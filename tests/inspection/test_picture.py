@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import attrs
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
 from ltxcore.errors import DataError
-from ltxcore.inspection.counts import counts
+from ltxcore.inspection.counts import counts, counts_of
+from ltxcore.inspection.first_steps import sample_table
 from ltxcore.inspection.picture import (
     APPENDED,
     COUNTED,
@@ -79,6 +81,20 @@ def test_only_what_is_generated_has_a_strip_that_says_it_counts(one: Seen) -> No
 def test_what_is_appended_has_a_lane_of_its_own(one: Seen) -> None:
     image = drawn([one])
     assert {colour for colour, _ in runs(image, first_row(image, APPENDED) + 10)} == {APPENDED}
+
+
+def test_a_sample_that_comes_twice_is_shown_with_its_own_numbers_each_time(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    (seen,) = seen_of(av_run(tmp_path, optimization={"batch_size": 2}))
+    first, second = seen.micro_batch.names
+    assert [count.sigma for count in counts_of(seen, 0)] != [count.sigma for count in counts_of(seen, 1)]
+    twice = attrs.evolve(seen, micro_batch=attrs.evolve(seen.micro_batch, names=(first, first)))
+    different = ImageChops.difference(drawn([seen]), drawn([twice])).getbbox()
+    assert second != first
+    assert different is not None
+    assert different[3] - different[1] < 40, "only the name of the second is another"
+    column = next(iter(sample_table(list(counts(twice))).columns)).cells
+    assert list(column) == [first, "", first, ""]
 
 
 def test_a_frozen_modality_is_grey(tmp_path: Path) -> None:
