@@ -30,6 +30,7 @@ from ltxcore.devices import gpus
 from ltxcore.encode.buckets import Bucket, parse_buckets
 from ltxcore.encoded.manifest import append_entry
 from ltxcore.encoded.store import write_sample
+from ltxcore.errors import LtxError
 from ltxcore.models.base import base_of, released
 from ltxcore.models.blueprint import blueprint_of_config
 from ltxcore.models.connectors import PREFIXES, build_connector, connector_arguments
@@ -174,9 +175,10 @@ def measured(run_file: Path, setting: Setting) -> Measured | str:
 
 
 def planned(run_file: Path, setting: Setting, gpu: str | None) -> Mapping[str, Any]:
-    """Return what `ltx plan` says of a run on one GPU, as it is printed for programs."""
+    """Return what `ltx plan` says of a run on one GPU, as it is printed for programs; nothing if it refuses the run."""
     named = [] if gpu is None else ["--gpu", gpu]
-    found: Mapping[str, Any] = json.loads(_ltx("plan", str(run_file), *setting.options, *named, "--gpus", "1", "--json").stdout)
+    said = _ltx("plan", str(run_file), *setting.options, *named, "--gpus", "1", "--json").stdout
+    found: Mapping[str, Any] = json.loads(said) if said.strip() else {}
     return found
 
 
@@ -189,12 +191,13 @@ def table(rows: Mapping[str, tuple[Measured | str, Mapping[str, Any]]]) -> Itera
     yield "| setting | seconds a step | planned | GiB at the peak | planned | difference |"
     yield "|---|---|---|---|---|---|"
     for said, (found, plan) in rows.items():
-        memory = plan["gpu_peak"] / 2**30
-        seconds = f"{plan['seconds']['step']:.3f}" if plan.get("seconds") else ""
+        peak = plan["gpu_peak"] / 2**30 if plan else None
+        seconds, memory = ("", "") if peak is None else (f"{plan['seconds']['step']:.3f}", f"{peak:.2f}")
         if isinstance(found, str):
-            yield f"| {said} | {found.replace('|', '/')} | {seconds} | | {memory:.2f} | |"
+            yield f"| {said} | {found.replace('|', '/')} | {seconds} | | {memory} | |"
         else:
-            yield f"| {said} | {found.seconds:.3f} | {seconds} | {found.memory:.2f} | {memory:.2f} | {memory / found.memory - 1:+.0%} |"
+            difference = "" if peak is None else f"{peak / found.memory - 1:+.0%}"
+            yield f"| {said} | {found.seconds:.3f} | {seconds} | {found.memory:.2f} | {memory} | {difference} |"
 
 
 def heading(model: str, bucket: Bucket, blocks: int) -> str:
@@ -213,24 +216,32 @@ def heading(model: str, bucket: Bucket, blocks: int) -> str:
 @click.option("--gpu", type=click.Choice(sorted(GPUS)), help="The GPU whose step `ltx plan` predicts, for the column of planned seconds.")
 @click.option("--only", multiple=True, help="Measure only the settings with this text in their names; may be repeated.")
 def main(model_path: str, blocks: int | None, bucket: str, steps: int, gpu: str | None, only: tuple[str, ...]) -> None:
-    ((size,), problems) = parse_buckets(bucket, SCALE, "--bucket")
-    if problems:
-        raise click.UsageError("\n".join(map(str, problems)))
+    sizes, problems = parse_buckets(bucket, SCALE, "--bucket")
+    if problems or len(sizes) != 1:
+        raise click.UsageError("\n".join(map(str, problems)) or f"--bucket takes one size, not {len(sizes)}.")
+    (size,) = sizes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if blocks is not None:
             model_path = str(folder / "random.safetensors")
             write_model(Path(model_path), {**released(MODEL).transformer, "num_layers": blocks})
-        layers = base_of(model_path).num_layers
+        try:
+            layers = base_of(model_path).num_layers
+        except LtxError as error:
+            raise click.ClickException(str(error)) from error
+        chosen = [setting for setting in settings(layers) if not only or any(text in setting.said for text in only)]
+        if not chosen:
+            raise click.UsageError(
+                f"No setting has {' or '.join(only)} in its name; there are: {'; '.join(each.said for each in settings(layers))}."
+            )
         write_set(folder / "set", model_path, size)
         run_file = folder / "run.toml"
         precision = "no" if model_path == "tiny" else "bf16"
         run_file.write_text(RUN_FILE.format(model=json.dumps(model_path), steps=steps, precision=precision))
         rows: dict[str, tuple[Measured | str, Mapping[str, Any]]] = {}
-        for setting in settings(layers):
-            if not only or any(text in setting.said for text in only):
-                click.echo(f"measuring: {setting.said}", err=True)
-                rows[setting.said] = measured(run_file, setting), planned(run_file, setting, gpu)
+        for setting in chosen:
+            click.echo(f"measuring: {setting.said}", err=True)
+            rows[setting.said] = measured(run_file, setting), planned(run_file, setting, gpu)
     click.echo(heading(MODEL if blocks is not None else Path(model_path).name, size, layers))
     for line in table(rows):
         click.echo(line)

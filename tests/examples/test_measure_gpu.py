@@ -34,7 +34,23 @@ def test_eight_settings_are_measured_each_under_a_name_of_its_own() -> None:
 def test_a_row_has_what_was_measured_or_why_nothing_was() -> None:
     plan = {"gpu_peak": 11 * 2**30, "seconds": {"step": 0.25}}
     lines = list(table({"plain": (Measured(0.5, 10.0), plan), "nf4": ("bitsandbytes is not installed", plan)}))
+    assert list(table({"nf4": (Measured(0.5, 10.0), {})}))[2:] == ["| nf4 | 0.500 |  | 10.00 |  |  |"], "the plan refused it"
     assert lines[2:] == ["| plain | 0.500 | 0.250 | 10.00 | 11.00 | +10% |", "| nf4 | bitsandbytes is not installed | 0.250 | | 11.00 | |"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--bucket", "768x512"], "768x512"),
+        (["--bucket", "64x64x9;32x32x9"], "--bucket takes one size, not 2."),
+        (["--model-path", "/nope.safetensors"], "/nope.safetensors: model_path names neither a file nor a folder"),
+        (["--bucket", "64x64x9", "--only", "nf8"], "No setting has nf8 in its name; there are: no gradient checkpointing; "),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_said_without_a_traceback(words: list[str], said: str) -> None:
+    found = CliRunner().invoke(main, words)
+    assert isinstance(found.exception, SystemExit)
+    assert said in found.output
 
 
 @pytest.mark.slow
