@@ -195,7 +195,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
         ],
     )
-    yield f"Time on {found.gpu.name}", time_rows(found.seconds, found.gpu, found.found.config.optimization.steps)
+    yield f"Time on {found.gpu.name}", time_rows(found.seconds, found.gpu, config.optimization.steps, need)
     machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
     yield machine, [("offloaded", gib(need.offloaded * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
     data = UNSEEN if found.data_bytes is None else gib(found.data_bytes)

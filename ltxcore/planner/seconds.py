@@ -26,6 +26,9 @@ NETWORK = 50e9
 FP8 = "float8_e4m3fn"
 """The dtype of 8-bit floating-point numbers that are multiplied."""
 
+SAID = {"bfloat16": "bf16", FP8: "fp8"}
+"""The dtypes of products that are said otherwise than torch names them."""
+
 LEAST = 0.1
 """The least number of seconds or hours that a prediction states."""
 
@@ -62,6 +65,11 @@ class Gpu:
     bandwidth: float
     pcie: float
     link: float
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """The operations per second of matrix products, by the dtype of the matrices."""
+        return {"bfloat16": self.bf16, "float32": self.fp32, "int8": self.int8, FP8: self.fp8 or self.bf16}
 
     @property
     def source(self) -> str:
@@ -157,9 +165,8 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
 
 def _classes(work: Work, gpu: Gpu) -> tuple[float, float, float]:
     """Return the seconds of matrix products, attention and all others: the larger of computing, of moving bytes and of asking for it."""
-    rates = {"bfloat16": gpu.bf16, "float32": gpu.fp32, "int8": gpu.int8, FP8: gpu.fp8 or gpu.bf16}
     memory = BANDWIDTH * gpu.bandwidth
-    products = sum(count / (PRODUCTS * rates.get(dtype, gpu.bf16)) for dtype, count in work.products.items())
+    products = sum(count / (PRODUCTS * gpu.rates.get(dtype, gpu.bf16)) for dtype, count in work.products.items())
     scores = gpu.fp32 if work.products and max(work.products, key=lambda dtype: work.products[dtype]) == "float32" else gpu.bf16
     attention = work.attention / (ATTENTION * scores)
     return (
@@ -199,8 +206,11 @@ def _update(need: Need, gpu: Gpu) -> float:
     return here + sent / (LINKS * (gpu.link if need.nodes == 1 else min(NETWORK, gpu.link)))
 
 
-def time_rows(one: Seconds, gpu: Gpu, steps: int) -> list[tuple[str, str]]:
-    """Return rows of `ltx plan` about the predicted time of a step and of a run of so many steps."""
+def time_rows(one: Seconds, gpu: Gpu, steps: int, need: Need) -> list[tuple[str, str]]:
+    """Return rows of `ltx plan` about the predicted time of a step and of a run of so many steps, with the assumptions."""
+    blocks = () if need.traced is None else need.traced.blocks
+    dtypes = sorted({dtype for each in blocks for work in (each.forward, each.backward) for dtype in work.products})
+    rates = " and ".join(f"{gpu.rates.get(dtype, gpu.bf16) / 1e12:.4g} TFLOP/s in {SAID.get(dtype, dtype)}" for dtype in dtypes)
     each = (("matrix products", one.products), ("attention", one.attention), ("other operations", one.others), ("waiting", one.waiting))
     parts = ", ".join(f"{name} {took:.1f}" for name, took in (*each, ("the update", one.update)))
     return [
@@ -208,7 +218,7 @@ def time_rows(one: Seconds, gpu: Gpu, steps: int) -> list[tuple[str, str]]:
         ("the run, about", f"{one_digit(one.total * steps / 3600)} hours for {steps:,} steps, without validation"),
         (
             "assumed",
-            f"{PRODUCTS:.0%} of {gpu.bf16 / 1e12:.4g} TFLOP/s in bf16, {ATTENTION:.0%} in attention; {BANDWIDTH:.0%} of {gpu.bandwidth / 1e12:.3g} TB/s",
+            f"{PRODUCTS:.0%} of {rates}, {ATTENTION:.0%} in attention; {BANDWIDTH:.0%} of {gpu.bandwidth / 1e12:.3g} TB/s",
         ),
         ("", f"of memory; {LINKS:.0%} of {gpu.pcie / 1e9:.0f} GB/s to CPU memory and {gpu.link / 1e9:.0f} GB/s between GPUs: {gpu.source}"),
         ("", "This is an estimate that was never compared with a GPU."),

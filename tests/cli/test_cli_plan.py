@@ -114,7 +114,7 @@ The GPU
 Time on RTX N
   a step, about   less than N s
   the run, about  less than N hours for N steps, without validation
-  assumed         N% of N TFLOP/s in bfN, N% in attention; N% of N TB/s
+  assumed         N% of N TFLOP/s in floatN, N% in attention; N% of N TB/s
                   of memory; N% of N GB/s to CPU memory and N GB/s between GPUs: NVIDIA's data sheet of the RTX N
                   This is an estimate that was never compared with a GPU.
 

@@ -13,7 +13,7 @@ from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError
 from ltxcore.planner.advice import remedies
 from ltxcore.planner.hollow import Work
-from ltxcore.planner.seconds import GPUS, _classes, gpu_for, step_seconds
+from ltxcore.planner.seconds import GPUS, _classes, gpu_for, step_seconds, time_rows
 from planner.test_advice import estimator_of
 
 H100 = GPUS["h100"]
@@ -39,6 +39,9 @@ def test_a_run_that_multiplies_in_8_bits_is_predicted_by_that_rate(name: str, dt
     assert need.traced is not None
     assert all(dtype in each.forward.products for each in need.traced.blocks)
     if dtype == "int8":
+        assert dict(time_rows(step_seconds(need, config, GPUS["4090"]), GPUS["4090"], 2, need))["assumed"].startswith(
+            "65% of 165.2 TFLOP/s in bf16 and 660.6 TFLOP/s in int8, 40% in attention; "
+        )
         assert step_seconds(need, config, GPUS["3090"]).total > 0
     else:
         with pytest.raises(ConfigError, match="Ada, Hopper or later, but the RTX 3090 is older"):
