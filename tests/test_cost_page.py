@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
+import torch
+from torch import Tensor
 
 import cost
 import counted
 from compiled import compiled
 from helpers.sampling import sampled
+from ltxcore.planner.trace import trace
+from ltxcore.protocols import ModelInput
 
 MOST = {
     "forward_bytes": 20e9,
@@ -56,6 +62,29 @@ def test_matrix_products_of_a_block_are_those_of_its_shapes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", sampled(range(len(counted.WAYS)), 1))
+def test_the_planner_counts_of_a_block_what_the_page_says(number: int) -> None:
+    """The two count by different means: the planner by a mode of its own, the page by torch's counter and kernels that are replaced."""
+    way = counted.WAYS[number]
+    backbone = counted.hollow(way, 3)
+    inputs = {name: given for name, given in zip(("video", "audio"), counted.streams(way, "cpu"), strict=True) if given is not None}
+
+    def loss(given: Mapping[str, ModelInput]) -> Tensor:
+        return torch.stack([each.mean() for each in backbone(given.get("video"), given.get("audio")).values()]).sum()
+
+    block = trace(backbone, inputs, loss, dtype=lambda name: torch.bfloat16, times=[1, 1, 1]).blocks[1]
+    found = counted.of_a_block(way)
+    for work, flops, size, kernels in (
+        (block.forward, found.forward_flops, found.forward_bytes, found.forward_kernels),
+        (block.backward, found.backward_flops, found.backward_bytes, found.backward_kernels),
+    ):
+        assert sum(work.products.values()) + work.attention == flops
+        assert work.bytes == pytest.approx(size, rel=1e-3)
+        assert work.kernels == kernels
+    assert block.kept == pytest.approx(found.kept_bytes, rel=1e-3)
+
+
+@pytest.mark.slow
 def test_a_compiled_block_of_a_lora_moves_no_more_than_it_may() -> None:
     forward, backward = compiled(counted.WAYS[0])
     assert 0 < forward <= 13e9
@@ -71,8 +100,6 @@ def test_what_the_page_says_of_a_way_to_train_is_counted(number: int) -> None:
 
 
 def test_views_and_matrix_products_count_nothing_and_a_row_that_all_read_counts_once() -> None:
-    import torch
-
     x, row = torch.empty(8, 16), torch.empty(1, 16)
     with counted.Traffic() as mode:
         x.t().reshape(16, 8) @ x

@@ -209,18 +209,17 @@ def _drop(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def streams(way: Way) -> tuple[ModelInput | None, ModelInput]:
+def streams(way: Way, device: str = "meta") -> tuple[ModelInput | None, ModelInput]:
     """Return what the model is called with."""
-    return None if way.video is None else _stream(way.video, 3, 4096), _stream(way.audio, 1, 2048)
+    return None if way.video is None else _stream(way.video, 3, 4096).to(device), _stream(way.audio, 1, 2048).to(device)
 
 
 def _stream(levels: Tensor, axes: int, width: int) -> ModelInput:
     tokens = len(levels)
-    there = ModelInput(
-        tokens=torch.empty(1, tokens, 128, dtype=torch.bfloat16, device="meta"),
+    return ModelInput(
+        tokens=torch.empty(1, tokens, 128, dtype=torch.bfloat16),
         sigma=torch.full((1,), 0.5),
         timesteps=0.5 * levels[None],
-        positions=torch.empty(1, axes, tokens, 2, device="meta"),
-        context=torch.empty(1, WORDS, width, dtype=torch.bfloat16, device="meta"),
+        positions=torch.empty(1, axes, tokens, 2),
+        context=torch.empty(1, WORDS, width, dtype=torch.bfloat16),
     )
-    return there.to("meta")
