@@ -1,7 +1,8 @@
 """A picture of what the model sees: every token of some samples at its place in time and in the frame, colored by its
 role.
 
-The picture is drawn from top to bottom, and cut off below the last line.
+The picture is drawn from top to bottom, and cut off below the last line; if the last line is below the canvas, it is drawn again on a larger
+one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ LEAST = 5
 TICKS = 9
 """The approximate number of labels on an axis."""
 
-TALLEST = 12_000
+USUAL_HEIGHT = 12_000
+"""The height of the canvas, in pixels, that suffices for nearly all pictures."""
 
 GENERATED: Colour = (47, 109, 181)
 GIVEN: Colour = (214, 105, 0)
@@ -81,15 +83,22 @@ def picture(seen: Sequence[Seen], title: str) -> bytes:
     """Return a PNG of the first samples: the first sample of every micro-batch, then the second of every micro-batch, and so on."""
     every = [(index, each) for each in seen for index in range(len(each.micro_batch.names))]
     chosen = sorted(every, key=lambda pair: pair[0])[:DRAWN]
-    canvas = Canvas.of_height(TALLEST)
+    canvas = Canvas.of_height(USUAL_HEIGHT)
+    _draw(canvas, title, chosen, len(every))
+    if canvas.y > USUAL_HEIGHT:
+        canvas = Canvas.of_height(canvas.y + MARGIN)
+        _draw(canvas, title, chosen, len(every))
+    return canvas.png()
+
+
+def _draw(canvas: Canvas, title: str, chosen: Sequence[tuple[int, Seen]], samples: int) -> None:
     canvas.text(MARGIN, canvas.y, title, size=30)
-    if len(every) > len(chosen):
-        canvas.text(RIGHT, canvas.y + 10, f"{len(chosen)} of {len(every)} samples", colour=FAINT, anchor="ra")
+    if samples > len(chosen):
+        canvas.text(RIGHT, canvas.y + 10, f"{len(chosen)} of {samples} samples", colour=FAINT, anchor="ra")
     canvas.y += 56
     _draw_key(canvas)
     for index, each in chosen:
         _draw_sample(canvas, each, index)
-    return canvas.png()
 
 
 def _draw_key(canvas: Canvas) -> None:

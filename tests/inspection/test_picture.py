@@ -11,6 +11,7 @@ from PIL import Image, ImageChops
 
 from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
 from ltxcore.errors import DataError
+from ltxcore.inspection import picture as module
 from ltxcore.inspection.counts import counts, counts_of
 from ltxcore.inspection.first_steps import sample_table
 from ltxcore.inspection.picture import (
@@ -95,6 +96,12 @@ def test_a_sample_that_comes_twice_is_shown_with_its_own_numbers_each_time(tmp_p
     assert different[3] - different[1] < 40, "only the name of the second is another"
     column = next(iter(sample_table(list(counts(twice))).columns)).cells
     assert list(column) == [first, "", first, ""]
+
+
+def test_a_picture_that_is_higher_than_usual_is_whole(one: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = picture([one], "What the model sees")
+    monkeypatch.setattr(module, "USUAL_HEIGHT", 300)
+    assert picture([one], "What the model sees") == whole
 
 
 def test_a_frozen_modality_is_grey(tmp_path: Path) -> None:
