@@ -54,10 +54,13 @@ class Connectors:
     Attributes:
         modules: diffusers' connectors, by modality.
         shared: whether both modalities read the same features (as in LTX-2), so that either modality's features suffice.
+        are_away: whether the modules are in host memory whenever they do not compute, because only few texts, such as the prompts of
+            samples, have to pass through them.
     """
 
     modules: Mapping[str, Any]
     shared: bool = False
+    are_away: bool = False
 
     def __call__(self, text: Text, modalities: Collection[str] = MODALITIES) -> Text:
         """Turn features `[B, L, E]` into the context `[B, L, E]` of `modalities` and a mask of ones. The features must be padded on the
@@ -92,6 +95,8 @@ class Connectors:
             module.to(features.device)
         padding = ((1.0 - text.mask.to(features.device, torch.float32)) * _PADDING).to(weight.dtype)[:, None, None, :]
         context: Tensor = module(features.to(weight.dtype), padding)[0]
+        if self.are_away:
+            module.to("cpu")
         return context
 
 

@@ -291,6 +291,7 @@ def _preprocessing(request: Request) -> Iterator[str]:
         said = "width x height x frames that clips are resized and cut to; `ltx check clips/` and --data propose some"
         yield line(f'resolution_buckets = "{PLACEHOLDER_BUCKETS}"', said)
     yield from _of_odd_clips(request)
+    yield from _keys(request, "preprocessing", [])
     if not request.is_tiny and request.means.trigger:
         yield line('# lora_trigger = "MYWORD"', "trigger word put before every caption; write it in every prompt, too")
 

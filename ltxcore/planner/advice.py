@@ -259,6 +259,13 @@ def _activations(run: Variant, estimator: Estimator) -> Iterator[Change]:
         yield Change("acceleration.offload_activations = true", {"acceleration": {"offload_activations": True}})
 
 
+def _connectors(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    """Yield only a change that the next run makes by itself, since it encodes its captions from a dataset."""
+    data, is_stored = run.config.data, run.config.preprocessing.connector_outputs
+    if estimator.base.info.has_connectors and data.dataset is not None and not data.sets and not is_stored:
+        yield Change("preprocessing.connector_outputs = true", {"preprocessing": {"connector_outputs": True}})
+
+
 def _vae_tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if not run.config.acceleration.vae_tiling and estimator.decoding(run.config, run.size):
         yield Change("acceleration.vae_tiling = true", {"acceleration": {"vae_tiling": True}})
@@ -376,7 +383,7 @@ AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
 """The kinds of change that reduce only the memory for decoding samples."""
 
 KINDS: tuple[Kind, ...] = (
-    *AT_DRAWING, _checkpointing, _activations, _precision, _rounding, _in_backward, _quantization, _average, _offload_blocks, _stage,
+    *AT_DRAWING, _connectors, _checkpointing, _activations, _precision, _rounding, _in_backward, _quantization, _average, _offload_blocks, _stage,
     _batch_size, _offload, _optimizer, _gpus, _rank, _size,
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_dataset
 from ltxcore.planner.seconds import Gpu, Seconds, gpu_for, one_digit, step_seconds, time_rows
 from ltxcore.protocols import Manifest
 from ltxcore.runs.data_sets import together
+from ltxcore.runs.fits import captions_are_connected
 from ltxcore.runs.group_settings import group_lines
 from ltxcore.runs.memory_settings import missing_here
 from ltxcore.runs.passes import Passes, passes_of, said
@@ -113,7 +114,8 @@ def cost(
         seen = () if data is not None else glance_at_datasets(found, tell, is_needed=not is_sized)
         shapes = shapes_of(found, found.base, bucket, data, seen)
         others = shapes_of_datasets(found, shapes)
-        estimator = Estimator(found, found.base, shapes, nodes, tell, tuple(others.values()))
+        are_connected = data is not None and captions_are_connected(found, data)
+        estimator = Estimator(found, found.base, shapes, nodes, tell, tuple(others.values()), are_connected)
         need = estimator.need(loaded.config, processes)
         better = () if need.fits(memory) else tuple(remedies(estimator, loaded.config, processes, memory, gpu))
         gpu = gpu_for(memory) if gpu is None else gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -28,6 +29,7 @@ from ltxcore.planner.parameters import Parameters, parameters_of
 from ltxcore.planner.trace import Trace
 from ltxcore.protocols import ModelInput
 from ltxcore.runs.engine import compute_dtype, uses_zero, weights_dtype
+from ltxcore.runs.fits import captions_are_connected
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import Outline, RunPlan
 
@@ -168,6 +170,7 @@ class Estimator:
         nodes: the number of machines.
         tell: a function that is called with a message before work that takes seconds.
         others: the shapes of the largest micro-batches of the datasets of objectives.
+        are_connected: whether the run's captions are already stored as they are after the text connectors.
     """
 
     found: Outline
@@ -176,6 +179,7 @@ class Estimator:
     nodes: int = 1
     tell: Callable[[str], None] = lambda _: None
     others: Sequence[Shapes] = ()
+    are_connected: bool = False
     _tracer: Tracer = attrs.field(init=False)
     _traces: dict[Any, Trace] = attrs.field(factory=dict, init=False)
     _known: dict[str, Mapping[str, ModelInput]] = attrs.field(factory=dict, init=False)
@@ -192,7 +196,8 @@ class Estimator:
     def of(cls, plan: RunPlan) -> Estimator:
         """Return the estimator of a run whose data are encoded."""
         others = [of_manifest(each.manifest, each.outline) for each in plan.datasets.values()]
-        return cls(plan.outline, plan.outline.base, of_manifest(plan.manifest, plan.outline), others=others)
+        are_connected = captions_are_connected(plan.outline, plan.manifest)
+        return cls(plan.outline, plan.outline.base, of_manifest(plan.manifest, plan.outline), others=others, are_connected=are_connected)
 
     def need(self, config: RunFile, processes: int, size: Bucket | None = None) -> Need:
         """Estimate what a run with these settings needs.
@@ -300,7 +305,13 @@ class Estimator:
             inputs = self._inputs(self.shapes)
             self.tell(f"counting the parameters of {self.found.info.name}{_adapters(choice)}")
             self._parameters[key] = parameters_of(self._tracer, self.found.streams, choice, inputs)
-        return self._parameters[key]
+        found = self._parameters[key]
+        return attrs.evolve(found, connectors=0) if self._connectors_are_away(config) else found
+
+    def _connectors_are_away(self, config: RunFile) -> bool:
+        """Return whether no step needs the connectors, as far as this is known without the samples of objectives' datasets."""
+        are_connected = config.preprocessing.connector_outputs or self.are_connected
+        return are_connected and not self.others and not isinstance(config.data.held_out, Path)
 
     def _inputs(self, shapes: Shapes) -> Mapping[str, ModelInput]:
         key = repr((shapes.roles, shapes.rates, sorted(shapes.absent)))

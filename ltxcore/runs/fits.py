@@ -288,6 +288,12 @@ def _loras_problems(loaded: LoadedRun, base: Base, backbone: Description, *, bes
     return [Problem(what, loaded.where("preprocessing.connector_outputs"), "Remove the key.")]
 
 
+def captions_are_connected(found: Outline, manifest: Manifest) -> bool:
+    """Return whether all captions of a set passed through the model's text connectors before they were stored."""
+    roles = [role for role, source in found.strategy.sources().items() if source.kind == "text"]
+    return all(entry.connectors for role in roles for entry, _ in alike(manifest.entries[role]))
+
+
 def _changing_connectors(loaded: LoadedRun) -> list[str]:
     """Return the LoRAs that a run trains on top of and that change the text connectors."""
     types, loras = adapter_types(loaded.registry), strengths(loaded.config.model.loras)

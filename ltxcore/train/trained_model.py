@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ltxcore.alike import alike
 from ltxcore.codecs.load_codecs import METADATA_KEY, TINY, text_encoder
 from ltxcore.config.loras import FROZEN, said_of, strengths
 from ltxcore.config.run_file import RunFile
@@ -29,6 +28,7 @@ from ltxcore.models.attention import use_kernel
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base_alone import CopyOfBase
 from ltxcore.models.block_inputs import BlockInputs
+from ltxcore.models.connectors import Connectors
 from ltxcore.models.kept_outputs import KeptOutputs
 from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
@@ -39,7 +39,7 @@ from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
 from ltxcore.protocols import Engine, ModelInput
 from ltxcore.runs.engine import compute_dtype, weights_dtype
-from ltxcore.runs.fits import newest
+from ltxcore.runs.fits import captions_are_connected, newest
 from ltxcore.runs.prompts import prompts_of_run
 from ltxcore.runs.run_plan import Outline, RunPlan
 from ltxcore.train.feed import Samples, prepared, sent
@@ -167,6 +167,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     full = config.model.training_mode == "full"
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     offloaded = 0 if full else config.acceleration.offload_blocks
+    of_captions = _captions_need_connectors(plan)
     backbone = load_backbone(
         base_of(outline),
         outline.streams,
@@ -177,9 +178,11 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         as_stored=divided,
         device=torch.device("cpu") if divided else device,
         offloaded=offloaded,
-        with_connectors=_needs_connectors(plan),
+        with_connectors=of_captions or bool(outline.samples or prompts_of_run(config)),
         connectors_path=config.model.connectors_path,
     )
+    if isinstance(backbone.connectors, Connectors) and not of_captions:
+        backbone.connectors = attrs.evolve(backbone.connectors, are_away=True)
     attention = _set_up(backbone, config, device)
     loras, types = strengths(config.model.loras), adapter_types(outline.loaded.registry)
     frozen = said_of(loras) if loras else ""
@@ -248,20 +251,12 @@ def _copy_of_base(outline: Outline, device: torch.device) -> LTXBackbone:
     return copy
 
 
-def _needs_connectors(plan: RunPlan) -> bool:
-    """Return whether any text of a run has yet to pass through the connectors. Prompts have to, and so do samples that
-    were stored before the connectors; a separate held-out dataset counts as having such samples. The samples of
-    objectives' datasets count as samples of the run.
+def _captions_need_connectors(plan: RunPlan) -> bool:
+    """Return whether any caption of a run has yet to pass through the connectors; a separate held-out dataset counts as having such
+    captions. The samples of objectives' datasets count as samples of the run.
     """
-    texts = [
-        entry.connectors
-        for each in (plan, *plan.datasets.values())
-        for role, source in each.outline.strategy.sources().items()
-        if source.kind == "text"
-        for entry, _ in alike(each.manifest.entries[role])
-    ]
-    has_prompts = bool(plan.outline.samples or prompts_of_run(plan.config))
-    return has_prompts or isinstance(plan.config.data.held_out, Path) or not all(texts)
+    all_connected = all(captions_are_connected(each.outline, each.manifest) for each in (plan, *plan.datasets.values()))
+    return isinstance(plan.config.data.held_out, Path) or not all_connected
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:

@@ -34,6 +34,7 @@ from ltxcore.media.probe import probe, read_clip, write_clip, write_sound
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint
 from ltxcore.models.load_base import load_backbone
+from ltxcore.planner.estimate import Estimator
 from ltxcore.protocols import Clip, Entry, Sound, Source
 from ltxcore.runs.checks import check_run
 from ltxcore.train.feed import Samples
@@ -455,16 +456,29 @@ def test_a_run_sees_the_same_and_has_the_same_losses_to_the_last_bit(made: tuple
 
 
 @pytest.mark.parametrize(
-    ("root", "prompts", "loaded"), [("features", [], True), ("outputs", [], False), ("outputs", [{"prompt": "a hum"}], True)]
+    ("root", "prompts", "loaded", "are_away"),
+    [
+        ("features", [], True, False),
+        ("features", [{"prompt": "a hum"}], True, False),
+        ("outputs", [], False, True),
+        ("outputs", [{"prompt": "a hum"}], True, True),
+    ],
 )
-def test_connectors_are_loaded_where_some_text_has_still_to_go_through_them(
-    made: tuple[Path, dict[str, Path]], tmp_path: Path, root: str, prompts: list[Any], loaded: bool
+def test_connectors_are_loaded_where_some_text_has_still_to_go_through_them_and_stay_only_for_captions(
+    made: tuple[Path, dict[str, Path]], tmp_path: Path, root: str, prompts: list[Any], loaded: bool, are_away: bool
 ) -> None:
     folder, model = made
     plan = check_run(load_run(run_file(folder, model, root, tmp_path, validation={"samples": prompts, "video_dims": [64, 64, 9]}))).plan
     assert plan is not None
     samples = Samples(plan.outline.root, plan.outline.strategy.sources(), plan.manifest)
-    assert (load_model(plan, samples, torch.device("cpu")).backbone.connectors is not None) == loaded
+    connectors = load_model(plan, samples, torch.device("cpu")).backbone.connectors
+    assert (connectors is not None) == loaded
+    counted = Estimator.of(plan).without_activations(plan.config, 1).parameters.connectors
+    assert (counted == 0) == are_away
+    if connectors is not None:
+        assert connectors.are_away == are_away
+        weights = [each for module in connectors.modules.values() for each in module.state_dict().values()]
+        assert counted in (0, sum(each.numel() for each in weights))
 
 
 def test_other_connectors_make_the_text_anew_and_are_refused_until_then(made: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:

@@ -79,4 +79,5 @@ def test_a_released_model_fits_24_gib_as_the_written_file_says(tmp_path: Path) -
     assert "--gpu-memory 24" in "\n".join(lines[:8])
     assert any(line.endswith("# chosen for a GPU of 24.0 GiB") for line in lines)
     assert "optimizer_type" not in tomli.loads(path.read_text())["optimization"], "other settings suffice, and cost only time"
+    assert tomli.loads(path.read_text())["preprocessing"]["connector_outputs"] is True, "which costs no time"
     assert planned(path, 24 * 2**30, model="ltx-2.3-22b").fits

@@ -11,8 +11,8 @@ import pytest
 
 from helpers.training_runs import write_run
 from ltxcore.config.load import load_run
-from ltxcore.models.base import base_of
-from ltxcore.planner.advice import INSTALL, KINDS, Change, Remedy, Variant, remedies
+from ltxcore.models.base import base_of, released
+from ltxcore.planner.advice import INSTALL, KINDS, Change, Remedy, Variant, _connectors, remedies
 from ltxcore.planner.estimate import CONTEXT, Estimator, Need
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import draft
@@ -116,6 +116,18 @@ def test_an_average_goes_where_deepspeed_has_the_optimizer(offload: dict[str, st
     engine = {"name": "zero", "deepspeed_config": str(tmp_path / "ds.json")}
     states = without_activations(tmp_path, 2, engine=engine, ema={"decay": 0.9}).states
     assert (states.average == 0) == away
+
+
+def test_captions_may_be_stored_after_the_connectors_if_the_run_encodes_them_and_the_model_has_any(tmp_path: Path) -> None:
+    said = "preprocessing.connector_outputs = true"
+    estimator = estimator_of(tmp_path)
+    assert said not in tried(estimator)
+    real = attrs.evolve(estimator, base=released("ltx-2.3-22b"))
+    assert said in tried(real)
+    config = real.found.loaded.config
+    for table, changed in (("preprocessing", {"connector_outputs": True}), ("data", {"dataset": None})):
+        other = attrs.evolve(config, **{table: attrs.evolve(getattr(config, table), **changed)})
+        assert not list(_connectors(Variant(other, 1), real))
 
 
 def test_what_checkpointing_keeps_may_go_to_cpu_memory(tmp_path: Path) -> None:

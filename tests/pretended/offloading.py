@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 import weakref
+from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from torch import nn
 
 from helpers.device_record import QUEUE, RECORD
+from helpers.golden_connectors import PREFIX, SETTINGS, write_connectors
 from helpers.golden_models import BOTH, random_input
+from ltxcore.models.connectors import load_connectors
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
-from ltxcore.protocols import ModelInput
+from ltxcore.protocols import ModelInput, Text
+from ltxcore.safetensors_files import read_header
 from pretended import tensors
 from pretended.tensors import DEVICE
 
@@ -73,3 +79,22 @@ def pinning(offloaded: int) -> dict[str, int]:
     finally:
         torch.Tensor.pin_memory = lambda self, device=None: pin(self)  # type: ignore[method-assign, assignment]
     return {"pinned": sum(RECORD.pinned), "twice": most, "largest": max(RECORD.pinned), "left": sum(alive.values())}
+
+
+def connectors(are_away: bool) -> dict[str, Any]:
+    """How far what connectors make of text on the device is from the same on the CPU, and where it and their weights are afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        header = read_header(write_connectors(Path(folder) / "connectors.safetensors"))
+        loaded = attrs.evolve(load_connectors(header, PREFIX, SETTINGS, BOTH, torch.float32), are_away=are_away)
+    features = {
+        name: torch.randn(1, 16, width, generator=torch.Generator().manual_seed(0)) for name, width in (("video", 64), ("audio", 32))
+    }
+    mask = (torch.arange(16) >= 6).long()[None]
+    expected = loaded(Text(features, mask)).features
+    times = [loaded(Text({name: each.to(DEVICE) for name, each in features.items()}, mask.to(DEVICE))).features for _ in range(2)]
+    return {
+        # The device computes attention by another kernel, whose last bits differ.
+        "off": max(float((found[name].cpu() - expected[name]).abs().max()) for found in times for name in BOTH),
+        "on": sorted({str(found[name].device) for found in times for name in BOTH}),
+        "weights": sorted({str(weight.device) for module in loaded.modules.values() for weight in module.parameters()}),
+    }

@@ -86,7 +86,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> dict[st
     trained = runs(tmp_path_factory.mktemp("sample"), {"plain": (*PLAIN, *ACCUMULATED)})
     ahead = {"ahead": Check("pretended.training:read_ahead", {**trained["plain"].arguments})}
     offloaded = {f"offload {count}": Check("pretended.offloading:passes", {"offloaded": count}) for count in (2, 4)}
-    return answers({**trained, **ahead, **offloaded, "pinning": Check("pretended.offloading:pinning", {"offloaded": 3})}, libraries)
+    connectors = {f"connectors {away}": Check("pretended.offloading:connectors", {"are_away": away}) for away in (True, False)}
+    pinning = {"pinning": Check("pretended.offloading:pinning", {"offloaded": 3})}
+    return answers({**trained, **ahead, **offloaded, **connectors, **pinning}, libraries)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,13 @@ def test_host_memory_holds_one_matrix_twice_while_they_are_pinned(sample: dict[s
     found = sample["pinning"]
     assert 0 < found["twice"] <= found["largest"] < found["pinned"] / 10
     assert found["left"] == 0
+
+
+def test_connectors_that_few_texts_need_are_on_the_device_only_while_they_compute(sample: dict[str, Any]) -> None:
+    for are_away, device in ((True, "cpu"), (False, "cuda:0")):
+        found = sample[f"connectors {are_away}"]
+        assert found["off"] < 1e-5
+        assert (found["on"], found["weights"]) == (["cuda:0"], [device])
 
 
 @pytest.mark.slow
