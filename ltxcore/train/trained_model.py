@@ -105,8 +105,9 @@ class TrainedModel:
             return engine.whole(f"{AVERAGE if averaged and name in self.parameters else PARAMETER}{name}")
 
         if config.model.training_mode == "lora":
-            all_change = not config.preprocessing.may_lack
-            save_lora(self.backbone, path, metadata={**metadata, **under}, dtype=dtype, weight=weight, all_change=all_change)
+            # An adapter may have had no gradient but zeros, such as one of a modality that the samples of a short run lack, or of attention
+            # to captions that are all empty. This is no reason to refuse a run its result.
+            save_lora(self.backbone, path, metadata={**metadata, **under}, dtype=dtype, weight=weight, all_change=False)
             return path
         base, size = base_of(self.outline), config.checkpoints.max_shard_size
         said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata, **under}

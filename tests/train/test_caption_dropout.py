@@ -92,6 +92,16 @@ def test_a_run_that_drops_every_caption_learns_what_a_set_without_captions_teach
     assert any(not torch.equal(other[name], tensor) for name, tensor in expected.items()), "captions matter"
 
 
+def test_a_run_that_drops_every_caption_has_a_result_though_attention_to_them_learns_nothing(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=5)
+    done = run(loaded_run(tmp_path, data={"held_out": 0, "caption_dropout": 1.0}, optimization={"steps": 2}))
+    assert done.weights is not None
+    tensors = load_file(done.weights)
+    changed = {name for name, tensor in tensors.items() if "lora_B" in name and bool(tensor.any())}
+    assert any("audio_attn1" in name for name in changed)
+    assert not any("audio_attn2.to_k" in name for name in changed)
+
+
 def test_a_probability_of_zero_changes_no_bit_and_needs_no_empty_caption(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", count=11)
     plain, metrics = trained(loaded_run(tmp_path, data={"held_out": 0}))
