@@ -13,13 +13,11 @@ import torch
 from torch import nn
 
 from helpers.device_record import QUEUE, RECORD
-from helpers.golden_connectors import PREFIX, SETTINGS, write_connectors
+from helpers.golden_connectors import load_connectors, write_connectors
 from helpers.golden_models import BOTH, random_input
-from ltxcore.models.connectors import load_connectors
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
 from ltxcore.protocols import ModelInput, Text
-from ltxcore.safetensors_files import read_header
 from pretended import tensors
 from pretended.tensors import DEVICE
 
@@ -84,8 +82,7 @@ def pinning(offloaded: int) -> dict[str, int]:
 def connectors(are_away: bool) -> dict[str, Any]:
     """How far what connectors make of text on the device is from the same on the CPU, and where it and their weights are afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        header = read_header(write_connectors(Path(folder) / "connectors.safetensors"))
-        loaded = attrs.evolve(load_connectors(header, PREFIX, SETTINGS, BOTH, torch.float32), are_away=are_away)
+        loaded = attrs.evolve(load_connectors(write_connectors(Path(folder) / "connectors.safetensors"), BOTH), are_away=are_away)
     features = {
         name: torch.randn(1, 16, width, generator=torch.Generator().manual_seed(0)) for name, width in (("video", 64), ("audio", 32))
     }
