@@ -327,9 +327,13 @@ def test_what_one_group_found_out_by_itself_is_taken_over_by_the_groups_of_anoth
 
 
 def test_a_state_of_0_1_0_has_no_groups_and_is_gone_on_with() -> None:
-    tensors, values = engine_of(tiny()).state()
+    first, second = engine_of(tiny()), engine_of(tiny())
+    one_step(first, 0)
+    tensors, values = first.state()
     del values["groups"]
-    engine_of(tiny()).restore(tensors, values)
+    second.restore(tensors, values)
+    assert one_step(second, 1) == one_step(first, 1)
+    assert all(torch.equal(found, weights(first)[name]) for name, found in weights(second).items())
 
 
 def test_a_state_without_moments_keeps_parameters_and_schedule() -> None:
