@@ -84,6 +84,7 @@ class _Planner:
     factors: Mapping[str, str] | None
     params: Params
     errors: list[LtxError] = attrs.field(factory=list)
+    notes: list[str] = attrs.field(factory=list)
 
     def planned(self) -> Planned:
         request = self.canvas.request
@@ -99,7 +100,7 @@ class _Planner:
         if not self.errors:
             self.tried_together(conditions)
         used = [*frozen.values(), *(cut for each in conditions for cut in (each.medium, *each.media.values()) if cut is not None)]
-        notes = dict.fromkeys(note for cut in used if (note := other_rate(cut, request.rate)))
+        notes = dict.fromkeys([*self.notes, *(note for cut in used if (note := other_rate(cut, request.rate)))])
         return Planned(self.canvas, frozen, tuple(conditions), tuple(notes))
 
     @contextmanager
@@ -138,9 +139,11 @@ class _Planner:
 
     def tried(self, planned: PlannedCondition) -> PlannedCondition:
         """Apply a condition to empty tokens, and return the condition with its medium shortened to the part that it
-        gives.
+        gives. A condition that gives nothing is noted, since its media are not used.
         """
         after = self.applied(planned, self.canvas.empty(planned.modality))
+        if (planned.medium is not None or planned.pictures) and bool((after.denoise_mask == 1).all()):
+            self.notes.append(f"{planned.where}: a sample of this length is given nothing by {planned.type}, so its file is not used")
         if content_of(planned.cls) != "start" or not isinstance(planned.medium, ClipCut):
             return planned
         given = (after.denoise_mask[0, : after.num_target] < 1).nonzero().flatten()

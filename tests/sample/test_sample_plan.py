@@ -62,6 +62,12 @@ def test_of_a_clip_no_more_is_read_than_its_condition_gives(media: Path) -> None
     assert cut_of(planned(condition("prefix", medium=media / "film.mp4", fields={"temporal_boundary": 2}))).size.frames == 9
 
 
+def test_a_file_of_which_a_single_picture_is_given_nothing_is_noted(media: Path) -> None:
+    (note,) = planned(condition("first_frame", medium=media / "image.png"), video_dims=(64, 64, 1)).notes
+    assert note.endswith("a sample of this length is given nothing by first_frame, so its file is not used")
+    assert planned(condition("first_frame", medium=media / "image.png")).notes == ()
+
+
 def test_a_prefix_is_as_long_as_its_medium(media: Path) -> None:
     found = planned(condition("prefix", medium=media / "short.mp4"))
     assert (cut_of(found).size.frames, found.conditions[0].use.condition.temporal_boundary) == (9, 2)
