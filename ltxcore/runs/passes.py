@@ -135,8 +135,9 @@ def said(found: Passes) -> str:
 
 
 def _times(samples: int, passes: float, of: str = "") -> str:
-    often = f"{passes:,.0f}" if passes >= 100 else f"{passes:.3g}"
-    return f"each of {samples:,} samples{of} {often} times" if samples > 1 else f"the one sample{of} {often} times"
+    number = f"{passes:,.0f}" if passes >= 100 else f"{passes:.3g}"
+    often = "once" if number == "1" else f"{number} times"
+    return f"each of {samples:,} samples{of} {often}" if samples > 1 else f"the one sample{of} {often}"
 
 
 NAMED = 3

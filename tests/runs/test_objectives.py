@@ -93,7 +93,9 @@ def test_objectives_that_the_run_cannot_do_are_refused(folder: Path, objectives:
 
 
 @pytest.mark.parametrize("acceleration", [{}, {"offload_blocks": 2, "compile": True}])
-def test_with_a_copy_of_the_base_full_fine_tuning_may_have_objectives_that_compare_with_it(folder: Path, acceleration: dict[str, Any]) -> None:
+def test_with_a_copy_of_the_base_full_fine_tuning_may_have_objectives_that_compare_with_it(
+    folder: Path, acceleration: dict[str, Any]
+) -> None:
     preservation = {"type": "preservation", "prompt": "empty"}
     loaded = loaded_run(folder, objectives=[FLOW, preservation], model={"training_mode": "full", "base": "copy"}, acceleration=acceleration)
     assert [use.type for use in draft(loaded, 1).checked().config.objectives] == ["flow_matching", "preservation"]

@@ -147,7 +147,7 @@ def test_held_out_clips_are_measured_in_as_many_at_once_as_have_the_tokens(folde
 
 def test_the_check_the_plan_and_the_run_say_how_full_micro_batches_are(folder: Path) -> None:
     loaded = run_of(folder, optimization={"steps": 8})
-    words = "each of 16 samples 1 times"
+    words = "each of 16 samples once"
     holds = "a micro-batch of up to 16 tokens holds 1 to 4 of one shape, 2 on average"
     said = f"{words}; {holds}; samples with more tokens, each in a micro-batch of its own: 2"
     assert f"The run trains on {said}." in check_run(loaded).notes
