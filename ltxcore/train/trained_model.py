@@ -168,22 +168,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     full = config.model.training_mode == "full"
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     offloaded = 0 if full else config.acceleration.offload_blocks
-    of_captions = _captions_need_connectors(plan)
-    backbone = load_backbone(
-        base_of(outline),
-        outline.streams,
-        dtype=weights_dtype(config, divided),
-        gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
-        seed=config.seed,
-        quantizer=config.acceleration.quantizer,
-        as_stored=divided,
-        device=torch.device("cpu") if divided else device,
-        offloaded=offloaded,
-        with_connectors=of_captions or bool(outline.samples or prompts_of_run(config)),
-        connectors_path=config.model.connectors_path,
-    )
-    if isinstance(backbone.connectors, Connectors) and not of_captions:
-        backbone.connectors = attrs.evolve(backbone.connectors, are_away=True)
+    backbone = _bare(plan, device, offloaded, divided)
     attention = _set_up(backbone, config, device)
     loras, types = strengths(config.model.loras), adapter_types(outline.loaded.registry)
     frozen = said_of(loras) if loras else ""
@@ -217,6 +202,29 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     )
     trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
     return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline, frozen, attention)
+
+
+def _bare(plan: RunPlan, device: torch.device, offloaded: int, divided: bool) -> LTXBackbone:
+    """Load the base without adapters, `offloaded` of whose blocks will be in host memory; the other arguments are those of `load_model`."""
+    outline = plan.outline
+    config = outline.config
+    of_captions = _captions_need_connectors(plan)
+    backbone = load_backbone(
+        base_of(outline),
+        outline.streams,
+        dtype=weights_dtype(config, divided),
+        gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
+        seed=config.seed,
+        quantizer=config.acceleration.quantizer,
+        as_stored=divided,
+        device=torch.device("cpu") if divided else device,
+        offloaded=offloaded,
+        with_connectors=of_captions or bool(outline.samples or prompts_of_run(config)),
+        connectors_path=config.model.connectors_path,
+    )
+    if isinstance(backbone.connectors, Connectors) and not of_captions:
+        backbone.connectors = attrs.evolve(backbone.connectors, are_away=True)
+    return backbone
 
 
 def _set_up(backbone: LTXBackbone, config: RunFile, device: torch.device) -> str:
