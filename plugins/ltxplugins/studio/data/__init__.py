@@ -1,0 +1,1 @@
+"""The screen of the data: clips, captions, and what the doctor finds."""

@@ -1,0 +1,1 @@
+"""The screen that exports and publishes LoRAs."""

@@ -1,0 +1,21 @@
+"""The screen that exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from ltxplugins.studio.studio import Screen, Studio
+
+
+def routes(studio: Studio) -> Sequence[BaseRoute]:
+    def page(request: Request) -> Response:
+        return studio.answer("export.html")
+
+    return [Route("/export", page)]
+
+
+EXPORT = Screen("export", "Export", routes)

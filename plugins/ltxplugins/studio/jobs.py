@@ -1,0 +1,206 @@
+"""Commands of ltx that take long, each as a process of its own that outlives the page and the server.
+
+A job is a folder on disk, so that a server which is killed and started again finds every job as it is: `job.json` says what to do, `log` is
+what the command printed, `process.json` which process does it, `end.json` how it ended. The files are written whole and never changed, but
+for the log, which grows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+from ltxcore.api import DataError
+from ltxcore.api.commands import write_whole
+
+State = Literal["waiting", "running", "done", "stopped", "failed", "lost"]
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
+"""Exit statuses of a command that was stopped by the user."""
+
+
+@attrs.frozen
+class Job:
+    """A command of ltx, and how far it is.
+
+    Attributes:
+        folder: the folder of the job; its name is the job's id, and ids sort by the time at which the jobs were added.
+        kind: what the job is for, such as "run" or "sample".
+        title: what the user reads.
+        arguments: the arguments of `ltx`.
+        about: what the screen that added the job wants to find again.
+        added: when the job was added, in seconds since 1970.
+        uses_gpu: whether the job waits until no other job uses the GPU.
+    """
+
+    folder: Path
+    kind: str
+    title: str
+    arguments: tuple[str, ...]
+    about: Mapping[str, Any]
+    added: float
+    uses_gpu: bool
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def state(self) -> State:
+        """How far the job is; "lost" if its process is gone without a word, because it was killed or the machine was switched off."""
+        told = read_json(self.folder / "process.json")
+        running = process_of(told) is not None
+        end = read_json(self.folder / "end.json")  # looked for after the process, which may end between the two looks
+        if end:
+            return "done" if end["status"] == 0 else "stopped" if end["status"] in STOPPED else "failed"
+        return "running" if running else "lost" if told else "waiting"
+
+    @property
+    def seconds(self) -> float:
+        """How long the job has run."""
+        process, end = read_json(self.folder / "process.json"), read_json(self.folder / "end.json")
+        return (end.get("at", 0) if end else time.time()) - process["at"] if process else 0.0
+
+    def tail(self, size: int = 16_384) -> str:
+        """Return the last lines of what the command printed.
+
+        Args:
+            size: about how many bytes to read.
+        """
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - size))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+        lines = [line.rpartition("\r")[2] for line in text.replace("\r\n", "\n").split("\n")]
+        return "\n".join(lines[1:] if self.log.stat().st_size > size else lines)
+
+
+class Jobs:
+    """The jobs of a workspace.
+
+    Args:
+        folder: where the folders of the jobs are.
+        root: the folder that the commands work in.
+    """
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root = folder, root
+
+    def add(self, kind: str, title: str, arguments: Sequence[str], about: Mapping[str, Any] | None = None, *, uses_gpu: bool = True) -> Job:
+        """Add a job, which waits until it is started.
+
+        Args:
+            kind: what the job is for.
+            title: what the user reads.
+            arguments: the arguments of `ltx`.
+            about: what the caller wants to find again in `Job.about`.
+            uses_gpu: whether the job waits until no other job uses the GPU.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = self.folder / f"{time.time_ns():020}-{os.getpid()}"
+        job = Job(folder, kind, title, tuple(arguments), dict(about or {}), time.time(), uses_gpu)
+        folder.mkdir()
+        write_json(folder / "job.json", attrs.asdict(job, filter=lambda field, _: field.name != "folder"))
+        return job
+
+    def all(self) -> list[Job]:
+        """Return every job, in the order in which they were added."""
+        try:
+            folders = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
+        return [job for job in map(_job, folders) if job is not None]
+
+    def get(self, id: str) -> Job:
+        """Return the job with an id.
+
+        Raises:
+            DataError: there is no such job.
+        """
+        job = _job(self.folder / Path(id).name)
+        if job is None:
+            raise DataError(f"there is no job {id}", remedy="Reload the page: the job may have been removed.")
+        return job
+
+    def start(self, job: Job) -> None:
+        """Start the process of a job. It is in a session of its own, so that neither Ctrl-C nor the end of the server reaches it."""
+        supervisor = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ltxplugins.studio.supervise", str(job.folder), *job.arguments],
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        threading.Thread(target=supervisor.wait, daemon=True).start()  # so that it does not stay as a zombie
+        for _ in range(200):  # the process says within a moment who it is; a second start must not come before that
+            if (job.folder / "process.json").exists():
+                return
+            time.sleep(0.05)
+
+    def stop(self, job: Job) -> None:
+        """Ask a running job to stop as Ctrl-C does: a run finishes its step and saves; a second time, it ends at once. A waiting job is
+        ended without having started.
+        """
+        state = job.state
+        if state == "waiting":
+            write_json(job.folder / "end.json", {"status": 130, "at": time.time()})
+        elif state == "running" and (process := process_of(read_json(job.folder / "process.json"))):
+            process.send_signal(signal.SIGINT)
+
+    def start_next(self) -> Job | None:
+        """Start the first job that may start, and return it: one at a time of those that use the GPU, and any of the others."""
+        jobs = self.all()
+        busy = any(job.uses_gpu and job.state == "running" for job in jobs)
+        for job in jobs:
+            if job.state == "waiting" and not (job.uses_gpu and busy):
+                self.start(job)
+                return job
+        return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file of the studio's own; empty if there is no such file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(content).encode())
+
+
+def process_of(told: Mapping[str, Any]) -> psutil.Process | None:
+    """Return the process that a `process.json` tells of, if it still runs. A later process with the same number is another one."""
+    try:
+        process = psutil.Process(told["pid"])
+        alive = abs(process.create_time() - told["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except (KeyError, psutil.Error):
+        return None
+    return process if alive else None
+
+
+def _job(folder: Path) -> Job | None:
+    told = read_json(folder / "job.json")
+    if not told:
+        return None
+    return Job(folder, **{**told, "arguments": tuple(told["arguments"])})

@@ -1,0 +1,1 @@
+"""The screen of the runs: the queue, curves, samples and logs."""

@@ -1,0 +1,1 @@
+"""The screen that generates samples from a prompt, conditions and LoRAs."""

@@ -1,0 +1,106 @@
+"""Jobs as folders on disk: they outlive the server, wait for the GPU, stop as Ctrl-C stops them, and say how they ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltxplugins.studio.jobs import Job, Jobs, write_json
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    return Jobs(tmp_path / "jobs", tmp_path)
+
+
+def wait(until: Callable[[], object]) -> None:
+    for _ in range(3000):
+        if until():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass")
+
+
+def ended(job: Job) -> str:
+    wait(lambda: job.state not in ("waiting", "running"))
+    return job.state
+
+
+def test_a_job_runs_a_command_of_ltx_and_keeps_what_it_prints(jobs: Jobs) -> None:
+    job = jobs.add("check", "Its version", ["--version"])
+    assert job.state == "waiting"
+    assert jobs.start_next() == job
+    assert ended(job) == "done"
+    assert job.tail().startswith("ltx, version")
+    assert job.seconds > 0
+
+
+def test_a_job_that_fails_says_why(jobs: Jobs) -> None:
+    job = jobs.add("check", "A file that is not there", ["check", "nothing.toml"])
+    jobs.start(job)
+    assert ended(job) == "failed"
+    assert "nothing.toml" in job.tail()
+
+
+def test_another_server_finds_the_jobs_of_one_that_was_killed(jobs: Jobs, tmp_path: Path) -> None:
+    first = jobs.add("check", "First", ["--version"], {"file": "a.toml"})
+    second = jobs.add("check", "Second", ["--version"], uses_gpu=False)
+    assert Jobs(tmp_path / "jobs", tmp_path).all() == [first, second]
+
+
+def test_one_job_at_a_time_uses_the_gpu(jobs: Jobs) -> None:
+    busy, next_, free = (jobs.add("sample", title, ["--version"], uses_gpu=title != "free") for title in ("busy", "next", "free"))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        write_json(busy.folder / "process.json", told(process.pid))
+        assert busy.state == "running"
+        assert jobs.start_next() == free
+        process.communicate(b"\n")
+    write_json(busy.folder / "end.json", {"status": 0, "at": time.time()})
+    assert jobs.start_next() == next_
+    assert ended(next_) == "done"
+
+
+def test_a_job_whose_process_is_gone_without_a_word_is_lost(jobs: Jobs) -> None:
+    job = jobs.add("run", "A run", ["--version"])
+    write_json(job.folder / "process.json", {**told(os.getpid()), "created": 1.0})  # the number belongs to a later process
+    assert job.state == "lost"
+
+
+def test_stopping_sends_what_ctrl_c_sends(jobs: Jobs) -> None:
+    job = jobs.add("run", "A run", ["--version"])
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        write_json(job.folder / "process.json", told(process.pid))
+        jobs.stop(job)
+        assert process.wait() == -signal.SIGINT
+    write_json(job.folder / "end.json", {"status": -signal.SIGINT, "at": time.time()})
+    assert job.state == "stopped"
+
+
+def test_a_waiting_job_that_is_stopped_never_starts(jobs: Jobs) -> None:
+    job = jobs.add("run", "A run", ["--version"])
+    jobs.stop(job)
+    assert job.state == "stopped"
+    assert jobs.start_next() is None
+
+
+def test_a_half_written_file_of_a_job_is_as_none(jobs: Jobs) -> None:
+    job = jobs.add("run", "A run", ["--version"])
+    (job.folder / "process.json").write_text('{"pid": 1')
+    assert job.state == "waiting"
+
+
+def told(pid: int) -> dict[str, float]:
+    import psutil
+
+    return {"pid": pid, "created": psutil.Process(pid).create_time(), "at": time.time()}
