@@ -7,16 +7,10 @@ from typing import Any
 
 import pytest
 
-from helpers.studio_browser import WIDTHS, Served, chromium, faults, needs_browser, opened, served
+from helpers.studio_browser import WIDTHS, Served, faults, needs_browser, opened, served
 from ltxplugins.studio.screens import SCREENS
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
