@@ -51,15 +51,11 @@ def is_loopback(host: str) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, number)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
     except OSError as error:
         remedy = "Give another --port (0 takes a free one), or another --host."
         raise ConfigError(f"cannot listen on {host} at port {port}: {error.strerror or error}", remedy=remedy) from error
-    return listening
 
 
 def _in_address(host: str) -> str:
