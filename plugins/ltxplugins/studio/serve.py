@@ -24,7 +24,7 @@ def serve(folder: Path, host: str, port: int, names: Sequence[str] = (), token: 
         folder: the folder that the studio may read and write.
         host: the address to listen on.
         port: the port; 0 for any that is free.
-        names: names by which browsers reach this machine, other than "localhost" and addresses.
+        names: names by which browsers reach this machine, other than its own name, "localhost" and addresses.
         token: what admits a browser; None makes one.
 
     Raises:
@@ -32,7 +32,9 @@ def serve(folder: Path, host: str, port: int, names: Sequence[str] = (), token: 
     """
     listening = _listen(host, port)
     taken = listening.getsockname()[1]
-    admission = Admission(token or secrets.token_urlsafe(24), taken, frozenset(names), beyond=not is_loopback(host))
+    beyond = not is_loopback(host)
+    own = {socket.gethostname()} if beyond else set()
+    admission = Admission(token or secrets.token_urlsafe(24), taken, frozenset({*names, *own}), beyond)
     server = uvicorn.Server(uvicorn.Config(make_app(Workspace(folder), admission), log_level="warning", server_header=False))
     click.echo(f"Open http://{_in_address(host)}:{taken}/?token={admission.token}")
     click.echo("Ctrl-C ends this server. Runs that it started go on.")

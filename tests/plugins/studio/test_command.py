@@ -35,6 +35,22 @@ def test_it_prints_the_address_that_admits_a_browser_and_ends_with_ctrl_c(tmp_pa
     assert list(tmp_path.iterdir()) == []  # looking at a folder writes nothing to it
 
 
+def test_another_address_also_admits_by_the_name_of_the_machine_that_it_prints(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ltxcore", "studio", str(tmp_path), "--port", "0", "--host", "0.0.0.0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = urlsplit(process.stdout.readline().split()[-1])
+        assert address.hostname == socket.gethostname().lower()
+        status = []
+        for host in (address.netloc, "elsewhere.example"):
+            connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=60)
+            connection.request("GET", f"{address.path}?{address.query}", headers={"host": host})
+            status.append(connection.getresponse().status)
+            connection.close()
+        process.send_signal(signal.SIGINT)
+    assert status == [303, 421]
+
+
 def test_a_port_that_is_taken_is_refused_in_words(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = CliRunner().invoke(main, ["studio", str(tmp_path), "--port", str(taken.getsockname()[1])])
