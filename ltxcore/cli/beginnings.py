@@ -8,10 +8,15 @@ from types import MappingProxyType
 from ltxcore.cli.beginning import Beginning
 from ltxcore.cli.beginning_of_adapters import ADAPTER
 from ltxcore.cli.beginning_of_column import COLUMN
+from ltxcore.cli.beginning_of_command import COMMAND
 from ltxcore.cli.beginning_of_exporter import EXPORTER
+from ltxcore.cli.beginning_of_filter import REFERENCE_FILTER
 from ltxcore.cli.beginning_of_objective import OBJECTIVE
 from ltxcore.cli.beginning_of_quantizer import QUANTIZER
+from ltxcore.cli.beginning_of_sigma_sampler import SIGMA_SAMPLER
 from ltxcore.cli.beginning_of_source import SOURCE
+from ltxcore.cli.beginning_of_strategy import STRATEGY
+from ltxcore.cli.beginning_of_tracker import TRACKER
 
 CONDITION = Beginning(
     does="every other latent frame of a clip, or latent step of a sound, is given",
@@ -247,5 +252,10 @@ BEGINNINGS: Mapping[str, Beginning] = MappingProxyType(
         "source": SOURCE,
         "exporter": EXPORTER,
         "column": COLUMN,
+        "strategy": STRATEGY,
+        "sigma_sampler": SIGMA_SAMPLER,
+        "reference_filter": REFERENCE_FILTER,
+        "tracker": TRACKER,
+        "command": COMMAND,
     }
 )

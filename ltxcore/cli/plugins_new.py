@@ -92,7 +92,7 @@ def new(name: str, kind: str, into: Path) -> None:
     beginning = BEGINNINGS[kind]
     words = {
         **attrs.asdict(beginning),
-        "kind": kind,
+        "kind": kind.replace("_", " "),
         "name": name,
         "cls": "".join(part.capitalize() for part in name.split("_")),
         "module": f"ltx_{name}",  # in place of the text of that module
@@ -122,6 +122,8 @@ def _check(name: str, kind: str, folder: Path) -> None:
         )
     taken = load().of_kind(kind).get(name)
     if taken is not None:
-        raise ConfigError(f'the {kind} "{name}" already exists; it comes from {taken.origin}', remedy="Choose another name.")
+        raise ConfigError(
+            f'the {kind.replace("_", " ")} "{name}" already exists; it comes from {taken.origin}', remedy="Choose another name."
+        )
     if folder.exists():
         raise ConfigError(f"{folder} already exists", remedy="Choose another name, or another folder with --into.")

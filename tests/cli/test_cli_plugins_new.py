@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ltxcore.cli.main import main
-from ltxcore.registry import load
+from ltxcore.registry import HOOKS, load
 
 
 def new(*arguments: str) -> tuple[int, str, str]:
@@ -41,7 +41,7 @@ def test_plugins_new_makes_a_package_and_says_how_to_go_on(tmp_path: Path) -> No
     }
 
 
-@pytest.fixture(params=["condition", "objective", "adapter", "optimizer", "schedule", "quantizer", "source", "exporter", "column"])
+@pytest.fixture(params=list(HOOKS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -70,7 +70,8 @@ def test_what_it_makes_passes_its_own_tests(package: Path) -> None:
 def test_what_it_makes_is_a_plugin(package: Path, kind: str) -> None:
     registry = load(local=[package / "src" / "ltx_thin_stripes" / "__init__.py"])
     assert registry.broken == ()
-    assert registry.get(kind, "thin_stripes").value.__name__ == "ThinStripes"
+    value = registry.get(kind, "thin_stripes").value
+    assert (value.callback if kind == "command" else value).__name__ == ("thin_stripes" if kind == "command" else "ThinStripes")
 
 
 def test_what_it_makes_is_tidy(package: Path) -> None:
