@@ -17,7 +17,7 @@ from ltxcore.cli.main import main
 from ltxplugins.studio.serve import is_loopback
 
 
-def test_it_prints_the_address_that_admits_a_browser_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+def test_the_studio_prints_the_address_that_admits_a_browser_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ltxcore", "studio", str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

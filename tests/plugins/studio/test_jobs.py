@@ -25,7 +25,7 @@ def wait(until: Callable[[], object]) -> None:
         if until():
             return
         time.sleep(0.05)
-    raise AssertionError("it did not come to pass")
+    raise AssertionError("what was waited for did not come to pass")
 
 
 def ended(job: Job) -> str:
