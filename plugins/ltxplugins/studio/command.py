@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -35,6 +36,10 @@ def studio(folder: Path, port: int, host: str, names: tuple[str, ...]) -> None:
 
     Runs go on when the page is closed, and when this command ends.
     """
+    if sys.platform == "win32":
+        raise ConfigError(
+            "`ltx studio` runs on Linux and macOS", remedy="On Windows, start it in WSL, and open its address in any browser."
+        )
     token = os.environ.get(TOKEN)
     if token is not None and len(token) < SHORTEST:
         raise ConfigError(f"{TOKEN} has fewer than {SHORTEST} characters", remedy="Choose a longer token, or unset it to have one made.")

@@ -6,6 +6,7 @@ that the exit status is known also if the server is gone by then.
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -18,14 +19,27 @@ from ltxplugins.studio.jobs import write_json
 
 
 def supervise(folder: Path, arguments: list[str]) -> None:
+    """Run the command of a job, unless another process has begun it.
+
+    Args:
+        folder: the folder of the job.
+        arguments: the arguments of `ltx`.
+    """
     with (folder / "log").open("ab") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two servers of one folder may start a job at the same moment
+        except BlockingIOError:
+            return
+        if (folder / "process.json").exists() or (folder / "end.json").exists():
+            return
         command = subprocess.Popen(
             [sys.executable, "-P", "-m", "ltxcore", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        write_json(folder / "process.json", {"pid": command.pid, "created": psutil.Process(command.pid).create_time(), "at": time.time()})
+        created = psutil.Process(command.pid).create_time()
+        write_json(folder / "process.json", {"pid": command.pid, "created": created, "at": time.time()})
         status = command.wait()
-    write_json(folder / "end.json", {"status": status, "at": time.time()})
+        write_json(folder / "end.json", {"status": status, "at": time.time()})
 
 
 if __name__ == "__main__":

@@ -104,3 +104,12 @@ def told(pid: int) -> dict[str, float]:
     import psutil
 
     return {"pid": pid, "created": psutil.Process(pid).create_time(), "at": time.time()}
+
+
+def test_two_servers_that_start_a_job_at_the_same_moment_run_it_once(jobs: Jobs) -> None:
+    job = jobs.add("check", "Its version", ["--version"])
+    line = [sys.executable, "-P", "-m", "ltxplugins.studio.supervise", str(job.folder), *job.arguments]
+    starts = [subprocess.Popen(line) for _ in range(3)]
+    assert [start.wait() for start in starts] == [0, 0, 0]
+    assert job.state == "done"
+    assert job.tail().count("ltx, version") == 1
