@@ -27,6 +27,7 @@ SHORTEST_TOLD = 6
 """The minimum length of a value that was given as a secret. For a server that needs no key, users write "none"."""
 
 _TOLD: set[str] = set()
+_ADDRESSES: dict[str, str] = {}
 
 _NAMES = (
     r"(?:[\w.-]{0,64}[_.-])?(?:api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|(?:api|access|auth|refresh|bearer|hf)[_-]?token"
@@ -92,8 +93,15 @@ def hide_those_of(value: Any) -> None:
                 hide(password)
 
 
+def stands_for(folder: str, address: str) -> None:
+    """Name a folder by an address in all later messages, because it is a mirror of what lies there."""
+    _ADDRESSES[folder] = address
+
+
 def redacted(text: str) -> str:
-    """Return a text with its secrets hidden."""
+    """Return a text with its secrets hidden, and with addresses in place of the folders that are their mirrors."""
+    for folder, address in _ADDRESSES.items():
+        text = text.replace(folder, address)
     known = _known() if len(text) >= SHORTEST_TOLD else None  # a page has thousands of shorter texts, none of which can hold a secret
     if known is not None:
         text = known.sub(HIDDEN, text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ltxcore.addresses import address_of, is_address
 from ltxcore.errors import is_out_of_memory, listed, reason_of
 from ltxcore.files import fitted, making, not_written, remove_unfinished, why_no_path, write_whole
 from ltxcore.memory import telling
@@ -60,12 +61,24 @@ class FiniteRange(click.FloatRange):
 
 
 class FilePath(click.Path):
-    """A click type for paths, which reports a path that no file can have as a mistake on the command line."""
+    """A click type for paths, which reports a path that no file can have as a mistake on the command line, and an address too.
 
-    def __init__(self, **options: Any) -> None:
+    Args:
+        reads_sets: whether an address of an encoded set is taken. It becomes the folder that stands for the set in the user's cache.
+        options: the options of `click.Path`.
+    """
+
+    def __init__(self, *, reads_sets: bool = False, **options: Any) -> None:
         super().__init__(path_type=Path, **options)
+        self.reads_sets = reads_sets
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_address(value):
+            if self.reads_sets:
+                from ltxcore.encoded.mirror import opened
+
+                return opened(address_of(value))
+            self.fail(f"{redacted(value)} is an address, but this command takes only a path of this machine here.", param, ctx)
         fault = why_no_path(Path(value))
         if fault:
             self.fail(f"{fault}.", param, ctx)

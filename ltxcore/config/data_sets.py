@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ltxcore.addresses import Address
 from ltxcore.config.parts import evolved
 from ltxcore.config.tables import Finding, key
 from ltxcore.files import is_file, is_folder
@@ -38,7 +39,11 @@ def missing_key() -> Any:
 
 def root_key() -> Any:
     """Return the key that names the folder of encoded samples, for a table of data."""
-    return key(None, help="folder of the encoded set; if `dataset` is set too, it is encoded into this folder on first use")
+    return key(
+        None,
+        help="folder of the encoded set, or its address, such as s3://bucket/set; if `dataset` is set too, it is encoded into this folder on "
+        "first use",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +52,7 @@ class SetTable:
 
     name: str | None = key(None, help="name of the set in messages and metrics; by default that of its folder or file")
     dataset: Path | None = dataset_key()
-    preprocessed_data_root: Path | None = root_key()
+    preprocessed_data_root: Path | Address | None = root_key()
     repeats: int | None = key(
         None, help="number of times that each sample is seen in a pass over the data; by default once", at_least=1, at_most=10_000
     )
@@ -74,6 +79,7 @@ class SetTable:
             what = "is put before captions when they are encoded, but those of this set are encoded already"
             found.append((("caption_prefix",), what, "Set dataset, or remove the key."))
         found += ((("held_out",), what, remedy) for what, remedy in share_faults(self.held_out))
+        found += root_faults(self.dataset, self.preprocessed_data_root)
         return found
 
     def absent(self) -> Iterator[Finding]:
@@ -81,16 +87,24 @@ class SetTable:
         return missing_data(self.dataset, self.preprocessed_data_root)
 
 
-def missing_data(dataset: Path | None, root: Path | None) -> Iterator[Finding]:
+def missing_data(dataset: Path | None, root: Path | Address | None) -> Iterator[Finding]:
     """Yield findings about data that a table with these two keys does not name or that are missing on this machine."""
     if dataset is None and root is None:
         remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
         yield (), "does not name any data to train on", remedy
     elif dataset is not None and not (is_file(dataset) or is_folder(dataset)):
         yield ("dataset",), f"there is no file or folder {dataset}", "Paths are relative to the run file."
-    elif dataset is None and root is not None and not is_folder(root):
+    elif dataset is None and isinstance(root, Path) and not is_folder(root):
         remedy = "Correct the path, or set dataset, so that the data are encoded on first use."
         yield ("preprocessed_data_root",), f"there is no folder {root}", remedy
+
+
+def root_faults(dataset: Path | None, root: Path | Address | None) -> list[Finding]:
+    """Return what is wrong with these two keys of a table together, and what to do about it."""
+    if dataset is None or not isinstance(root, Address):
+        return []
+    remedy = f"Encode into a folder of this machine, and copy it there with `ltx shard SET --to {root}`; or remove dataset, to train on what is there."
+    return [(("preprocessed_data_root",), "is an address, but data can be encoded only into a folder of this machine", remedy)]
 
 
 def share_faults(held_out: object) -> list[tuple[str, str]]:
@@ -109,8 +123,8 @@ def set_names(sets: Sequence[SetTable]) -> list[str]:
 
 def _name_of(table: SetTable, number: int) -> str:
     path = table.dataset or table.preprocessed_data_root or Path()
-    path = path.parent if path.name == ENCODED else path
-    name = path.name if is_folder(path) else path.stem
+    path = path.parent if isinstance(path, Path) and path.name == ENCODED else path
+    name = path.name if isinstance(path, Address) or is_folder(path) else path.stem
     return re.sub(r"[^\w.-]+", "_", name.removesuffix(ENCODED)).strip("._") or f"set_{number}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from ltxcore.addresses import Address
 from ltxcore.columns import has_encode
 from ltxcore.conditions import AskedCondition, ConditionUse
 from ltxcore.config.drawn_values import choice_keys, range_keys
@@ -29,7 +30,7 @@ Schema = dict[str, Any]
 OF_PACKAGE = r"^\w+(\.\w+)*:\w+$"
 """The pattern of names for optimizers of installed packages."""
 
-SCALARS: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+SCALARS: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string", Address: "string"}
 LIMITS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
 
 
@@ -90,7 +91,9 @@ class _Builder:
         if origin is Literal:
             return {"enum": inner}
         if origin in (Union, types.UnionType):
-            return self.kind(inner[0]) if len(inner) == 1 else {"anyOf": [self.kind(part) for part in inner]}
+            kinds = [self.kind(part) for part in inner]
+            different = [each for index, each in enumerate(kinds) if each not in kinds[:index]]
+            return different[0] if len(different) == 1 else {"anyOf": different}
         if origin is tuple and inner[-1] is not Ellipsis:
             return {"type": "array", "items": [self.kind(part) for part in inner], "minItems": len(inner), "maxItems": len(inner)}
         if origin in (dict, Mapping):

@@ -10,8 +10,9 @@ from typing import Any, Literal, NewType
 import attrs
 
 from ltxcore.adapters import AdapterSettings
+from ltxcore.addresses import Address
 from ltxcore.config.acceleration import AccelerationTable
-from ltxcore.config.data_sets import SetTable, dataset_key, faults_of_sets, missing_data, missing_key, root_key, share_faults
+from ltxcore.config.data_sets import SetTable, dataset_key, faults_of_sets, missing_data, missing_key, root_faults, root_key, share_faults
 from ltxcore.config.groups import WIDEST, LoraGroup, OptimizationGroup, twice
 from ltxcore.config.kept_weights import CheckpointsTable, EmaTable
 from ltxcore.config.loras import LoraPath
@@ -207,7 +208,7 @@ class DataTable:
     """`[data]`: raw media, or a set that is already encoded."""
 
     dataset: Path | None = dataset_key()
-    preprocessed_data_root: Path | None = root_key()
+    preprocessed_data_root: Path | Address | None = root_key()
     held_out: int | float | Path | None = key(
         None,
         help="clips that are used only for the validation loss, never for training: a number, a share, or a separate dataset; by default 5 %, "
@@ -243,6 +244,11 @@ class DataTable:
         """Whether the table names any data."""
         return self.dataset is not None or self.preprocessed_data_root is not None or bool(self.sets)
 
+    @property
+    def encoded_into(self) -> Path | None:
+        """The folder that `dataset` is encoded into; None for the default, or if the data are at an address, where they are only read."""
+        return self.preprocessed_data_root if isinstance(self.preprocessed_data_root, Path) else None
+
     def absent(self) -> Iterator[Finding]:
         """Yield findings about data that the table does not name or that are missing on this machine; the latter is no mistake if the data
         are on another machine.
@@ -260,6 +266,7 @@ class DataTable:
             *((("held_out",), what, remedy) for what, remedy in self._held_out_faults()),
             *(finding for name, each in (dropped.items() if isinstance(dropped, dict) else ()) for finding in _dropout_faults(name, each)),
             *self._faults_of_sets(),
+            *root_faults(self.dataset, self.preprocessed_data_root),
         ]
 
     def _faults_of_sets(self) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 import cattrs
 
+from ltxcore.addresses import Address
 from ltxcore.config.reading import Reading, Unreadable, spelled
 from ltxcore.errors import did_you_mean
 
@@ -21,6 +22,7 @@ WANTED: dict[Any, str] = {
     float: "a number",
     str: "text",
     Path: "a path",
+    Address: "an address",
     dict: "a table",
     list: "a list",
 }

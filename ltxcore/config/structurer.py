@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import attrs
 import cattrs
 
+from ltxcore.addresses import Address, address_of, is_address
 from ltxcore.config.loras import LoraPath, Strength
 from ltxcore.config.parts import parted, unknown_keys
 from ltxcore.config.reading import Reading, Unreadable
@@ -56,6 +57,7 @@ class Structurer:
         self.converter.register_structure_hook_func(attrs.has, lambda value, cls: self.table(value, cls))
         self.converter.register_structure_hook(Path, lambda value, _: self.path(value))
         self.converter.register_structure_hook_func(lambda kind: kind is ModelPath, lambda value, _: self.model_path(value))
+        self.converter.register_structure_hook_func(lambda kind: Address in get_args(kind), lambda value, _: self.path_or_address(value))
         self.converter.register_structure_hook_func(lambda kind: kind is LoraPath, lambda value, _: self.lora_path(value))
 
     # ---- tables
@@ -244,6 +246,15 @@ class Structurer:
             return path_from(Path.cwd() if self.reading.path == ("output_dir",) else self.folder, value)
         except ValueError as error:
             self.reading.refuse(str(error))
+
+    def path_or_address(self, value: Any) -> Path | Address | None:
+        """Return an address, or else what `path` returns."""
+        if not isinstance(value, str) or not is_address(value):
+            return None if value is None else self.path(value)
+        try:
+            return address_of(value)
+        except ConfigError as error:
+            self.reading.refuse(error.problems[0].what, error.problems[0].remedy)
 
     def model_path(self, value: Any) -> str:
         if not is_a(value, str):

@@ -6,6 +6,8 @@ shard as in a file of its own, and nothing else about it changes: manifests, nam
 from its place in the shard, without the rest of the shard.
 
 A file of its own counts before one in a shard, and a later shard before an earlier one, so that samples can be encoded again or added.
+
+Files may also lie on another machine, in shards or not: a folder is then told their places (`lies_elsewhere`).
 """
 
 from __future__ import annotations
@@ -14,20 +16,25 @@ import json
 import os
 import re
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import attrs
 
+from ltxcore.encoded.buffers import read_buffer
 from ltxcore.errors import DataError
 from ltxcore.files import replacing, write_whole
 
 SHARD = re.compile(r"shard-\d{5}\.safetensors")
 MOST_SHARDS = 100_000
 """The maximum number of shards in a folder, whose numbers have five digits."""
+
+Slots = dict[str, dict[str, Any]]
+"""The entries of a header by name, each with the place of a tensor."""
 
 LAYOUT = "ltx-shard"
 """The value of "layout" in the metadata of a shard, which tells it from a sample of the same name."""
@@ -51,12 +58,14 @@ class Place:
         begin: the number of bytes of the shard that come before the file.
         bytes: the size of the file in bytes.
         changed: the time of the shard's last change in nanoseconds.
+        fetch: for a shard on another machine, a function that returns bytes of it, given the number of bytes before them and their number.
     """
 
     shard: Path
     begin: int
     bytes: int
     changed: int
+    fetch: Callable[[int, int], memoryview] | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -81,6 +90,17 @@ class _Known:
 
 
 _known: dict[Path, _Known] = {}
+_elsewhere: dict[Path, Mapping[str, Place]] = {}
+
+
+def lies_elsewhere(folder: Path, places: Mapping[str, Place]) -> None:
+    """Tell this process that the files of a folder lie on another machine.
+
+    Args:
+        folder: the folder, which has no shards of its own.
+        places: the places of the files, by their paths relative to the folder.
+    """
+    _elsewhere[folder] = places
 
 
 def is_shard(path: Path) -> bool:
@@ -94,6 +114,8 @@ def in_shards(folder: Path) -> Mapping[str, Place]:
     Raises:
         OSError: the folder or a shard cannot be read.
     """
+    if folder in _elsewhere:
+        return _elsewhere[folder]
     looked = time.time_ns()
     try:
         changed = folder.stat().st_mtime_ns
@@ -104,7 +126,7 @@ def in_shards(folder: Path) -> Mapping[str, Place]:
     marks = tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
     known = _known.get(folder)
     if known is None or known.marks != marks:
-        places = {relative: place for name, _, when in marks for relative, place in _places(folder / name, when)}
+        places = {relative: place for name, _, when in marks for relative, place in _places(folder / name, when).items()}
     else:
         places = dict(known.places)
     _known[folder] = _Known(marks, places, changed, looked)
@@ -117,6 +139,8 @@ def place_in(folder: Path, relative: str) -> Place | None:
     Raises:
         OSError: the folder or a shard cannot be read.
     """
+    if folder in _elsewhere:
+        return _elsewhere[folder].get(relative)
     known = _known.get(folder)
     if known is None or not known.still(_changed(folder)):
         return in_shards(folder).get(relative)
@@ -124,13 +148,13 @@ def place_in(folder: Path, relative: str) -> Place | None:
 
 
 def place_of_file(path: Path) -> Place | None:
-    """Return the place of a file in the shards of a folder above it, of which this process has already looked at the shards; None if there
-    is none.
+    """Return the place of a file in the shards of a folder above it, if this process has already looked at the shards or was told where the
+    files lie; None if there is none.
 
     Raises:
         OSError: as in `place_in`.
     """
-    folder = next((folder for folder in path.parents if folder in _known), None)
+    folder = next((folder for folder in path.parents if folder in _known or folder in _elsewhere), None)
     return None if folder is None else place_in(folder, str(path)[len(str(folder)) + 1 :].replace(os.sep, "/"))
 
 
@@ -155,8 +179,7 @@ def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Call
         DataError: a file changes meanwhile, or there would be too many shards.
         OSError: a file cannot be read or written.
     """
-    numbers = [int(path.name[6:11]) for path in folder.glob("shard-*.safetensors") if SHARD.fullmatch(path.name)]
-    number, count, places = max(numbers, default=-1), 0, in_shards(folder)
+    first, count, places = next_shard(folder), 0, in_shards(folder)
     left = []
     for relative, size in files:
         if relative in places and _is_at(folder / relative, places[relative]):  # the work was interrupted before the file was removed
@@ -164,12 +187,11 @@ def pack(folder: Path, files: Sequence[tuple[str, int]], most: int, packed: Call
             packed()
         else:
             left.append((relative, size))
-    groups = [*_groups(left, most)]
-    if number + len(groups) >= MOST_SHARDS:
+    groups = [*groups_of(left, most)]
+    if first + len(groups) > MOST_SHARDS:
         remedy = f"Unpack them with `ltx shard --unpack {folder.parent}`, and pack them again with a larger --size."
         raise DataError(f"would have more than {MOST_SHARDS:,} shards", where=str(folder), remedy=remedy)
-    for group in groups:
-        number += 1
+    for number, group in enumerate(groups, first):
         count += 1
         marks = _write(folder / f"shard-{number:05}.safetensors", folder, group)
         for (relative, _), mark in zip(group, marks, strict=True):
@@ -188,7 +210,7 @@ def unpack(folder: Path, unpacked: Callable[[], object] = lambda: None) -> int:
     places, count = in_shards(folder), 0
     for relative, place in places.items():
         if not (folder / relative).exists():
-            write_whole(folder / relative, read_place(place))
+            write_whole(folder / relative, _whole(place))
             count += 1
         unpacked()
     for shard in {place.shard for place in places.values()} | {path for path in folder.glob("shard-*.safetensors") if is_shard(path)}:
@@ -196,22 +218,39 @@ def unpack(folder: Path, unpacked: Callable[[], object] = lambda: None) -> int:
     return count
 
 
-def read_place(place: Place) -> bytes:
-    """Read a file from its place in a shard.
+def read_place(place: Place, most: int, count: int | None = None) -> memoryview | int:
+    """Read a file from its place, into memory that can be written; or return its number of bytes if it is larger than `most`.
+
+    Args:
+        place: the place.
+        most: the maximum number of bytes.
+        count: the number of bytes to read, from the beginning; None for all.
 
     Raises:
         OSError: the shard cannot be read.
+        DataError: the shard is on another machine, and cannot be read.
     """
-    with place.shard.open("rb") as file:
-        file.seek(place.begin)
-        return file.read(place.bytes)
+    size = place.bytes if count is None else min(count, place.bytes)
+    if size > most or place.fetch is None:
+        return read_buffer(place.shard, most, place.begin, size)
+    return place.fetch(place.begin, size)
+
+
+def _whole(place: Place) -> bytes:
+    return bytes(read_place(place, sys.maxsize))
 
 
 def _is_at(path: Path, place: Place) -> bool:
-    return path.stat().st_size == place.bytes and path.read_bytes() == read_place(place)
+    return path.stat().st_size == place.bytes and path.read_bytes() == _whole(place)
 
 
-def _groups(files: Sequence[tuple[str, int]], most: int) -> Iterator[list[tuple[str, int]]]:
+def next_shard(folder: Path) -> int:
+    """Return the number after those of all shards of a folder."""
+    return max((int(path.name[6:11]) + 1 for path in folder.glob("shard-*.safetensors") if SHARD.fullmatch(path.name)), default=0)
+
+
+def groups_of(files: Sequence[tuple[str, int]], most: int) -> Iterator[list[tuple[str, int]]]:
+    """Divide files, each a path with its size in bytes, into groups for shards that end after `most` bytes."""
     group: list[tuple[str, int]] = []
     total = 0
     for relative, size in files:
@@ -230,6 +269,25 @@ def _mark(status: os.stat_result) -> tuple[int, int, int]:
 
 def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> list[tuple[int, int, int]]:
     """Write a shard, and return what shows that each of its files is as it was."""
+    with replacing(path) as beside, beside.open("wb") as out:
+        return write_shard(out, folder, group)
+
+
+def write_shard(out: BinaryIO, folder: Path, group: Sequence[tuple[str, int]]) -> list[tuple[int, int, int]]:
+    """Write the content of a shard.
+
+    Args:
+        out: an open file.
+        folder: the folder of the samples.
+        group: the path, relative to the folder, and the size of each file.
+
+    Returns:
+        For each file, its number in the file system, its size and its time of change, which show whether it changes later.
+
+    Raises:
+        DataError: a file changes meanwhile, or there are too many.
+        OSError: a file cannot be read or written.
+    """
     slots, end, marks = {}, 0, []
     for relative, size in group:
         slots[relative] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
@@ -237,14 +295,13 @@ def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> list[t
     header = json.dumps({"__metadata__": {"layout": LAYOUT}, **slots}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     if len(header) > LONGEST_HEADER:
-        raise DataError("would have too many samples in a shard", where=str(path), remedy="Choose smaller shards.")
-    with replacing(path) as beside, beside.open("wb") as out:
-        out.write(struct.pack("<Q", len(header)) + header)
-        for relative, size in group:
-            with (folder / relative).open("rb") as file:
-                marks.append(_mark(os.fstat(file.fileno())))
-                if _copied(file, out) != size:
-                    raise DataError("changed while it was read", where=str(folder / relative), remedy="Run the same command again.")
+        raise DataError("would have too many samples in a shard", where=str(folder), remedy="Choose smaller shards.")
+    out.write(struct.pack("<Q", len(header)) + header)
+    for relative, size in group:
+        with (folder / relative).open("rb") as file:
+            marks.append(_mark(os.fstat(file.fileno())))
+            if _copied(file, out) != size:
+                raise DataError("changed while it was read", where=str(folder / relative), remedy="Run the same command again.")
     return marks
 
 
@@ -255,14 +312,20 @@ def _copied(file: BinaryIO, out: BinaryIO) -> int:
     return size
 
 
-def _places(path: Path, changed: int) -> Iterator[tuple[str, Place]]:
+def _places(path: Path, changed: int) -> dict[str, Place]:
     header = _header(path)
-    if header is None:
-        return
+    return {} if header is None else places_of(path, header, changed)
+
+
+def places_of(
+    path: Path, header: tuple[int, Slots], changed: int, fetch: Callable[[int, int], memoryview] | None = None
+) -> dict[str, Place]:
+    """Return the places of the files in a shard, by their paths relative to the folder; `header` is what `slots_in` returned, and the other
+    arguments are as in `Place`.
+    """
     begin, slots = header
-    for relative, slot in slots.items():
-        first, last = slot["data_offsets"]
-        yield relative, Place(path, begin + first, last - first, changed)
+    places = ((relative, slot["data_offsets"]) for relative, slot in slots.items())
+    return {relative: Place(path, begin + first, last - first, changed, fetch) for relative, (first, last) in places}
 
 
 def stays_inside(name: str) -> bool:
@@ -271,17 +334,28 @@ def stays_inside(name: str) -> bool:
     return not (path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name)
 
 
-def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]] | None:
-    """Return where the files begin in a shard, and their slots; None if this is no shard."""
+def _header(path: Path) -> tuple[int, Slots] | None:
     with path.open("rb") as file:
-        first = file.read(8)
-        if len(first) < 8:
-            return None
-        (size,) = struct.unpack("<Q", first)
-        data = file.read(size) if size <= LONGEST_HEADER else b""
-        whole = os.fstat(file.fileno()).st_size
+        data = file.read(8)
+        if len(data) == 8 and (size := struct.unpack("<Q", data)[0]) <= LONGEST_HEADER:
+            data += file.read(size)
+        return slots_in(data, os.fstat(file.fileno()).st_size, path)
+
+
+def slots_in(data: bytes, whole: int, path: Path) -> tuple[int, Slots] | None:
+    """Return where the files begin in a shard, and their slots; None if this is no shard.
+
+    Args:
+        data: the first bytes of the shard, up to the end of its header or further.
+        whole: the size of the shard.
+        path: the path of the shard, for messages.
+
+    Raises:
+        OSError: the shard is shorter than its header says.
+    """
     try:
-        slots = json.loads(data)
+        (size,) = struct.unpack_from("<Q", data)
+        slots: Slots = json.loads(data[8 : 8 + size])
         if slots.pop("__metadata__")["layout"] != LAYOUT:
             return None
         places = [(slot["dtype"], *slot["data_offsets"]) for slot in slots.values()]
@@ -289,7 +363,7 @@ def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]] | None:
         is_sound = all(map(stays_inside, slots)) and all(
             dtype == "U8" and type(first) is type(last) is int and 0 <= first <= last for dtype, first, last in places
         )
-    except (ValueError, TypeError, KeyError, AttributeError, LookupError, RecursionError):
+    except (struct.error, ValueError, TypeError, KeyError, AttributeError, LookupError, RecursionError):
         return None
     if not is_sound or 8 + size + max(ends, default=0) > whole:
         raise OSError(None, "the shard is damaged or was not copied whole", str(path))

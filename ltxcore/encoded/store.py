@@ -19,7 +19,7 @@ from torch import Tensor
 from ltxcore.encoded import pt
 from ltxcore.encoded.buffers import plain_tensors, read_buffer
 from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
-from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, is_shard, place_of_file
+from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, is_shard, place_of_file, read_place
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
 from ltxcore.files import printable, read_regular, write_whole
@@ -193,9 +193,7 @@ def told_name(path: Path) -> str:
 
 def _first_bytes(path: Path, count: int) -> bytes:
     place = None if path.exists() else place_of_file(path)
-    if place is None:
-        return read_regular(path, count)
-    return bytes(read_buffer(place.shard, count, place.begin, min(count, place.bytes)))
+    return read_regular(path, count) if place is None else bytes(read_place(place, count, count))
 
 
 def _bytes(path: Path) -> memoryview:
@@ -207,7 +205,7 @@ def _bytes(path: Path) -> memoryview:
             place = place_of_file(path)
             if place is None:
                 raise
-            data = read_buffer(place.shard, LARGEST, place.begin, place.bytes)
+            data = read_place(place, LARGEST)
     except FileNotFoundError:
         raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
     except OSError as error:

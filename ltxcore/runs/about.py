@@ -13,6 +13,7 @@ from ltxcore.alike import alike, bytes_of, made_digest
 from ltxcore.errors import listed
 from ltxcore.members import roots_of
 from ltxcore.protocols import Entry, Modality, Source
+from ltxcore.redact import redacted
 from ltxcore.runs.run_plan import RunPlan
 
 OF_ROLES = "roles:"
@@ -32,7 +33,7 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
         for role, source in plan.outline.strategy.sources().items()
     ]
     return {
-        "root": str(plan.outline.root),
+        "root": redacted(str(plan.outline.root)),
         "train": len(plan.split.train),
         "held_out": len(plan.split.held_out),
         "why_none_held_out": plan.split.why_none,
@@ -46,7 +47,7 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
 def _about_sets(plan: RunPlan) -> dict[str, Any]:
     """Return for each set its root, its numbers of samples, and how many of them an epoch takes."""
     members = plan.manifest.members
-    roots = {each: str(root) for each, root in roots_of(members).items()}
+    roots = {each: redacted(str(root)) for each, root in roots_of(members).items()}
     held_out = Counter(members[name].set for name in plan.split.held_out)
     return {
         name: {"root": roots[name], "train": samples, "held_out": held_out[name], "per_epoch": count}

@@ -220,7 +220,7 @@ class _Checker:
         if found.set and next(data.absent(), None) is not None:  # which is reported already
             return None
         if data.dataset is not None:
-            looked = self._raw(found, data.dataset, data.preprocessed_data_root, partial(_planned, found))
+            looked = self._raw(found, data.dataset, data.encoded_into, partial(_planned, found))
         elif (manifest := self.manifest(found, None)) is not None:
             with collecting(self.problems, found.loaded.where("data.held_out")):
                 looked = _Looked(None, manifest, _planned(found, manifest), None)

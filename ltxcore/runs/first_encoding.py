@@ -74,9 +74,7 @@ def encoded(
 
 def encoded_data(found: Outline, processes: Processes, take_over: bool = False) -> list[tuple[Path, tuple[str, ...] | None]]:
     """Encode each of the sets of a run's own data, as `encoded` does."""
-    return [
-        encoded(each, each.config.data.dataset, each.config.data.preprocessed_data_root, processes, take_over) for each in sets_of(found)
-    ]
+    return [encoded(each, each.config.data.dataset, each.config.data.encoded_into, processes, take_over) for each in sets_of(found)]
 
 
 def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:

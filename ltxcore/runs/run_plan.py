@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import attrs
 
+from ltxcore.addresses import Address
 from ltxcore.config.data_sets import of_set
 from ltxcore.config.load import LoadedRun, located
 from ltxcore.config.parts import evolved
@@ -21,6 +22,7 @@ from ltxcore.encoded.batches import Order, order_of
 from ltxcore.encoded.held_out import Split, restored, split
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest
+from ltxcore.encoded.mirror import opened
 from ltxcore.encoded.sample_names import ENCODED, encoded_root
 from ltxcore.encoded.streams import may_lack
 from ltxcore.engines.optim import try_optimizer
@@ -342,12 +344,15 @@ def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: boo
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
     """Return the folder of the encoded data, or of the first of several sets. The run fills it on first use if the data are not encoded
-    yet.
+    yet. For data at an address, it is the folder that stands for them (`mirror.opened`).
     """
     loaded = of_set(loaded, 0) if loaded.config.data.sets else loaded
     data = loaded.config.data
+    if isinstance(data.preprocessed_data_root, Address):
+        with _at(loaded.where("data.preprocessed_data_root")):
+            return opened(data.preprocessed_data_root)
     if data.preprocessed_data_root is not None:
-        root = Path(data.preprocessed_data_root)
+        root = data.preprocessed_data_root
         return root if data.dataset is not None else encoded_root(root, {source.folder for source in strategy.sources().values()})
     if data.dataset is None:
         raise ConfigError(

@@ -27,7 +27,7 @@ OF_A_DATASET = frozenset(
 
 
 @click.command()
-@click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=FilePath())
+@click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=FilePath(reads_sets=True))
 @click.option("--deep", is_flag=True, help="Decode every frame that is used, and check every value of every encoded file.")
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")

@@ -8,6 +8,7 @@ from typing import Literal
 import attrs
 
 from ltxcore.api import Problem
+from ltxcore.api.commands import redacted
 
 Severity = Literal["error", "warning"]
 """The severity of a finding. An error means that preprocessing or a run would refuse the data or train on wrong
@@ -58,7 +59,7 @@ class Checkup:
 
     def say(self, sentence: str) -> None:
         """Record what was examined, or why something was not examined."""
-        self.looked.append(sentence)
+        self.looked.append(redacted(sentence))
 
     def count(self, severity: Severity) -> int:
         """Return the number of findings of a severity."""
