@@ -25,7 +25,6 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from ltxcore.encoded.buffers import read_buffer
 from ltxcore.errors import DataError
 from ltxcore.files import replacing, write_whole
 
@@ -230,6 +229,8 @@ def read_place(place: Place, most: int, count: int | None = None) -> memoryview 
         OSError: the shard cannot be read.
         DataError: the shard is on another machine, and cannot be read.
     """
+    from ltxcore.encoded.buffers import read_buffer  # which loads torch, and commands list sets without it
+
     size = place.bytes if count is None else min(count, place.bytes)
     if size > most or place.fetch is None:
         return read_buffer(place.shard, most, place.begin, size)
