@@ -22,13 +22,14 @@ from ltxcore.encoded.batches import Order, order_of
 from ltxcore.encoded.held_out import Split, restored, split
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.mirror import opened
+from ltxcore.encoded.mirror import mirror_of, opened
 from ltxcore.encoded.sample_names import ENCODED, encoded_root
 from ltxcore.encoded.streams import may_lack
 from ltxcore.engines.optim import try_optimizer
 from ltxcore.engines.process import Place
 from ltxcore.engines.schedules import try_schedule
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
+from ltxcore.logs import inform
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
 from ltxcore.objectives import with_objectives
@@ -296,7 +297,7 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, d
     loaded = _with_absent(loaded, strategy, problems)
     root = folder.path / ENCODED
     with collecting(problems):
-        root = data_root(loaded, strategy) if config.data.is_said else root
+        root = _root_if_here(loaded, strategy, here) if config.data.is_said else root
     with collecting(problems):
         loaded = with_encoders(loaded, strategy, root) if here else loaded
         config = loaded.config
@@ -359,6 +360,18 @@ def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
             "does not name any data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
         )
     return default_root(data.dataset, loaded.config.preprocessing)
+
+
+def _root_if_here(loaded: LoadedRun, strategy: Strategy, here: bool) -> Path:
+    """Return the folder of the encoded data. For a run on another machine, a set that cannot be reached from this one counts as absent."""
+    try:
+        return data_root(loaded, strategy)
+    except LtxError as error:
+        address = loaded.config.data.preprocessed_data_root
+        if here or not isinstance(address, Address):
+            raise
+        inform(f"the samples at {address} are not looked at, since this machine cannot reach them: {error.problems[0].what}")
+        return mirror_of(address)
 
 
 def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
