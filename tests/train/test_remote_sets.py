@@ -103,7 +103,7 @@ def test_a_store_that_stays_away_ends_the_run_with_a_sentence(
 def test_a_run_is_planned_on_a_machine_that_cannot_reach_its_set(tmp_path: Path, system: type[SlowStore]) -> None:
     run = write_run(tmp_path, tables(Path("unused"), tmp_path / "out", data={"preprocessed_data_root": AT}))
     system.faults.append(PermissionError("Forbidden"))
-    told = ltx(tmp_path, "plan", run, "--gpu", "H100")
+    told = ltx(tmp_path, "plan", run, "--gpu", "h100")
     assert f"the samples at {AT} are not looked at, since this machine cannot reach them: cannot be read, because the store refuses" in told
     assert "peak with margin" in told
 
