@@ -26,9 +26,10 @@ from filelock import FileLock
 
 from ltxcore.addresses import Address
 from ltxcore.encoded.index import SUMMARY
+from ltxcore.encoded.places import Places, PlacesMade, places_at
 from ltxcore.encoded.remote import RemoteFile, Store
 from ltxcore.encoded.sample_names import FOREIGN, INDEX_FOLDER, SUFFIX
-from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, Place, Slots, lies_elsewhere, places_of, slots_in, stays_inside
+from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, Slots, lies_elsewhere, places_of, slots_in, stays_inside
 from ltxcore.encoded.store import MANIFESTS
 from ltxcore.encoded.user_cache import user_cache
 from ltxcore.errors import DataError
@@ -122,32 +123,47 @@ class _Update:
             self._drop(path)
             if "/" not in path:  # a folder
                 shutil.rmtree(self.mirror / path, ignore_errors=True)
+                (self.mirror / HEADERS / f"{path}.places").unlink(missing_ok=True)
                 lies_elsewhere(self.mirror / path, {})
         if self.now != self.before:
             write_whole(self.mirror / LISTED, json.dumps(self.now).encode())
 
-    def _folder(self, folder: str, files: Mapping[str, RemoteFile]) -> dict[str, Place]:
+    def _folder(self, folder: str, files: Mapping[str, RemoteFile]) -> Places:
         """Bring a folder up to date, and return the places of its samples' files."""
         mark = sha256(repr([(relative, file.bytes, file.mark) for relative, file in files.items()]).encode()).hexdigest()
         if self.before.get(folder) != mark:
             (self.mirror / folder / INDEX_FOLDER / SUMMARY).unlink(missing_ok=True)
         self.now[folder] = mark
-        whole, inside = dict[str, Place](), dict[str, Place]()
+        for relative, file in files.items():
+            if fnmatch.fnmatch(relative, MANIFESTS):
+                path = f"{folder}/{relative}"
+                self._kept(path, self.mirror / path, file, partial(self.store.read, path, 0, file.bytes))
+        fetch = _Fetch(self.store, self.mirror, folder, files if folder.startswith(".") else {})
+        table = self.mirror / HEADERS / f"{folder}.places"
+        known = places_at(table, mark, self.mirror / folder, fetch)
+        if known is not None:
+            unchanged = {path: file.mark for relative, file in files.items() if (path := f"{folder}/{relative}") in self.before}
+            self.now.update(unchanged)
+            return known
+        made = self._places(folder, files).places(self.mirror / folder, fetch)
+        made.save(table, mark)
+        return made
+
+    def _places(self, folder: str, files: Mapping[str, RemoteFile]) -> PlacesMade:
+        made, alone = PlacesMade(), dict[str, RemoteFile]()
         for relative, file in files.items():
             path = f"{folder}/{relative}"
-            if fnmatch.fnmatch(relative, MANIFESTS):
-                self._kept(path, self.mirror / path, file, partial(self.store.read, path, 0, file.bytes))
-            elif (slots := self._slots(path, file) if SHARD.fullmatch(relative) else None) is not None:
-                inside.update(places_of(self.mirror / path, slots, file.changed, partial(self.store.read, path)))
+            if SHARD.fullmatch(relative) and (slots := self._slots(path, file)) is not None:
+                made.add_shard(relative, file.changed, places_of(slots))
             elif relative.endswith((SUFFIX, FOREIGN)):
-                read = partial(self.store.read, path)
+                alone[relative] = file
                 if folder.startswith("."):
                     self.now[path] = file.mark
                     if self.before.get(path, file.mark) != file.mark:
                         self._drop(path)
-                    read = partial(_read_once, read, self.mirror / path, file.bytes)
-                whole[relative] = Place(self.mirror / path, 0, file.bytes, file.changed, read)
-        return {**inside, **whole}
+        for relative, file in alone.items():  # which count before those in shards
+            made.add_file(relative, file.bytes, file.changed)
+        return made
 
     def _slots(self, path: str, file: RemoteFile) -> tuple[int, Slots] | None:
         """Return the slots of a shard; None if it is a sample that is named like one."""
@@ -180,10 +196,26 @@ class _Update:
                 place.unlink(missing_ok=True)
 
 
-def _read_once(read: Callable[[int, int], memoryview], place: Path, whole: int, begin: int, size: int) -> memoryview:
-    """Read a file of `whole` bytes, and keep it, so that it is found on this machine the next time."""
-    data = read(begin, size)
-    if size == whole:
-        with suppress(OSError):  # it is read from the store again then
-            write_whole(place, bytes(data))
-    return data
+@attrs.frozen(eq=False)
+class _Fetch:
+    """Fetches bytes of the files of a folder.
+
+    Attributes:
+        store: the set.
+        mirror: its mirror.
+        folder: the name of the folder.
+        kept: the files that are kept in the mirror when they are first read.
+    """
+
+    store: Store
+    mirror: Path
+    folder: str
+    kept: Mapping[str, RemoteFile]
+
+    def __call__(self, relative: str, begin: int, size: int) -> memoryview:
+        path = f"{self.folder}/{relative}"
+        data = self.store.read(path, begin, size)
+        if relative in self.kept and size == self.kept[relative].bytes:
+            with suppress(OSError):  # it is fetched again the next time
+                write_whole(self.mirror / path, bytes(data))
+        return data

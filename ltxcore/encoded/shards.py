@@ -19,12 +19,15 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import attrs
 
+from ltxcore.encoded.places import Place, PlacesMade, places_at
+from ltxcore.encoded.user_cache import index_in_cache
 from ltxcore.errors import DataError
 from ltxcore.files import replacing, write_whole
 
@@ -44,27 +47,11 @@ LONGEST_HEADER = 100_000_000
 SETTLED = 2 * 10**9
 """The nanoseconds after which a folder that changes again certainly has another time: the coarsest clock of a file system."""
 
+MANY = 20_000
+"""The number of files in shards from which on the table of their places is kept in the user's cache."""
+
 PIECE = 2**22
 """The number of bytes that are copied at a time."""
-
-
-@attrs.frozen
-class Place:
-    """The place of a file in a shard.
-
-    Attributes:
-        shard: the path of the shard.
-        begin: the number of bytes of the shard that come before the file.
-        bytes: the size of the file in bytes.
-        changed: the time of the shard's last change in nanoseconds.
-        fetch: for a shard on another machine, a function that returns bytes of it, given the number of bytes before them and their number.
-    """
-
-    shard: Path
-    begin: int
-    bytes: int
-    changed: int
-    fetch: Callable[[int, int], memoryview] | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -125,10 +112,26 @@ def in_shards(folder: Path) -> Mapping[str, Place]:
     marks = tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
     known = _known.get(folder)
     if known is None or known.marks != marks:
-        places = {relative: place for name, _, when in marks for relative, place in _places(folder / name, when).items()}
+        places = _places(folder, marks)
     else:
-        places = dict(known.places)
+        places = known.places
     _known[folder] = _Known(marks, places, changed, looked)
+    return places
+
+
+def _places(folder: Path, marks: Sequence[tuple[str, int, int]]) -> Mapping[str, Place]:
+    mark, kept = repr(marks), index_in_cache(folder).with_suffix(".places")
+    if marks and (found := places_at(kept, mark, folder)) is not None:
+        return found
+    made = PlacesMade()
+    for name, _, changed in marks:
+        if (header := _header(folder / name)) is not None:
+            made.add_shard(name, changed, places_of(header))
+    places = made.places(folder)
+    if len(places) >= MANY:
+        with suppress(OSError):  # the headers are read again next time
+            places.save(kept, mark)
+            return places_at(kept, mark, folder) or places
     return places
 
 
@@ -313,20 +316,11 @@ def _copied(file: BinaryIO, out: BinaryIO) -> int:
     return size
 
 
-def _places(path: Path, changed: int) -> dict[str, Place]:
-    header = _header(path)
-    return {} if header is None else places_of(path, header, changed)
-
-
-def places_of(
-    path: Path, header: tuple[int, Slots], changed: int, fetch: Callable[[int, int], memoryview] | None = None
-) -> dict[str, Place]:
-    """Return the places of the files in a shard, by their paths relative to the folder; `header` is what `slots_in` returned, and the other
-    arguments are as in `Place`.
-    """
+def places_of(header: tuple[int, Slots]) -> dict[str, tuple[int, int]]:
+    """Return for each file in a shard the number of bytes before it and its size, given what `slots_in` returned."""
     begin, slots = header
-    places = ((relative, slot["data_offsets"]) for relative, slot in slots.items())
-    return {relative: Place(path, begin + first, last - first, changed, fetch) for relative, (first, last) in places}
+    offsets = ((relative, slot["data_offsets"]) for relative, slot in slots.items())
+    return {relative: (begin + first, last - first) for relative, (first, last) in offsets}
 
 
 def stays_inside(name: str) -> bool:

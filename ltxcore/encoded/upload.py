@@ -61,8 +61,10 @@ def upload(root: Path, folders: list[str], store: Store, most: int, done: Callab
 
 
 def _parts(root: Path, folder: str, most: int) -> Iterator[Part]:
-    files = files_in(root)
-    own = [(file.relative, file.bytes) for file in files.values() if file.path.exists()]
+    own = [(file.relative, file.bytes) for file in files_in(root).values() if file.path.exists()]
+    if folder.startswith("."):  # texts of prompts, which are read one by one
+        yield from (Part(f"{folder}/{relative}", 1, partial(_copy, root / relative)) for relative, _ in own)
+        return
     for path in sorted(path for path in root.glob("shard-*.safetensors") if SHARD.fullmatch(path.name) and is_shard(path)):
         yield Part(f"{folder}/{path.name}", 0, partial(_copy, path))
     first = next_shard(root)
