@@ -40,6 +40,9 @@ CHUNK = 50_000
 """The number of texts that are decoded at a time."""
 
 
+_KINDS = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "U64": np.uint64, "F64": np.float64}
+_DTYPES = {np.dtype(kind): name for name, kind in _KINDS.items()}
+
 _named: WeakValueDictionary[str, Columns] = WeakValueDictionary()
 """The columns that have names in memory, by the hash of the names."""
 
@@ -138,13 +141,19 @@ class Columns:
         Raises:
             OSError: the file cannot be written.
         """
-        from safetensors.numpy import save_file
-
         told = {**about, "version": VERSION, "facts": json.dumps([attrs.asdict(each) for each in self.facts])}
         told |= {"names": self.names_digest, "made": self.made_digest}
-        with replacing(path) as beside:
-            save_file({name: np.ascontiguousarray(each) for name, each in self.arrays.items()}, beside, told)
-            beside.chmod(path.parent.stat().st_mode & 0o666)  # the library lets nobody else read its files
+        slots, end = dict[str, Any](), 0
+        arrays = dict(sorted(self.arrays.items(), key=lambda each: -each[1].itemsize))  # so that each number is at a multiple of its size
+        for name, each in arrays.items():
+            slots[name] = {"dtype": _DTYPES[each.dtype], "shape": each.shape, "data_offsets": [end, end := end + each.nbytes]}
+        header = json.dumps({"__metadata__": told, **slots}).encode()
+        header += b" " * (-len(header) % 8)
+        # The library would copy all arrays before it writes the first.
+        with replacing(path) as beside, beside.open("wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            for each in arrays.values():
+                np.ascontiguousarray(each).tofile(file)
 
     def _digest(self, column: str) -> bytes:
         text, ends = (np.ascontiguousarray(self.arrays[each]).view(np.uint8).data for each in (column, f"{column}.ends"))
@@ -173,7 +182,7 @@ def columns_in(path: Path) -> Columns | None:
 
 def _mapped(mapped: Array, begin: int, dtype: str, shape: Sequence[int], data_offsets: Sequence[int]) -> Array:
     start, end = data_offsets
-    kind = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "U64": np.uint64, "F64": np.float64}[dtype]
+    kind = _KINDS[dtype]
     # A plain view: a subclass of numpy's arrays makes each access several times slower.
     return np.asarray(mapped)[begin + start : begin + end].view(kind).reshape(tuple(shape))
 
@@ -186,12 +195,15 @@ class Building:
         self._ends = {column: array("q") for column in TEXTS}
         self._numbers: dict[str, array[Any]] = {column: array(code) for column, code in zip(NUMBERS, "iqdqB", strict=True)}
         self._hashes, self._last = bytearray(), ("", origin_hash(""))
+        self._before, self._is_sorted = "", True
         self._codes: dict[tuple[Any, ...], int] = {}
         self._facts: list[Entry] = []
 
     def add(self, line: Line) -> None:
         """Add a line after all others."""
         entry = line.entry
+        self._is_sorted &= self._before < line.name
+        self._before = line.name
         for column, text in zip(TEXTS, (line.name, entry.fingerprint, entry.origin, entry.checksum), strict=True):
             self._texts[column] += encoded(text)
             self._ends[column].append(len(self._texts[column]))
@@ -213,9 +225,10 @@ class Building:
             arrays[f"{column}.ends"] = np.frombuffer(self._ends[column], np.int64)
         arrays[ORIGIN_HASH] = hashes_in(self._hashes)
         unsorted = Columns(arrays, tuple(self._facts))
+        if self._is_sorted:  # as merged manifests are
+            return unsorted
         last = {name: row for row, name in enumerate(unsorted.names)}
-        rows = [last[name] for name in sorted(last)]
-        return unsorted if rows == list(range(len(unsorted))) else unsorted.taken(rows)
+        return unsorted.taken([last[name] for name in sorted(last)])
 
 
 def together(parts: Sequence[Columns], chosen: Sequence[tuple[int, int]]) -> Columns:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import attrs
+import numpy as np
 
 from ltxcore.encoded.columns import Columns, together
 from ltxcore.encoded.index import Indexing, open_index
 from ltxcore.encoded.indexed_entries import IndexedEntries
 from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
-from ltxcore.encoded.sample_names import FITS, SUFFIX, File, files_in, looks_shortened, stored_name
+from ltxcore.encoded.sample_names import FITS, SUFFIX, File, files_in, looks_shortened, sizes_in, stored_name
 from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
 from ltxcore.encoded.streams import lacked
 from ltxcore.encoded.user_cache import index_in_cache
@@ -119,9 +120,15 @@ def _listed(folder: Path, only: Collection[str] | None, progress: Progress | Non
     """Compare the manifests of a folder with its files, and index the folder if it is large and has no faults."""
     indexing = Indexing.of(folder, remember)
     times: dict[str, int] = {}
-    files = files_in(folder, times)
-    parts = list(indexing.parts(None if progress is None else lambda done, of: progress(folder.name, done, of)))
+    told = None if progress is None else lambda done, of: progress(folder.name, done, of)
+    sizes = sizes_in(folder, times) if indexing.marks.is_large else None
+    parts = list(indexing.parts(told))
     latest = max((float(part.arrays["time"].max()) for part in parts if len(part)), default=0.0)
+    if sizes is not None and len(parts) == 1 and _are_as_recorded(*sizes, parts[0]):
+        return Listing(IndexedEntries(indexing.finish(parts[0], times, latest)).among(only), latest=latest)
+    del sizes
+    times.clear()
+    files = files_in(folder, times)
     files = _by_sample(files, {name for part in parts for name in part.names if len(name) > FITS})
     known, claims = _claims(parts, files)
     unclear = {name: file for name, file in files.items() if name not in known and (name not in claims or claims[name].is_open)}
@@ -142,6 +149,18 @@ def _listed(folder: Path, only: Collection[str] | None, progress: Progress | Non
         changed=tuple(sorted(name for name, claim in claims.items() if claim.says == "changed")),
         unreadable=unreadable,
         latest=latest,
+    )
+
+
+def _are_as_recorded(names: bytes, ends: Sequence[int], sizes: Sequence[int], recorded: Columns) -> bool:
+    """Return whether a folder's files, as `sizes_in` returns them, are exactly those of its only manifest, which most large sets have."""
+    own = recorded.arrays
+    return (
+        np.array_equal(own["name.ends"], np.asarray(ends, np.int64))
+        and np.array_equal(own["name"], np.frombuffer(names, np.uint8))
+        and np.array_equal(own["bytes"], np.asarray(sizes, np.int64))
+        and not own["removed"].any()
+        and int(np.diff(own["name.ends"], prepend=0).max(initial=0)) <= FITS  # the names of files may be shorter than longer names
     )
 
 

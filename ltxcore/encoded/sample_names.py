@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from array import array
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, chain, pairwise
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -150,6 +152,31 @@ def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, F
     for file in sorted(files, key=lambda file: file_order(file.relative)):  # of equal ones, the file that is not in a shard stays first
         found.setdefault(file.relative.rpartition(".")[0], file)
     return dict(sorted(found.items()))
+
+
+def sizes_in(folder: Path, folders: dict[str, int]) -> tuple[bytes, array[int], array[int]] | None:
+    """Return what `files_in` returns in a form that takes a twentieth of the memory; None if a sample has two files.
+
+    Args:
+        folder: the folder.
+        folders: as in `files_in`.
+
+    Returns:
+        All names in UTF-8, one after the other, sorted; where each ends; and the sizes of the files in bytes.
+
+    Raises:
+        OSError: as in `files_in`.
+    """
+    names, sizes = list[bytes](), array("q")
+    own = ((file.relative, file.bytes) for file in _walk(folder, "", set(), folders))
+    for relative, size in chain(own, ((relative, place.bytes) for relative, place in in_shards(folder).items())):
+        names.append(relative.rpartition(".")[0].encode("utf-8", "surrogatepass"))
+        sizes.append(size)
+    rows = sorted(range(len(names)), key=names.__getitem__)
+    if any(names[row] == names[after] for row, after in pairwise(rows)):
+        return None
+    ends = array("q", accumulate(len(names[row]) for row in rows))
+    return b"".join(names[row] for row in rows), ends, array("q", (sizes[row] for row in rows))
 
 
 def file_order(relative: str) -> tuple[bool, str]:

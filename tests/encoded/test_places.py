@@ -66,7 +66,13 @@ def test_a_saved_table_is_the_same_if_it_was_made_from_the_same(tmp_path: Path) 
     again = places_at(path, "mark", FOLDER)
     assert again == found
     assert places_at(path, "another mark", FOLDER) is None
-    for damaged in (b"", path.read_bytes()[:30], b"\xff" * 100, path.read_bytes()[:8] + b"[]" + path.read_bytes()[10:], path.read_bytes()[:-2]):
+    for damaged in (
+        b"",
+        path.read_bytes()[:30],
+        b"\xff" * 100,
+        path.read_bytes()[:8] + b"[]" + path.read_bytes()[10:],
+        path.read_bytes()[:-2],
+    ):
         path.write_bytes(damaged)
         assert places_at(path, "mark", FOLDER) is None
 
