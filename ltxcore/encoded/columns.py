@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import struct
+import tempfile
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 from weakref import WeakValueDictionary
 
 import attrs
@@ -35,6 +38,9 @@ ORIGIN_HASH = "origin_hash"
 """The column of the first 16 bytes of the SHA-256 of each sample's origin, as two numbers, by which held-out samples are chosen."""
 
 VERSION = "1"
+
+SPILLED = 2**16
+"""The number of lines after which columns that are made go from memory to temporary files."""
 
 CHUNK = 50_000
 """The number of texts that are decoded at a time."""
@@ -187,14 +193,51 @@ def _mapped(mapped: Array, begin: int, dtype: str, shape: Sequence[int], data_of
     return np.asarray(mapped)[begin + start : begin + end].view(kind).reshape(tuple(shape))
 
 
+@attrs.define(eq=False)
+class _Growing:
+    """A column that grows at its end. What it has in memory goes to a temporary file now and then.
+
+    Attributes:
+        end: the last values, a `bytearray` or an `array`.
+        file: the file with those before them; None if all are in memory.
+    """
+
+    end: Any
+    file: IO[bytes] | None = None
+
+    def spill(self) -> None:
+        """Move the values in memory to the file, or leave them there if no file can be written."""
+        with suppress(OSError):
+            self.file = self.file or tempfile.TemporaryFile()  # noqa: SIM115 - it is open as long as the column is mapped
+            place = self.file.seek(0, os.SEEK_END)
+            try:
+                self.file.write(self.end)
+                self.file.flush()
+            except OSError:
+                self.file.truncate(place)
+                raise
+            del self.end[:]
+
+    def values(self, kind: Any) -> Array:
+        """Return all values, of this type of numpy, after which none may be added."""
+        end = np.frombuffer(self.end, kind)
+        if self.file is None or self.file.seek(0, os.SEEK_END) == 0:
+            return end
+        with self.file:  # what is mapped stays mapped
+            before = np.asarray(np.memmap(self.file, kind, "r"))
+        return np.concatenate([before, end]) if len(end) else before
+
+
 class Building:
     """Columns that are made line by line."""
 
     def __init__(self) -> None:
-        self._texts = {column: bytearray() for column in TEXTS}
-        self._ends = {column: array("q") for column in TEXTS}
-        self._numbers: dict[str, array[Any]] = {column: array(code) for column, code in zip(NUMBERS, "iqdqB", strict=True)}
-        self._hashes, self._last = bytearray(), ("", origin_hash(""))
+        self._texts = {column: _Growing(bytearray()) for column in TEXTS}
+        self._sizes = dict.fromkeys(TEXTS, 0)
+        self._ends = {column: _Growing(array("q")) for column in TEXTS}
+        self._numbers = {column: _Growing(array(code)) for column, code in zip(NUMBERS, "iqdqB", strict=True)}
+        self._hashes, self._last = _Growing(bytearray()), ("", origin_hash(""))
+        self._lines = 0
         self._before, self._is_sorted = "", True
         self._codes: dict[tuple[Any, ...], int] = {}
         self._facts: list[Entry] = []
@@ -205,25 +248,36 @@ class Building:
         self._is_sorted &= self._before < line.name
         self._before = line.name
         for column, text in zip(TEXTS, (line.name, entry.fingerprint, entry.origin, entry.checksum), strict=True):
-            self._texts[column] += encoded(text)
-            self._ends[column].append(len(self._texts[column]))
+            data = encoded(text)
+            self._texts[column].end += data
+            self._sizes[column] += len(data)
+            self._ends[column].end.append(self._sizes[column])
         code = self._codes.setdefault(shared_facts(entry), len(self._facts))
         if code == len(self._facts):
             self._facts.append(attrs.evolve(entry, bytes=0, fingerprint="", origin="", checksum=""))
         values = (code, entry.bytes, line.time, line.changed, line.removed)
         for column, value in zip(NUMBERS, values, strict=True):
-            self._numbers[column].append(value)
+            self._numbers[column].end.append(value)
         if self._last[0] != entry.origin:
             self._last = entry.origin, origin_hash(entry.origin)
-        self._hashes += self._last[1]
+        self._hashes.end += self._last[1]
+        self._lines += 1
+        if self._lines % SPILLED == 0:
+            self._spill()
+
+    def _spill(self) -> None:
+        for each in (*self._texts.values(), *self._ends.values(), *self._numbers.values(), self._hashes):
+            each.spill()
 
     def columns(self) -> Columns:
         """Return the columns, sorted by name. Of several lines about a sample, the last counts."""
-        arrays: dict[str, Array] = {name: np.frombuffer(own, NUMBERS[name]) for name, own in self._numbers.items()}
+        if self._lines > SPILLED:  # so that no column is joined in memory
+            self._spill()
+        arrays: dict[str, Array] = {name: own.values(NUMBERS[name]) for name, own in self._numbers.items()}
         for column in TEXTS:
-            arrays[column] = np.frombuffer(self._texts[column], np.uint8)
-            arrays[f"{column}.ends"] = np.frombuffer(self._ends[column], np.int64)
-        arrays[ORIGIN_HASH] = hashes_in(self._hashes)
+            arrays[column] = self._texts[column].values(np.uint8)
+            arrays[f"{column}.ends"] = self._ends[column].values(np.int64)
+        arrays[ORIGIN_HASH] = hashes_in(self._hashes.values(np.uint8))
         unsorted = Columns(arrays, tuple(self._facts))
         if self._is_sorted:  # as merged manifests are
             return unsorted
@@ -263,7 +317,7 @@ def origin_hash(origin: str) -> bytes:
     return hashlib.sha256(origin.encode("utf-8", "backslashreplace")).digest()[:16] if origin else bytes(16)
 
 
-def hashes_in(data: bytes | bytearray) -> Array:
+def hashes_in(data: bytes | bytearray | Array) -> Array:
     """Return hashes of 16 bytes each as pairs of numbers `[N, 2]` that are in the order of the hashes."""
     return np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2)
 

@@ -6,20 +6,25 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
 from helpers.indexed_sets import FACTS, ROLES, entry_of, name_of, put_index, put_manifests, settle
-from ltxcore.encoded import index
-from ltxcore.encoded.index import places
+from ltxcore.encoded import columns, index, listing
+from ltxcore.encoded.columns import Building, Columns, columns_in
+from ltxcore.encoded.index import open_index, places
 from ltxcore.encoded.indexed_entries import IndexedEntries
 from ltxcore.encoded.listing import Listing, list_folder
 from ltxcore.encoded.manifest import append_entry, read_manifest, remove_sample, source_listing
+from ltxcore.encoded.manifest_lines import Line, append_lines
+from ltxcore.encoded.sample_names import sample_path
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry
 
@@ -169,6 +174,62 @@ def test_removed_samples_and_samples_in_several_manifests_are_in_an_index_as_the
         assert listing.entries[name_of(3)] == again
         assert listing.entries[name_of(4)] == entry_of("latents", 4)
     assert len(read) == 2
+
+
+def test_the_files_of_a_single_manifest_are_compared_without_an_object_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_manifests(tmp_path / "set", COUNT)
+    folder, expected = tmp_path / "set" / "latents", {name_of(number): entry_of("latents", number) for number in range(COUNT)}
+    with monkeypatch.context() as patch:
+        patch.delattr(listing, "files_in")
+        assert dict(list_folder(folder).entries.items()) == expected
+        assert dict(list_folder(folder, [name_of(3)]).entries.items()) == {name_of(3): expected[name_of(3)]}
+    assert open_index(folder) is not None
+    (folder / f"{name_of(5)}.safetensors").write_bytes(b"9 bytes..")
+    settle(tmp_path / "set", 50.0)
+    assert list_folder(folder, every_file=True).changed == (name_of(5),)
+    (folder / f"{name_of(5)}.safetensors").unlink()
+    settle(tmp_path / "set", 40.0)
+    assert list_folder(folder).gone == (name_of(5),)
+
+
+@pytest.mark.parametrize("name", [f"{name_of(3)}.pt", "x" * 300])
+def test_a_second_file_or_a_long_name_takes_the_longer_way_to_the_same_entries(tmp_path: Path, name: str) -> None:
+    put_manifests(tmp_path / "set", COUNT)
+    folder, expected = tmp_path / "set" / "latents", {name_of(number): entry_of("latents", number) for number in range(COUNT)}
+    if name.endswith(".pt"):
+        (folder / name).write_bytes(b"of ltx-trainer")
+    else:
+        entry = entry_of("latents", 1)
+        path = sample_path(tmp_path / "set", "latents", name)
+        path.write_bytes(b"8 bytes.")
+        append_lines(folder / "manifest-0.jsonl", [Line(name, entry, 1.7e9)])
+        expected[name] = entry
+    settle(tmp_path / "set")
+    found = list_folder(folder)
+    assert dict(found.entries.items()) == expected
+    assert _is_indexed(found)
+
+
+@pytest.mark.parametrize("place", ["", "/no/such/folder"])
+def test_columns_that_are_too_long_for_memory_are_the_same(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {name_of(number): entry_of("latents", number) for number in range(COUNT)}
+
+    def made() -> Columns:
+        building = Building()
+        for name, entry in entries.items():
+            building.add(Line(name, entry, 1.7e9))
+        return building.columns()
+
+    whole = made()
+    monkeypatch.setattr(columns, "SPILLED", 7)
+    monkeypatch.setattr(tempfile, "tempdir", place or str(tmp_path))
+    spilled = made()
+    assert all(np.array_equal(spilled.arrays[each], whole.arrays[each]) for each in whole.arrays)
+    assert {name: spilled.entry(row) for row, name in enumerate(spilled.names)} == entries
+    spilled.save(tmp_path / "saved.columns", {"id": "x"})
+    again = columns_in(tmp_path / "saved.columns")
+    assert again is not None
+    assert {name: again.entry(row) for row, name in enumerate(again.names)} == entries
 
 
 def test_a_small_folder_has_no_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
