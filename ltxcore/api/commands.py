@@ -78,7 +78,7 @@ class FilePath(click.Path):
                 from ltxcore.encoded.mirror import opened
 
                 return opened(address_of(value))
-            self.fail(f"{redacted(value)} is an address, but this command takes only a path of this machine here.", param, ctx)
+            self.fail(f"{redacted(value)} is an address, but this command takes only a path of this machine.", param, ctx)
         fault = why_no_path(Path(value))
         if fault:
             self.fail(f"{fault}.", param, ctx)

@@ -1,7 +1,7 @@
 """The places of files in shards, in a table: sorted by name, in arrays that can be mapped from a file.
 
-A million places as objects take a third of a gigabyte in each process, and as long to make as a million lines to read. A mapped table takes
-no memory of the process, and is there at once.
+A million places as objects take a quarter of a gigabyte in each process, and seconds to make. A mapped table takes no memory of the process,
+and is there at once.
 """
 
 from __future__ import annotations

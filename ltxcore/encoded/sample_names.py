@@ -155,7 +155,7 @@ def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, F
 
 
 def sizes_in(folder: Path, folders: dict[str, int]) -> tuple[bytes, array[int], array[int]] | None:
-    """Return what `files_in` returns in a form that takes a twentieth of the memory; None if a sample has two files.
+    """Return names and sizes of the files that `files_in` returns, without an object for each; None if a sample has two files.
 
     Args:
         folder: the folder.

@@ -137,7 +137,7 @@ def test_the_doctor_takes_an_address(tmp_path: Path, data: Path, system: type[Sl
     "arguments", [("shard", AT), ("shard", AT, "--unpack"), ("preprocess", "clips", "--output-dir", AT), ("decode", AT)]
 )
 def test_commands_that_write_refuse_an_address(tmp_path: Path, system: type[SlowStore], arguments: tuple[str, ...]) -> None:
-    assert f"{AT} is an address, but this command takes only a path of this machine here." in ltx(tmp_path, *arguments, status=2)
+    assert f"{AT} is an address, but this command takes only a path of this machine." in ltx(tmp_path, *arguments, status=2)
 
 
 def test_a_dataset_is_not_encoded_to_an_address(tmp_path: Path, data: Path) -> None:
