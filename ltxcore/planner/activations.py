@@ -31,8 +31,7 @@ from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.models.lora_file import LoraFile, shapes_of
 from ltxcore.models.parameter_names import block_of, is_needed, within_block
 from ltxcore.models.quantized import is_quantizable, quantized
-from ltxcore.models.reach import unreached_parameters
-from ltxcore.planner.trace import Trace, Uses, outputs_kept, trace
+from ltxcore.planner.trace import Trace, Uses, outputs_kept, trace, unreached
 from ltxcore.protocols import ModelInput, Strategy
 from ltxcore.quantizers import QuantizerType
 
@@ -142,8 +141,9 @@ class Sketch:
 
 @attrs.define(eq=False)
 class Tracer:
-    """A tracer for one run, which runs models with a few blocks. For each number of blocks, it searches only once for the parameters that
-    no loss reaches.
+    """A tracer for one run, which runs models with a few blocks. It builds a model once for all dtypes and numbers of samples, since
+    putting adapters into a model takes as long as running it. For each number of blocks, it searches only once for the parameters that no
+    loss reaches.
 
     Attributes:
         base: the model.
@@ -155,27 +155,42 @@ class Tracer:
     strategy: Strategy
     frozen: LoraFile | None = None
     _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
+    _sketches: dict[str, Sketch] = attrs.field(factory=dict, init=False)
     _seen: dict[Any, Any] = attrs.field(factory=dict, init=False)
 
     def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Sketch:
         """Return a model of these blocks, in which the trained parameters are those that `train.trained_model.load_model` selects."""
         backbone = self.base.sketch(choice.modalities, len(blocks))
-        key = choice.modalities, len(blocks)
-        if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
-            self._unreached[key] = _unreached(backbone, self.strategy, inputs)
-        unreached = self._unreached[key]
+        without_loss = self._without_loss(choice, inputs, len(blocks))
         if choice.quantizer is not None and not isinstance(choice.quantizer, Restoring):
             _quantize(backbone, choice.quantizer)
         if choice.lora is None:
             for name, parameter in backbone.named_parameters():
-                parameter.requires_grad_(name not in unreached)
-            return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
-        reachable = {name for name, _ in backbone.named_parameters()} - unreached
+                parameter.requires_grad_(name not in without_loss)
+            return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - without_loss, without_loss)
+        reachable = {name for name, _ in backbone.named_parameters()} - without_loss
         if self.frozen is not None:
             freeze_loras(backbone, _in_blocks(self.frozen, blocks, choice.modalities), "model.loras")
         add_lora(backbone, **_of_blocks(choice.lora, blocks).adapters(), reachable=reachable)
         trained = {name for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
-        return Sketch(backbone, frozenset(trained), unreached)
+        return Sketch(backbone, frozenset(trained), without_loss)
+
+    def sketched_once(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Sketch:
+        """Return what `sketched` returns, the same for every choice of dtypes. Its shapes, names and adapters must not be changed."""
+        lora = None if choice.lora is None else attrs.astuple(choice.lora, recurse=False)
+        key = repr((sorted(choice.modalities), lora, choice.quantizer, list(blocks)))
+        if key not in self._sketches:
+            self._sketches[key] = self.sketched(choice, inputs, blocks)
+        return self._sketches[key]
+
+    def _without_loss(self, choice: Choice, inputs: Mapping[str, ModelInput], layers: int) -> frozenset[str]:
+        key = choice.modalities, layers
+        if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
+            backbone, plain = self.base.sketch(choice.modalities, layers), choice.plain
+            self._unreached[key] = unreached(
+                backbone, inputs, lambda given: _loss(backbone, plain, self.strategy, given), dtype=plain.dtype, seen=self._seen
+            )
+        return self._unreached[key]
 
     def traced(self, choice: Choice, inputs: Mapping[str, ModelInput], batch_size: int = 1) -> Trace:
         """Run a step of a model of a few blocks, in which every activation is kept.
@@ -191,7 +206,8 @@ class Tracer:
         return found if plain.budget is None else attrs.evolve(found, outputs_kept=run(outputs_kept))
 
     def _run(self, plain: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int], batch_size: int, counted: Callable[..., T]) -> T:
-        backbone = self.sketched(plain, inputs, blocks).backbone
+        is_changed = plain.sequence_parallel > 1 or plain.budget is not None  # then the model computes in another way from now on
+        backbone = (self.sketched if is_changed else self.sketched_once)(plain, inputs, blocks).backbone
         backbone.transformer.chunk_feed_forward(plain.chunks)
         adapters = set(lora_parameters(backbone)) if plain.lora is not None else set()
         return counted(
@@ -339,11 +355,6 @@ def _total(strategy: Strategy, predicted: Mapping[str, Tensor], inputs: Mapping[
     with contextlib.suppress(RuntimeError, NotImplementedError, TypeError):
         return total_loss(strategy.loss(predicted, inputs))
     return torch.stack([velocity.square().mean() for name, velocity in predicted.items() if inputs[name].is_generated]).sum()
-
-
-def _unreached(backbone: LTXBackbone, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> frozenset[str]:
-    on_meta = {name: each.to("meta") for name, each in inputs.items()}
-    return unreached_parameters(backbone, lambda: _total(strategy, backbone(on_meta.get("video"), on_meta.get("audio")), on_meta))
 
 
 def _quantize(backbone: LTXBackbone, quantizer: QuantizerType) -> None:

@@ -12,6 +12,7 @@ from ltxcore.config.load import LoadedRun, located
 from ltxcore.encoded.held_out import Split, split
 from ltxcore.encoded.streams import streams_in
 from ltxcore.errors import LtxError
+from ltxcore.later import uncollected
 from ltxcore.memory import gib
 from ltxcore.models.base import released
 from ltxcore.objectives import labelled
@@ -76,6 +77,7 @@ class Cost:
         return self.need.fits(self.memory)
 
 
+@uncollected()  # a collection looks through all that was imported, and takes as long as running a block
 def cost(
     loaded: LoadedRun,
     processes: int,

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from ltxcore.codecs.official import part_files
@@ -22,7 +21,7 @@ from ltxcore.errors import ConfigError, LtxError
 from ltxcore.model_config import building
 from ltxcore.model_folder import transformer_in
 from ltxcore.models.base import Base
-from ltxcore.planner.live import LiveBytes
+from ltxcore.planner.hollow import Hollow
 from ltxcore.runs.run_plan import Outline
 
 DTYPE = torch.bfloat16
@@ -106,14 +105,14 @@ def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
         channels: the number of channels of the latents.
         cells: the frames, rows and columns of latent cells that are decoded at once.
     """
-    with FakeTensorMode(), warnings.catch_warnings(), torch.no_grad():
+    with Hollow() as mode, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         for module in decoder.modules():
             for own, parameter in list(module.named_parameters(recurse=False)):
                 module.register_parameter(own, Parameter(torch.empty(parameter.shape, dtype=DTYPE), requires_grad=False))
             for own, buffer in list(module.named_buffers(recurse=False)):
                 module.register_buffer(own, torch.empty(buffer.shape, dtype=DTYPE))
-        weights = [*decoder.parameters(), *decoder.buffers()]
-        with LiveBytes(weights) as live:
-            decoder(torch.empty(1, channels, *cells, dtype=DTYPE))
-        return sum(weight.untyped_storage().nbytes() for weight in weights) + live.peak
+        weights = mode.live
+        mode.ignore([*decoder.parameters(), *decoder.buffers()])
+        decoder(torch.empty(1, channels, *cells, dtype=DTYPE))
+        return weights + mode.peak

@@ -120,7 +120,7 @@ def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, input
     base = tracer.base
     blocks = tracer.blocks_run(choice.lora)
     plain = attrs.evolve(choice, quantizer=None)
-    sketch = tracer.sketched(plain, inputs, list(blocks))
+    sketch = tracer.sketched_once(plain, inputs, list(blocks))
     times = _times(list(blocks.values()))
     weights = []
     layers_with, under = adapters(sketch.backbone), frozen_layers(sketch.backbone)

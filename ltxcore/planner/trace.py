@@ -10,19 +10,21 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.utils.hooks import RemovableHandle
 
 from ltxcore.levels import SharedLevels
 from ltxcore.models.attention import Norm
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.kept_outputs import KeptOutputs
 from ltxcore.models.quantized import is_quantizable
+from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.sequence_parallel import SequenceGroup, divide_tokens
 from ltxcore.planner.hollow import Hollow, Work, tensors_in
 from ltxcore.protocols import ModelInput
@@ -135,7 +137,8 @@ class _Watch:
     _now: _Watched | None = None
     _is_backward: bool = False
 
-    def hooks(self, number: int, block: nn.Module) -> None:
+    def hooks(self, number: int, block: nn.Module) -> Iterator[RemovableHandle]:
+        """Add the hooks to a block, and yield their handles."""
         own = self.blocks[number]
 
         def begin(module: nn.Module, inputs: Any) -> None:
@@ -157,8 +160,8 @@ class _Watch:
                 if each.requires_grad:
                     each.register_hook(lambda gradient: self._backward(own))
 
-        block.register_forward_pre_hook(begin)
-        block.register_forward_hook(end)
+        yield block.register_forward_pre_hook(begin)
+        yield block.register_forward_hook(end)
 
     def _outside(self) -> None:
         self.work += self.mode.work()
@@ -247,7 +250,8 @@ def trace(
     sequence_parallel: int = 1,
     seen: dict[Any, Any] | None = None,
 ) -> Trace:
-    """Run a forward and a backward of a model on the meta device, which gets parameters without memory.
+    """Run a forward and a backward of a model on the meta device, which gets parameters without memory. The same model may be run again,
+    with other dtypes and other numbers of samples.
 
     Args:
         backbone: the model.
@@ -259,13 +263,12 @@ def trace(
         sequence_parallel: the number of devices that divide the tokens among them.
         seen: what `Hollow` keeps from one trace to the next.
     """
-    with _without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
+    with contextlib.ExitStack() as hooks, _without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
         watch = _Watch(mode, [_Watched() for _ in times])
-        for number, block in enumerate(backbone.transformer.transformer_blocks):
-            watch.hooks(number, block)
-        for module in backbone.modules():
-            if isinstance(module, Norm):
-                _as_on_gpu(module, mode)
+        of_blocks = (watch.hooks(number, block) for number, block in enumerate(backbone.transformer.transformer_blocks))
+        of_norms = (_as_on_gpu(module, mode) for module in backbone.modules() if isinstance(module, Norm))
+        for handle in chain.from_iterable((*of_blocks, *of_norms)):
+            hooks.callback(handle.remove)
         blocks = backbone.transformer.named_parameters()
         mode.watch((each for name, each in blocks if is_quantizable(name) and not each.requires_grad), watch.used)
         result = loss(given)
@@ -308,6 +311,22 @@ def outputs_kept(
         return tuple(most - least for least, most in zip(*grown, strict=True))
 
 
+def unreached(
+    backbone: LTXBackbone,
+    inputs: Mapping[str, ModelInput],
+    loss: Callable[[Mapping[str, ModelInput]], Tensor],
+    *,
+    dtype: torch.dtype,
+    seen: dict[Any, Any] | None = None,
+) -> frozenset[str]:
+    """Return the names of the parameters that no gradient of the loss reaches, as `models.reach` finds them.
+
+    The arguments are those of `trace`, with one dtype for all parameters.
+    """
+    with _without_memory(backbone, inputs, lambda name: dtype, 1, 1, seen) as (_, given):
+        return unreached_parameters(backbone, lambda: loss(given))
+
+
 @contextlib.contextmanager
 def _without_memory(
     backbone: LTXBackbone,
@@ -332,8 +351,10 @@ def _without_memory(
         yield mode, given
 
 
-def _as_on_gpu(norm: Norm, mode: Hollow) -> None:
-    """Count the work of a norm, which for the CPU consists of several operations, as that of the one kernel that GPUs have for it."""
+def _as_on_gpu(norm: Norm, mode: Hollow) -> Iterator[RemovableHandle]:
+    """Count the work of a norm, which for the CPU consists of several operations, as that of the one kernel that GPUs have for it. Yield
+    the handles of the hooks that do so.
+    """
 
     def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         mode.mute(2 * _size(inputs[0]))
@@ -345,8 +366,8 @@ def _as_on_gpu(norm: Norm, mode: Hollow) -> None:
             node.register_prehook(lambda gradients: mode.mute(size))
             node.register_hook(lambda gradients, others: mode.unmute())
 
-    norm.register_forward_pre_hook(begin)
-    norm.register_forward_hook(end)
+    yield norm.register_forward_pre_hook(begin)
+    yield norm.register_forward_hook(end)
 
 
 def _size(tensor: Tensor) -> int:

@@ -63,3 +63,19 @@ def test_three_blocks_tell_what_all_blocks_hold(
     # Where all weights are trained in bf16, they have copies, whose gradients wait in another order.
     is_exact = mode is LORA or precision == "no"
     assert said.peak == pytest.approx(peak, rel=0.002 if is_exact else 0.09)
+
+
+def test_a_model_that_was_run_before_is_traced_as_a_new_one_is(data: Path, tmp_path: Path) -> None:
+    ways = [{"mixed_precision_mode": "no"}, {"mixed_precision_mode": "bf16"}, {"chunked_feed_forward": 2}, {}]
+    configs = [load_run(run_file(tmp_path, data, LORA, SOUND, acceleration=each)).config for each in ways]
+    loaded = load_run(run_file(tmp_path, data, LORA, SOUND))
+    base = base_of(loaded.config.model.model_path)
+    found = draft(loaded, 1, writes=False, base=base).checked()
+    shapes = shapes_of(found, base, encoded=all_samples(sets_here(found)))
+    inputs = inputs_of(found, base, shapes, 1)
+    tracer = Estimator(found, base, shapes)._tracer
+    for number, config in enumerate(configs):
+        choice = _choice(config, found.modalities, False)
+        again = tracer.traced(choice, inputs, number + 1)
+        assert again == Estimator(found, base, shapes)._tracer.traced(choice, inputs, number + 1)
+    assert len(tracer._sketches) == 1
