@@ -50,7 +50,7 @@ class Fitted:
 
 
 def fitted_to(path: Path, memory: int, processes: int, model: str | None, tell: Callable[[str], None]) -> Fitted:
-    """Choose the fastest settings with which a run fits.
+    """Choose the fastest settings with which a run fits and learns the same; if there are none, the fastest of the others.
 
     Args:
         path: the run file; its data and the files of its model need not exist.
@@ -69,7 +69,8 @@ def fitted_to(path: Path, memory: int, processes: int, model: str | None, tell: 
     found = cost(loaded, processes, memory, model=model, tell=tell)
     if found.fits:
         return Fitted(memory, _settings(loaded, ()), found.need, found.shapes.described)
-    best = next((remedy for remedy in found.remedies if not remedy.is_other), None)
+    own = (remedy for remedy in found.remedies if not remedy.is_other)
+    best = min(own, key=lambda remedy: (remedy.is_learned_otherwise, remedy.seconds), default=None)
     if best is None:
         others = "; or ".join(" and ".join(remedy.said) for remedy in found.remedies)
         raise ConfigError(

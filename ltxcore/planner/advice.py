@@ -117,9 +117,9 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int,
     """Return every kind of change that is enough by itself, applied only as far as necessary, and, if none of these costs only
     time, sets of changes that are enough together.
 
-    Changes that cost only time come first, and of these the fastest by the predicted seconds of a step. Then come those that compute with
-    other precision or another optimizer, and last those that need more GPUs or train something else. Sets of changes are left out if a
-    single change that costs only time is as fast. The list is empty if nothing is enough.
+    The fastest come first, by the predicted seconds for each sample, whether they cost only time or compute with other precision or another
+    optimizer. Those that need more GPUs or train something else come last, in the same order. Sets of changes are left out if a single
+    change that costs only time is as fast. The list is empty if nothing is enough.
 
     Args:
         estimator: the run's estimator.
@@ -142,7 +142,7 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int,
         *(each for each in sets if each.seconds < FASTER * least),
         *(_timed(each, start, gpu) for each in alone if each.is_other),
     ]
-    return sorted(better, key=lambda remedy: (remedy.is_other, remedy.is_learned_otherwise, remedy.seconds))
+    return sorted(better, key=lambda remedy: (remedy.is_other, remedy.seconds, remedy.is_learned_otherwise))
 
 
 def _timed(remedy: Remedy, start: Variant, gpu: Gpu) -> Remedy:

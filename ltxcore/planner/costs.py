@@ -230,12 +230,12 @@ def advice(found: Cost) -> Iterator[str]:
         return
     several = len(found.remedies) > 1
     is_set = any(len(remedy.said) > 1 for remedy in found.remedies)
-    how = "any one of these, the fastest that learns the same first" if several else "all of" if is_set else "this"
+    how = "any one of these, the fastest first" if several else "all of" if is_set else "this"
     yield f"It would fit with {how}:"
     for remedy in found.remedies:
         first, *others = remedy.said
         away = f", and {gib(remedy.need.offloaded)} in CPU memory" if remedy.need.offloaded else ""
-        took = f", {one_digit(remedy.seconds)} s per sample"
+        took = f", {one_digit(remedy.seconds)} s per sample" + ", learns other weights" * remedy.is_learned_otherwise
         lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
         yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away}{took})"
 
@@ -282,6 +282,7 @@ def machine(found: Cost) -> dict[str, Any]:
                 "gpu_peak_with_margin": remedy.need.with_margin,
                 "host": remedy.need.offloaded,
                 "seconds": remedy.seconds,
+                "learns_other_weights": remedy.is_learned_otherwise,
             }
             for remedy in found.remedies
         ],

@@ -174,7 +174,7 @@ def test_where_no_change_is_enough_several_are_that_fit_and_are_all_needed(alone
     least = min(estimator.need(each.config, each.processes, each.size).with_margin for each in once if each.processes == 1)
     memory = least - 2**10
     found = advised(estimator, memory)
-    order = [(each.is_other, each.is_learned_otherwise, each.seconds) for each in found]
+    order = [(each.is_other, each.seconds) for each in found]
     assert order == sorted(order)
     for remedy in found:
         _is_needed_wholly(estimator, remedy, memory)

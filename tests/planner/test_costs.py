@@ -13,7 +13,8 @@ from helpers.training_runs import write_run
 from ltxcore.config.load import load_run
 from ltxcore.models.base import Base
 from ltxcore.planner import activations
-from ltxcore.planner.costs import Cost, cost
+from ltxcore.planner.advice import Remedy
+from ltxcore.planner.costs import Cost, advice, cost, machine
 
 TABLES: dict[str, Any] = {
     "model": {"model_path": "tiny-untrained", "training_mode": "lora"},
@@ -28,11 +29,11 @@ TABLES: dict[str, Any] = {
 }
 
 
-def cost_of_a_real_model(folder: Path, memory: float) -> Cost:
+def cost_of_a_real_model(folder: Path, memory: float, bucket: str = "960x544x49") -> Cost:
     """Compute the cost of a LoRA of the 22B model on one GPU with this many GiB."""
     (folder / "media.jsonl").touch()
     run = {"output_dir": str(folder / "out"), "data": {"dataset": str(folder / "media.jsonl")}, **TABLES}
-    return cost(load_run(write_run(folder, run)), 1, int(memory * 2**30), model="ltx-2.3-22b", bucket="960x544x49")
+    return cost(load_run(write_run(folder, run)), 1, int(memory * 2**30), model="ltx-2.3-22b", bucket=bucket)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str, seen: list[tuple[Any, ...]]) -> None:
@@ -62,3 +63,26 @@ def test_remedies_for_a_real_model_take_one_trace_for_each_way_to_compute_and_on
     assert len(models) <= 3  # to search in, with the run's LoRA, and with one of a smaller rank
     assert all(len(backbone.transformer.transformer_blocks) == activations.FEW for backbone, *_ in traces)
     assert gc.isenabled()
+
+
+def test_a_few_swapped_blocks_in_4_bits_come_before_many_unquantized_ones_where_they_are_faster(tmp_path: Path) -> None:
+    """For a small clip, a GPU computes for less time than it takes to swap the unquantized blocks."""
+    found = cost_of_a_real_model(tmp_path, 16, "512x512x25")
+    swapped = [each for each in found.remedies if any("offload_blocks" in said for said in each.said) and not each.is_other]
+    quantized = next(each for each in swapped if any("nf4" in said for said in each.said))
+    (alone,) = (each for each in swapped if not each.is_learned_otherwise)
+    assert blocks_in(quantized) < blocks_in(alone) / 2
+    assert quantized.seconds < alone.seconds
+    assert found.remedies.index(quantized) < found.remedies.index(alone)
+    (said,) = (line for line in advice(found) if f"offload_blocks = {blocks_in(quantized)} " in line and "nf4" in line)
+    assert said.endswith("s per sample, learns other weights)")
+    (said,) = (line for line in advice(found) if f"offload_blocks = {blocks_in(alone)} " in line)
+    assert said.endswith("s per sample)")
+    marks = {tuple(each["changes"]): each["learns_other_weights"] for each in machine(found)["would_fit"]}
+    assert (marks[quantized.said], marks[alone.said]) == (True, False)
+
+
+def blocks_in(remedy: Remedy) -> int:
+    """Return the number of blocks that a remedy offloads."""
+    (count,) = (change.tables["acceleration"]["offload_blocks"] for change in remedy.changes if "offload_blocks" in change.said)
+    return int(count)
