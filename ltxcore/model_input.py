@@ -73,23 +73,26 @@ class StoredText:
     is_connected: bool = False
 
     def padded(self, device: Any = "cpu") -> Text:
-        """Copy the features to a device, and pad them there with zeros on the left to `[B, L, E]` float32. The mask is made there too.
+        """Move the features to a device, and pad them there with zeros on the left to `[B, L, E]` float32. The mask is made there too.
+        Features that need no padding, such as those that connectors have made, are not copied if they are float32 and on the device.
 
         Source: docs/explanation/arithmetic.md#padding-of-text
         """
         import torch
 
         size = len(self.words)
-        features: dict[str, Tensor] = {}
-        for name, stored in self.features.items():
-            there = moved(stored, device)
-            features[name] = torch.zeros(size, self.length, stored.shape[1], device=device)
-            for row, own in zip(features[name], there.split(self.words) if size > 1 else [there], strict=True):
-                row[self.length - len(own) :] = own
+        there = {name: moved(stored, device) for name, stored in self.features.items()}
+        if all(words == self.length for words in self.words):
+            features = {name: stored.float().view(size, self.length, stored.shape[1]) for name, stored in there.items()}
+            return Text(features, torch.ones(size, self.length, device=device), self.is_connected, self.is_connected)
+        features = {name: torch.zeros(size, self.length, stored.shape[1], device=device) for name, stored in there.items()}
         mask = torch.zeros(size, self.length, device=device)
-        for row, words in zip(mask, self.words, strict=True):
-            row[self.length - words :].fill_(1.0)
-        return Text(features, mask, self.is_connected, self.is_connected and all(words == self.length for words in self.words))
+        for row, words in enumerate(self.words):
+            mask[row, self.length - words :] = 1.0
+        for name, stored in there.items():
+            for row, own in enumerate(stored.split(self.words)):
+                features[name][row, self.length - len(own) :] = own
+        return Text(features, mask, self.is_connected, False)
 
 
 @attrs.frozen(eq=False)

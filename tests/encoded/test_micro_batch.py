@@ -12,7 +12,7 @@ from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import as_taken, load_batch, load_sample, to_verify, verify
 from ltxcore.encoded.store import write_sample
 from ltxcore.errors import DataError
-from ltxcore.protocols import Batch, Entry, Manifest, Source
+from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredText
 
 REDO = "\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
 
@@ -76,6 +76,17 @@ def test_text_is_padded_on_the_left_with_zeros_to_its_length(tmp_path: Path) -> 
         assert not features[1, :5].any()
         assert torch.equal(features[1, 5:], text(3)[modality])
         assert torch.equal(features[2], text(8)[modality])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_text_of_its_whole_length_is_not_padded(dtype: torch.dtype, is_connected: bool) -> None:
+    stored = torch.randn(2 * 5, 3).to(dtype)
+    padded = StoredText({"video": stored}, (5, 5), 5, is_connected).padded()
+    assert torch.equal(padded.features["video"], torch.stack([stored[:5], stored[5:]]).float())
+    assert (padded.features["video"].data_ptr() == stored.data_ptr()) == (dtype == torch.float32)
+    assert torch.equal(padded.mask, torch.ones(2, 5))
+    assert (padded.is_connected, padded.is_whole) == (is_connected, is_connected)
 
 
 def test_only_the_roles_asked_for_are_read(tmp_path: Path) -> None:
