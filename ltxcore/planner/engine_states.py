@@ -43,12 +43,14 @@ class States:
 
     Attributes:
         weights: the weights on the device.
-        gradients: the gradients on the device.
+        gradients: the gradients on the device as a backward ends.
         optimizer: the optimizer's state on the device, and the float32 master weights if there are any. State of unknown size is
             left out.
         communication: the bytes on the device, while gradients are computed, of the buffers for reducing gradients and of the
             weights that are gathered for the computation.
-        step: further bytes on the device during an optimizer step, when no activations exist.
+        reducing: the bytes on the device of gradients and their buffers while gradients are reduced after the backward, when no activations
+            exist; 0 if nothing is reduced then.
+        step: the bytes on the device of gradients and temporary tensors during an optimizer step, when no activations exist.
         kept: the part of gradients and communication that stays on the device even while nothing is trained.
         host: the bytes in host memory for each process.
         average: the moving average of the weights on the device.
@@ -59,6 +61,7 @@ class States:
     gradients: int
     optimizer: int
     communication: int = 0
+    reducing: int = 0
     step: int = 0
     kept: int = 0
     host: int = 0
@@ -115,11 +118,12 @@ def single_states(
     largest = max((each.numbers for each in parameters.weights if each.is_trained), default=0)
     alone = trained == torch.bfloat16  # one weight after the other
     update = largest * ROUNDED if alone else 0
+    gradients = largest * trained.itemsize + update if in_backward else weights
     return States(
         weights=frozen - away + here + weights + connectors,
-        gradients=largest * trained.itemsize + update if in_backward else weights,
+        gradients=gradients,
         optimizer=states_of(parameters, state_bytes, trained) or 0,
-        step=0 if in_backward else update if alone else copies * parameters.trained * MASTER,
+        step=gradients + (0 if in_backward else update if alone else copies * parameters.trained * MASTER),
         host=away,  # each matrix is pinned; its size is a power of two, which `pinned` would not change
     )
 
@@ -148,17 +152,23 @@ def states_of(parameters: Parameters, state_bytes: Counted, trained: torch.dtype
     return total
 
 
-def zero_states(parameters: Parameters, config: Config, world_size: int, state_bytes: Counted) -> States:
-    """Return the states of one process of a ZeRO engine, given DeepSpeed's configuration and an optimizer that keeps
-    `state_bytes` for a flat piece.
+def zero_states(parameters: Parameters, config: Config, world_size: int, state_bytes: Counted, adds: bool = False) -> States:
+    """Return the states of one process of a ZeRO engine.
+
+    Args:
+        parameters: the parameters of the run.
+        config: DeepSpeed's configuration.
+        world_size: the number of processes.
+        state_bytes: a function that returns the bytes of the optimizer's state for a flat piece.
+        adds: whether a step adds up the gradients of several backward passes.
 
     Source: docs/explanation/arithmetic.md#zero-stages-1-and-2, #zero-stage-3
     """
     zero: dict[str, Any] = config["zero_optimization"]
     is_bf16 = bool(config["bf16"]["enabled"])
     size = 2 if is_bf16 else MASTER
-    divide = _stage_3 if zero["stage"] == 3 else _stages_1_and_2
-    made = divide(parameters.divisible, zero, world_size, size, lambda numbers: state_bytes("", (numbers,)) or 0)
+    given = parameters.divisible, zero, world_size, size, lambda numbers: state_bytes("", (numbers,)) or 0
+    made = _stage_3(*given) if zero["stage"] == 3 else _stages_1_and_2(*given, adds)
     return attrs.evolve(made, weights=made.weights + parameters.connectors * size + parameters.of_frozen_loras * MASTER)
 
 
@@ -170,7 +180,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     whole = sum(each.times * each.numbers for each in parameters.weights if each.numbers <= threshold)
     divided = parameters.loaded - whole
     prefetched = min(divided, said["stage3_prefetch_bucket_size"])
-    kept = min(divided, max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + prefetched)
+    kept = min(divided, max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]))
     gathered = kept + prefetched  # weights gathered together arrive in one buffer, from which each is copied
     reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied again, in the order of the processes, to be sent
     offloads, weights_away = is_away(zero, "offload_optimizer"), is_away(zero, "offload_param")
@@ -178,15 +188,17 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     host = mine * MASTER + state(mine) + _gradients_away(zero, mine, size, group) if offloads else 0
     if weights_away:  # the flat buffer of trained weights is pinned whatever the configuration says
         host += (parts - mine) * size + pinned(mine * size)
+    gradients = 0 if offloads else mine * size
+    updated = 0 if offloads else group * (size + (MASTER if size < MASTER else 0))
     return States(
         weights=(0 if weights_away else parts * size) + whole * size,
-        gradients=0 if offloads else mine * size,
+        gradients=gradients,
         # Masters are copies even of float32 weights: DeepSpeed means to share them, but compares a device with its name, and the two are
         # never equal.
         optimizer=0 if offloads else mine * MASTER + state(mine),
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
-        step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
-        kept=said["reduce_bucket_size"] * size + (0 if offloads else mine * size),
+        step=said["reduce_bucket_size"] * size + gradients + max(updated, whole * size),  # small weights are gathered in a buffer, too
+        kept=said["reduce_bucket_size"] * size + gradients,
         host=host,
     )
 
@@ -201,19 +213,30 @@ def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -
     return pinned(mine * size) + groups * pinned(group * MASTER) + pinned(rest * MASTER)
 
 
-def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int, state: Callable[[int], int]) -> States:
+def _stages_1_and_2(
+    parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int, state: Callable[[int], int], adds: bool
+) -> States:
     trained = parameters.trained
     mine = -(-trained // world_size)
     offloads = is_away(zero, "offload_optimizer")
     taken = pinned if _is_pinned(zero) else int
-    buckets = _number(zero, "reduce_bucket_size") * (2 if zero.get("overlap_comm") else 1)
-    kept = trained if zero["stage"] == 1 else 0 if offloads else mine
+    bucket = _number(zero, "reduce_bucket_size")
+    buckets = bucket * (2 if zero.get("overlap_comm") else 1)
+    here = 0 if offloads else mine  # the process's own part of the gradients, once they are reduced
+    sent = min(trained, bucket)  # what is reduced together is copied
+    if zero["stage"] == 1:  # gradients are reduced after the backward, and move to the bucket
+        gradients, communication, reducing = trained, buckets, max(trained, buckets) + max(here, sent)
+    else:
+        waiting = here if adds else 0  # what the backward before has left
+        gradients, communication = here, buckets + waiting + (sent if trained > bucket else 0)
+        reducing = here + waiting + buckets + sent
     return States(
         weights=parameters.loaded * size,
-        gradients=kept * size,
+        gradients=gradients * size,
         optimizer=0 if offloads else mine * MASTER + state(mine),
-        communication=buckets * size,
-        step=0 if offloads else mine * (size + (MASTER if size < MASTER else 0)),
+        communication=communication * size,
+        reducing=reducing * size,
+        step=gradients * size if offloads else mine * (2 * size + (MASTER if size < MASTER else 0)),
         # Weights in the model's dtype, masters, their gradients, and moments; only the moments are not pinned.
         host=taken(mine * size) + 2 * taken(mine * MASTER) + state(mine) if offloads else 0,
     )

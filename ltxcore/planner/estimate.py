@@ -97,19 +97,20 @@ class Need:
     @property
     def backward(self) -> int:
         """The peak on a device in forward and backward: as the backward begins, when activations are most, or as it ends, when gradients
-        are. In between, each block replaces its activations by its gradients, so the sum is largest at one of the two ends. At the end, the
-        gradients of the first block are counted beside its activations, though most of them come as its activations go: a plan must not be
-        too low.
+        are, or after it, as gradients are reduced. In between, each block replaces its activations by its gradients, so the sum is largest
+        at one of the two ends. At the end, the gradients of the first block are counted beside its activations, though most of them come as
+        its activations go: a plan must not be too low.
         """
         states = self.states
         begins, ends = self.early + self.activations.peak, states.gradients + self.activations.late
-        return states.lasting + states.optimizer + states.communication + self.activations.inputs + max(begins, ends)
+        most = max(states.communication + max(begins, ends), states.reducing)
+        return states.lasting + states.optimizer + self.activations.inputs + most
 
     @property
     def update(self) -> int:
         """The peak on a device in an optimizer step."""
         states = self.states
-        return states.lasting + states.gradients + states.optimizer + states.step
+        return states.lasting + states.optimizer + states.step
 
     @property
     def drawing(self) -> int:
@@ -249,7 +250,8 @@ class Estimator:
         parameters = self._of_parameters(config, choice)
         if divided:
             wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, self._shapes(config, parameters))
-            states, engine = zero_states(parameters, wanted, processes, config.optimization.optimizer.state_bytes), _said(wanted)
+            state_bytes = config.optimization.optimizer.state_bytes
+            states, engine = zero_states(parameters, wanted, processes, state_bytes, _adds(config)), _said(wanted)
         else:
             wanted = None
             states, engine = self._single(config, parameters, choice), "one process"
@@ -260,6 +262,7 @@ class Estimator:
         if config.model.base is not None:
             copy = _states_of_copy(config, parameters, self.found.modalities, self.base.num_layers)
             states = attrs.evolve(states, copy=copy.weights, host=states.host + copy.host)
+        stage = 0 if wanted is None else wanted["zero_optimization"]["stage"]
         checkpoint, exported, best = _saved(config, parameters)
         keep = config.checkpoints.keep_last_n
         interval = config.checkpoints.interval
@@ -281,9 +284,9 @@ class Estimator:
             passes=PassCount.of(config.objectives),
             accumulation=config.optimization.gradient_accumulation_steps,
             batch_size=self.shapes.at_once(config),
-            stage=0 if wanted is None else wanted["zero_optimization"]["stage"],
+            stage=stage,
             itemsize=choice.dtype.itemsize,
-            early=_early(config, parameters, states, divided),
+            early=_early(config, parameters, states, stage),
         )
 
     def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:
@@ -331,12 +334,16 @@ class Estimator:
         return self._traces[key]
 
 
-def _early(config: RunFile, parameters: Parameters, states: States, divided: bool) -> int:
-    """Return the bytes of gradients that exist while the last block computes its backward: in one process, without those of an earlier
-    backward, only those of this block and of what comes after it.
+def _adds(config: RunFile) -> bool:
+    """Return whether a step adds up the gradients of several backward passes."""
+    return config.optimization.gradient_accumulation_steps > 1 or PassCount.of(config.objectives).backwards > 1
+
+
+def _early(config: RunFile, parameters: Parameters, states: States, stage: int) -> int:
+    """Return the bytes of gradients that exist while the last block computes its backward: without those of an earlier backward, only those
+    of this block and of what comes after it. Stages 2 and 3 of ZeRO allocate all at once.
     """
-    several = config.optimization.gradient_accumulation_steps > 1 or PassCount.of(config.objectives).backwards > 1
-    if divided or several or config.acceleration.step_in_backward:
+    if stage > 1 or _adds(config) or config.acceleration.step_in_backward:
         return states.gradients
     return round(states.gradients * parameters.last_trained / parameters.trained) if parameters.trained else 0
 

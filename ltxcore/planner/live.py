@@ -30,6 +30,11 @@ class LiveBytes(TorchDispatchMode):
         self._held: dict[int, tuple[int, Any]] = {}
         self._known = {tensor.untyped_storage()._cdata: tensor for tensor in known}
 
+    def count(self, tensors: Iterable[Tensor]) -> None:
+        """Count tensors that existed before, too, for as long as they still exist."""
+        for tensor in tensors:
+            self._count(tensor.untyped_storage())
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

@@ -6,22 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from helpers.sampling import sampled
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.planner.estimate import Estimator
 from ltxcore.planner.largest_batch import all_samples, sets_here, shapes_of
-from ltxcore.planner.live import LiveBytes
 from ltxcore.registry import load
-from ltxcore.runs.engine import build_engine
-from ltxcore.runs.run_plan import Outline, draft, plan
-from ltxcore.train.feed import Samples
-from ltxcore.train.loop import Loop
-from ltxcore.train.trained_model import load_model
+from ltxcore.runs.run_plan import Outline, draft
 from planner.large import large_run, write_large
-from planner.measured import bytes_of
+from planner.peaks import peaks_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,18 +50,8 @@ def outline(folder: Path, optimizer: str, acceleration: dict[str, Any] | None = 
 
 
 def largest_sum(found: Outline) -> int:
-    """Bytes of weights, gradients, state, saved and temporary tensors, where they are most, in two steps."""
-    planned, cpu = plan(found), torch.device("cpu")
-    samples = Samples(found.root, found.strategy.sources(), planned.manifest)
-    model = load_model(planned, samples, cpu)
-    engine = build_engine(found.config, model.backbone, model.parameters, Processes(), cpu)
-    weights = [*model.backbone.parameters(), *model.backbone.buffers()]
-    accumulation = found.config.optimization.gradient_accumulation_steps
-    loop = Loop(engine, model.backbone, found.strategy, samples, planned.order, found.config.seed, accumulation, 0)
-    with LiveBytes(weights) as live:
-        for _ in loop.steps(2):
-            pass
-    return bytes_of(weights) + live.peak
+    """Bytes of weights, gradients, state, saved and temporary tensors, where they are most."""
+    return peaks_of(found, Processes()).most
 
 
 @pytest.mark.parametrize("optimizer", sampled(OPTIMIZERS, 2))

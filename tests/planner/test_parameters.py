@@ -96,9 +96,10 @@ def peak_of(layer):
 
 def test_quantizers_that_restore_in_as_many_bytes_are_counted_as_one():
     named = load().of_kind("quantizer")
-    assert len({repr(traced(named[name].value())) for name in ("int8", "fp8", "nf4")}) == 1
+    assert len({repr(traced(named[name].value())) for name in ("int8", "fp8")}) == 1
     linear = nn.Linear(512, 256)
     said = traced(quantizer("int8")).restoring_bytes
+    assert traced(quantizer("nf4")).restoring_bytes == 2  # bitsandbytes writes the numbers in bf16, and nothing else
     assert said * 512 * 256 == peak_of(quantizer("int8").store(linear)) == 8 * 512 * 256
 
 

@@ -29,6 +29,7 @@ class NF4:
     """4 bits per weight, from bitsandbytes (QLoRA): each weight is one of sixteen values, times a factor for every 64 weights."""
 
     error = 0.12
+    restoring_bytes = 2.0
     needs: ClassVar[Mapping[str, str]] = {"bitsandbytes": 'pip install "ltx[low-memory]"'}
 
     def store(self, linear: Linear) -> Linear:
