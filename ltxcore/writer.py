@@ -222,6 +222,19 @@ def _taken(path: Path, own: Holder, takes_over: bool, waiting: Callable[[], obje
             raise refusal(path, found, age, option)
 
 
+def writer_of(folder: Path) -> Holder | None:
+    """Return the process that writes to a folder, such as the run that writes to its output folder; None if no process does. Nothing is
+    written to the folder: whether a process of another machine is gone is told by this machine's clock.
+    """
+    path = folder / file_name()
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+    found = holder_at(path)
+    return None if is_gone(found, path, age) else found
+
+
 def refusal(path: Path, found: Holder | None, age: float, option: str) -> ProcessError:
     """Make the error for a folder that another process writes to. `option` is the command line option that takes the folder over."""
     force = f", or take the folder over: {option}" if option else ""

@@ -2,19 +2,22 @@
 
 A job is a folder on disk, so that a server which is killed and started again finds every job as it is: `job.json` says what to do, `log` is
 what the command printed, `process.json` which process does it, `end.json` how it ended. The files are written whole and never changed, but
-for the log, which grows.
+for the log, which grows. A file beside the folders, `order.json`, says in which order waiting jobs start.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,10 +100,13 @@ class Jobs:
     Args:
         folder: where the folders of the jobs are.
         root: the folder that the commands work in.
+        may_start: returns why a job that is next for the GPU cannot start yet, as text for the user; "" if it can.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
+    def __init__(self, folder: Path, root: Path, may_start: Callable[[Job], str] = lambda job: "") -> None:
+        self.folder, self.root, self.may_start = folder, root, may_start
+        self._held_up: dict[str, str] = {}
+        self._changing = threading.Lock()
 
     def add(self, kind: str, title: str, arguments: Sequence[str], about: Mapping[str, Any] | None = None, *, uses_gpu: bool = True) -> Job:
         """Add a job, which waits until it is started.
@@ -125,7 +131,7 @@ class Jobs:
             folders = sorted(self.folder.iterdir())
         except FileNotFoundError:
             return []
-        return [job for job in map(_job, folders) if job is not None]
+        return [job for job in map(_job, folders) if job is not None and not job.id.startswith(".")]
 
     def get(self, id: str) -> Job:
         """Return the job with an id.
@@ -150,7 +156,7 @@ class Jobs:
         )
         threading.Thread(target=supervisor.wait, daemon=True).start()  # so that it does not stay as a zombie
         for _ in range(200):  # the process says within a moment who it is; a second start must not come before that
-            if (job.folder / "process.json").exists():
+            if (job.folder / "process.json").exists() or supervisor.poll() is not None:
                 return
             time.sleep(0.05)
 
@@ -158,21 +164,101 @@ class Jobs:
         """Ask a running job to stop as Ctrl-C does: a run finishes its step and saves; a second time, it ends at once. A waiting job is
         ended without having started.
         """
-        state = job.state
-        if state == "waiting":
-            write_json(job.folder / "end.json", {"status": 130, "at": time.time()})
-        elif state == "running" and (process := process_of(read_json(job.folder / "process.json"))):
-            process.send_signal(signal.SIGINT)
+        with _unstarted(job) as unstarted:
+            if unstarted and job.state == "waiting":
+                write_json(job.folder / "end.json", {"status": 130, "at": time.time()})
+                return
+        for _ in range(100):  # a job that is being started has a process within a moment
+            process = process_of(read_json(job.folder / "process.json"))
+            if process is not None:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGINT)
+                return
+            if job.state != "waiting":
+                return
+            time.sleep(0.05)
+
+    def remove(self, job: Job) -> None:
+        """Remove a job that waits or has ended from the list, with its log. What its command wrote elsewhere stays.
+
+        Raises:
+            DataError: the job runs.
+        """
+        with _unstarted(job) as unstarted:
+            if not unstarted or job.state == "running":
+                raise DataError(f"{job.title} is running", remedy="Stop it first.")
+            gone = self.folder / f".{job.id}"
+            with contextlib.suppress(FileNotFoundError):  # it was removed in another window
+                job.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def waiting(self) -> list[Job]:
+        """Return the waiting jobs, in the order in which they start."""
+        return self._in_order([job for job in self.all() if job.state == "waiting"])
+
+    def move(self, job: Job, places: int) -> None:
+        """Let a waiting job start earlier or later.
+
+        Args:
+            job: the job.
+            places: by how many places in the queue; negative numbers are earlier.
+        """
+        with self._changing:
+            ids = [each.id for each in self.waiting()]
+            if job.id in ids:
+                place = ids.index(job.id)
+                ids.insert(max(0, place + places), ids.pop(place))
+                write_json(self.folder / "order.json", {"ids": ids})
+
+    def start_anyway(self, job: Job) -> None:
+        """Let a job start that is held up by `may_start`, once no other job uses the GPU."""
+        write_json(job.folder / "anyway.json", {"at": time.time()})
+
+    def held_up_by(self, job: Job) -> str:
+        """Return what `may_start` said of a waiting job when it was last asked; "" if nothing holds it up."""
+        return self._held_up.get(job.id, "")
 
     def start_next(self) -> Job | None:
-        """Start the first job that may start, and return it: one at a time of those that use the GPU, and any of the others."""
+        """Start the first job that may start, and return it: one at a time of those that use the GPU, and any of the others. A job that
+        `may_start` holds up lets the next one pass.
+        """
         jobs = self.all()
-        busy = any(job.uses_gpu and job.state == "running" for job in jobs)
-        for job in jobs:
-            if job.state == "waiting" and not (job.uses_gpu and busy):
-                self.start(job)
-                return job
-        return None
+        waiting = self._in_order([job for job in jobs if job.state == "waiting"])
+        busy = bool(waiting) and any(job.uses_gpu and job.state == "running" for job in jobs)
+        held_up: dict[str, str] = {}
+        chosen = None
+        for job in waiting:
+            if job.uses_gpu and busy:
+                continue
+            if job.uses_gpu and not (job.folder / "anyway.json").exists() and (why := self.may_start(job)):
+                held_up[job.id] = why
+                continue
+            chosen = job
+            break
+        self._held_up = held_up
+        if chosen is not None:
+            self.start(chosen)
+        return chosen
+
+    def _in_order(self, jobs: Sequence[Job]) -> list[Job]:
+        ids = read_json(self.folder / "order.json").get("ids", [])
+        places = {id: place for place, id in enumerate(ids if isinstance(ids, list) else [])}
+        return sorted(jobs, key=lambda job: (places.get(job.id, len(places)), job.id))
+
+
+@contextlib.contextmanager
+def _unstarted(job: Job) -> Iterator[bool]:
+    """Keep a job from being started, and return whether nothing has begun to start it. See `supervise`, which takes the same lock."""
+    try:
+        with job.log.open("ab") as log:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+    except FileNotFoundError:
+        yield True
 
 
 def read_json(path: Path) -> dict[str, Any]:

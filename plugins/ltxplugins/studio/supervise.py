@@ -30,8 +30,8 @@ def supervise(folder: Path, arguments: list[str]) -> None:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two servers of one folder may start a job at the same moment
         except BlockingIOError:
             return
-        if (folder / "process.json").exists() or (folder / "end.json").exists():
-            return
+        if not (folder / "job.json").exists() or (folder / "process.json").exists() or (folder / "end.json").exists():
+            return  # it was removed, started or stopped before the lock was taken
         command = subprocess.Popen(
             [sys.executable, "-P", "-m", "ltxcore", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ltxcore.api.runs import Scale, Series
+from ltxcore.api.runs import Scale, Series, binned, smoothed
 from ltxplugins.tools.report.markup import Markup, data, joined, tag
 from ltxplugins.tools.report.plots import SEQUENCE, Line, Plot
-from ltxplugins.tools.report.series import binned, smoothed
 
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 26
