@@ -68,6 +68,10 @@ class Job:
         told = read_json(self.folder / "process.json")
         running = process_of(told) is not None
         end = read_json(self.folder / "end.json")  # looked for after the process, which may end between the two looks
+        if not end and told and not running:
+            if _is_supervised(self):
+                return "running"  # how it ended is being written down
+            end = read_json(self.folder / "end.json")
         if end:
             return "done" if end["status"] == 0 else "stopped" if end["status"] in STOPPED else "failed"
         return "running" if running else "lost" if told else "waiting"
@@ -244,6 +248,16 @@ class Jobs:
         ids = read_json(self.folder / "order.json").get("ids", [])
         places = {id: place for place, id in enumerate(ids if isinstance(ids, list) else [])}
         return sorted(jobs, key=lambda job: (places.get(job.id, len(places)), job.id))
+
+
+def _is_supervised(job: Job) -> bool:
+    """Return whether the process that started the command of a job, or the command itself, still holds the log."""
+    with contextlib.suppress(FileNotFoundError), job.log.open("rb") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ltxcore.api import DataError
 from ltxplugins.studio.jobs import Job, Jobs, write_json
 
 
@@ -113,3 +114,51 @@ def test_two_servers_that_start_a_job_at_the_same_moment_run_it_once(jobs: Jobs)
     assert [start.wait() for start in starts] == [0, 0, 0]
     assert job.state == "done"
     assert job.tail().count("ltx, version") == 1
+
+
+def test_the_order_of_waiting_jobs_is_kept_on_disk_and_may_be_changed(jobs: Jobs, tmp_path: Path) -> None:
+    first, second, third = (jobs.add("run", title, ["--version"]) for title in ("first", "second", "third"))
+    jobs.move(third, -2)
+    jobs.move(first, 1)
+    later = jobs.add("run", "later", ["--version"])
+    again = Jobs(tmp_path / "jobs", tmp_path)
+    assert again.waiting() == [third, second, first, later]
+    assert again.start_next() == third
+    assert ended(third) == "done"
+
+
+def test_a_job_that_is_held_up_lets_the_next_pass_until_the_user_starts_it_anyway(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs", tmp_path, lambda job: "needs 21 GiB, 9 GiB are free" if job.title == "large" else "")
+    large, small = jobs.add("run", "large", ["--version"]), jobs.add("run", "small", ["--version"])
+    assert jobs.start_next() == small
+    assert jobs.held_up_by(large) == "needs 21 GiB, 9 GiB are free"
+    assert ended(small) == "done"
+    assert jobs.start_next() is None
+    jobs.start_anyway(large)
+    assert jobs.start_next() == large
+    assert ended(large) == "done"
+
+
+def test_a_job_is_removed_unless_it_runs(jobs: Jobs) -> None:
+    waiting, running = jobs.add("run", "waiting", ["--version"]), jobs.add("run", "running", ["studio", ".", "--port", "0"])
+    jobs.start(running)
+    with pytest.raises(DataError, match="running is running"):
+        jobs.remove(running)
+    jobs.remove(waiting)
+    assert jobs.all() == [running]
+    assert not waiting.folder.exists()
+    wait(lambda: "Ctrl-C" in running.tail())
+    jobs.stop(running)
+    assert ended(running) in ("stopped", "done")
+    jobs.remove(running)
+    assert jobs.all() == []
+
+
+def test_a_job_that_was_removed_before_its_process_began_is_not_run(jobs: Jobs) -> None:
+    job = jobs.add("check", "Its version", ["--version"])
+    jobs.remove(job)
+    job.folder.mkdir()
+    supervised = [sys.executable, "-P", "-m", "ltxplugins.studio.supervise", str(job.folder), *job.arguments]
+    assert subprocess.run(supervised, check=False).returncode == 0
+    assert {path.name for path in job.folder.iterdir()} == {"log"}
+    assert job.tail() == ""
