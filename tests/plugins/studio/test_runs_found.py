@@ -62,6 +62,7 @@ def test_a_run_waits_while_less_memory_is_free_than_it_needs(tmp_path: Path) -> 
     assert memory.holds_up(studio.jobs.add("export", "small", ["export"])) == ""
 
 
+@pytest.mark.slow
 def test_what_a_run_needs_is_asked_of_the_planner(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", 8)
     write_run(tmp_path, tables(tmp_path / "data", Path("out")))
@@ -71,7 +72,7 @@ def test_what_a_run_needs_is_asked_of_the_planner(tmp_path: Path) -> None:
     assert memory.holds_up(job) == "how much memory it needs is being computed"
     wait((job.folder / "need.json").exists)
     assert memory.holds_up(job).startswith("needs ")
-    assert memory.holds_up(job).endswith("1 GiB are free") or "GiB are free" in memory.holds_up(job)
+    assert memory.holds_up(job).endswith(" GiB are free")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_process_that_was_killed_is_said_to_have_run_out_of_memory_or_to_be_go
 
 def test_a_run_outlives_a_server_that_is_killed_and_the_next_server_sees_it_finish(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", 8)
-    table = tables(tmp_path / "data", Path("out"), optimization={"steps": 60, "batch_size": 2})
+    table = tables(tmp_path / "data", Path("out"), optimization={"steps": 20, "batch_size": 2})
     table["validation"] = {"inference_steps": 2, "interval": 0, "samples": []}
     write_run(tmp_path, table)
     jobs = Jobs(tmp_path / ".studio" / "jobs", tmp_path)
@@ -113,7 +114,7 @@ def test_a_run_outlives_a_server_that_is_killed_and_the_next_server_sees_it_fini
         wait(lambda: [job.state for job in jobs.all()] == ["running"])
     finally:
         first.kill()
-        first.wait()
+        first.communicate()
     second, address = server(tmp_path)
     try:
         (job,) = jobs.all()
@@ -121,10 +122,10 @@ def test_a_run_outlives_a_server_that_is_killed_and_the_next_server_sees_it_fini
         wait(lambda: job.state != "running")
         assert job.state == "done"
         assert "finished" in ask(address, "/runs/list")
-        assert "step 60 of 60" in ask(address, "/runs/facts?run=out")
+        assert "step 20 of 20" in ask(address, "/runs/facts?run=out")
     finally:
         second.kill()
-        second.wait()
+        second.communicate()
 
 
 def server(folder: Path) -> tuple[subprocess.Popen[str], str]:
