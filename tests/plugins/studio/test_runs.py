@@ -44,7 +44,7 @@ def studio(folder: Path) -> Iterator[Served]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_both_pages_are_readable_with_content(browser: Any, studio: Served, tmp_path: Path, width: int, colours: str) -> None:
+def test_the_list_and_the_page_of_a_run_are_readable(browser: Any, studio: Served, tmp_path: Path, width: int, colours: str) -> None:
     with opened(browser, studio, width, color_scheme=colours) as page:
         for name, address in (("runs", "/runs"), ("run", "/runs/show?run=outputs/dance")):
             page.goto(studio.address + address)
