@@ -107,14 +107,13 @@ def find(workspace: Workspace) -> Found:
         about = _looked_into(path, stat.st_mtime_ns, stat.st_size)
         if about is None:
             continue
-        if about == "model":
+        if not about:
             whole.append(path)
             continue
         kind, generation, trigger = about
         run = next((run for run in walk.runs if path.is_relative_to(run)), None)
-        finished = run is not None and path.parent == run
         place = "" if run is None else workspace.name(run)
-        loras.append(Lora(workspace.name(path), kind, generation, trigger, stat.st_size, place, finished, stat.st_mtime))
+        loras.append(Lora(workspace.name(path), kind, generation, trigger, stat.st_size, place, path.parent == run, stat.st_mtime))
     models |= {workspace.name(path): None for path in [*whole, *walk.models]}
     loras.sort(key=lambda lora: (not lora.finished, lora.run == "", -lora.time, lora.name))
     finished = tuple(workspace.name(run) for run in sorted(walk.runs) if (run / "lora.safetensors").is_file() or _has_model(run))
@@ -167,15 +166,15 @@ def _walked(root: Path) -> _Walk:
 
 
 @lru_cache(maxsize=2 * MOST_WEIGHTS)
-def _looked_into(path: Path, time: int, size: int) -> tuple[str, str, str] | str | None:
-    """Return the type, the generation and the trigger word of a LoRA, "model" for a whole model, and None for another file."""
+def _looked_into(path: Path, time: int, size: int) -> tuple[str, ...] | None:
+    """Return the type, the generation and the trigger word of a LoRA, nothing of a whole model, and None for another file."""
     try:
         found = inspect_model(path)
     except (LtxError, OSError):
         return None
     if isinstance(found, LoraInventory):
         return found.type, found.generation, found.metadata.get("trigger", "")
-    return "model"
+    return ()
 
 
 @lru_cache(maxsize=256)
