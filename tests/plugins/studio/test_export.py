@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def studio(folder: Path) -> Studio:
-    return make_app(Workspace(folder), Admission("a-token-of-the-tests", 1)).state.studio  # type: ignore[no-any-return]
+    return make_app(Workspace(folder), Admission("a-token-of-the-tests", 1)).state.studio
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,8 @@ def test_each_program_says_what_it_takes(known: list[Target]) -> None:
     comfyui = known[0]
     assert comfyui.about.startswith("ComfyUI: original names")
     assert comfyui.use.startswith("Put the file into ComfyUI/models/loras")
-    assert (comfyui.needs_base, comfyui.keys) == ({"dora"}, ())
+    assert comfyui.needs_base == {"dora"}
+    assert comfyui.keys == ()
 
 
 def test_an_export_is_the_command_that_one_would_write(studio: Studio, folder: Path, known: list[Target]) -> None:

@@ -1,4 +1,5 @@
 import { fetchPart, say } from "/static/studio.js";
+import "/static/try-editor.js";
 
 const form = () => document.getElementById("try-fields");
 

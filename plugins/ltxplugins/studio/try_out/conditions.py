@@ -187,6 +187,16 @@ def rows_of(texts: Iterable[str]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def dropped(name: str) -> Row:
+    """Return the condition for a file that was dropped beside all conditions: an image is the first frame, a sound is what the video is
+    made for, and a clip is what the sample begins with.
+    """
+    ending = Path(name).suffix.lower()
+    if ending in (".png", ".jpg", ".jpeg", ".webp", ".gif"):
+        return Row("first_frame", "video", name)
+    return Row("audio_to_video", "audio", name) if ending in (".wav", ".mp3", ".flac", ".ogg", ".m4a") else Row("prefix", "video", name)
+
+
 def spans_of(text: str) -> list[tuple[float, float]]:
     """Return the spans of "0.5-1.2, 2-2.5" in seconds, in order; empty if the text is not of this form."""
     found = []

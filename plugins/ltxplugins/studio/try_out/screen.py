@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import attrs
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ltxcore.api import LtxError, Problem
 from ltxplugins.studio.studio import Screen, Studio, posted, show
-from ltxplugins.studio.try_out.conditions import KINDS, OTHER, Row
+from ltxplugins.studio.try_out.conditions import KINDS, OTHER, Row, dropped
 from ltxplugins.studio.try_out.form import BASIC, MORE, PATHS, Form
 from ltxplugins.studio.try_out.found import Found, find
 from ltxplugins.studio.try_out.history import KIND, SHOWN, result_of, results
+from ltxplugins.studio.try_out.media import frame_of, mask_of_spans, new_upload, receive, waveform
 from ltxplugins.studio.try_out.of_run import form_of
 
 FOLDER = "samples"
@@ -63,17 +65,57 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
         studio.jobs.stop(studio.jobs.get(fields["job"][0]))
         return now(request)
 
-    def file(request: Request) -> Response:
-        return show(studio.workspace.path(request.query_params.get("name", "")))
-
     return [
         Route("/try", page),
         Route("/try/form", posted(change), methods=["POST"]),
         Route("/try/now", now),
         Route("/try/history", history),
         Route("/try/stop", posted(stop), methods=["POST"]),
-        Route("/try/file", file),
+        *_media_routes(studio),
     ]
+
+
+def _media_routes(studio: Studio) -> Sequence[BaseRoute]:
+    def file(request: Request) -> Response:
+        return show(studio.workspace.path(request.query_params.get("name", "")))
+
+    async def upload(request: Request) -> Response:
+        try:
+            path = await run_in_threadpool(new_upload, studio.workspace, request.query_params.get("name", ""))
+            await receive(path, request.stream())
+        except LtxError as error:
+            return _refused(error)
+        return JSONResponse({"name": studio.workspace.name(path)})
+
+    def frame(request: Request) -> Response:
+        return show(frame_of(studio.workspace, studio.workspace.path(request.query_params.get("name", ""))))
+
+    def wave(request: Request) -> Response:
+        try:
+            return JSONResponse(waveform(studio.workspace.path(request.query_params.get("name", ""))))
+        except LtxError as error:
+            return _refused(error)
+
+    def spans(request: Request, fields: Fields) -> Response:
+        try:
+            path = mask_of_spans(studio.workspace, studio.workspace.path(fields["name"][0]), fields["spans"][0])
+        except LtxError as error:
+            return _refused(error)
+        return JSONResponse({"name": studio.workspace.name(path)})
+
+    return [
+        Route("/try/file", file),
+        Route("/try/upload", upload, methods=["POST"]),
+        Route("/try/frame", frame),
+        Route("/try/wave", wave),
+        Route("/try/spans", posted(spans), methods=["POST"]),
+    ]
+
+
+def _refused(error: LtxError) -> Response:
+    """Return what is wrong for a script to say."""
+    problem = error.problems[0]
+    return JSONResponse({"problem": " ".join(filter(None, (f"{problem.what}.".replace("..", "."), problem.remedy)))})
 
 
 def _form(studio: Studio, found: Found, form: Form, said: Said) -> Response:
@@ -125,6 +167,8 @@ def _done(studio: Studio, found: Found, form: Form, fields: Fields) -> tuple[For
         return form, Said(error.problems)
     if action == "add-condition" and (kind := fields.get("add_condition", [""])[0]):
         return attrs.evolve(form, conditions=(*form.conditions, Row(kind, "video"))), Said()
+    if action == "dropped" and (name := fields.get("dropped", [""])[0]):
+        return attrs.evolve(form, conditions=(*form.conditions, dropped(name))), Said()
     if action == "remove-lora":
         return attrs.evolve(form, loras=_without(form.loras, place)), Said()
     if action == "remove-condition":
