@@ -18,6 +18,7 @@ from ltxplugins.studio.try_out.conditions import KINDS, OTHER, Row, dropped
 from ltxplugins.studio.try_out.form import BASIC, MORE, PATHS, Form
 from ltxplugins.studio.try_out.found import Found, find
 from ltxplugins.studio.try_out.history import KIND, SHOWN, result_of, results
+from ltxplugins.studio.try_out.keep import change_of, left_out
 from ltxplugins.studio.try_out.media import frame_of, mask_of_spans, new_upload, receive, waveform
 from ltxplugins.studio.try_out.of_run import form_of
 
@@ -72,6 +73,7 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
         Route("/try/history", history),
         Route("/try/stop", posted(stop), methods=["POST"]),
         *_media_routes(studio),
+        *_keep_routes(studio),
     ]
 
 
@@ -110,6 +112,24 @@ def _media_routes(studio: Studio) -> Sequence[BaseRoute]:
         Route("/try/wave", wave),
         Route("/try/spans", posted(spans), methods=["POST"]),
     ]
+
+
+def _keep_routes(studio: Studio) -> Sequence[BaseRoute]:
+    def shown(request: Request) -> Response:
+        result = result_of(studio, studio.jobs.get(request.query_params.get("job", "")))
+        found = find(studio.workspace)
+        name = request.query_params.get("file", found.run_files[0] if len(found.run_files) == 1 else "")
+        change = change_of(studio.workspace, name, result.form) if name else None
+        return studio.answer(
+            "try-keep.html", result=result, run_files=found.run_files, name=name, change=change, left_out=list(left_out(result.form))
+        )
+
+    def write(request: Request, fields: Fields) -> Response:
+        form, name = result_of(studio, studio.jobs.get(fields["job"][0])).form, fields["file"][0]
+        change_of(studio.workspace, name, form).write(fields["mark"][0])
+        return studio.answer("try-kept.html", name=name)
+
+    return [Route("/try/keep", shown), Route("/try/keep", posted(write), methods=["POST"])]
 
 
 def _refused(error: LtxError) -> Response:
