@@ -1,5 +1,4 @@
 import { fetchPart, say } from "/static/studio.js";
-import "/static/try-editor.js";
 
 const form = () => document.getElementById("try-fields");
 
@@ -79,3 +78,4 @@ document.addEventListener("part", (event) => {
     }
   }
 });
+if (document.getElementById("try-paint")) import("/static/try-editor.js");
