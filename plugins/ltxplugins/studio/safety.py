@@ -25,7 +25,7 @@ HEADERS = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",  # the first address holds the token
+    "referrer-policy": "same-origin",  # the first address holds the token; without any, a browser would send no origin with a form
     "x-content-type-options": "nosniff",
 }
 LARGEST = 4 * 2**30

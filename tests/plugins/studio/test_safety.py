@@ -110,7 +110,7 @@ def test_every_answer_forbids_content_of_other_sites(studio: Served) -> None:
         headers = ask(studio, path, cookie=cookie(studio)).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
-        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "same-origin")
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "inside/../../secret.txt", "link/secret.txt", "nul\0"])
