@@ -93,7 +93,7 @@ def with_entry(text: str, path: KeyPath, entry: dict[str, Any]) -> str:
         if isinstance(found, AoT):
             found.append(table)
         elif isinstance(above, InlineTable):
-            above[path[-1]] = tomlkit.value(value_text([entry]))
+            above[str(path[-1])] = tomlkit.value(value_text([entry]))
         else:
             if found is not None:
                 del above[path[-1]]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from ltxcore.api import ConfigError, DataError, LtxError
 from ltxcore.api.commands import not_written, write_whole
@@ -166,7 +168,8 @@ class RunFiles:
         """
         path = self.path(name)
         for left in path.parent.glob(f"{BESIDE}*.toml"):  # of a server that was killed
-            if time.time() - left.stat().st_mtime > 24 * 3600:
+            server = re.match(r"\d+", left.name.removeprefix(BESIDE))
+            if server is None or not psutil.pid_exists(int(server[0])):
                 left.unlink(missing_ok=True)
         made = path.with_name(f"{BESIDE}{os.getpid()}-{time.time_ns()}.toml")
         try:

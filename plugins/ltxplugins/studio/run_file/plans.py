@@ -132,7 +132,10 @@ class Plans:
             if asked in self._found:
                 self._end(name)
                 self._found.move_to_end(asked)
-                return self._found[asked]
+                found = self._found[asked]
+                if found.state == "failed":  # told once: what it complains of may be mended outside the text
+                    del self._found[asked]
+                return found
             if name in self._running and self._running[name][0] == asked:
                 return self._running[name][1]
             self._end(name)
@@ -166,16 +169,15 @@ class Plans:
 
     def _follow(self, asked: Asked, plan: Plan, process: subprocess.Popen[str], beside: Path) -> None:
         """Read what the command says until it ends, and keep its plan."""
-        assert process.stderr is not None
-        printed: list[str] = []
-        reader = threading.Thread(target=lambda: printed.append(process.stdout.read()), daemon=True)  # type: ignore[union-attr]
-        reader.start()
-        said: list[str] = []
-        for line in process.stderr:
-            said.append(line.rstrip("\n").rpartition("\r")[2])
-            plan.said = _named(said[-1], beside, asked.name)
-        reader.join()
-        process.wait()
+        printed, said = [""], [""]
+        with process:
+            assert process.stderr is not None
+            reader = threading.Thread(target=lambda: printed.append(process.stdout.read() if process.stdout else ""), daemon=True)
+            reader.start()
+            for line in process.stderr:
+                said.append(line.rstrip("\n").rpartition("\r")[2])
+                plan.said = _named(said[-1], beside, asked.name)
+            reader.join()
         beside.unlink(missing_ok=True)
         with self._lock:
             if self._running.get(asked.name, (None, None))[1] is not plan:
@@ -183,15 +185,11 @@ class Plans:
             del self._running[asked.name]
             with contextlib.suppress(ValueError):
                 plan.cost = json.loads("".join(printed))
-            plan.said = "" if plan.cost else _named("\n".join(said), beside, asked.name)
+            plan.said = "" if plan.cost else _named("\n".join(said), beside, asked.name).strip()
             plan.state = "done" if plan.cost else "failed"
-            if plan.cost:
-                self._found[asked] = plan
-                while len(self._found) > KEPT:
-                    self._found.popitem(last=False)
-            else:
-                self._found[asked] = plan  # until the files that it complains of may have changed
-                threading.Timer(30, lambda: self._found.pop(asked, None)).start()
+            self._found[asked] = plan
+            while len(self._found) > KEPT:
+                self._found.popitem(last=False)
 
 
 def parts_of(cost: Mapping[str, Any]) -> tuple[str, list[tuple[str, int]]]:

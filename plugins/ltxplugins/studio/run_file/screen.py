@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,19 +12,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ltxcore.api import ConfigError, DataError, LtxError
+from ltxcore.api import ConfigError
 from ltxcore.api.config import parsed_toml
 from ltxplugins.studio.programs import answer
 from ltxplugins.studio.run_file.editing import literal_of, with_entry, with_value, without
 from ltxplugins.studio.run_file.faults import said_faults
 from ltxplugins.studio.run_file.files import Changed, RunFiles
 from ltxplugins.studio.run_file.look import Look, look_at, value_of
+from ltxplugins.studio.run_file.making import Making
+from ltxplugins.studio.run_file.next_batch import NextBatch
+from ltxplugins.studio.run_file.planning import Planning
 from ltxplugins.studio.run_file.plans import GPUS, RELEASED
+from ltxplugins.studio.run_file.requests import Fields, address, one, text_in, told
 from ltxplugins.studio.run_file.schemas import Schemas, plugins_of
 from ltxplugins.studio.studio import Screen, Studio, posted
 
-Fields = dict[str, list[str]]
-Action = Callable[[Request, Fields], Response]
 CHECK_SECONDS = 600
 
 
@@ -43,16 +45,19 @@ class Editor:
         name = self._name(request.query_params.get("name", ""))
         opened = self.files.open(name)
         look = look_at(opened.text, self.files.path(name), self.schemas)
-        return self.studio.answer("run-file-edit.html", name=name, opened=opened, look=look, gpus=GPUS, released=RELEASED)
+        has_batch = any(job.kind == "inspect" and job.about.get("run_file") == name for job in self.studio.jobs.all())
+        return self.studio.answer(
+            "run-file-edit.html", name=name, opened=opened, look=look, gpus=GPUS, released=RELEASED, has_batch=has_batch
+        )
 
     def look(self, request: Request, fields: Fields) -> Response:
-        name, text, base = self._name(one(fields, "name")), lines_of(one(fields, "text")), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
         is_draft = self.files.keep(name, text, base)
         return JSONResponse({**self._shown(name, text), "draft": is_draft})
 
     def change(self, request: Request, fields: Fields) -> Response:
         """Return the text after changes that the form asks for."""
-        name, text, base = self._name(one(fields, "name")), lines_of(one(fields, "text")), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
         for change in json.loads(one(fields, "changes")):
             path = tuple(change["path"])
             if change["do"] == "set":
@@ -65,7 +70,7 @@ class Editor:
         return JSONResponse({**self._shown(name, text), "draft": is_draft, "text": text})
 
     def save(self, request: Request, fields: Fields) -> Response:
-        name, text, base = self._name(one(fields, "name")), lines_of(one(fields, "text")), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
         try:
             saved = self.files.save(name, text, base)
         except Changed as error:
@@ -74,7 +79,7 @@ class Editor:
 
     def save_as(self, request: Request, fields: Fields) -> Response:
         name = self._name(one(fields, "as"))
-        self.files.save(name, lines_of(one(fields, "text")), "")
+        self.files.save(name, text_in(fields), "")
         return JSONResponse({"to": address(name)})
 
     def discard(self, request: Request, fields: Fields) -> Response:
@@ -88,14 +93,14 @@ class Editor:
         return JSONResponse({"text": self.files.saved(name), "base": self.files.base(name)})
 
     def trust(self, request: Request, fields: Fields) -> Response:
-        name, text = self._name(one(fields, "name")), lines_of(one(fields, "text"))
+        name, text = self._name(one(fields, "name")), text_in(fields)
         path = self.files.path(name)
         self.schemas.trust(plugins_of(parsed_toml(text, path), path.parent))
         return JSONResponse(self._shown(name, text))
 
     def check(self, request: Request, fields: Fields) -> Response:
         """Return what the whole `ltx check` finds in a text, with its data."""
-        name, text = self._name(one(fields, "name")), lines_of(one(fields, "text"))
+        name, text = self._name(one(fields, "name")), text_in(fields)
         path = self.files.path(name)
         plugins = plugins_of(parsed_toml(text, path), path.parent)
         beside = self.files.beside(name, text)
@@ -115,7 +120,7 @@ class Editor:
 
     def start(self, request: Request, fields: Fields) -> Response:
         """Save a text, and add its run to the queue."""
-        name, text, base = self._name(one(fields, "name")), lines_of(one(fields, "text")), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
         path = self.files.path(name)
         try:
             saved = self.files.save(name, text, base)
@@ -161,44 +166,9 @@ class Editor:
         }
 
 
-def one(fields: Mapping[str, Sequence[str]], name: str) -> str:
-    """Return the value of a field.
-
-    Raises:
-        DataError: there is none.
-    """
-    try:
-        return fields[name][0]
-    except (KeyError, IndexError):
-        raise DataError(f"the request has no field {name}", remedy="Reload the page.") from None
-
-
-def lines_of(text: str) -> str:
-    """Return a text of a form with lines that end as they do in run files."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def told(studio: Studio, action: Action) -> Action:
-    """Return an action whose refusals are answers for the editor's script, which shows them beside the text."""
-
-    def tell(request: Request, fields: Fields) -> Response:
-        try:
-            return action(request, fields)
-        except LtxError as error:
-            if "x-part" not in request.headers:
-                raise
-            return JSONResponse({"refused": studio.text("problems.html", problems=error.problems)})
-
-    return tell
-
-
-def address(name: str) -> str:
-    """Return the address of a run file's editor."""
-    return f"/run-file/edit?name={quote(name)}"
-
-
 def routes(studio: Studio) -> Sequence[BaseRoute]:
     editor = Editor(studio)
+    others = (Planning(studio, editor.files, editor.schemas), Making(studio, editor.files), NextBatch(studio, editor.files))
     actions = {
         "look": editor.look,
         "change": editor.change,
@@ -214,6 +184,7 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
         Route("/run-file", editor.list),
         Route("/run-file/edit", editor.edit),
         *(Route(f"/run-file/{name}", posted(told(studio, action)), methods=["POST"]) for name, action in actions.items()),
+        *(route for other in others for route in other.routes()),
     ]
 
 

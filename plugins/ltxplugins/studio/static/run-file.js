@@ -10,11 +10,57 @@ for (const time of document.querySelectorAll("time[data-time]")) {
 
 const editor = document.getElementById("editor");
 if (editor) edit();
+const made = document.getElementById("new");
+if (made) make();
+
+// Ask for how far a job is until it has ended, and show each answer.
+async function follow(address, where, until = () => false) {
+  for (;;) {
+    try {
+      const found = JSON.parse((await fetchPart(address)).text);
+      if (until()) return undefined;
+      fill(where, found.html);
+      if (!found.running) return found;
+    } catch {
+      say("The studio's server does not answer. Work that was started goes on.");
+    }
+    await new Promise((resolve) => setTimeout(resolve, 700));
+  }
+}
+
+function make() {
+  const [answer, button, demo] = ["answer", "make", "demo"].map((id) => document.getElementById(id));
+  const name = document.getElementById("as");
+  let named = false;
+  name.addEventListener("input", () => (named = name.value !== ""));
+  const propose = () => {
+    if (!named) name.value = `${made.elements.mode.value}.toml`;
+    for (const id of ["model", "data", "memory"]) document.getElementById(id).disabled = demo.checked;
+  };
+  made.addEventListener("change", propose);
+  propose();
+  made.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const fields = new URLSearchParams({ model: "", data: "", memory: "" });
+    for (const [key, value] of new FormData(made)) fields.set(key, value);
+    button.disabled = true;
+    try {
+      const found = JSON.parse((await fetchPart("/run-file/new", { method: "POST", body: fields })).text);
+      fill(answer, found.refused || "");
+      if (found.made) await follow(found.made, answer);
+    } catch {
+      say("The studio's server does not answer.");
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
 
 function edit() {
   const [text, form, gutter, state, answer] = ["text", "form", "gutter", "state", "answer"].map((id) => document.getElementById(id));
   const { name } = editor.dataset;
   let base = editor.dataset.base;
+  let saved = editor.dataset.draft ? "" : text.value; // what the file holds
   let kept = text.value; // what the server has as the file or as a draft
   let marks = JSON.parse(gutter.dataset.marks);
   let turn = 0; // of the text: answers to earlier ones are dropped
@@ -137,10 +183,10 @@ function edit() {
   function morph(here, html) {
     const there = document.createElement("form");
     there.innerHTML = html;
-    follow(here, there);
+    adoptAll(here, there);
   }
 
-  function follow(here, there) {
+  function adoptAll(here, there) {
     const old = new Map([...here.childNodes].filter((each) => each.id || each.firstElementChild).map((each) => [key(each), each]));
     let at = here.firstChild;
     for (const wanted of [...there.childNodes]) {
@@ -180,7 +226,7 @@ function edit() {
       if (here.getAttribute(name) !== value && !(here.nodeName === "DETAILS" && name === "open" && here.hasAttribute("data-seen"))) here.setAttribute(name, value);
     }
     const busy = here === document.activeElement && here.dirty;
-    follow(here, there);
+    adoptAll(here, there);
     if (here.matches("[data-path]") && !busy) {
       if (here.type === "checkbox") here.checked = there.hasAttribute("checked");
       else if (here.value !== there.value) here.value = there.value;
@@ -298,15 +344,17 @@ function edit() {
 
   async function save(extra = {}) {
     await asking;
-    const saved = text.value;
-    const found = await ask("save", { text: saved, ...extra });
+    const given = text.value;
+    const found = await ask("save", { text: given, ...extra });
     if (found.base && !found.conflict) {
       base = found.base;
-      state.textContent = text.value === saved ? "Saved" : "Changed";
+      saved = given;
+      state.textContent = text.value === given ? "Saved" : "Changed";
       document.getElementById("drafted")?.remove();
       fill(answer, "");
       say("Saved.");
     } else conflict(found);
+    return saved === given;
   }
 
   function conflict(found) {
@@ -320,7 +368,7 @@ function edit() {
   async function take() {
     const found = await ask("take", {});
     if (found.refused) return fill(answer, found.refused);
-    base = found.base;
+    [base, saved] = [found.base, found.text];
     fill(answer, "");
     type(found.text);
     changed(0);
@@ -345,6 +393,7 @@ function edit() {
     if (found.conflict) return conflict(found);
     show(found);
     if (found.checked) {
+      saved = text.value;
       state.textContent = "Saved";
       fill(answer, found.checked);
     }
@@ -406,7 +455,82 @@ function edit() {
     if (text.value !== kept) ask("look", { text: text.value }, { keepalive: true }).catch(() => {});
   });
 
-  function planSoon() {}
+  // ---- the plan, which is made anew after each change while a GPU is named
+
+  const plan = document.getElementById("plan");
+  const asks = ["gpu", "gpus", "model"].map((id) => document.getElementById(id));
+  let planTimer = 0;
+  let planTurn = 0;
+  for (const each of asks) {
+    const chosen = localStorage.getItem(`plan-${each.id}`);
+    if (chosen) each.value = chosen;
+    each.addEventListener("change", () => {
+      localStorage.setItem(`plan-${each.id}`, each.value);
+      planSoon(0);
+    });
+  }
+
+  function planSoon(wait = 1200) {
+    clearTimeout(planTimer);
+    planTurn += 1;
+    const now = planTurn;
+    if (!asks[0].value) return fill(plan, "");
+    plan.setAttribute("aria-busy", "true");
+    planTimer = setTimeout(() => planNow(now), wait);
+  }
+
+  async function planNow(now) {
+    let again = 700;
+    try {
+      const found = await ask("plan", { text: text.value, ...Object.fromEntries(asks.map((each) => [each.id, each.value])) });
+      if (now !== planTurn) return;
+      fill(plan, found.plan || found.refused);
+      if (!found.running) again = 0;
+    } catch {
+      again = 3000;
+    }
+    if (now !== planTurn) return;
+    if (again) planTimer = setTimeout(() => planNow(now), again);
+    else plan.removeAttribute("aria-busy");
+  }
+
+  plan.addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (button?.dataset.remedy) {
+      const changes = JSON.parse(button.dataset.remedy);
+      change(...changes.map(([key, value]) => ({ do: "set", path: key.split("."), control: "literal", value })));
+      say(`${changes.map((each) => each.join(" = ")).join(", ")} is written into the file.`);
+    } else if (button?.dataset.gpus) {
+      asks[1].value = button.dataset.gpus;
+      asks[1].dispatchEvent(new Event("change"));
+    }
+  });
+
+  // ---- the next batch
+
+  const batch = document.getElementById("batch");
+  let drawing = 0;
+  async function followBatch() {
+    drawing += 1;
+    const now = drawing;
+    await follow(`/run-file/batch?name=${encodeURIComponent(name)}`, batch, () => now !== drawing);
+  }
+  async function draw() {
+    await asking;
+    if (text.value !== saved && !(await save())) return;
+    const found = await ask("batch", {});
+    fill(batch, found.html || found.refused);
+    batch.scrollIntoView({ block: "nearest" });
+    if (found.running) followBatch();
+  }
+  document.getElementById("look-ahead").addEventListener("click", ({ target }) => act(draw, target));
+  batch.addEventListener("click", ({ target }) => {
+    const job = target.closest("button")?.dataset.stop;
+    if (job) act(async () => fill(batch, (await ask("batch-stop", { job })).html));
+  });
+  if (editor.dataset.batch) followBatch();
+
+  planSoon(0);
 
   number();
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,9 +108,13 @@ def test_a_file_that_is_not_text_is_refused(files: RunFiles) -> None:
         files.open("run.toml")
 
 
-def test_what_a_killed_server_left_beside_a_file_is_removed_later(files: RunFiles) -> None:
-    left = files.workspace.root / f"{BESIDE}1-1.toml"
+def test_what_a_killed_server_left_beside_a_file_is_removed_by_the_next(files: RunFiles) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    left = files.workspace.root / f"{BESIDE}{ended.pid}-1.toml"
     left.write_text(TEXT)
-    os.utime(left, (time.time() - 2 * 86400,) * 2)
     made = files.beside("run.toml", "seed = 3\n")
     assert (made.parent, made.read_text(), left.exists()) == (files.workspace.root, "seed = 3\n", False)
+    assert files.beside("run.toml", "seed = 4\n") != made
+    assert made.exists()
+    assert [each.name for each in files.all()] == ["run.toml"]

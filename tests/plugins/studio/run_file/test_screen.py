@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.studio_browser import WIDTHS, Served, faults, needs_browser, opened, served
+from helpers.training_runs import sound_set, tables, write_run
 
 pytestmark = needs_browser
 
@@ -213,3 +214,142 @@ def test_starting_saves_the_file_and_adds_its_run(browser: Any, studio: Served) 
     (job,) = studio.app.state.studio.jobs.all()
     assert (job.kind, job.arguments[0], job.about) == ("run", "run", {"run_file": "run.toml", "output_dir": "outputs/t2v"})
     assert "steps = 1\n" in (root(studio) / "run.toml").read_text()
+
+
+def test_a_run_that_would_end_at_once_is_not_started(browser: Any, studio: Served) -> None:
+    with opened(browser, studio) as page:
+        edit(page, studio).fill(TEXT.replace("rank = 16", "rank = 0"))
+        page.locator("#start").click()
+        says(page, "was not started", "#answer")
+        assert faults(page) == []
+    assert studio.app.state.studio.jobs.all() == []
+
+
+def test_the_whole_check_reads_the_data_too(browser: Any, studio: Served) -> None:
+    with opened(browser, studio) as page:
+        edit(page, studio)
+        page.locator("#check").click()
+        says(page, "The check found mistakes", "#answer")
+        says(page, "encoded", "#faults")
+        assert [path.name for path in root(studio).glob(".studio-*")] == []
+
+
+PLUGIN = """
+import attrs
+from ltxcore.api import Inputs, LatentState, hookimpl
+open("was_run", "a").close()
+
+@attrs.frozen
+class Ends:
+    "Give the ends of a clip."
+    modalities = frozenset({"video"})
+    content = "whole"
+    length: int = attrs.field(default=1, metadata={"help": "how many <b>frames</b>", "unit": "latent frames"})
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state
+
+@hookimpl
+def ltx_conditions():
+    return {"ends": Ends}
+"""
+
+
+def test_python_files_are_executed_only_when_the_user_says_so_and_then_add_their_keys(browser: Any, studio: Served) -> None:
+    from playwright.sync_api import expect
+
+    folder = root(studio)
+    (folder / "ends.py").write_text(PLUGIN)
+    (folder / "run.toml").write_text('plugins = ["ends.py"]\n' + TEXT.replace("first_frame", "ends"))
+    with opened(browser, studio) as page:
+        edit(page, studio)
+        says(page, "names Python files: ends.py", "#faults")
+        says(page, "not checked", "#faults")
+        page.locator("#gpu").select_option("h100")
+        says(page, "Let them be executed", "#plan")
+        page.locator("#gpu").select_option("")
+        assert not (folder / "was_run").exists()
+        page.get_by_role("button", name="Execute them").click()
+        expect(page.locator("#trust")).to_have_count(0, timeout=60_000)
+        assert (folder / "was_run").exists()
+        page.locator("#filter").fill("how many <b>frames</b>")
+        assert page.locator("#form .key:visible label").all_inner_texts() == ["length"]
+        (folder / "ends.py").write_text(PLUGIN + "# changed\n")
+        page.reload()
+        says(page, "names Python files: ends.py", "#faults")
+
+
+@pytest.mark.slow
+def test_the_plan_says_whether_the_run_fits_and_follows_the_text(browser: Any, studio: Served) -> None:
+    with opened(browser, studio) as page:
+        text = edit(page, studio)
+        page.locator("#gpu").select_option("4090")
+        says(page, "This cannot be planned", "#plan")
+        assert ".studio-" not in page.locator("#plan").inner_text()
+        text.fill(TEXT + 'resolution_buckets = "64x64x17"\n')
+        says(page, "Planning", "#plan")
+        says(page, "It fits", "#plan")
+        says(page, "for 300 steps", "#plan")
+        assert faults(page) == []
+        text.fill(TEXT.replace("rank = 16", "rank = 0"))
+        says(page, "follows when the mistakes are mended", "#plan")
+        assert [path.name for path in root(studio).glob(".studio-*")] == []
+
+
+@pytest.mark.slow
+def test_what_makes_a_run_fit_is_written_into_the_file_by_a_button(browser: Any, studio: Served) -> None:
+    from playwright.sync_api import expect
+
+    wanted = TEXT.replace('"tiny"', '"/models/ltx-2.3-22b-dev.safetensors"') + 'resolution_buckets = "768x448x89"\n'
+    with opened(browser, studio) as page:
+        text = edit(page, studio)
+        text.fill(wanted)
+        page.locator("#gpu").select_option("3090")
+        says(page, "It does not fit", "#plan")
+        says(page, "planned for ltx-2.3-22b without its weights", "#plan")
+        assert faults(page) == []
+        remedies = page.locator(".remedies li")
+        said = remedies.first.locator("code").inner_text()
+        remedies.first.get_by_role("button").click()
+        expect(text).to_have_value(re.compile(re.escape(said.partition(".")[2])), timeout=60_000)
+        assert remedies.filter(has_text="--gpus").get_by_role("button", name="Plan for").count() == 1
+
+
+@pytest.mark.slow
+def test_a_run_file_is_made_for_a_mode_and_the_users_clips(browser: Any, studio: Served) -> None:
+    with opened(browser, studio, 390) as page:
+        page.goto(f"{studio.address}/run-file")
+        page.get_by_role("link", name="Make a run file").click()
+        assert faults(page) == []
+        assert page.locator("input[name=mode]").count() >= 16
+        page.locator("input[value=i2v]").check()
+        assert page.locator("#as").input_value() == "i2v.toml"
+        page.locator("#as").fill("run")
+        page.locator("#make").click()
+        says(page, "run.toml already exists", "#answer")
+        page.locator("#as").fill("new/one.toml")
+        page.locator("#model").select_option("tiny")
+        page.locator("#make").click()
+        says(page, "new/one.toml is made", "#answer")
+        assert faults(page) == []
+        page.get_by_role("link", name="Open new/one.toml").click()
+        assert page.locator("#text").input_value() == (root(studio) / "new/one.toml").read_text()
+
+
+@pytest.mark.slow
+def test_the_next_batch_is_drawn_or_the_page_says_why_not(browser: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    sound_set(tmp_path / "set")
+    written = write_run(tmp_path, tables(tmp_path / "set", tmp_path / "outputs"))
+    with served(tmp_path) as studio, opened(browser, studio) as page:
+        text = edit(page, studio, written.name)
+        page.locator("#look-ahead").click()
+        expect(page.locator("#batch img")).to_be_visible(timeout=120_000)
+        assert page.locator("#batch img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 500
+        assert faults(page) == []
+        text.fill(text.input_value().replace("is_generated = true", "is_generated = false"))
+        page.locator("#look-ahead").click()
+        says(page, "cannot be drawn", "#batch")
+        page.reload()
+        says(page, "cannot be drawn", "#batch")
