@@ -1,4 +1,4 @@
-"""Columns of datasets: their protocol, and what they are given. Provisional until 1.0."""
+"""Columns of datasets: their protocol, and the objects that they are given. Provisional until 1.0."""
 
 from ltxcore.columns import Cell, ColumnType, Target
 

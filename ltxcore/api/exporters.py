@@ -1,4 +1,6 @@
-"""Exporters: their protocol, what they are given, module names in diffusers, and which program takes what. Provisional until 1.0."""
+"""Exporters: their protocol, the objects that they are given, module names in diffusers, and the programs that can load each type of
+adapters. Provisional until 1.0.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = ["codec_options", "option_of", "preprocessing_options"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMS = {"columns": "NAME.KEY=VALUE"}
-"""The form of the options for tables whose keys stand in tables of their own."""
+"""The form of each option that sets keys in the tables within a table."""
 
 MISSING = click.option(
     "--missing",

@@ -12,7 +12,7 @@ ADAPTER = Beginning(
 type = "$name"
 params = { reach = 2.0 }""",
     method="wrap",
-    change="adapt a module as you want, and the methods after it to go with that",
+    change="adapt a module as you want, and change the methods after it accordingly",
     module='''\
 """Each input of a linear module, times a factor of its own."""
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class $cls:
     """Scale each input of a module, by 1 + reach times a number that starts at 0."""
 
-    # In a file, a tensor is called by its module's path and one of these.
+    # In a file, the name of a tensor is its module's path and one of these endings.
     file_names: ClassVar[Mapping[str, str]] = {"scale": "scale"}
     takes_dropout = False
 
@@ -45,7 +45,7 @@ class $cls:
     )
 
     def wrap(self, linear: Linear, settings: AdapterSettings) -> Module:
-        """What is heavy is imported here, so that no other command waits for it."""
+        """Import heavy packages here, so that no other command waits for them."""
         import torch
         from torch import nn
 
@@ -85,7 +85,7 @@ def ltx_adapters() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and does what it says."""
+"""Test that $name follows the protocol and does what it should."""
 
 import pytest
 import torch

@@ -11,7 +11,7 @@ EXPORTER = Beginning(
     place="On the command line",
     language="bash",
     method="tensors",
-    change="write the names that your program reads, and weight() to what it computes from them",
+    change="write the names that your program reads, and weight() to compute what it computes from them",
     module='''\
 """LoRAs with underscores in their names, and an alpha for each module."""
 
@@ -38,7 +38,7 @@ class $cls:
     prefix: str = attrs.field(default="lora_unet_", metadata={"help": "what every name begins with"})
 
     def tensors(self, module: AdaptedModule) -> Mapping[str, Tensor]:
-        """What is heavy is imported here, so that no other command waits for it."""
+        """Import heavy packages here, so that no other command waits for them."""
         import torch
 
         name = self.name_of(module.path)
@@ -50,7 +50,7 @@ class $cls:
         }
 
     def weight(self, file: Mapping[str, Tensor], path: str, base: Tensor) -> Tensor:
-        """What the program computes from the file, with which the export is checked."""
+        """Return the matrix that the program computes from the file; the export is checked with it."""
         name = self.name_of(path)
         down, up = file[f"{name}.lora_down.weight"], file[f"{name}.lora_up.weight"]
         return base + file[f"{name}.alpha"] / down.shape[0] * up @ down
@@ -64,7 +64,7 @@ def ltx_exporters() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and writes what it says."""
+"""Test that $name follows the protocol and writes what it should."""
 
 import pytest
 import torch

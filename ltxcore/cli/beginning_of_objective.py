@@ -5,8 +5,8 @@ from __future__ import annotations
 from ltxcore.cli.beginning import Beginning
 
 OBJECTIVE = Beginning(
-    does="large errors count by their size, small ones squared",
-    made="counts large errors by their size and small ones squared",
+    does="large errors count by their size, and small errors by their square",
+    made="counts large errors by their size, and small errors by their square",
     use="""\
 [[objectives]]
 type = "$name"
@@ -15,7 +15,7 @@ weight = 1.0""",
     method="loss",
     change="learn what you want",
     module='''\
-"""Large errors count by their size, small ones squared."""
+"""Large errors count by their size, and small errors by their square."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class $cls:
-    """Count errors much larger than a scale by their size, and much smaller ones squared."""
+    """Count errors that are much larger than the scale by their size, and much smaller ones by their square."""
 
-    passes = (Pass("model"),)  # the forwards that it needs; the core runs them and goes backward
+    passes = (Pass("model"),)  # the forward passes that it needs; the core runs them, and the backward pass
 
     scale: float = attrs.field(
         default=1.0,
         validator=attrs.validators.gt(0),
-        metadata={"help": "errors that are large compared with it count by their size", "unit": "velocity"},
+        metadata={"help": "errors that are much larger than this count by their size", "unit": "velocity"},
     )
 
     def loss(self, predicted: Mapping[str, Mapping[str, Tensor]], prepared: Prepared) -> Mapping[str, Tensor]:
-        """Return one number a sample for each modality; `given.velocity` is what the model should predict."""
+        """Return one number per sample for each modality; `given.velocity` is what the model should predict."""
         losses = {}
         for name, given in prepared.inputs["model"].items():
             if given.velocity is None or given.loss_mask is None:  # a frozen modality
@@ -60,7 +60,7 @@ def ltx_objectives() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and does what it says."""
+"""Test that $name follows the protocol and does what it should."""
 
 import pytest
 import torch

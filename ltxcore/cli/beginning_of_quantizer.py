@@ -46,7 +46,7 @@ class $cls:
     )
 
     def store(self, linear: Linear) -> Linear:
-        """What is heavy is imported here, so that no other command waits for it."""
+        """Import heavy packages here, so that no other command waits for them."""
         import torch
         from ltxcore.api.quantizers import quantized_linear
 
@@ -56,7 +56,7 @@ class $cls:
         return quantized_linear(linear, stored, {"scale": scale}, restored)
 
     def weight_bytes(self, shape: tuple[int, ...]) -> int:
-        """A byte for each weight, and a float32 number for each block."""
+        """Return one byte for each weight, and four for the scale of each block."""
         if shape[1] % self.block:
             raise ValueError(f"{shape[1]} columns are no multiple of a block of {self.block}")
         return prod(shape) + 4 * prod(shape) // self.block
@@ -72,7 +72,7 @@ def ltx_quantizers() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and stores what it says."""
+"""Test that $name follows the protocol and stores what it should."""
 
 import pytest
 import torch

@@ -32,7 +32,7 @@ from ltxcore.api.sources import Row, Table, read_text
 class $cls:
     """Each line of a text file names a clip and its caption."""
 
-    endings = (".$name",)  # a file with this ending is read by it; for folders, give it recognizes(path) instead
+    endings = (".$name",)  # files with this ending are read by this class; for folders, write a method recognizes(path)
 
     between: str = attrs.field(
         default="|",
@@ -61,7 +61,7 @@ def ltx_sources() -> dict[str, type]:
     return {"$name": $cls}
 ''',
     test='''\
-"""$name keeps to the protocol, and reads what it says."""
+"""Test that $name follows the protocol and reads what it should."""
 
 from pathlib import Path
 

@@ -35,7 +35,7 @@ HEADS = {
 """The place, in a run file or on the command line, where the keys of each kind of plugin stand."""
 
 KEYS: Mapping[str, Callable[[Any], list[Key]]] = {"objective": objective_keys, "column": column_keys}
-"""For the kinds of plugins whose tables have more keys than those of the class, the function that lists all of them."""
+"""The functions that list all keys of a table, for the kinds of plugins whose tables have more keys than the class."""
 
 
 def description(named: Named) -> str:

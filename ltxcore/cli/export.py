@@ -34,7 +34,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 @click.option(
     "--quantization",
     metavar="NAME[,KEY=VALUE,...]",
-    help="The quantizer of the run (acceleration.quantization), to print how far the weights are from those over the quantized base.",
+    help="The quantizer of the run (acceleration.quantization), to print how far the weights are from those of the run, whose base was quantized.",
 )
 @click.option(
     "--with-frozen",
@@ -81,7 +81,7 @@ def export(
         click.echo(f"The weights differ from the trained ones by at most {written.differences.largest:.1e} of the largest weight.")
         if written.differences.over_quantized is not None:
             apart = written.differences.over_quantized
-            click.echo(f"They differ from those that the run multiplied by, over the quantized base, by at most {apart:.1e}.")
+            click.echo(f"They differ from the weights of the run, whose base was quantized, by at most {apart:.1e}.")
     elif quantization is not None:
         click.echo("The exported tensors do not depend on the base, quantized or not.")
     if FROZEN in written.metadata:

@@ -242,7 +242,9 @@ def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
 
 
 def _next(lora: Strength) -> str:
-    """Return what comes after trying a LoRA: a file for another program or, for the tiny model, a run on a real one."""
+    """Return a hint about the next step after trying a LoRA: an export for another program or, for the tiny model, a run on a real
+    model.
+    """
     if lora.metadata.get("generation") == TINY:
         return f"The {TINY} model is only for trying ltx: `ltx new MODE --data DATA` writes a run file for a real model."
     elsewhere = shlex.join(

@@ -1,4 +1,4 @@
-"""Keys whose values are drawn: a table in place of the value says what it is drawn from."""
+"""Keys whose values are drawn: a table in place of the value says what the value is drawn from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def range_keys(key: Key) -> list[Key]:
     if number is None:
         return []
     ends = [Key(name, number, help=f"the {which} value", unit=key.unit, bounds=key.bounds) for name, which in ENDS.items()]
-    scale = Key("scale", Literal["linear", "log"], "linear", "log: equal factors are equally likely, not equal differences")
+    scale = Key("scale", Literal["linear", "log"], "linear", "log: the logarithm is uniform, so that equal factors are equally likely")
     return [*ends, *([scale] if number is float else []), FIT]
 
 
@@ -80,12 +80,12 @@ def readers(structurer: Structurer, keys: Sequence[Key], table: Any) -> dict[str
 
 
 def refusals(structurer: Structurer, cls: Any, table: Any) -> dict[str, Callable[[Any], Any]]:
-    """For a condition of a sample to generate, where no key may be drawn, return a reader for each key that is drawn nevertheless; the
-    reader notes the mistake.
+    """Return a reader for each key that a sample to generate draws, although only keys in training may be drawn. The reader notes the
+    mistake.
     """
 
     def refuse(key: Key, _: Any) -> None:
-        structurer.reading.refuse("is drawn, which is for training alone", f"Here, write the value itself: {wanted(key.kind)}.")
+        structurer.reading.refuse("is drawn, which is only possible in training", f"Here, write the value itself: {wanted(key.kind)}.")
 
     drawn = [key for key in keys_of(cls) if can_be_drawn(key.kind) and isinstance(found := _in(table, key), dict) and found.keys() & WORDS]
     return {key.name: partial(refuse, key) for key in drawn}

@@ -44,7 +44,7 @@ class Places:
         return f"{place}: {spelled(key)}" if key else place
 
     def line(self, key: KeyPath) -> int:
-        """Return the line of a key in the file; 0 if the command line sets the key, or is the only one to set something in it."""
+        """Return the line of a key in the file; 0 if only the command line sets the key, or something in it."""
         return 0 if self.is_set(key) or (key not in self.lines.known and self._sets_in(key)) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
@@ -67,8 +67,8 @@ class LoadedRun:
         path: the path of the file, as it was given.
         config: the values, including defaults; input paths are absolute.
         registry: the installed plugins, and those of the run file.
-        at: for each table that was read from a different key of the file, that key: in a run that was reduced to one of its sets, the table
-            "data" was read from "data.sets.0".
+        at: the key of the file from which a table was read, if this is not the table's own key: in a run that was reduced to one of its
+            sets, the table "data" was read from "data.sets.0".
     """
 
     path: Path

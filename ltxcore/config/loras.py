@@ -84,8 +84,8 @@ def strengths(loras: Iterable[LoraPath]) -> list[Strength]:
 
 @attrs.frozen
 class Said:
-    """A LoRA as the metadata of another file describe it. Two are equal if they have the same content and strength, whatever the file's
-    name was.
+    """A LoRA as the metadata of another file describe it. Two objects are equal if the content and the strength are the same, whatever the
+    names of the files.
 
     Attributes:
         name: the name of the file.
@@ -100,7 +100,7 @@ class Said:
     merged: tuple[Said, ...] = attrs.field(default=(), eq=False)
 
     def all(self) -> Iterator[Said]:
-        """Yield this LoRA and, with the strengths that they have through it, those that were merged into it."""
+        """Yield this LoRA, and the LoRAs that were merged into it, with the strengths that result from both."""
         yield self
         for each in self.merged:
             yield from attrs.evolve(each, strength=each.strength * self.strength).all()
@@ -157,7 +157,8 @@ def frozen_in(lora: Strength) -> list[Said]:
 
 
 def lacking_under(loras: Sequence[Strength]) -> Iterator[tuple[Strength, Said]]:
-    """Yield each LoRA that was trained on top of one that is not among these LoRAs with the same strength, and the one that lacks.
+    """Yield each of these LoRAs that was trained on top of another one that is missing, together with the missing one. A LoRA with a
+    different strength counts as missing.
 
     Raises:
         ConfigError: as in `frozen_in`.
@@ -167,15 +168,15 @@ def lacking_under(loras: Sequence[Strength]) -> Iterator[tuple[Strength, Said]]:
 
 
 def lacking(wanted: Sequence[Said], loras: Sequence[Strength]) -> list[Said]:
-    """Return the LoRAs among those that metadata describe that are neither among given LoRAs nor merged into one of them, with the same
-    strength.
+    """Return the LoRAs that the metadata describe and that are missing: those that are neither among the given LoRAs nor merged into one of
+    them, with the same strength.
     """
     used = [each for lora in loras for each in _said(lora).all()] if wanted else []
     return [each for each in wanted if each not in used]
 
 
 def not_under_model(model: Path, loras: Sequence[Strength]) -> Iterator[str]:
-    """For each LoRA that a model was fine-tuned on top of, and that is not one of these with the same strength, yield what is wrong.
+    """Yield a message for each LoRA that a model was fine-tuned on top of, unless it is among these with the same strength.
 
     Raises:
         CheckpointError: the model is a file that cannot be read.
@@ -187,7 +188,7 @@ def not_under_model(model: Path, loras: Sequence[Strength]) -> Iterator[str]:
 
 
 def not_under(loras: Sequence[Strength]) -> Iterator[str]:
-    """For each LoRA that others of these were trained on top of, and that is not one of these with the same strength, yield what is wrong.
+    """Yield a message for each LoRA that one of these was trained on top of, unless it is itself among these with the same strength.
 
     Raises:
         ConfigError: as in `frozen_in`.

@@ -272,7 +272,11 @@ class DataTable:
     def _faults_of_sets(self) -> Iterator[Finding]:
         for name in ("dataset", "preprocessed_data_root"):
             if self.sets and getattr(self, name) is not None:
-                yield (name,), "stands beside data.sets, which name the data", f"Make it a set: [[data.sets]] with this {name}."
+                yield (
+                    (name,),
+                    "cannot be combined with data.sets, which already name the data",
+                    f"Make it a set: [[data.sets]] with this {name}.",
+                )
         yield from faults_of_sets(self.sets, self.held_out)
 
     def _held_out_faults(self) -> list[tuple[str, str]]:

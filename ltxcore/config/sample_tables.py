@@ -76,17 +76,15 @@ def _file_key(cls: Any, role: Role, modality: str) -> Key:
 def _picture_keys(cls: Any, role: Role) -> list[Key]:
     key = media_key(cls, role, "video")
     return [
-        Key(
-            key, list[Path], help=f"the {role.name} of the condition: image files, or clips, of which the first frame is used", reads="file"
-        ),
+        Key(key, list[Path], help=f"the {role.name} of the condition: image files, or clips, whose first frame is used", reads="file"),
         Key(
             "frames",
             list[int] | None,
             None,
-            f"frame of the generated clip that each of {key} shows, from 0; -1 is the last",
+            f"frame of the generated clip that each entry of {key} shows, counted from 0; -1 is the last",
             "pixel frames",
         ),
-        Key("times", list[float] | None, None, f"time in the generated clip that each of {key} shows", "seconds", Bounds(at_least=0)),
+        Key("times", list[float] | None, None, f"time in the generated clip that each entry of {key} shows", "seconds", Bounds(at_least=0)),
     ]
 
 
@@ -312,7 +310,7 @@ class SampleReader:
 def _of_training(cls: Any) -> dict[str, tuple[str, str]]:
     """Return the keys of a class that a condition has only in training, each with the fault and the remedy for a sample that sets it."""
     keys = [key.name for key in keys_of(cls) if key.is_for_training]
-    return dict.fromkeys(keys, ("is for training alone", "Remove the key: here, all files that are named are given."))
+    return dict.fromkeys(keys, ("is only for training", "Remove the key: here, all files that are named are given."))
 
 
 def _own(cls: Any) -> set[str]:

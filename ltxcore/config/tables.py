@@ -109,9 +109,9 @@ def is_key(field: attrs.Attribute[Any]) -> bool:
 
 @attrs.frozen
 class Key:
-    """A key of a table: name, type, default (`REQUIRED` if it has none), purpose, unit, range, the kind of input it
-    reads, the texts that it refuses by name, whether a table in its place may say what its value is drawn from, the
-    modality that it is for, if it is for one alone, and whether a condition has it only in training.
+    """A key of a table: name, type, default (`REQUIRED` if it has none), purpose, unit, range, the kind of input it reads, the texts that
+    it refuses, whether its value may be drawn, the modality if it is for one modality only, and whether a condition has it only in
+    training.
     """
 
     name: str
@@ -183,7 +183,7 @@ def is_for(key: Key, modality: str | None) -> bool:
 def keys_elsewhere(cls: Any, modality: str | None) -> dict[str, tuple[str, str]]:
     """Return the keys of a condition that are for the other modality, each with the reason why it cannot be set and the remedy."""
     return {
-        key.name: (f"is for {key.modality} alone", f"Remove it: it has no meaning on {modality}.")
+        key.name: (f"is only for {key.modality}", f"Remove it: it has no meaning on {modality}.")
         for key in keys_of(cls)
         if not is_for(key, modality)
     }

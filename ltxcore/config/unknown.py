@@ -66,7 +66,7 @@ def _in_this(key: str, keys: Mapping[str, Key], here: Table) -> str:
 
 
 def _in_another(key: str, here: Table) -> str:
-    """Say in which other table the key is that a word stands for; "" if the key belongs in this table, or is a table itself."""
+    """Say which other table has the key that a word stands for; "" if the key belongs in this table, or is a table itself."""
     table, own = _split(key)
     if table == here or (not table and own in TABLES):
         return ""

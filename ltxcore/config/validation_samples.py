@@ -73,7 +73,7 @@ class ValidationSample:
     """A sample of `[[validation.samples]]`."""
 
     not_here: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "choices": ("are drawn, which is for training alone", "Write the conditions of one of the lists in conditions.")
+        "choices": ("are drawn, which is only possible in training", "Write the conditions of one of the lists in conditions.")
     }
     """Keys that a user might write in this table by mistake, each with an explanation and a remedy."""
 

@@ -17,7 +17,7 @@ from ltxcore.redact import redacted
 from ltxcore.runs.run_plan import RunPlan
 
 OF_ROLES = "roles:"
-"""What the hash of a run's data begins with; that of earlier versions, which was one of all samples, does not."""
+"""The beginning of the hash of a run's data. Earlier versions hashed all samples, and their hash has no such beginning."""
 
 SHOWN = 3
 """The number of sizes to name, beginning with the most frequent size."""
@@ -63,7 +63,7 @@ def changed_data(plan: RunPlan) -> str:
 
 
 def _as_told(before: Mapping[str, Any], now: dict[str, Any], plan: RunPlan) -> dict[str, Any]:
-    """Return facts about the data with the hashes of the version that told the facts `before`."""
+    """Return facts about the data, with hashes as in the version that recorded the facts `before`."""
     if not before.get("digest", OF_ROLES).startswith(OF_ROLES):
         now = {**now, "digest": _old_digest(plan)}
     datasets = {

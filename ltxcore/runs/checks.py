@@ -255,7 +255,7 @@ class _Checker:
             self.notes.append(trains_on(looked.plan, looked.ahead, who, data.probability))
 
     def _raw(self, found: Outline, dataset: Path, root: Path | None, planned: Callable[[Manifest], RunPlan | None]) -> _Looked | None:
-        """Look at a dataset that a run encodes on first use; None if too much is wrong with it.
+        """Look at a dataset that a run encodes on first use; return None if too much is wrong with it.
 
         Args:
             found: the facts about the run.

@@ -41,7 +41,7 @@ def objective_problems(config: RunFile, strategy: Strategy) -> Iterator[tuple[st
     if len(uses) > 1 and config.acceleration.step_in_backward:
         yield (
             "acceleration.step_in_backward",
-            f"updates weights in the backward pass, of which {len(uses)} objectives need one each before weights may change",
+            f"updates weights in the backward pass, but weights may change only after the backward passes of all {len(uses)} objectives",
             "Remove the key, or learn one objective alone.",
         )
 
@@ -67,4 +67,4 @@ def _of_base(config: RunFile) -> Iterator[tuple[str, str, str]]:
 
 
 def _not_generated(modality: str) -> str:
-    return f"the run does not generate {modality}, so it has no loss of it"
+    return f"the run does not generate {modality}, so it has no loss of {modality}"

@@ -39,7 +39,7 @@ def caption_problems(config: RunFile, strategy: Strategy) -> Iterator[tuple[str,
         if modality not in modalities:
             yield (
                 f"data.caption_dropout.{modality}",
-                f"the run has no {modality}, so no caption of it can be dropped",
+                f"the run has no {modality}, so it has no caption to drop",
                 f"Remove it; the run has {listed(sorted(modalities))}.",
             )
 

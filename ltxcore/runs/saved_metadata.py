@@ -1,4 +1,4 @@
-"""What the settings of a run add to the metadata of the weights that it saves."""
+"""The metadata that the settings of a run add to the weights that it saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What encoding is about to do, said before it begins: how many samples, of which sizes, and how much disk space they take."""
+"""Say what encoding is about to do, before it begins: how many samples it encodes, of which sizes, and how much disk space they take."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Best:
         return {"by": self.by, "value": self.value if math.isfinite(self.value) else None, "step": self.step, "since": self.since}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore the values that `state` returned, unless another loss counted then, which says nothing about the present one."""
+        """Restore the values that `state` returned, unless they belong to a different loss than the one that counts now."""
         if state.get("by", self.by) != self.by:
             return
         value = state["value"]

@@ -19,7 +19,7 @@ from ltxcore.train.feed import Samples, made
 T = TypeVar("T")
 
 OWN = ""
-"""The key of the run's own data, where other keys are the names of objectives in metrics."""
+"""The key of the run's own data, beside keys that are the names of objectives in metrics."""
 
 
 @attrs.frozen(eq=False)
@@ -71,8 +71,8 @@ class Data:
     seed: int
 
     def step(self, index: int, accumulation: int, rank: int, world_size: int) -> list[Dealt]:
-        """Return the micro-batches of a process in optimizer step `index`, from 0. Of processes that divide the tokens of a micro-batch
-        among them, `rank` and `world_size` count the groups.
+        """Return the micro-batches of a process in optimizer step `index`, from 0. If processes divide the tokens of a micro-batch among
+        them, `rank` and `world_size` count groups of such processes.
 
         A step takes `accumulation` micro-batches for each process. A run on a different number of processes with the
         same global batch therefore takes the same micro-batches.

@@ -35,7 +35,7 @@ from ltxcore.runs.memory_settings import KEPT
 from ltxcore.train.caption_dropout import CaptionDropout
 
 CHECKED = 100
-"""Of so many samples that are read, one is compared with its checksum."""
+"""The interval, in samples that are read, at which one is compared with its checksum."""
 
 CAPTION = "caption.u"
 """The name of the draw that chooses one of several captions."""
@@ -49,12 +49,12 @@ TOLD = frozenset(
         Tensor.__len__,
     ]
 )
-"""What is known of a tensor without values."""
+"""The attributes and methods of a tensor that do not need its values."""
 
 
 class Unknown(Tensor):
-    """A tensor whose values are not known yet. Whatever would read them fails. A plain tensor on the device "meta" does not suffice: torch
-    multiplies a tensor in place by one without leaving a trace.
+    """A tensor whose values are not known yet. Any operation that would read them fails. A plain tensor on the device "meta" does not
+    suffice, because torch silently accepts it as a factor when it multiplies a tensor in place.
     """
 
     @classmethod
@@ -91,7 +91,7 @@ class Samples:
     def load(self, names: Sequence[str], optional: frozenset[str] = frozenset(), draws: Draws | None = None) -> Batch:
         """Return samples as one batch, with all required roles and with the optional roles named in `optional`.
 
-        Of several captions of a sample, the draws choose one; without draws, it is the first.
+        If a sample has several captions, the draws choose one; without draws, the first one is used.
 
         Raises:
             DataError: a file does not match the manifest.
@@ -148,8 +148,8 @@ def _tensors(batch: Batch, texts: Sequence[StoredText]) -> list[Tensor]:
 
 
 def made(strategy: Strategy, batch: Batch, draws: Draws, device: torch.device) -> tuple[Batch, dict[str, ModelInput]]:
-    """Make the model's inputs for a batch, except for their text, which may need the model, and make all ready to be copied to a device.
-    This can be done ahead and in any thread, since draws do not depend on earlier draws. `prepared` adds the text.
+    """Make the model's inputs for a batch, except for their text, which may need the model, and prepare everything for the copy to a
+    device. This can be done ahead and in any thread, since draws do not depend on earlier draws. `prepared` adds the text.
 
     Returns:
         The batch, with its text ready to be copied, and its inputs; no inputs if the strategy itself reads or changes the text, or if they
@@ -175,7 +175,7 @@ def _has_values(given: ModelInput) -> bool:
 
 
 def _without_values(batch: Batch) -> Text:
-    """Return text of the shape of a batch's text. A strategy that does more with it than to pass it on fails."""
+    """Return text without values in the shape of a batch's text. A strategy that does more than pass this text on fails."""
     text = padded_text(batch, "meta")
     features = {name: text.features.get(name, next(iter(text.features.values()))) for name in batch.latents if text.features}
     return attrs.evolve(

@@ -48,8 +48,8 @@ class Outcome:
 
 
 def resuming(table: CheckpointsTable, processes: int, run_file: Path) -> str:
-    """Return the command that resumes a stopped run of so many processes; "" if it cannot be resumed, or if no single command does it
-    because the processes are on several machines.
+    """Return the command that resumes a stopped run with this number of processes; "" if it cannot be resumed, or if no single command does
+    it because the processes are on several machines.
     """
     is_here = processes == 1 or os.environ.get("LOCAL_WORLD_SIZE") == str(processes)
     if table.no_resume or table.save_training_state == "off" or not is_here:

@@ -56,7 +56,7 @@ class TrainedModel:
             mode, parameters.
         outline: the outline of the run.
         frozen: the frozen LoRAs that the run trains on top of, for the metadata of files; "" if there are none.
-        attention: what attention is computed with, in words.
+        attention: the program that computes attention, in words.
         count: the number of elements that are trained.
         state_bytes: the size of the optimizer's state in bytes; if it is not known, the size that AdamW's state would
             have.
@@ -205,7 +205,9 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
 
 
 def _bare(plan: RunPlan, device: torch.device, offloaded: int, divided: bool) -> LTXBackbone:
-    """Load the base without adapters, `offloaded` of whose blocks will be in host memory; the other arguments are those of `load_model`."""
+    """Load the base without adapters; `offloaded` is the number of its blocks that will be in host memory. The other arguments are those of
+    `load_model`.
+    """
     outline = plan.outline
     config = outline.config
     of_captions = _captions_need_connectors(plan)
@@ -228,7 +230,9 @@ def _bare(plan: RunPlan, device: torch.device, offloaded: int, divided: bool) ->
 
 
 def _set_up(backbone: LTXBackbone, config: RunFile, device: torch.device) -> str:
-    """Set what a backbone without adapters computes attention with, which is returned in words, and what it keeps for the backward pass."""
+    """Choose the program that computes attention in a backbone without adapters, and what the backbone keeps for the backward pass. Return
+    the program, in words.
+    """
     attention = use_kernel(backbone, config.acceleration.attention, device, compute_dtype(config), training=True)
     if config.acceleration.offload_activations:
         backbone.transformer.block_inputs = BlockInputs.on(device)
@@ -269,8 +273,8 @@ def _captions_need_connectors(plan: RunPlan) -> bool:
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
-    """Compile the blocks of the backbone, if the run asks for it, and return the backbone. This comes last, since a
-    compiled block must not change any more.
+    """Compile the blocks of the backbone, if the run asks for it, and return the backbone. This comes last, since a block must not change
+    after it is compiled.
 
     Only the forward is compiled. The hooks around it stay as they are, since block swap exchanges weights in them.
     """

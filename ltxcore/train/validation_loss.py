@@ -183,7 +183,7 @@ class HeldOut:
         return found
 
     def _refuse_damaged(self, group: Sequence[str], losses: Mapping[str, Sequence[float]]) -> None:
-        """Look at the files of clips whose losses are not finite, because values are not looked at whenever they are read.
+        """Check the files of clips whose losses are not finite, because values are not checked each time they are read.
 
         Raises:
             DataError: files are not as they were written.

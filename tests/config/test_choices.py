@@ -82,7 +82,7 @@ def test_nothing_is_drawn_in_a_sample_to_generate(mistakes: Mistakes, minimal: s
     sample = "[[validation.samples]]\nprompt = 'a'\n[[validation.samples.choices]]\none_of = [[], []]\n"
     said = mistakes(minimal + sample)
     assert "validation.samples[0].choices" in said
-    assert "for training alone" in said
+    assert "only possible in training" in said
 
 
 def test_the_schema_knows_choices(minimal: str) -> None:

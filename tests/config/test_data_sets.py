@@ -77,7 +77,12 @@ def test_a_set_is_called_as_the_file_says_or_as_its_folder_or_file(tmp_path: Pat
             "data.sets[0].held_out",
             "the clips to hold out are a dataset of their own: data.held_out",
         ),
-        ([{"dataset": "photos"}], {"dataset": "my clips"}, "data.dataset", "stands beside data.sets, which name the data"),
+        (
+            [{"dataset": "photos"}],
+            {"dataset": "my clips"},
+            "data.dataset",
+            "cannot be combined with data.sets, which already name the data",
+        ),
         (
             [{"dataset": "."}],
             {"held_out": "photos"},

@@ -173,7 +173,7 @@ def test_a_sample_to_generate_wants_the_value_itself(mistakes: Mistakes, minimal
     asked = "{ type = 'prefix', audio = 'sound.wav', temporal_boundary = { min = 1, max = 8 } }"
     said = mistakes(f"{minimal}[[validation.samples]]\nprompt = 'x'\nconditions = [{asked}]\n")
     assert said == (
-        "run.toml:12: validation.samples[0].conditions[0].temporal_boundary: is drawn, which is for training alone\n"
+        "run.toml:12: validation.samples[0].conditions[0].temporal_boundary: is drawn, which is only possible in training\n"
         "    Here, write the value itself: a whole number."
     )
 
@@ -218,5 +218,5 @@ def test_settings_may_draw_too(load: Load, minimal: str) -> None:
 def test_a_key_that_is_for_the_other_modality_is_refused_at_its_line(mistakes: Mistakes, minimal: str) -> None:
     text = with_conditions(minimal, "{ type = 'hole', length = 0.5, height = { min = 0.1, max = 0.5 } }")
     assert mistakes(text).endswith(
-        "training_strategy.audio.conditions[0].height: is for video alone\n    Remove it: it has no meaning on audio."
+        "training_strategy.audio.conditions[0].height: is only for video\n    Remove it: it has no meaning on audio."
     )

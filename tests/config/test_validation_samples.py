@@ -228,7 +228,7 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
         ),
         (
             "{ type = 'keyframes', images = ['start.png'], frames = [0], candidates = [0] }",
-            ".candidates: is for training alone\n    Remove the key: here, all files that are named are given.",
+            ".candidates: is only for training\n    Remove the key: here, all files that are named are given.",
         ),
         ("{ type = 'video_to_audio' }", ".video: is missing\n    Add video: a path, the video that is given."),
         ("'mask'", ': must be a table, not the text "mask"'),

@@ -29,16 +29,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {},
             "objectives[0].probability: no objective is learned in every step, so some steps may have none",
         ),
-        ([{**FLOW, "weight": {"video": 1.0}}], {}, "objectives[0].weight.video: the run does not generate video, so it has no loss of it"),
+        (
+            [{**FLOW, "weight": {"video": 1.0}}],
+            {},
+            "objectives[0].weight.video: the run does not generate video, so it has no loss of video",
+        ),
         (
             [FLOW, {"type": "weighted_region", "video_region_dir": "faces"}],
             {},
-            "objectives[1].video_region_dir: the run does not generate video, so it has no loss of it\n    Remove the key; the run generates audio.",
+            "objectives[1].video_region_dir: the run does not generate video, so it has no loss of video\n    Remove the key; the run generates audio.",
         ),
         (
             [FLOW, {**FLOW, "error": "l1"}],
             {"acceleration": {"step_in_backward": True}},
-            "acceleration.step_in_backward: updates weights in the backward pass, of which 2 objectives need one each before weights may change",
+            "acceleration.step_in_backward: updates weights in the backward pass, but weights may change only after the backward passes of all 2 objectives",
         ),
         (
             [FLOW, {"type": "preservation"}],

@@ -78,7 +78,7 @@ def test_another_prompt_beside_the_data_is_not_taken_for_the_empty_caption(tmp_p
         ({"text": 0.1}, "data.caption_dropout.text: is not a modality\n    Write video or audio."),
         (
             {"video": 0.1},
-            "data.caption_dropout.video: the run has no video, so no caption of it can be dropped\n    Remove it; the run has audio.",
+            "data.caption_dropout.video: the run has no video, so it has no caption to drop\n    Remove it; the run has audio.",
         ),
     ],
 )

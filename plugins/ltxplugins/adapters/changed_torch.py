@@ -56,7 +56,7 @@ class Changed(nn.Module):
                 self.register_parameter(name, Parameter(tensor.to(device, torch.float32)))
 
     def take_factors(self, tensors: Tensors) -> None:
-        """Take the factors of the rows from the tensors of a module in a file, if it has any. They multiply the changed matrix, and are
+        """Take the factors of the rows from the tensors of a module in a file, if it has any. The changed matrix is multiplied by them, and
         divided by the lengths of the base's rows, as in ComfyUI.
         """
         if FACTORS in tensors:

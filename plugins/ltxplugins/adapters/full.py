@@ -21,9 +21,9 @@ DIFF, BIAS = "diff", "diff_b"
 
 @attrs.frozen
 class Full:
-    """full difference: it adds a whole matrix to a matrix. ComfyUI can load it after a merge into the base.
+    """full difference: it adds a matrix of full rank to a matrix. ComfyUI can load it after a merge into the base.
 
-    A file from elsewhere may also have a LoRA, and the difference of a bias, for each module; files that were extracted from models have
+    A file from another program may also have a LoRA, and the change of a bias, for each module; files that were extracted from models have
     both. Neither rank nor alpha matters. Training needs as much memory as full fine-tuning of these modules, but leaves the base unchanged.
     """
 

@@ -1,4 +1,4 @@
-"""The columns of datasets that hold what goes with a clip or with audio: references, which the VAEs encode, and masks.
+"""The columns of datasets with data that accompany a clip or audio: references, which the VAEs encode, and masks.
 
 The core itself encodes what a sample consists of: its clip, its audio and its caption.
 """

@@ -9,7 +9,7 @@ from ltxcore.api import DataError, Grid, Inputs, LatentState, hookimpl
 from ltxcore.api.conditions import level_key
 
 STEPS = {"start": 0.6180339887, "top": 0.7548776662, "left": 0.5698402910}
-"""How far each further hole is from the one before it, as a share of the room: the inverse of the golden ratio in time and the inverse powers
+"""The distance of each hole from the one before it, as a share of the room: the inverse of the golden ratio in time and the inverse powers
 of the plastic number in the picture, whose multiples are spread most evenly.
 """
 

@@ -34,7 +34,7 @@ class Keyframes:
         default=None,
         validator=attrs.validators.optional(attrs.validators.min_len(1)),
         metadata={
-            "help": "places of the pictures that are given among those of the clip: 0 is its first frame, -1 its last; by default all",
+            "help": "which pictures of the clip are given, by their place among its encoded ones: 0 is its first frame, -1 its last; by default all",
             "training": True,
         },
     )

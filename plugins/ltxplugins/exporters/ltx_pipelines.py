@@ -22,7 +22,7 @@ class LTXPipelines:
 
     adapters = frozenset({"lora"})
     loads_saved = frozenset({"lora"})
-    use = "Name it to a pipeline: --lora FILE 1.0"
+    use = "Pass it to a pipeline: --lora FILE 1.0"
 
     def tensors(self, module: AdaptedModule) -> Mapping[str, Tensor]:
         return named(module.tensors, ORIGINAL + module.path)

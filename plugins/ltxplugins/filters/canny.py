@@ -33,7 +33,8 @@ class Canny:
         Raises:
             PluginError: OpenCV is not installed.
 
-        Source: Canny (1986), https://doi.org/10.1109/TPAMI.1986.4767851; as OpenCV has it, with a 3 x 3 Sobel filter and the sum of absolute gradients.
+        Source: Canny (1986), https://doi.org/10.1109/TPAMI.1986.4767851; as OpenCV implements it, with a 3 x 3 Sobel filter and the sum of
+        absolute gradients.
         """
         import torch
 

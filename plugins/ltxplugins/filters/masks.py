@@ -22,8 +22,8 @@ def _share(default: float, help: str) -> float:
 
 @attrs.frozen(kw_only=True)
 class Region:
-    """What the filters for masks have in common: whether the part of the picture that they find is generated or given,
-    and by how much it grows.
+    """The keys that all filters for masks have: whether the part of the picture that they find is generated or given, and by how much it
+    grows.
     """
 
     makes = "mask"
@@ -32,7 +32,7 @@ class Region:
         default="generated", validator=in_(("generated", "given")), metadata={"help": "whether the region is generated, or everything else"}
     )
     grow: int = attrs.field(
-        default=0, validator=[ge(0), le(1000)], metadata={"help": "how far the region is extended to all sides", "unit": "pixels"}
+        default=0, validator=[ge(0), le(1000)], metadata={"help": "how far the region is extended on all sides", "unit": "pixels"}
     )
 
     def mask(self, inside: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class _Loaded:
     lock: Any = attrs.field(factory=threading.Lock)
 
     def outputs(self, frames: Sequence[Tensor]) -> tuple[Any, list[tuple[int, int]]]:
-        """Return the model's outputs for frames, and the size in which the model has seen each of them. One thread at a time computes."""
+        """Return the model's outputs for frames, and the size at which the model saw each of them. One thread at a time computes."""
         import torch
 
         inputs = self.processor(images=[frame.numpy() for frame in frames], return_tensors="pt")
@@ -44,7 +44,7 @@ class _Loaded:
 
 @attrs.frozen(eq=False, slots=False, kw_only=True)
 class _OfModel:
-    """What the filters with a model have in common: the folder of the model, which computes on the GPU if there is one."""
+    """A base class for filters with a model: the user names the model's folder, and the model computes on the GPU if there is one."""
 
     endings: ClassVar[tuple[str, ...]]
     """The endings of the names of the models that fit."""
@@ -73,7 +73,7 @@ class _OfModel:
         return _Loaded(*self._find().load("AutoImageProcessor"))
 
     def outputs(self, frames: Iterator[Tensor]) -> Iterator[tuple[list[Tensor], Any, list[tuple[int, int]]]]:
-        """Yield frames in batches, the model's outputs for them, and the size in which the model has seen each."""
+        """Yield batches of frames, the model's outputs for them, and the size at which the model saw each frame."""
         while batch := list(islice(frames, BATCH)):
             with _LOADING:
                 loaded = self.loaded
@@ -114,14 +114,14 @@ class Depth(_OfModel):
             yield (255 * grey[0, 0]).round().clamp(0, 255).to(torch.uint8)[..., None].expand(-1, -1, 3)
 
     def _depths(self, outputs: Any, sizes: list[tuple[int, int]]) -> list[Tensor]:
-        """Return the depth of each frame, in the size that the model has seen, since those of the whole clip are in memory at once."""
+        """Return the depth of each frame, at the size that the model saw, because the depths of the whole clip are in memory at once."""
         made = self.loaded.processor.post_process_depth_estimation(outputs, target_sizes=sizes)
         return [each["predicted_depth"].squeeze().float().cpu() for each in made]
 
 
 @attrs.frozen(eq=False, slots=False, kw_only=True)
 class _Segmenting(_OfModel):
-    """What the filters with a model for segmentation have in common."""
+    """A base class for filters with a model for segmentation."""
 
     endings = ("ForSemanticSegmentation", "ForUniversalSegmentation")
 
@@ -139,7 +139,7 @@ class _Segmenting(_OfModel):
 
 @attrs.frozen(eq=False, slots=False, kw_only=True)
 class Segmentation(_Segmenting):
-    """What everything is, one color for each class, by a model for segmentation."""
+    """The class of everything in the picture, with one color for each class, by a model for segmentation."""
 
     def __call__(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         """Yield the colors of the classes.
@@ -166,7 +166,7 @@ def class_color(number: int) -> tuple[int, int, int]:
 class Label(Region, _Segmenting):
     """The parts of the picture that a model for segmentation finds to be of some classes, such as all people."""
 
-    label: str = attrs.field(metadata={"help": 'the classes, by the names that the model has for them, separated by ";"'})
+    label: str = attrs.field(metadata={"help": 'names of classes that the model knows, separated by ";"'})
 
     def problems(self) -> list[Finding]:
         from ltxcore.api.config import suggestion

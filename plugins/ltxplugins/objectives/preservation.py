@@ -21,7 +21,8 @@ class Preservation:
     prompt: str = attrs.field(
         default="empty",
         metadata={
-            "help": 'the prompt for which predictions stay as they are, such as "a person"; "empty": the empty caption, "own": each sample\'s own'
+            "help": 'the prompt for which predictions stay as they are, such as "a person"; "empty" is the empty caption, and '
+            '"own" each sample\'s own'
         },
     )
 

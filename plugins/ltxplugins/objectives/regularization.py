@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 @attrs.frozen
 class Regularization:
     """Predict the velocity of every generated token, as flow matching does, but on clips other than the run's own: for example, on clips of
-    the same class as what is learned.
+    the same class as the subject that the run learns.
     """
 
     passes = (Pass("model", batch="dataset"),)
 
     dataset: Path = attrs.field(
         metadata={
-            "help": "the other clips: a folder of media or a file that lists them, encoded on first use as those of the run are; or a "
+            "help": "the other clips: a folder of media or a file that lists them, encoded on first use like those of the run; or a "
             "folder of encoded samples",
             "reads": "either",
         }

@@ -23,7 +23,9 @@ class Slider:
 
     towards: str = attrs.field(metadata={"help": 'the prompt that the LoRA moves towards, such as "bright daylight"'})
     away_from: str = attrs.field(default="empty", metadata={"help": 'the prompt that it moves away from, such as "a dark night"'})
-    prompt: str = attrs.field(default="own", metadata={"help": 'what is moved: "own", each sample\'s own caption; or one prompt for all'})
+    prompt: str = attrs.field(
+        default="own", metadata={"help": 'the prompt that is moved: "own", each sample\'s own caption; or one prompt for all'}
+    )
     distance: float = attrs.field(
         default=1.0, validator=attrs.validators.gt(0), metadata={"help": "how far it moves at strength 1, as a multiple of the difference"}
     )

@@ -31,7 +31,7 @@ class Prodigy:
     d_coef: float = attrs.field(
         default=1.0,
         validator=attrs.validators.gt(0),
-        metadata={"help": "factor that the step size found is multiplied by; the value to tune"},
+        metadata={"help": "factor by which the estimated step size is multiplied; the value to tune"},
     )
     growth_rate: float | None = attrs.field(
         default=None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.nn import Linear
 
 FEWEST = 32
-"""The smallest number of tokens for which a GPU has a product of whole numbers; fewer are filled up with zeros."""
+"""The smallest number of tokens for which GPUs multiply 8-bit integers; fewer tokens are padded with zeros."""
 
 
 @attrs.frozen
@@ -43,7 +43,7 @@ class Multiplied(Rows):
         return functools.partial(self.multiplied, _function())
 
     def multiplied(self, function: Any, inputs: Tensor, weight: Tensor, factors: Mapping[str, Tensor], bias: Tensor | None) -> Tensor:
-        """Round the tokens `[..., in]`, and multiply them by the stored matrix, in a function of autograd.
+        """Round the tokens `[..., in]`, and multiply them by the stored matrix, as an autograd function.
 
         Source: docs/explanation/arithmetic.md#rows-in-8-bits
         """
@@ -58,7 +58,7 @@ class Multiplied(Rows):
 
 @attrs.frozen
 class Int8Matmul(Multiplied, Int8):
-    """8-bit integers as with `int8`, and products of 8-bit integers: activations are rounded too, with a scale for each token."""
+    """8-bit integers as in `int8`, which are also multiplied in 8 bits: activations are rounded too, with a scale for each token."""
 
     error = 0.012
 
@@ -77,8 +77,8 @@ class Int8Matmul(Multiplied, Int8):
 
 @attrs.frozen
 class FP8Matmul(Multiplied, FP8):
-    """8-bit floating-point numbers as with `fp8`, and products of them: activations are rounded too, with a scale for each token. For GPUs
-    of the generations Ada and Hopper, and later ones.
+    """8-bit floating-point numbers as in `fp8`, which are also multiplied in 8 bits: activations are rounded too, with a scale for each
+    token. It needs a GPU of the generation Ada, Hopper or later.
     """
 
     error = 0.035
@@ -104,7 +104,7 @@ class FP8Matmul(Multiplied, FP8):
 
 @functools.cache
 def _function() -> Any:
-    """Return the function of autograd. It is made when it is first used, because plugins import torch only then."""
+    """Return the autograd function. It is made when it is first used, because plugins import torch only then."""
     import torch
 
     class Product(torch.autograd.Function):

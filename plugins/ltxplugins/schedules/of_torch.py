@@ -16,7 +16,7 @@ def _key(default: Any, text: str) -> Any:
 
 
 def _steps(text: str, least: int | None = None) -> Any:
-    """Return a key for a number of steps; `least` is for numbers below which torch computes other learning rates than the help says."""
+    """Return a key for a number of steps; below `least`, torch would compute learning rates that differ from the help."""
     validator = None if least is None else attrs.validators.optional(attrs.validators.ge(least))
     return attrs.field(default=None, validator=validator, metadata={"help": text, "unit": "steps"})
 

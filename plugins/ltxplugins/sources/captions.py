@@ -12,7 +12,7 @@ from ltxcore.api import DataError
 
 Span = tuple[int, int]
 Spans = Mapping[str, Span]
-"""Where the value of each column begins and ends."""
+"""The beginning and the end of each column's value."""
 
 MARK = "\ufeff"
 """The byte order mark with which some programs begin UTF-8 files."""

@@ -1,4 +1,4 @@
-"""`ltx studio`: see the data, edit the run file, follow runs, compare, try and export, in a browser."""
+"""`ltx studio`, which shows data, run files and runs in a browser, and edits, starts, compares, tries and exports them."""
 
 from __future__ import annotations
 
@@ -7,4 +7,6 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"studio": LazyCommand("ltxplugins.studio.command:studio", "See, listen, compare and run, in a browser.")}
+    return {
+        "studio": LazyCommand("ltxplugins.studio.command:studio", "Look at data, edit run files, and start and compare runs, in a browser.")
+    }

@@ -21,7 +21,7 @@ from ltxplugins.studio.studio import Studio
 from ltxplugins.studio.workspace import Workspace
 
 QUEUE_SECONDS = 0.5
-"""How often the server looks whether a waiting job may start."""
+"""The interval, in seconds, at which the server checks whether a waiting job may start."""
 
 
 def make_app(workspace: Workspace, admission: Admission) -> Starlette:

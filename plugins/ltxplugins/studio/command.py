@@ -13,7 +13,7 @@ from ltxcore.api.commands import FilePath
 
 TOKEN = "LTX_STUDIO_TOKEN"
 SHORTEST = 16
-"""The least number of characters of a token that the user chooses."""
+"""The minimum number of characters in a token that the user chooses."""
 
 
 @click.command()
@@ -23,18 +23,18 @@ SHORTEST = 16
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. Any other than this machine's own lets others in who know the token.",
+    help="Address to listen on. With any address other than 127.0.0.1, other machines that know the token can connect too.",
 )
 @click.option(
     "--name", "names", multiple=True, metavar="NAME", help="Name by which browsers reach this machine with --host; may be repeated."
 )
 def studio(folder: Path, port: int, host: str, names: tuple[str, ...]) -> None:
-    """Serve a page on this machine to see data, edit run files, follow runs, compare and generate samples, and export LoRAs.
+    """Serve a page on this machine that shows data and runs, edits run files, compares and generates samples, and exports LoRAs.
 
-    FOLDER is the folder that the page may read and write; by default the current one. Open the address that is printed: it holds a token
-    that admits your browser. The token is new each time, unless the environment variable LTX_STUDIO_TOKEN gives one.
+    FOLDER is the folder that the page may read and write; by default the current one. Open the address that is printed: it contains a token
+    that gives your browser access. The token is new each time, unless the environment variable LTX_STUDIO_TOKEN sets it.
 
-    Runs go on when the page is closed, and when this command ends.
+    Runs continue after the page is closed, and after this command ends.
     """
     if sys.platform == "win32":
         raise ConfigError(
@@ -42,7 +42,9 @@ def studio(folder: Path, port: int, host: str, names: tuple[str, ...]) -> None:
         )
     token = os.environ.get(TOKEN)
     if token is not None and len(token) < SHORTEST:
-        raise ConfigError(f"{TOKEN} has fewer than {SHORTEST} characters", remedy="Choose a longer token, or unset it to have one made.")
+        raise ConfigError(
+            f"{TOKEN} has fewer than {SHORTEST} characters", remedy="Choose a longer token, or unset the variable to use a random one."
+        )
     try:
         from ltxplugins.studio.serve import serve
     except ModuleNotFoundError as error:

@@ -1,8 +1,8 @@
-"""Keep strangers out: only browsers that know the token are answered, and only pages of the studio itself may change anything.
+"""Control access: only browsers that know the token get answers, and only pages of the studio itself may change anything.
 
-Any program of this machine can reach a port on 127.0.0.1, so that an address alone admits nobody. Any page in the user's browser can send
-requests there too: the cookie is therefore kept from other sites, the `Origin` of each change is compared, and the `Host` must be a name that
-another site cannot point at this machine (DNS rebinding).
+Any program on this machine can reach a port on 127.0.0.1, so knowing the address is not enough. Any page in the user's browser can send
+requests there too. Therefore, the cookie is hidden from other sites, the `Origin` of each change is checked, and the `Host` must be a name
+that another site cannot point at this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 LARGEST = 4 * 2**30
-"""The most bytes of one request: a clip that is dropped on the page."""
+"""The maximum number of bytes in a request, such as a clip that is dropped on the page."""
 
 
 @attrs.frozen
 class Admission:
-    """Who is answered.
+    """The rules for which requests get an answer.
 
     Attributes:
-        token: what the first address holds, and then the cookie.
+        token: the token, which is in the first address and then in the cookie.
         port: the port that the server listens on, for the cookie's name: cookies are shared between the ports of a host.
-        names: names by which browsers may reach this machine, beside "localhost" and the addresses of this machine.
-        beyond: whether other machines may ask; they reach this one by an address or by one of the names.
+        names: names by which browsers may reach this machine, in addition to "localhost" and its addresses.
+        beyond: whether other machines may send requests; they reach this one by an address or by one of the names.
     """
 
     token: str
@@ -76,7 +76,9 @@ class Admission:
 
 
 class Guard:
-    """Middleware that refuses what is not the user's own browser, and sets the headers that keep a page's content from doing harm."""
+    """Middleware that refuses requests that are not from the user's own browser, and sets the headers that prevent a page's content from
+    doing harm.
+    """
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self.app, self.admission = app, admission
@@ -104,7 +106,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self.admission.may_be_called(host):
-            return PlainTextResponse("This address is not one of the studio's. Give it to `ltx studio` as --name, if it is yours.", 421)
+            return PlainTextResponse("The studio does not know this address. If it is yours, pass it to `ltx studio` as --name.", 421)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         if "token" in query and scope["method"] == "GET" and self.admission.knows(query.pop("token")):
             path = "/" + scope["path"].lstrip("/")  # two slashes would be the address of another site
@@ -112,14 +114,16 @@ class Guard:
             answer.set_cookie(self.admission.cookie, self.admission.token, httponly=True, samesite="strict")
             return answer
         if not self.admission.admits(headers):
-            return PlainTextResponse("Open the address that `ltx studio` printed: it holds the token that admits your browser.", 403)
+            return PlainTextResponse(
+                "Open the address that `ltx studio` printed: it contains the token that gives your browser access.", 403
+            )
         if scope["method"] not in ("GET", "HEAD") and (
             headers.get("origin", "").partition("://")[2] != host or headers.get("sec-fetch-site", "same-origin") != "same-origin"
         ):
             return PlainTextResponse("Only the studio's own pages may change anything.", 403)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > LARGEST:
-            return PlainTextResponse(f"This is more than the studio takes at once: {LARGEST:,} bytes.", 413)
+            return PlainTextResponse(f"The studio accepts at most {LARGEST:,} bytes at once.", 413)
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the screens of the studio share: the workspace, the jobs, and how answers are made."""
+"""Everything that the screens of the studio share: the workspace, the jobs, and the functions that make responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ltxplugins.studio.jobs import Jobs
 from ltxplugins.studio.workspace import Workspace
 
 MOST_TEXT = 8 * 2**20
-"""The most bytes of a form."""
+"""The maximum number of bytes in a form."""
 PLAYED = frozenset({".mp4", ".webm", ".mov", ".mkv", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".wav", ".mp3", ".flac", ".ogg", ".m4a"})
 """The endings of files that are shown as they are. None of them is a page or a script, which would act in the studio's name."""
 
@@ -31,7 +31,7 @@ class Screen:
 
     Attributes:
         name: the first part of the screen's addresses, and the name of its template, style sheet and script.
-        title: what the navigation shows.
+        title: the title in the navigation.
         routes: makes the screen's routes; their paths begin with "/" and the name.
     """
 
@@ -41,7 +41,7 @@ class Screen:
 
 
 class Studio:
-    """What the screens share.
+    """The objects that the screens share.
 
     Attributes:
         workspace: the folder that was opened.
@@ -56,7 +56,7 @@ class Studio:
         )
 
     def text(self, template: str, **values: Any) -> Markup:
-        """Return a template filled in, with all values escaped."""
+        """Return a template with its values filled in and escaped."""
         return Markup(self._templates.get_template(template).render(studio=self, **values))
 
     def answer(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -65,7 +65,7 @@ class Studio:
 
 
 def posted(action: Callable[[Request, dict[str, list[str]]], Response]) -> Callable[[Request], Any]:
-    """Make a handler of an action on the fields of a form: every value of each field. The action runs in a thread of its own."""
+    """Return a handler that calls an action with every value of each field of a form. The action runs in a thread of its own."""
 
     async def handle(request: Request) -> Response:
         body = b""

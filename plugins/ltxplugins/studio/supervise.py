@@ -1,7 +1,7 @@
-"""Run one job: start its command, say which process that is, and write down how it ends.
+"""Run one job: start its command, record which process it is, and record how it ends.
 
-`python -m ltxplugins.studio.supervise FOLDER ARGUMENTS...` is what `Jobs.start` starts. It is the command's parent in place of the server, so
-that the exit status is known also if the server is gone by then.
+`Jobs.start` starts `python -m ltxplugins.studio.supervise FOLDER ARGUMENTS...`. This process, and not the server, is the parent of the
+command, so the exit status is known even if the server no longer runs.
 """
 
 from __future__ import annotations

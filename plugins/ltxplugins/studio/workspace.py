@@ -1,4 +1,4 @@
-"""The folder that the studio was opened on: which paths may be read and written, and where the studio keeps its own files."""
+"""The folder that the studio was opened on: the paths that may be read and written, and the place of the studio's own files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Workspace:
         """Return the path of a name relative to the root, or of an absolute one.
 
         Raises:
-            DataError: the path, with its links followed, lies outside the root.
+            DataError: the path, after links are followed, is outside the root.
         """
         if "\0" in name:
             raise DataError("a path cannot hold a null character", remedy="Give the path of a file or folder.")
@@ -32,11 +32,11 @@ class Workspace:
         return found
 
     def name(self, path: Path) -> str:
-        """Return a path as the studio's addresses have it: relative to the root, with forward slashes."""
+        """Return a path in the form that it has in the studio's addresses: relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
 
     def own(self, *parts: str) -> Path:
-        """Return a folder for the studio's own files, and make it.
+        """Return a folder for the studio's own files, which is made if it does not exist.
 
         Raises:
             ConfigError: the folder cannot be made.

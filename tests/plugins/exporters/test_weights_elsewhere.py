@@ -82,6 +82,6 @@ def test_an_export_that_needs_the_base_prints_the_largest_differences(tmp_path: 
     assert before == "The weights differ from the trained ones by "
     assert float(printed.split()[0]) < 1e-6
     assert max(exact) / max(weights) < 1e-6
-    assert second.startswith("They differ from those that the run multiplied by, over the quantized base, by at most ")
+    assert second.startswith("They differ from the weights of the run, whose base was quantized, by at most ")
     assert float(second.split()[-1].rstrip(".")) == pytest.approx(max(apart) / max(weights), rel=0.05)
     assert max(apart) > 100 * max(exact)

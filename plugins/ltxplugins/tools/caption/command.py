@@ -98,7 +98,7 @@ def caption(
 
 
 def _refuse_options_of_servers() -> None:
-    """Refuse options that a model in a folder has no use for.
+    """Refuse options that have no effect on a model in a folder.
 
     Raises:
         ConfigError: such an option is given.

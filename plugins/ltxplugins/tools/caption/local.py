@@ -32,7 +32,7 @@ class LocalModel:
     max_tokens: int = 1024
 
     def client(self) -> LocalClient:
-        """Return a client that runs the model, which is loaded when it is first met.
+        """Return a client that runs the model, which is loaded when it is first used.
 
         Raises:
             ConfigError: the folder contains no model that writes text.

@@ -25,7 +25,7 @@ def resolutions(tree: Tree) -> list[int]:
 
 
 def put_dataset(to: Settings, process: Old, train: Old, trigger: str) -> list[dict[str, Any]]:
-    """Write the datasets and the streams that the first has, and return the objectives that regularization sets become."""
+    """Write the datasets, and the streams that the first dataset has, and return the objectives that replace regularization sets."""
     every = [(each, each.get("is_reg", truth, null=UNSET) is True) for each in process.several("datasets")]
     sets = [each for each, is_extra in every if not is_extra]
     extra = [found for each, is_extra in every if is_extra for found in _regularization(to, each, train)]
@@ -35,7 +35,7 @@ def put_dataset(to: Settings, process: Old, train: Old, trigger: str) -> list[di
     put_sets(
         to,
         [_set(each, trigger) for each in (sets or [old])],
-        "It is put before every caption, also before one that has it already; [trigger] in a caption is not replaced.",
+        "It is put before every caption, even if the caption already contains it; [trigger] in a caption is not replaced.",
     )
     rates = [old.get("caption_dropout_rate", number, null=UNSET), dropout]
     rate = next((each for each in rates if each not in (UNSET, 0)), UNSET)
@@ -55,14 +55,14 @@ def put_dataset(to: Settings, process: Old, train: Old, trigger: str) -> list[di
 
 
 def _regularization(to: Settings, old: Old, train: Old) -> Iterator[dict[str, Any]]:
-    """Yield the objective that a regularization set becomes; its clips are encoded like those of the run."""
+    """Yield the objective that replaces a regularization set, whose clips are encoded like those of the run."""
     folder = _folder(old)
     weight = train.get("reg_weight", number, null=UNSET)
     if folder is not UNSET:
         yield {"type": "regularization", "dataset": to.log.moved(folder), **({} if weight in (UNSET, 1) else {"weight": weight})}
     other = [name for name in old.table.values if name not in ("folder_path", "dataset_path", "is_reg", "caption_ext")]
     if other:
-        said = f"{old.key}: {', '.join(other)} not kept: the set is encoded as that of the run is."
+        said = f"{old.key}: {', '.join(other)} not kept: the set is encoded like that of the run."
         to.log.remark(to.run.head, old.table.line, said)
 
 
@@ -91,7 +91,7 @@ def _buckets(to: Settings, old: Old) -> None:
         to.note(old, "resolution", f"is written as {largest}: a clip is encoded once, in one size.", "preprocessing.")
     if frames(count) != count:
         to.note(old, "num_frames", f"is written as {frames(count)}: LTX-2 takes multiples of 8 frames plus 1.", "preprocessing.")
-    said = f"About {largest}x{largest} pixels in the usual shapes, of which a clip gets the nearest; ai-toolkit fits each clip's own shape."
+    said = f"These are the usual shapes with about {largest}x{largest} pixels. A clip gets the nearest one; ai-toolkit keeps each clip's own shape."
     to.put("preprocessing.resolution_buckets", buckets(shapes(largest**2), [frames(count)]), said)
 
 
@@ -100,7 +100,7 @@ def put_sampling(to: Settings, old: Old, train: Old, *, trigger: str, name: str)
     off = train.get("disable_sampling", truth, null=UNSET) is True
     skipped = train.get("skip_first_sample", truth, null=UNSET)
     if off:
-        to.put("validation.interval", 0, "disable_sampling: ltx generates samples at the end at least.")
+        to.put("validation.interval", 0, "disable_sampling: ltx always generates samples at the end.")
     every = old.get("sample_every", whole, null=UNSET)
     if not off and every is not UNSET:
         to.put("validation.interval", every)

@@ -7,7 +7,7 @@ from ltxplugins.tools.convert.settings import ANY, Kept, Left, Rules
 
 ENCODED_ONCE = Left("clips and captions are always encoded once, before training", idle=ANY)
 AUGMENTED = Left("ltx changes no pictures at random")
-ELSEWHERE = Left("it changes nothing about what is trained", idle=ANY)
+ELSEWHERE = Left("it does not affect the training", idle=ANY)
 IMAGES = Left("it is for models of images")
 OWN_WAY = Left("ltx decides this by itself", idle=ANY)
 REFERENCES = Left("put references beside the clips, or name them in a table: see docs/how-to/prepare-a-dataset.md")
@@ -46,13 +46,13 @@ RULES: Rules = {
     "network.conv": Left("LTX-2 has no convolutions in its blocks", idle=ANY),
     "network.conv_alpha": Left("LTX-2 has no convolutions in its blocks", idle=ANY),
     "network.network_kwargs": Left("choose modules with lora.target_modules, or [[lora.groups]]", idle=({"ignore_if_contains": []},)),
-    "network.transformer_only": Left("adapters are put into the transformer alone", idle=(True,)),
+    "network.transformer_only": Left("only the transformer gets adapters", idle=(True,)),
     "network.split_multistage_loras": IMAGES,
     # ---- save
     "save.save_every": Kept("checkpoints.interval", whole, 1000),
     "save.max_step_saves_to_keep": Kept("checkpoints.keep_last_n", whole, 5),
     "save.dtype": Kept("checkpoints.precision"),
-    "save.save_format": Left("files are those of ComfyUI; `ltx export` writes others", idle=ANY),
+    "save.save_format": Left("files have ComfyUI's names; `ltx export` writes other formats", idle=ANY),
     "save.push_to_hub": Kept("hub.push_to_hub", truth),
     "save.hf_repo_id": Kept("hub.hub_model_id", text),
     "save.hf_private": Left("make the repository private on Hugging Face first"),
@@ -85,8 +85,8 @@ RULES: Rules = {
     "datasets.controls": Left("make references with `ltx reference`"),
     "datasets.shrink_video_to_frames": Left("frames are never left out: a clip is cut to its first frames", idle=(False,)),
     "datasets.auto_frame_count": Left("a clip is cut to the frames of its bucket: write more resolution_buckets"),
-    "datasets.fps": Left("clips keep their frame rate, which the model is told", idle=()),
-    "datasets.audio_normalize": Left("sound is used as loud as it is"),
+    "datasets.fps": Left("clips keep their frame rate, and the model is told the rate", idle=()),
+    "datasets.audio_normalize": Left("the loudness of sound is not changed"),
     "datasets.audio_preserve_pitch": Left("sound is never stretched", idle=ANY),
     "datasets.shuffle_tokens": Left("captions are used as they are"),
     "datasets.token_dropout_rate": Left("captions are used as they are"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ltxplugins.tools.convert.kinds import number, path, steps, text, truth, whole
 from ltxplugins.tools.convert.settings import ANY, Kept, Left, Rules
 
-ELSEWHERE = Left("it changes nothing about what is trained", idle=ANY)
+ELSEWHERE = Left("it does not affect the training", idle=ANY)
 EPOCHS = Left("checkpoints are counted in steps: write checkpoints.interval")
-EVALUATED = Left("the loss is measured on held-out clips by itself: data.held_out", idle=ANY)
+EVALUATED = Left("the loss is measured on held-out clips automatically: see data.held_out", idle=ANY)
 STAGES = Left("a run on several GPUs shards the model with ZeRO: `ltx launch`")
 CAPTIONS = Left("captions are used as they are")
-STATE = Left("every checkpoint has the whole state of the run", idle=ANY)
+STATE = Left("every checkpoint contains the complete state of the run", idle=ANY)
 
 RULES: Rules = {
     "output_dir": Kept("output_dir", text),
@@ -80,7 +80,7 @@ RULES: Rules = {
     "adapter.dropout": Kept("lora.dropout", number),
     "adapter.decompose_factor": Kept("lora.params.factor"),
     "adapter.init_from_existing": Kept("model.load_checkpoint", path),
-    "adapter.dtype": Left("what is trained has float32 weights", idle=ANY),
+    "adapter.dtype": Left("trained weights are float32", idle=ANY),
     "adapter.fuse_adapters": Left("a run has no second LoRA"),
     # ---- optimizer; its other keys are parameters of the optimizer
     "optimizer.type": Kept("optimization.optimizer_type"),

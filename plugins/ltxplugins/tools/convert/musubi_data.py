@@ -85,13 +85,18 @@ def _buckets(to: Settings, general: Old, old: Old) -> None:
         to.note(old, "frame_extraction", "is not kept: a clip is cut to its first frames, and is one sample.", "preprocessing.")
     counts = [1] if counts is UNSET or not counts else counts
     if len(counts) > 1:
-        to.note(old, "target_frames", "becomes buckets: a clip, or each of its windows, has the longest that it fills.", "preprocessing.")
+        to.note(
+            old,
+            "target_frames",
+            "becomes buckets: each clip, or each of its windows, goes to the longest bucket that it fills.",
+            "preprocessing.",
+        )
     fitted = list(dict.fromkeys(frames(each) for each in counts))
     if extraction != "full" and not {*counts} <= {*fitted}:
         to.note(old, "target_frames", f"is written as {fitted}: LTX-2 takes multiples of 8 frames plus 1.", "preprocessing.")
     bucketed = own_or_common(old, general, "enable_bucket", truth) is True
     sizes = shapes(width * height) if bucketed else [(side(width), side(height))]
-    said = f"About the area of {width}x{height} in the usual shapes, of which a clip gets the nearest." if bucketed else ""
+    said = f"These are the usual shapes with about the area of {width}x{height}; a clip gets the nearest one." if bucketed else ""
     if not bucketed and sizes[0] != (width, height):
         said = f"{width}x{height} in the old file: sides are multiples of 32."
     to.put("preprocessing.resolution_buckets", buckets(sizes, fitted), said)

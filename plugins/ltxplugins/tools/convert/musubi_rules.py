@@ -5,10 +5,10 @@ from __future__ import annotations
 from ltxplugins.tools.convert.kinds import number, path, steps, text, truth, whole
 from ltxplugins.tools.convert.settings import ANY, OFF, Kept, Left, Rules
 
-ELSEWHERE = Left("it changes nothing about what is trained", idle=ANY)
+ELSEWHERE = Left("it does not affect the training", idle=ANY)
 ATTENTION = Left("ltx uses torch's attention unless acceleration.attention names another", idle=ANY)
 EPOCHS = Left("samples and checkpoints are counted in steps: write validation.interval and checkpoints.interval")
-STATE = Left("every checkpoint has the whole state of the run", idle=ANY)
+STATE = Left("every checkpoint contains the complete state of the run", idle=ANY)
 ADVANCED = Left("ltx has no such objective")
 REFERENCES = Left("put references beside the clips, or name them in a table, and add the condition to training_strategy")
 MASKS = Left('write [[objectives]] with type = "weighted_region", and name the masks in the dataset')
@@ -54,7 +54,7 @@ RULES: Rules = {
     "audio_alpha": GROUPS,
     "audio_lr": GROUPS,
     "lr_args": GROUPS,
-    "train_connectors": Left("adapters are put into the transformer alone"),
+    "train_connectors": Left("only the transformer gets adapters"),
     "loftq_init": Left('adapters begin at 0; lora.type = "pissa" begins at the largest part of the matrix'),
     "ic_lora_strategy": Left(REFERENCES.why, idle=("auto", "none")),
     "no_metadata": ELSEWHERE,
@@ -217,7 +217,7 @@ RULES: Rules = {
     "log_config": ELSEWHERE,
     # ---- the arguments of `accelerate launch` that stand behind the script in some commands
     "num_cpu_threads_per_process": ELSEWHERE,
-    "separate_audio_buckets": Left("a batch has sound or has none", idle=ANY),
+    "separate_audio_buckets": Left("all samples of a batch have sound, or none have", idle=ANY),
     "audio_bucket_strategy": AUDIO,
     "audio_bucket_interval": AUDIO,
     # ---- the dataset's file
@@ -247,13 +247,13 @@ RULES: Rules = {
     "datasets.frame_stride": Kept("preprocessing.windows"),
     "datasets.frame_sample": Kept("preprocessing.windows"),
     "datasets.source_fps": Left("the frame rate is read from the clip"),
-    "datasets.target_fps": Left("clips keep their frame rate, which the model is told"),
+    "datasets.target_fps": Left("clips keep their frame rate, and the model is told the rate"),
     "datasets.control_directory": REFERENCES,
     "datasets.reference_directory": REFERENCES,
     "datasets.reference_audio_directory": REFERENCES,
     "datasets.loss_mask_directory": MASKS,
     "datasets.default_loss_mask_path": MASKS,
-    "datasets.separate_audio_buckets": Left("a batch has sound or has none", idle=ANY),
+    "datasets.separate_audio_buckets": Left("all samples of a batch have sound, or none have", idle=ANY),
     "datasets.audio_bucket_strategy": AUDIO,
     "datasets.audio_bucket_interval": AUDIO,
 }

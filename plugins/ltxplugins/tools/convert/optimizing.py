@@ -27,7 +27,7 @@ NAMES: Mapping[str, str] = {
 }
 """The optimizer of ltx that replaces one of another trainer, by the latter's name in lower case; "" if the name is the same."""
 
-FLOAT32 = "what is trained has float32 weights here"
+FLOAT32 = "trained weights are float32 here"
 NEAR: Mapping[str, str] = {
     **dict.fromkeys(("adam", "adam8bit", "adam8"), "the weight decay is decoupled from the gradient"),
     "adamw_optimi": f"Kahan summation adds nothing, since {FLOAT32}",

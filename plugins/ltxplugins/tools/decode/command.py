@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--sheet",
     type=FilePath(dir_okay=False),
     metavar="FILE",
-    help="Instead, write a contact sheet to this HTML file: samples of each size with the part of their clips that is used, "
+    help="Instead, write a contact sheet to this HTML file: samples of each size with the used part of their clips, "
     "decoded frames, waveform and caption.",
 )
 @click.option(

@@ -1,4 +1,4 @@
-"""Draw a contact sheet as a page of its own: for each size of samples a section, and in it a card for each sample that is shown."""
+"""Draw a contact sheet as a page of its own: each size of samples has a section, with a card for each sample that is shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ small pixels.
 """
 
 PALE = 0.7
-"""How much white is mixed into the part of an original that is not used."""
+"""The share of white that is mixed into the part of an original that is not used."""
 
 CROP = (214, 105, 0)
 """The color of the frame around the part that is used."""
@@ -75,7 +75,7 @@ class Card:
 
 @attrs.frozen(eq=False)
 class Section:
-    """Some samples of one size, such as "768x512x89"; "" for audio alone. `count` is the number of all samples of this size."""
+    """Some samples of one size, such as "768x512x89", or "" for audio alone. `count` is the number of all samples of this size."""
 
     size: str
     count: int
@@ -125,7 +125,7 @@ def _card(card: Card) -> Markup:
 
 
 def _pictures(card: Card, frames: Tensor) -> list[Markup]:
-    """Return the original, with a frame around what is used of it, and some decoded frames."""
+    """Return the original, with a frame around the part that is used, and some decoded frames."""
     found = [] if card.original is None else [_original(card.original, *frames.shape[1:3])]
     last = len(frames) - 1
     for index in sorted({0, last // 2, last}):
@@ -150,8 +150,8 @@ def _original(frame: Tensor, to_height: int, to_width: int) -> Markup:
 
 
 def kept(height: int, width: int, to_height: int, to_width: int) -> tuple[float, float, float, float]:
-    """Return what is used of a frame that is resized to cover a bucket and cropped at the center: left, top, right and bottom, in pixels of
-    the frame.
+    """Return the part of a frame that is used if the frame is resized to cover a bucket and cropped at the center: left, top, right and
+    bottom, in pixels of the frame.
 
     Source: docs/explanation/arithmetic.md#cover-and-crop
     """
@@ -176,7 +176,7 @@ def _figure(picture: Image, said: str, **attributes: object) -> Markup:
 
 
 def _sound(card: Card) -> Markup:
-    """Return the waveform from the beginning of the sample to its end, as high as its loudest moment allows, and how loud that is."""
+    """Return the waveform of a sample, scaled so that its loudest moment has the full height, and the loudness of this moment."""
     seconds = card.used_seconds
     lasts = f"{seconds:.2f}{f' of {card.seconds:.2f}' if card.seconds else ''} s" if seconds else "a still image"
     if card.samples is None:

@@ -1,5 +1,5 @@
-"""A contact sheet of an encoded set: some samples of each size, with the part of their clips that is used, how they look and sound decoded,
-and their captions.
+"""A contact sheet of an encoded set: some samples of each size, with the used part of their clips, their decoded frames and audio, and
+their captions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FOLDERS = {"latents": "video", "audio_latents": "audio"}
 """The folders that are shown, with the modality of their latents."""
 
 CARDS, MOST = 24, 4
-"""The largest number of samples on a sheet, unless it has more sizes than this, and the largest number of samples of one size."""
+"""The largest number of samples on a sheet (more only if there are more sizes), and the largest number of samples of one size."""
 
 WINDOW = re.compile(r"(.+?)@+([0-9]{6,})")
 """The name of a window of a clip: the clip's name, and the frame that the window begins with."""
@@ -178,13 +178,13 @@ def _card(
 
 
 def _original(row: Sample, start: int, rate: float) -> tuple[Tensor | None, float]:
-    """Return the frame of a row's clip that a sample begins with, and how many seconds the clip has; None and 0 if the clip cannot be read
-    any more.
+    """Return the frame of a row's clip that a sample begins with, and the duration of the clip in seconds; None and 0 if the clip can no
+    longer be read.
 
     Args:
         row: the row.
         start: the number of that frame, counted at the sample's own frame rate.
-        rate: that rate.
+        rate: the sample's frame rate.
     """
     from ltxcore.api.media import frame_seconds
 

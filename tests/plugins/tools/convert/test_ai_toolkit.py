@@ -262,7 +262,7 @@ def test_a_regularization_set_becomes_an_objective() -> None:
     text = yaml.safe_dump(found, sort_keys=False)
     assert values(text)["data"]["dataset"] == "clips"
     assert values(text)["objectives"] == [{"type": "flow_matching"}, {"type": "regularization", "dataset": "dogs", "weight": 0.5}]
-    assert remarks(text) == ["line 12 of the old file: datasets[0]: flip_x not kept: the set is encoded as that of the run is."]
+    assert remarks(text) == ["line 12 of the old file: datasets[0]: flip_x not kept: the set is encoded like that of the run."]
 
 
 def test_preservation_becomes_an_objective() -> None:
