@@ -71,8 +71,8 @@ class AdapterType(Protocol):
     - `grows`: whether training can start from the file of an adapter with a smaller rank; False by default.
     - `use_file`: a sentence on how to use a saved file, if no exporter takes this type.
 
-    The class may also have these methods. Tensors of a file are mappings from the names that `file_names` gives them, also in what
-    `from_file` and `join` return.
+    The class may also have these methods. The tensors of a file are passed as a mapping from the names that `file_names` gives them;
+    `from_file` and `join` return such mappings too.
 
     - `to_file(tensors: Mapping[str, Tensor], settings: AdapterSettings) -> Mapping[str, Tensor]`: returns the tensors to write, by the
       endings of their names, given those of `tensors`. They must include the effect of alpha, since readers of the file do not know alpha.
@@ -83,12 +83,13 @@ class AdapterType(Protocol):
     - `fill(layer: Module, linear: Linear, tensors: Mapping[str, Tensor]) -> None`: fills a layer with the tensors that `from_file`
       returned. If `to_file` folds alpha in, this method must take the alpha of the layer out again. By default, each tensor is copied into
       the one of the same name in `tensors`.
-    - `join(changes: Sequence[tuple[Mapping[str, Tensor], float]]) -> Mapping[str, Tensor]`: returns the tensors of a sum of changes, each
-      of which is a pair: the tensors of a file, and a strength. Without this method, a file cannot have a strength or be used with others.
+    - `join(changes: Sequence[tuple[Mapping[str, Tensor], float]]) -> Mapping[str, Tensor]`: returns the tensors of the sum of several
+    changes; each change is a pair of a file's tensors and a strength. Without this method, a file cannot have a strength or be used with
+    others.
     - `adds(tensors: Mapping[str, Tensor]) -> bool`: returns whether the tensors of a file make the same change to every matrix, so that the
       file can be resized and measured without its base. By default, they do not.
-    - `bias(tensors: Mapping[str, Tensor]) -> Tensor | None`: returns what the tensors of a file add to the bias of a module, which `weight`
-      cannot show. By default, they add nothing.
+    - `bias(tensors: Mapping[str, Tensor]) -> Tensor | None`: returns the change that the tensors of a file make to the bias of a module,
+    which `weight` cannot show. By default, they add nothing.
     - `changes(tensors: Mapping[str, Tensor]) -> bool`: returns whether the tensors of a file have any effect. By default, they have an
       effect if any of them is not zero.
     - `metadata(settings: AdapterSettings) -> Mapping[str, str]`: returns, for the file, metadata that describe how the adapter was

@@ -1,7 +1,7 @@
 """Functions that group samples by the facts that many share, such as their shape and encoder.
 
-A set of a million samples has few different shapes and encoders, so what holds for a sample is found once for each group. Entries may lie in
-a dictionary or in an index of an encoded set, which knows the groups already.
+A set of a million samples has few different shapes and encoders, so facts about samples are found once for each group. Entries may lie in a
+dictionary or in an index of an encoded set, which knows the groups already.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Coded(Generic[E]):
 
     Attributes:
         names: the names of the samples, sorted.
-        facts: an entry for each code, in which only the facts count that are shared (`shared_facts`).
+        facts: an entry for each code, in which only the shared facts are meaningful (`shared_facts`).
         codes: the code of each sample.
     """
 
@@ -79,7 +79,7 @@ def coded(entries: Mapping[str, E]) -> Coded[E]:
 def alike(entries: Mapping[str, E]) -> list[tuple[E, Sequence[str]]]:
     """Return the groups of a folder's samples that have the same facts, in the order of their first samples.
 
-    Of each group there is an entry, in which only the shared facts count, and the names of the samples, sorted.
+    A group consists of an entry, in which only the shared facts are meaningful, and the sorted names of its samples.
     """
     own: list[tuple[E, Sequence[str]]] | None = getattr(entries, "alike", None)
     return grouped(coded(entries)) if own is None else own
@@ -98,7 +98,7 @@ def grouped(found: Coded[E]) -> list[tuple[E, Sequence[str]]]:
 def alike_in_all(entries: Mapping[str, Mapping[str, E]], samples: Sequence[str]) -> tuple[tuple[Mapping[str, E], Sequence[str]], ...]:
     """Return the groups of samples that have the same facts in all roles, in the order of their first samples.
 
-    Of each group there are the entries by role, without the roles that the samples lack, and the names of the samples, sorted.
+    A group consists of its entries by role, without the roles that the samples lack, and the sorted names of its samples.
 
     Args:
         entries: the entries by role and name.
@@ -162,7 +162,7 @@ def bytes_of(entries: Mapping[str, Any]) -> int:
 
 
 def made_digest(entries: Mapping[str, Any]) -> str:
-    """Return a hash of what a folder's samples were made from: of their names and fingerprints. It is the same wherever the entries lie."""
+    """Return a hash of the names and fingerprints of a folder's samples. It does not depend on the place of their entries."""
     own: str | None = getattr(entries, "made_digest", None)
     if own is not None:
         return own

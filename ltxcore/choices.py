@@ -107,7 +107,7 @@ def every_list(uses: Sequence[ChoiceUse]) -> Iterator[tuple[str, str, float]]:
 
 
 def metadata_of(uses: Sequence[ChoiceUse]) -> dict[str, Any]:
-    """Return what the metadata of a LoRA record about choices, by the key of the choice."""
+    """Return the metadata of a LoRA that record its choices, by the key of the choice."""
     return {
         use.key: {
             FIELD: [[_recorded(each) for each in listed] for listed in use.choice.one_of],

@@ -249,7 +249,7 @@ def fits(found: Sequence[int], shape: Sequence[int | str], cells: Sequence[int])
 
 
 def misfit(found: Sequence[int], shape: Sequence[int | str], cells: Sequence[int], taker: str, target: str) -> str:
-    """Say that values do not have the declared shape; "" if they do.
+    """Say how the shape of values differs from the declared one; "" if it does not.
 
     Args:
         found: the shape of the values.
@@ -289,13 +289,13 @@ Params = Mapping[str, Mapping[str, Any]]
 
 
 def spelled_params(params: Params) -> str:
-    """Return parameters of columns as JSON, without the columns that have none; "" if none has."""
+    """Return parameters of columns as JSON, without the columns that have none; "" if no column has any."""
     found = {name: dict(each) for name, each in params.items() if each}
     return json.dumps(found, sort_keys=True) if found else ""
 
 
 def read_params(text: str) -> dict[str, dict[str, Any]]:
-    """Read parameters of columns from JSON; empty text is none.
+    """Read parameters of columns from JSON; empty text stands for none.
 
     Raises:
         ValueError: the text is something else.

@@ -37,7 +37,7 @@ class Described:
 
     @property
     def record(self) -> dict[str, str]:
-        """What a LoRA records of the condition if it is one of several references."""
+        """The record that a LoRA has of the condition if the condition is one of several references."""
         folders = {role.source_key: self.use.sources[role.name] for role in self.use.roles}
         return {"modality": self.place.modality, "type": self.use.type, **folders, **self.metadata}
 
@@ -65,8 +65,8 @@ def described(place: Place, use: ConditionUse, pairs: Iterable[tuple[Geometry, M
 
 
 def metadata_of(conditions: Iterable[Described | None]) -> dict[str, str]:
-    """Return the metadata of a LoRA that was trained with these conditions. If a modality has several references, each is recorded by itself,
-    and what they do not all agree on is recorded only there.
+    """Return the metadata of a LoRA that was trained with these conditions. If a modality has several references, each reference has a
+    record of its own, and values that differ between references are only in these records.
 
     Raises:
         DataError: other conditions disagree on what a LoRA can record only once.

@@ -38,8 +38,8 @@ class ConditionUse:
         condition: an object of the registered class.
         probability: the share of samples to which the condition applies, or of micro-batches if it appends tokens.
         sources: the folders of the condition's roles, by role.
-        drawn: what the values of drawn keys are drawn from, by key; in `condition`, each of these keys has the first of its possible
-            values.
+        drawn: the ranges or lists that the values of drawn keys are drawn from, by key; in `condition`, each of these keys has the first of
+            its possible values.
     """
 
     type: str
@@ -76,7 +76,7 @@ class ConditionUse:
 
     @property
     def redraws(self) -> int:
-        """How often refused values of drawn keys are drawn anew."""
+        """The number of times that refused values of drawn keys are drawn anew."""
         return getattr(self.condition, "redraws", 0)
 
     @property

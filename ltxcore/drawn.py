@@ -1,4 +1,4 @@
-"""Parameters of conditions that are drawn: what the value of a key may be, and which value a random number stands for."""
+"""Parameters of conditions that are drawn: the values that a key may have, and the value that corresponds to a random number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ reported.
 """
 
 PARTS = 32
-"""The number of equal parts of a range of real numbers, of which those that fit a sample are kept."""
+"""The number of equal parts that a range of real numbers is divided into; only the parts that fit a sample are used."""
 
 MOST = 1024
 """The largest number of combinations of values that are tried on samples of one size."""

@@ -62,7 +62,7 @@ class LtxError(Exception):
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> LtxError:
-        """Make an error of this class that holds all of `problems`, of which there must be at least one."""
+        """Make an error of this class that holds all of `problems`; there must be at least one."""
         error = cls.__new__(cls)
         error.problems = tuple(problems)
         if not error.problems:
@@ -143,8 +143,8 @@ def many(number: int, one: str, several: str) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Suggest the known word of which `name` may be a typo, or else list the choices. A name that is merely similar is
-    not suggested, since it may mean something else.
+    """Suggest the known word that the user may have meant by `name`, or else list the choices. A name that is merely similar is not
+    suggested, since it may mean something else.
     """
     known = sorted(known)
     return did_you_mean(name, known) or known_names(known)
@@ -157,9 +157,7 @@ def known_names(known: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask whether the user meant one of the known names of which `name` may be a typo; "" if there are none, or too
-    many.
-    """
+    """Ask whether the user meant a known name that is similar to `name`; "" if there are none, or too many."""
     found = [f'"{each}"' for each in meant(name, known)]
     return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else ""
 

@@ -1,6 +1,4 @@
-"""What a plugin provides for each program that LoRAs are exported for: the protocol of an exporter, and what its class
-declares.
-"""
+"""The interface for programs that LoRAs are exported for: the protocol of an exporter, and the declarations of its class."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "FILE"
-"""What stands for the path of the exported file in what an exporter says of its use."""
+"""The placeholder for the path of the exported file in the text that an exporter has about its use."""
 
 
 @attrs.frozen(eq=False)
@@ -23,8 +21,8 @@ class AdaptedModule:
     Attributes:
         path: the module's path in an original checkpoint, without a prefix, such as `transformer_blocks.0.attn1.to_k`.
         type: the type of the adapter, such as "lora".
-        tensors: what ltx itself writes for the module, by the endings of the names, such as `lora_A.weight`: float32, with the
-            run's alpha folded in.
+        tensors: the tensors that ltx itself writes for the module, by the endings of their names, such as `lora_A.weight`: float32, with
+            the run's alpha folded in.
         params: the values of that type's keys with which the adapter was trained.
         base: the module's matrix in the base model, `[outputs, inputs]` float32, if `needs_base` names the type; else None.
     """
@@ -40,8 +38,8 @@ class ExporterType(Protocol):
     """The type that the hook `ltx_exporters` registers: an attrs class whose fields, which all have defaults, are the keys
     that `ltx export --for NAME,key=value` takes.
 
-    An exporter knows the names and the arithmetic of one program. The core does everything else: it reads the file of a run, or one from
-    elsewhere, and writes the new file with the same metadata, either completely or not at all. The core then reads the new file back, and
+    An exporter knows the names and the arithmetic of one program. The core does everything else: it reads the file of a run, or of another
+    program, and writes the new file with the same metadata, either completely or not at all. The core then reads the new file back, and
     compares the matrices that the program will multiply by, as `weight` computes them, with those that were trained.
 
     Attributes:

@@ -352,5 +352,5 @@ def _slot(path: Path, begin: int, told: Mapping[str, Any]) -> Slot:
     if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
         raise ValueError("a tensor without a valid place or shape")
     if (end - start) * 8 != math.prod(shape) * BITS[told["dtype"]]:
-        raise ValueError("a tensor whose size is not that of its shape")
+        raise ValueError("a tensor whose size does not match its shape")
     return Slot(path, told["dtype"], shape, begin + start, begin + end)

@@ -39,7 +39,7 @@ LOGLEVEL is the variable of torch's launcher.
 
 
 def inform(text: str) -> None:
-    """Tell the user what is happening, or how something is interpreted."""
+    """Tell the user what the program does, or how it interprets something."""
     LOGGER.info("%s", redacted(text))
 
 

@@ -28,7 +28,7 @@ class Choice:
     """A table of `[[training_strategy.video.choices]]`, or of audio: one of several lists of conditions is drawn for each sample."""
 
     one_of: list[list[ConditionUse]] = attrs.field(
-        metadata={"help": "lists of conditions, of which each sample draws one; an empty list stands for no condition"}
+        metadata={"help": "lists of conditions; each sample draws one list, and an empty list stands for no condition"}
     )
     weights: list[float] | None = attrs.field(
         default=None, metadata={"help": "how often each list is drawn, compared with the others; numbers above 0"}

@@ -229,7 +229,7 @@ class ModelInput:
 
 
 _HELD: Mapping[str, Callable[[ModelInput], Any]] = {name: getattr(ModelInput, name).__get__ for name in READ_LATER}
-"""For each field that is copied later, a function that returns what an input holds in it, and copies nothing."""
+"""For each field that is copied later, a function that returns its present value without a copy."""
 
 
 def _read_when_asked(name: str) -> property:

@@ -168,12 +168,12 @@ def faults_of_passes(objective: Any) -> Iterator[str]:
 
 def _faults_of_batches(objective: Any, batches: Sequence[str]) -> Iterator[str]:
     if len(batches) > 1:
-        yield f"has passes over several batches ({', '.join(batches)}), and must have all of them over one, whose weight its loss has"
+        yield f"has passes over several batches ({', '.join(batches)}), but all passes must be over the same batch, whose weight its loss has"
     elif batches != [OWN_BATCH]:
         if not isinstance(getattr(objective, batches[0], None), Path):
             yield f'has a pass over the batch "{batches[0]}", which must be "{OWN_BATCH}", or a key of its own of type Path'
         if getattr(objective, "roles", ()):
-            yield f'has roles, which are of the samples of the run, and must not have passes over "{batches[0]}"'
+            yield f'has roles, whose data belong to the samples of the run, and must not have passes over "{batches[0]}"'
 
 
 def prompts_of(uses: Sequence[ObjectiveUse]) -> list[str]:

@@ -291,11 +291,11 @@ class Manifest:
 
     @property
     def alike(self) -> tuple[tuple[Mapping[str, Entry], Sequence[str]], ...]:
-        """The groups of samples that have the same facts in all roles. Use it rather than `samples` for what holds for a whole group, since
-        a set may have a million samples.
+        """The groups of samples that have the same facts in all roles. Use this rather than `samples` for facts that hold for a whole
+        group, since a set may have a million samples.
 
-        Of each group there are the entries by role, of which `bytes`, `fingerprint`, `origin` and `checksum` do not count, without the
-        roles that the samples lack, and the names of the samples, sorted.
+        A group consists of its entries by role, in which `bytes`, `fingerprint`, `origin` and `checksum` are not meaningful, without the
+        roles that the samples lack, and the sorted names of its samples.
         """
         return self._alike
 

@@ -79,7 +79,7 @@ def test_passes_are_counted_and_so_are_those_that_are_in_memory_at_once() -> Non
             'has a pass "a" without adapters, so it has no trained weights; leave weights="ema" out',
         ),
         ((Pass("a", weights="old", gradient=False), Pass("b")), 'with the weights "old", which must be "live" or "ema"'),  # type: ignore[arg-type]
-        ((Pass("a"), Pass("b", batch="data")), "has passes over several batches (own, data), and must have all of them over one"),
+        ((Pass("a"), Pass("b", batch="data")), "has passes over several batches (own, data), but all passes must be over the same batch"),
         ((Pass("a", batch="share"),), 'has a pass over the batch "share", which must be "own", or a key of its own of type Path'),
     ],
 )
@@ -103,7 +103,7 @@ def test_an_objective_reads_the_dataset_that_its_passes_name_and_then_has_no_rol
     assert ObjectiveUse("apart", apart).dataset == Path("others")
     assert ObjectiveUse("own", Some()).dataset is None
     (found,) = faults_of_passes(attrs.evolve(apart, roles=(role,)))
-    assert found == 'has roles, which are of the samples of the run, and must not have passes over "data"'
+    assert found == 'has roles, whose data belong to the samples of the run, and must not have passes over "data"'
 
 
 def test_the_draws_of_a_dataset_are_those_of_its_place_in_the_run_file() -> None:

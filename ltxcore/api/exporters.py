@@ -1,6 +1,4 @@
-"""Exporters: their protocol, the objects that they are given, module names in diffusers, and the programs that can load each type of
-adapters. Provisional until 1.0.
-"""
+"""Exporters: their protocol, their arguments, module names in diffusers, and the programs that load each type. Provisional until 1.0."""
 
 from __future__ import annotations
 

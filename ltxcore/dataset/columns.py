@@ -37,7 +37,7 @@ OF_REFERENCES = ("downscale_factor", "temporal_scale_factor")
 
 @attrs.frozen
 class Column:
-    """A role that a column can play, and what is made of such a column.
+    """A role that a column can have, and the samples that are made from such a column.
 
     Attributes:
         role: the name of the role.

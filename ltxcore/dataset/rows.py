@@ -61,7 +61,7 @@ class Sample:
         return (self.caption, *self.others)
 
     def captioned(self, captions: Iterable[str]) -> Sample:
-        """Return the sample with other captions, of which there is at least one."""
+        """Return the sample with other captions; there must be at least one."""
         caption, *others = captions
         return attrs.evolve(self, caption=caption, others=tuple(others))
 
@@ -94,7 +94,7 @@ class Dataset:
         folder: the folder that the dataset's paths are relative to.
         is_folder: whether the rows are the media of a folder.
         columns: the columns that the dataset could have.
-        only: the names of the samples to keep of those that the rows become; None for all.
+        only: the names of the samples to keep, among those that the rows become; None for all.
         may_lack: the modalities that samples may lack.
     """
 
@@ -352,7 +352,7 @@ def _unusable_files(files: Mapping[str, Path], cells: Mapping[str, str], folder:
 
 
 def _captions(row: Row, columns: Mapping[str, str]) -> list[str]:
-    """Return the captions of a row, of which there is at least one; a single empty one if no captions are read."""
+    """Return the captions of a row, at least one; if no captions are read, this is an empty caption."""
     value = row.values.get(columns["caption"]) if "caption" in columns else None
     return value if isinstance(value, list) else ["" if value is None else str(value)]
 

@@ -29,7 +29,7 @@ RECORD = "buckets.json"
 """The file in a root that records the chosen buckets."""
 
 TOLD = 12
-"""The maximum number of sizes of clips whose cropping is told one by one."""
+"""The maximum number of clip sizes for which the cropping is listed one by one."""
 
 Key = tuple[int, tuple[int, ...]]
 """The budget of tokens, and the grid that sizes lie on; each such pair has buckets of its own."""
@@ -42,7 +42,7 @@ class Chosen:
     Attributes:
         buckets: the buckets.
         sizes: the sizes of all clips and pictures that the buckets were chosen for, now and before.
-        added: those of the buckets that are not recorded.
+        added: the buckets that are not recorded yet.
         cropping: what clips of each size lose in these buckets.
     """
 
@@ -103,7 +103,8 @@ def chosen_buckets(root: Path, sizes: Iterable[Bucket], scale: Sequence[int], gr
         root: the folder where the encoded samples are, or will be.
         sizes: the sizes of clips and pictures as shown, each as a bucket; pictures have one frame.
         scale: the pixel frames, rows and columns that a latent cell of the codec covers.
-        grid: the frames, rows and columns of which buckets must be multiples; larger than the scale if there are smaller references.
+        grid: buckets must have multiples of these numbers of frames, rows and columns; larger than the scale if there are smaller
+            references.
         tokens: the largest number of latent cells in a bucket.
 
     Raises:

@@ -215,7 +215,8 @@ def proposed_buckets(
         sizes: the sizes of clips and pictures as shown, each as a bucket; pictures have one frame.
         scale: the pixel frames, rows and columns that a latent cell of the codec covers.
         tokens: the largest number of latent cells in a bucket.
-        grid: the frames, rows and columns of which buckets must be multiples, if these are not the scale but multiples of it.
+        grid: buckets must have multiples of these numbers of frames, rows and columns, if the numbers are not the scale but multiples of
+            it.
 
     Source: docs/explanation/arithmetic.md#proposed-buckets
     """

@@ -50,7 +50,8 @@ def _grey(frame: Tensor) -> Tensor:
 def without_noise(mask: Tensor, smallest: float) -> Tensor:
     """Round the values of a mask that are within `smallest` of 0 or 1.
 
-    A lossy file cannot store 0 exactly, and a cell of which a thousandth is given would be left out of the loss as if all of it were given.
+    A lossy file cannot store 0 exactly, and a cell that is given to a thousandth would be left out of the loss as if it were given
+    completely.
     """
     mask = torch.where(mask < smallest, torch.zeros_like(mask), mask)
     return torch.where(mask > 1 - smallest, torch.ones_like(mask), mask)

@@ -225,7 +225,8 @@ class Summary:
         return "\n".join([*lines, *self._remarks()])
 
     def of_share(self) -> str:
-        """Return what this process, one of several, adds to the report of the first: what it did, and what it alone knows."""
+        """Return the report that this process, one of several, adds to the report of the first: its own work, and facts that only it
+        knows."""
         return "\n".join([*self._counts(), *self.own_notes, *told_anew(self.anew)])
 
     def _counts(self) -> list[str]:
@@ -233,7 +234,7 @@ class Summary:
         return [f"{folder:<{width}}  {counts}" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
-        """Return a short report for when nothing was refused: how much was done, and what the user should know."""
+        """Return a short report for work in which nothing was refused: how much was done, and notes for the user."""
         now = self.done + self.others
         return "\n".join([f"{count(self.samples)} in {self.root}, {now} file{'s' * (now != 1)} encoded now", *self._remarks()])
 

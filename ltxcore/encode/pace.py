@@ -22,7 +22,7 @@ class Pace:
         """Begin to measure.
 
         Args:
-            name: what is encoded, such as "captions".
+            name: the kind of data that is encoded, such as "captions".
             total: the number of samples to encode, without those that are up to date.
             workers: the number of samples that are worked on at a time.
             clock: a function that returns the present time in seconds.

@@ -428,7 +428,7 @@ _RECIPES: Mapping[tuple[str, str], Callable[[Column, Planned, Tools, Mapping[str
     ("mask", "video"): _video_mask,
     ("mask", "audio"): _audio_mask,
 }
-"""How media are made into data of a kind and a modality."""
+"""The way in which media are turned into data of a kind and a modality."""
 
 
 def mask_alone(folder: str, planned: Planned, tools: Tools) -> Tensor:

@@ -76,8 +76,9 @@ def needs_buckets(data: Dataset, rules: Rules) -> bool:
 
 
 def grid_of(rules: Rules, scale: Sequence[int]) -> tuple[int, int, int]:
-    """Return the frames, rows and columns of which chosen buckets are multiples, so that the codec takes clips of these sizes, and smaller
-    references too. It does not depend on whether there are references, so that runs with and without them have the same buckets.
+    """Return the numbers of frames, rows and columns that divide those of every chosen bucket, so that the codec takes clips of these
+    sizes, and smaller references too. It does not depend on whether there are references, so that runs with and without them have the same
+    buckets.
     """
     factors = [ReferenceFactors.of_column(column) for column in rules.columns.all if column.is_reference_video]
     down, slower = lcm(*(each.downscale for each in factors)), lcm(*(each.temporal for each in factors))

@@ -46,7 +46,7 @@ class Planned:
         bucket: the bucket that the clip goes to; None if there is no clip, or only the clip's audio is used.
         duration: the seconds of audio; None for all audio in the file.
         folders: the folders that are made from the sample.
-        without: the corrections that were made since the sample was encoded, in spite of which it stays unchanged; see
+        without: the corrections that were made since the sample was encoded; the sample stays unchanged nevertheless, see
             `ltxcore.encode.outdated`.
     """
 

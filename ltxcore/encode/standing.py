@@ -57,7 +57,7 @@ class Standing:
 
     @functools.cached_property
     def of_captions(self) -> frozenset[str]:
-        """The names of the samples of which the next run encodes only the captions."""
+        """The names of the samples for which the next run encodes only the captions."""
         return frozenset(self.anew.get(CAPTION, ()))
 
 

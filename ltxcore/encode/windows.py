@@ -24,7 +24,7 @@ MARK = "@"
 
 
 def starts_of(windows: str, frames: int, length: int) -> Sequence[int]:
-    """Return the first frames of the windows of a clip, of which the first is 0.
+    """Return the first frame of each window of a clip; that of the first window is 0.
 
     Args:
         windows: the key `windows` of the options.
@@ -95,5 +95,5 @@ def clips_of(names: Collection[str]) -> frozenset[str]:
 
 
 def is_of(sample: Sample, clips: Collection[str]) -> bool:
-    """Return whether a row may become a sample of some names, of which `clips` is what `clips_of` returns."""
+    """Return whether a row may become one of some samples; `clips` is the result of `clips_of` for their names."""
     return sample.name in clips or sample.name.rstrip(MARK) in clips

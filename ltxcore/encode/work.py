@@ -269,7 +269,7 @@ class MediaWork:
         return [folder for folder in media_folders(self.tools.columns) if folder in planned.folders]
 
     def _encode_sample(self, planned: Planned, makes: bool) -> Outcome | None:
-        """Encode what is not up to date of a sample. Without `makes`, change nothing, and return None if anything is not."""
+        """Encode the parts of a sample that are not up to date. Without `makes`, change nothing, and return None if anything is not."""
         ledger, folders, sample = self.ledger, self._folders(planned), planned.sample
         current, silence, holes = dict[str, Entry](), list[Silence](), list[Silence]()
         if planned.without:
@@ -315,7 +315,7 @@ class MediaWork:
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:
-    """Write what was made if all its values are finite. A file that cannot be written is an error, since the next sample would fail too."""
+    """Write the encoded data if all values are finite. A file that cannot be written is an error, since the next sample would fail too."""
     if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
         what = f'the encoded values for "{product.folder}" are not finite'
         return Outcome((Problem(what, sample.where, "Check the files of this sample and the weights of the VAE."),))
@@ -324,7 +324,7 @@ def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length:
 
 
 def drop(ledger: Ledger, sample: Sample, folders: Collection[str]) -> None:
-    """Remove what is left of a refused sample from `folders`."""
+    """Remove the remaining files of a refused sample from `folders`."""
     for folder in folders:
         ledger.drop(folder, sample.name)
 

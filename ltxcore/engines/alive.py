@@ -55,10 +55,10 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Beat:
-    """A heartbeat: what a process reports about itself.
+    """A heartbeat: the report of a process about itself.
 
     Attributes:
-        what: what the process is doing.
+        what: the present activity of the process.
         is_long: whether this may take long without a sign of progress.
         moves: the number of finished parts of steps.
         idle: the seconds since the last progress.

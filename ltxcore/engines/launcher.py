@@ -119,7 +119,7 @@ class Ended:
     Attributes:
         status: the exit status of the first process that ended with a status other than 0; 128 plus the signal's number if a signal ended
             it.
-        told: what the processes could not report themselves; "" if there is nothing.
+        told: facts that the processes could not report themselves; "" if there are none.
     """
 
     status: int

@@ -23,8 +23,8 @@ from ltxcore.models.sequence_parallel import SequenceGroup
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this limit is for the case that not even
-a thread can watch.
+"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this limit is for the case in which not
+even a thread can watch.
 """
 
 WRITING = timedelta(days=7)

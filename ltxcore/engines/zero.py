@@ -335,7 +335,7 @@ class ZeroEngine:
 
 
 def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
-    """Describe what a forward runs. If two descriptions are equal, the same modules run."""
+    """Describe the modules that a forward pass runs. If two descriptions are equal, the same modules run."""
     streams = " and ".join(f"{'generates' if given.is_generated else 'reads'} {name}" for name, given in sorted(inputs.items()))
     gradients = "" if torch.is_grad_enabled() else " without gradients"
     told = "".join(

@@ -151,7 +151,8 @@ def compiled(config: Config) -> list[str]:
 
 
 def _compiled(config: Config) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what is compiled on first use, DeepSpeed's builder for it, the key that asks for it, and the key's value that avoids it."""
+    """Yield each program that is compiled on first use, with DeepSpeed's builder, the key that asks for the program, and the key's value
+    that avoids it."""
     zero: Any = config["zero_optimization"]
     if config["zero_force_ds_cpu_optimizer"]:
         yield "DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer", "false"

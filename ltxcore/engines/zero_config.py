@@ -26,7 +26,7 @@ Config = dict[str, Any]
 AUTO = "auto"
 
 UNKNOWN = WeightShapes()
-"""The shapes of a model of which only the usual width is known."""
+"""The shapes of a model if only its usual width is known."""
 
 LEFT = ("stage3_gather_16bit_weights_on_model_save", "overlap_comm", "allgather_bucket_size")
 """The keys whose values DeepSpeed chooses where they are "auto"."""
@@ -217,7 +217,7 @@ def _stage(config: Config, wanted: int | None) -> int:
 
 
 def _no_sections(config: Config, where: str) -> Iterator[Problem]:
-    """Yield a problem for each value in place of a section, since what it asks for would be lost."""
+    """Yield a problem for each value that stands in place of a section, since DeepSpeed would ignore it."""
     for path in SECTIONS:
         found = _get(config, path)
         if found is not None and not isinstance(found, dict) and (found != AUTO or len(path) > 1):

@@ -90,7 +90,7 @@ class Divided:
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """This process's part of each trained weight, float32, as views of `flats`. Weights of which it holds no part are left out."""
+        """This process's part of each trained weight, float32, as views of `flats`. Weights without a part on this process are left out."""
         if not self.is_stage_3:
             return {name: each._hp_mapping.hp_fragment.detach() for name, each in self.trained.items() if each._hp_mapping is not None}  # type: ignore[attr-defined]
         places = {name: self.optimizer.grad_position[self.optimizer.get_param_id(each)] for name, each in self.trained.items()}

@@ -46,8 +46,8 @@ _H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 13
 
 
 def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fraction | None:
-    """Return the width of a stored pixel divided by its height. What the container states counts, or else what the stream states; if
-    neither states anything, pixels are square.
+    """Return the width of a stored pixel divided by its height. The value that the container states counts, or else the one that the stream
+    states; if neither states anything, pixels are square.
 
     Args:
         container: the PyAV container.

@@ -1,4 +1,4 @@
-"""Images as they look after they were compressed as frames of H.264, which is what models are trained on."""
+"""Compress images as frames of H.264, since models are trained on compressed clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PIXELS = "yuv420p"
 
 
 def compressed(frames: Tensor, crf: int) -> Tensor:
-    """Compress each of some frames `[F, H, W, 3]` uint8 RGB by itself, and return what a player shows. Height and width are even.
+    """Compress each frame separately, `[F, H, W, 3]` uint8 RGB, and return the frames that a player shows. Height and width are even.
 
     The preset is fixed and there is one thread, since both change the result.
 

@@ -28,7 +28,7 @@ class MediaInfo:
         sound_corrections: the corrections that apply to the audio, as sorted names in `encode.outdated.CORRECTIONS`.
         unheard: the reason why the audio cannot be decoded; "" if it can be, or there is none.
         aspect: the width of a stored pixel divided by its height.
-        uneven: what the frames become at a constant rate; None if all frames are shown equally long, or the times are unknown.
+        uneven: the properties of the frames at a constant rate; None if all frames are shown equally long, or the times are unknown.
     """
 
     path: Path

@@ -64,7 +64,8 @@ class Reels:
     _open: dict[Hashable, _Reel] = attrs.field(factory=dict)
 
     def read(self, path: Path, kind: Hashable, start: int, most: int, **how: Any) -> Clip:
-        """Read a window of a file, as `read_clip` does. If the last window of the file did not begin later, reading goes on from there.
+        """Read a window of a file, as `read_clip` does. If the previous window of the file did not begin later, reading continues from
+        there.
 
         Args:
             path: the file.

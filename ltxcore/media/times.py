@@ -46,7 +46,7 @@ too.
 
 @attrs.frozen
 class Uneven:
-    """A clip with a variable frame rate, and what it becomes at a constant rate.
+    """A clip with a variable frame rate, and its properties at a constant rate.
 
     Attributes:
         frames: the number of frames that the clip shows.
@@ -144,7 +144,7 @@ class Times:
 
     @property
     def uneven(self) -> Uneven | None:
-        """What the clip becomes at a constant rate; None if its frames are already shown equally long."""
+        """The properties of the clip at a constant rate; None if its frames are already shown equally long."""
         count, steady = len(self.starts), self.steady
         if steady == count:
             return None

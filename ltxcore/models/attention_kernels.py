@@ -184,7 +184,7 @@ def tried(
 
 
 def said(name: AttentionName, widths: Iterable[int], device: torch.device, dtype: torch.dtype) -> str:
-    """Describe the kernel that a name stands for and, if torch chooses, what it chooses for heads of the largest of these widths."""
+    """Describe the kernel that a name stands for and, if torch chooses the kernel, its choice for heads of the largest of these widths."""
     kernel = KERNELS[name]
     if kernel is not SDPA:
         return kernel.name

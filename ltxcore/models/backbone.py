@@ -84,7 +84,7 @@ class LTXBackbone(nn.Module):
         transformer: the transformer, with the streams and their weights.
         modalities: the modalities that the backbone has weights for.
         info: the facts about the base model.
-        blueprint: the shapes of the whole model, of which the backbone may hold only a part.
+        blueprint: the shapes of the whole model; the backbone may hold only a part of it.
         fingerprint: the base model's fingerprint.
         copy_of_base: predicts like the base, with a frozen copy of its weights; None if there is no copy. It is not a module, so the
             weights of the copy are not parameters of this model.

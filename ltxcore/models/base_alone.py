@@ -28,7 +28,7 @@ class CopyOfBase:
         self.backbone.eval().requires_grad_(False)
 
     def __call__(self, *inputs: Any, runner: Any = None, **options: Any) -> dict[str, Tensor]:
-        """Return what the base predicts, without `runner`, the engine, which only runs the weights that it trains."""
+        """Return the predictions of the base. The engine, `runner`, is not used, since it only runs the weights that it trains."""
         predicted: dict[str, Tensor] = self.backbone(*inputs, **options)
         return predicted
 

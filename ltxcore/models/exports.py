@@ -1,4 +1,4 @@
-"""What other programs, for which LoRAs are exported, can do with a type of adapters. Nothing here needs torch."""
+"""The support of other programs, for which LoRAs are exported, for a type of adapters. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ltxcore.registry import load
 
 @attrs.frozen
 class Program:
-    """A program that loads LoRAs, and what it can do with those of one type.
+    """A program that loads LoRAs, and its support for one type.
 
     Attributes:
         name: the name of its exporter.

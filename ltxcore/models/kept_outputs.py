@@ -44,7 +44,7 @@ takes little time to compute and much memory.
 
 @attrs.define(eq=False)
 class KeptOutputs:
-    """What is left of the budget in one forward pass.
+    """The rest of the budget in one forward pass.
 
     Attributes:
         budget: the largest number of bytes that one forward pass keeps.

@@ -78,7 +78,7 @@ def changes_of(lora: Strength, model: str | None = None, types: Types | None = N
 
     Raises:
         ConfigError: the changes depend on the base, and there is none.
-        CheckpointError: the file is no LoRA of this model, was made for another base, changes nothing, or has values that are not finite.
+        CheckpointError: the file is not a LoRA of this model, was made for another base, changes nothing, or has values that are not finite.
     """
     where = str(lora.path)
     found = read_lora(lora.path, where, types, connectors=connectors)

@@ -27,7 +27,7 @@ PATTERN = "alpha_pattern"
 """The setting with the alphas of single modules, by regular expressions for their paths."""
 
 FOR_CONNECTORS = "Use the file under model.loras, with `ltx sample --lora`, or merge it with `ltx lora merge`."
-"""What can be done with a file that has adapters of the text connectors."""
+"""The possible uses of a file with adapters of the text connectors."""
 
 _READ = re.compile(r"(?:[\w.^$*+-]|\\[.d]|\[(?:\w+|\d-\d)\])+")
 """The regular expressions that are matched: those without groups, which could take forever."""
@@ -71,7 +71,7 @@ class LoraFile:
 
 
 def biases_in(found: LoraFile) -> dict[str, Tensor]:
-    """Return what a file adds to the biases of modules, by module."""
+    """Return the changes that a file makes to biases, by module."""
     of = getattr(found.kind.adapter, "bias", lambda tensors: None)
     return {name: added for name, tensors in found.everywhere.items() if (added := of(tensors)) is not None}
 

@@ -23,7 +23,7 @@ MOST = 0.1
 
 @attrs.frozen
 class Measured:
-    """What a file of adapters does to all modules of one kind, such as `attn1.to_k`, or to their biases.
+    """The change that a file of adapters makes to all modules of one kind, such as `attn1.to_k`, or to their biases.
 
     Attributes:
         modules: the number of modules, one in each block.
@@ -76,7 +76,7 @@ def measure_lora(lora: Path, model: str | None = None, types: Types | None = Non
 
     Raises:
         ConfigError: the base is needed.
-        CheckpointError: the file is no LoRA of this model, changes nothing, or has values that are not finite.
+        CheckpointError: the file is not a LoRA of this model, changes nothing, or has values that are not finite.
     """
     sums: dict[str, _Sums] = {}
     with changes_of(Strength(lora), model, types) as changes, torch.no_grad():

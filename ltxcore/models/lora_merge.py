@@ -80,7 +80,7 @@ def merge_into_model(
 
     Raises:
         ConfigError: the output cannot be written.
-        CheckpointError: the model is quantized, or a file is no LoRA of this model or has values that are not finite.
+        CheckpointError: the model is quantized, or a file is not a LoRA of this model or has values that are not finite.
 
     Source: docs/explanation/arithmetic.md#merged-weights
     """
@@ -126,7 +126,7 @@ def _check_targets(paths: Sequence[Path], sources: Mapping[Path, str], overwrite
 
 
 def _check_fits(loras: Sequence[Changes], parameter: str, shape: tuple[int, ...], model: str) -> None:
-    """Refuse LoRAs whose change of a matrix has another shape than the matrix; that of its bias has as many rows."""
+    """Refuse LoRAs whose change of a matrix differs from the matrix in shape; the change of a bias must have as many rows as the matrix."""
     module = parameter.removesuffix(".weight")
     for each in loras:
         if module in each.found.everywhere:
@@ -143,7 +143,8 @@ def _absent(parameter: str, lora: Strength, model: str) -> CheckpointError:
 
 
 def _told(loras: Sequence[Strength], checkpoint: Checkpoint, said: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata of a merged model, and report each LoRA that lacks one under it; `said` are those of the model before."""
+    """Return the metadata of a merged model, and report each LoRA that was trained on top of another one that is missing; `said` are the
+    LoRAs that the model already contains."""
     before = merged_into(checkpoint)
     for lora, under in lacking_under(loras):
         if under not in [each for merged in before for each in merged.all()]:

@@ -41,7 +41,8 @@ _LAST_SEGMENTS = (
     *("to_q", "to_k", "to_v", "to_out.0", "to_gate_logits", "net.0.proj", "net.2"),
     *("emb.timestep_embedder.linear_1", "emb.timestep_embedder.linear_2", "linear_1", "linear_2", "linear"),
 )
-"""How the paths of linear modules end after a segment that has underscores of its own; each ending precedes those that it ends with."""
+"""The endings of the paths of linear modules after a segment that has underscores of its own; each ending precedes the shorter ones that it
+ends with."""
 
 
 _UNREAD = (
@@ -63,11 +64,11 @@ _UNREAD = (
         "a LoRA of another model",
     ),
 )
-"""What is not read: patterns of names, and what files with such names hold."""
+"""The formats that are not read: patterns of names, and the format of files with such names."""
 
 
 def unread_format(name: str) -> str:
-    """Return what a file with a tensor of this name holds, if it is known and not read; "" for any other name."""
+    """Return the format of a file with a tensor of this name, if the format is known and not read; "" for any other name."""
     return next((what for pattern, what in _UNREAD if re.search(pattern, name)), "")
 
 

@@ -127,7 +127,7 @@ def summed(loras: Sequence[Strength], found: Sequence[LoraFile]) -> LoraFile:
 
     Args:
         loras: the files, with their strengths.
-        found: what is in them.
+        found: the contents of the files.
 
     Raises:
         CheckpointError: a file cannot be added to the others, or cannot have a strength.

@@ -38,7 +38,7 @@ class Approximated:
         error: the size of everything that the LoRA lacks, as a share of the size of the whole change.
         worst: the module with the largest such share, and this share.
         unchanged: the number of modules that are left out, since nothing changes them.
-        others: the parameters of a model that differ but are no matrices of modules, so that no LoRA can hold their difference.
+        others: the parameters of a model that differ but are not matrices of modules, so that no LoRA can hold their difference.
     """
 
     path: Path
@@ -139,7 +139,7 @@ def resize_lora(
 
     Raises:
         ConfigError: the output cannot be written, or the base is needed.
-        CheckpointError: the file is no LoRA of this model, changes nothing, or has values that are not finite.
+        CheckpointError: the file is not a LoRA of this model, changes nothing, or has values that are not finite.
 
     Source: docs/explanation/arithmetic.md#change-of-a-lower-rank
     """

@@ -22,7 +22,7 @@ OF_ADAPTERS = frozenset({TYPE, PARAMS, OF_DIFFUSERS, "format", "rank", "alpha", 
 """The metadata keys that describe adapters. They change when a LoRA is computed from other files."""
 
 OF_TYPES = frozenset({TYPE, PARAMS, "use_dora"})
-"""Those of these keys that describe the type of the adapters. They stay if the type does."""
+"""The keys among these that describe the type of the adapters. They stay unchanged if the type does."""
 
 
 def write_lora(

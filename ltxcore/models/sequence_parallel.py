@@ -80,7 +80,7 @@ class Division(NamedTuple):
 
 
 def own_tokens(given: StreamInput, division: Division) -> StreamInput:
-    """Return a stream with this process's tokens alone. What concerns pairs of tokens stays whole, since an attention sees all tokens."""
+    """Return a stream with this process's tokens alone. Data about pairs of tokens stay whole, since an attention sees all tokens."""
     by_token = given.row_of is None and given.levels.shape[1] > 1
     return given._replace(
         tokens=division.part(given.tokens),
@@ -248,7 +248,7 @@ def divide_tokens(transformer: Transformer, group: SequenceGroup) -> None:
 
 
 _OF_SOURCE = {"attn2": None, "audio_attn2": None, "audio_to_video_attn": "audio", "video_to_audio_attn": "video"}
-"""What the keys and values of an attention are made of, if it is not what its queries are made of: text (None), or another modality."""
+"""The origin of an attention's keys and values, if it is not that of its queries: text (None), or another modality."""
 
 _OF_QUERY = {"audio_to_video_attn": "video", "video_to_audio_attn": "audio"}
 

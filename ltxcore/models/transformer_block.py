@@ -39,7 +39,7 @@ class StreamContext(NamedTuple):
         cross_rotary: rotary angles of the attention between the modalities.
         row_of: the index of each token's row among the `B * K` rows of the batch, `[B, T]`; None if tokens share a row or each has its own.
         groups: the groups of tokens that attend to each other with weights in self-attention; None if there are no weights.
-        division: the division of the tokens among processes, of which this process then has only its own; None if it has all.
+        division: the division of the tokens among processes, if this process has only its own tokens; None if it has all.
     """
 
     modulation: Tensor

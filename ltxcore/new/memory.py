@@ -29,7 +29,7 @@ class Fitted:
     Attributes:
         memory: the memory of the GPU in bytes.
         settings: the keys of the run file and their values in TOML notation, by table.
-        need: what the run needs with these settings.
+        need: the memory that the run needs with these settings.
         described: the largest micro-batch, in words.
     """
 

@@ -43,7 +43,7 @@ class Given:
         text: the condition, with {} in place of a value that depends on the clips.
         value: the value for the real models, as TOML.
         tiny: the value for the clips of the demo, as TOML; "" if it is the same value.
-        by: what the value depends on.
+        by: the quantity that the value depends on.
     """
 
     text: str
@@ -66,7 +66,7 @@ class Mode:
 
     Attributes:
         name: the name of the mode, and of its run file.
-        about: what the mode does, in a sentence.
+        about: a sentence that says what the mode does.
         parts: the modalities.
         steps: the number of optimizer steps on the tiny model.
         purpose: the default purpose of the training, a name in `ltxcore.new.purposes.PURPOSES`.
@@ -236,14 +236,14 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             Mode("t2a", "Text to audio, without video.", _sound(), purpose="voice", targets=OF_SOUND),
             Mode(
                 "audio_extend",
-                "Extend audio forward: its beginning is given, what follows is generated.",
+                "Extend audio forward: its beginning is given, and what follows is generated.",
                 _sound(Given('{{ type = "prefix", temporal_boundary = {} }}', "13", by="steps")),
                 purpose="voice",
                 targets=OF_SOUND,
             ),
             Mode(
                 "audio_suffix",
-                "Extend audio backward: its end is given, what comes before is generated.",
+                "Extend audio backward: its end is given, and what comes before is generated.",
                 _sound(Given('{{ type = "suffix", temporal_boundary = {} }}', "13", by="steps")),
                 purpose="voice",
                 targets=OF_SOUND,

@@ -307,7 +307,9 @@ def _of_odd_clips(request: Request) -> Iterator[str]:
         better = f"until `ltx caption {shlex.quote(request.dataset)}` writes better ones"
         yield line('caption_from = "folder"', f"{_files(clips.uncaptioned)} no caption: the name of the folder is used {better}")
     if clips.silent and not request.mode.takes_silent_clips:
-        yield line('on_error = "skip"', f"{_files(clips.silent)} no audio; this leaves out, by name, whatever cannot be used")
+        yield line(
+            'on_error = "skip"', f"{_files(clips.silent)} no audio; these and all other files that cannot be used are named and left out"
+        )
 
 
 def _files(count: int) -> str:
@@ -323,7 +325,7 @@ def _validation(request: Request) -> Iterator[str]:
         size = of_samples(clips.sizes)
         yield line(f"video_dims = [{size.width}, {size.height}, {size.frames}]", "width, height and frames of the samples")
         if clips.rate:
-            yield line(f"frame_rate = {value_text(round(clips.rate, 3))}", "as most clips have it")
+            yield line(f"frame_rate = {value_text(round(clips.rate, 3))}", "the frame rate of most clips")
 
 
 def _samples(request: Request) -> Iterator[str]:

@@ -43,7 +43,7 @@ class Encoded:
         frozen: the latents of each frozen modality.
         media: the frozen modalities as read from their files, to show with the result.
         beside: the references to show beside the result.
-        comment: what the metadata of the result say about its conditions; "" for nothing.
+        comment: the text about the conditions for the metadata of the result; "" for none.
     """
 
     canvas: Canvas

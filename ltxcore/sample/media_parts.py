@@ -77,7 +77,7 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
 
 @attrs.frozen
 class PicturesCut:
-    """Files of which a sample uses one frame each, and the frame of the generated clip that each of them shows."""
+    """Files from each of which a sample uses one frame, and the frames of the generated clip that they show."""
 
     cuts: tuple[ClipCut, ...]
     frames: tuple[int, ...]

@@ -37,7 +37,7 @@ from ltxcore.testing.trials import GRIDS, Findings, Trial, grids_with, setting_o
 WHERE = "a trial"
 
 TENSORS = ("denoise_mask", "appended", "positions", "levels")
-"""What a condition may change in a state."""
+"""The fields of a state that a condition may change."""
 
 
 def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:

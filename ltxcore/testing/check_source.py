@@ -19,7 +19,7 @@ from ltxcore.files import is_folder
 from ltxcore.testing.keys import checking
 
 LARGE = 1 << 20
-"""The size in bytes of the largest file of which damaged copies are made."""
+"""The maximum size, in bytes, of a file that damaged copies are made of."""
 
 MOST_FILES = 8
 """The maximum number of files in a folder that are damaged, one at a time."""

@@ -1,6 +1,6 @@
 """Gemma 3 in one file, as ComfyUI users have it: its tensors and the model of SentencePiece, but neither a configuration nor a tokenizer.json.
 
-Sizes follow from the shapes of tensors; what they do not tell is as in Gemma 3 12B.
+Sizes follow from the shapes of tensors; all other values are those of Gemma 3 12B.
 
 Source: docs/explanation/model-files.md#text-encoders
 """

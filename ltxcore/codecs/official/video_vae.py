@@ -54,7 +54,7 @@ class VideoVae:
 
     def begin(self, medium: Clip) -> Callable[[], Tensor]:
         """Begin to encode a clip, which may be on the device already, and return a function that waits for its latents, as `encode` returns
-        them. A GPU works on while it is not called.
+        them. The GPU works on the clip until the function is called.
 
         Raises:
             DataError: as in `encode`.
