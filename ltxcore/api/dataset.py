@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.caption_edits import CaptionEdit, before_and_after
+from ltxcore.dataset.caption_files import captions_stopped, finish_captions
+from ltxcore.dataset.caption_list import Caption, Captions
 from ltxcore.dataset.captions import without_opening
 from ltxcore.dataset.media_folder import Kind, find_media
 from ltxcore.dataset.raw_dataset import RawDataset, open_dataset
@@ -26,14 +29,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SOUND_MARGIN",
+    "Caption",
+    "CaptionEdit",
+    "Captions",
     "Planned",
     "PreprocessingTable",
     "RawDataset",
     "Row",
     "Sample",
     "Survey",
+    "before_and_after",
+    "captions_stopped",
     "data_kind",
     "default_root",
+    "finish_captions",
     "media_in",
     "open_dataset",
     "read_table",

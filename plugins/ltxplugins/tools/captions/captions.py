@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -12,12 +12,17 @@ import attrs
 import click
 
 from ltxcore.api import DataError, Problem
-from ltxcore.api.config import described
-from ltxcore.api.dataset import RawDataset, Row, open_dataset, without_opening
+from ltxcore.api.dataset import (
+    Caption,
+    CaptionEdit,
+    Captions,
+    before_and_after,
+    captions_stopped,
+    finish_captions,
+    open_dataset,
+    without_opening,
+)
 from ltxcore.api.sources import printable
-from ltxplugins.tools.captions.edits import Edit, before_and_after
-from ltxplugins.tools.captions.writing import finish, stopped
-from ltxplugins.tools.captions.writing import write as write_files
 
 MOST = 8
 """The maximum number of words, and of openings, in a summary."""
@@ -30,26 +35,6 @@ SHORT = 4
 
 
 @attrs.frozen
-class Sample:
-    """A caption of a dataset: the index of its row, its name, and the text, which is None if the row has no caption. If the row has a list
-    of captions, `part` is the caption's index in this list.
-    """
-
-    index: int
-    name: str
-    caption: str | None
-    part: int | None = None
-
-    @property
-    def words(self) -> int:
-        return len((self.caption or "").split())
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.caption or "").strip()
-
-
-@attrs.frozen
 class Chosen:
     """The criteria for the samples that the user wants to see or change."""
 
@@ -59,7 +44,7 @@ class Chosen:
     longer: int | None = None
     shorter: int | None = None
 
-    def __call__(self, sample: Sample) -> bool:
+    def __call__(self, sample: Caption) -> bool:
         caption = sample.caption or ""
         return (
             (self.search is None or self.search.search(caption) is not None)
@@ -78,7 +63,8 @@ def show(dataset: Path, column: str | None, chosen: Chosen, *, local: Iterable[P
         DataError: the dataset cannot be read, or has captions that are not text.
     """
     _tell_of_stopped(dataset)
-    _, samples, problems = _read(dataset, column, local)
+    captions = _read(dataset, column, local)
+    samples = captions.all
     found = [sample for sample in samples if chosen(sample)]
     for sample in found:
         if sample.caption is None:
@@ -91,10 +77,10 @@ def show(dataset: Path, column: str | None, chosen: Chosen, *, local: Iterable[P
     click.echo(total if chosen == Chosen() else f"{len(found)} of {total}")
     for line in _summary(found):
         click.echo(line)
-    _raise(problems)
+    _raise(captions.problems)
 
 
-def change(dataset: Path, column: str | None, chosen: Chosen, edit: Edit, *, write: bool, local: Iterable[Path] = ()) -> None:
+def change(dataset: Path, column: str | None, chosen: Chosen, edit: CaptionEdit, *, write: bool, local: Iterable[Path] = ()) -> None:
     """Change the captions of the chosen samples, or only print what would change. The dataset may be read by a source in one of the
     Python files `local`.
 
@@ -105,20 +91,20 @@ def change(dataset: Path, column: str | None, chosen: Chosen, edit: Edit, *, wri
     what = _as_told(chosen, edit, column)
     if not write:
         _tell_of_stopped(dataset)
-    elif (end := finish(dataset)) is not None:
+    elif (end := finish_captions(dataset)) is not None:
         click.echo(f"Finished the change that was stopped: {_count(end.files, 'file')} written.")
         if end.what == what:
             return
-    listed, samples, problems = _read(dataset, column, local)
-    found = [sample for sample in samples if chosen(sample)]
-    changes = {sample: new for sample in found if not sample.is_empty and (new := _edited(listed, sample, edit)) is not None}
-    files = listed.recaptioned(_by_row(listed, changes)) if changes else {}
+    captions = _read(dataset, column, local)
+    found = [sample for sample in captions.all if chosen(sample)]
+    changes = {sample: new for sample in found if (new := captions.edited(sample, edit)) is not None}
+    files = captions.files(changes)
     for sample, new in changes.items() if not write else ():
         before, after = before_and_after(sample.caption or "", new)
         click.echo(f"{printable(sample.name)}\n  {click.style(f'- {_in_a_line(before)}', fg='red')}")
         click.echo(f"  {click.style(f'+ {_in_a_line(after)}', fg='green')}")
     if write and files:
-        write_files(dataset, files, what)
+        captions.write(changes, what)
     for line in _told(found, changes, len(files), write=write):
         click.echo(line)
     if write and files:
@@ -127,10 +113,10 @@ def change(dataset: Path, column: str | None, chosen: Chosen, edit: Edit, *, wri
         root = default_root(dataset) / "conditions"
         encoded = f"{root.parent} holds features of the old captions; the" if root.is_dir() else "The"
         click.echo(f"{encoded} next `ltx preprocess` or `ltx run` encodes the changed captions.")
-    _raise(problems)
+    _raise(captions.problems)
 
 
-def _as_told(chosen: Chosen, edit: Edit, column: str | None) -> str:
+def _as_told(chosen: Chosen, edit: CaptionEdit, column: str | None) -> str:
     """Return a text that is the same only for the same change of the same captions."""
 
     def plain(instance: object, attribute: object, value: object) -> object:
@@ -139,56 +125,11 @@ def _as_told(chosen: Chosen, edit: Edit, column: str | None) -> str:
     return repr((column, attrs.asdict(chosen, value_serializer=plain), attrs.asdict(edit, value_serializer=plain)))
 
 
-def _read(dataset: Path, column: str | None, local: Iterable[Path]) -> tuple[RawDataset, list[Sample], list[Problem]]:
-    """Return the samples of a dataset, and the problems of files and captions that cannot be used."""
-    listed = open_dataset(dataset, {"caption": column}, local=local)
-    caption = listed.columns.get("caption")
-    if caption is None:
-        raise DataError("has no caption column", where=str(dataset), remedy="Name yours with --caption-column.")
-    samples, problems = [], list(listed.problems)
-    for index, row in enumerate(listed.rows):
-        value = row.values.get(caption)
-        several = isinstance(value, list) and value and all(isinstance(each, str) for each in value)
-        if value is not None and not isinstance(value, str) and not several:
-            problems.append(Problem(f'its "{caption}" is {described(value)}, not text', listed.table.at(row), "Put the value in quotes."))
-        elif value is not None and any("\ud800" <= letter <= "\udfff" for letter in "".join(value)):
-            problems.append(Problem(f'its "{caption}" contains an unpaired surrogate', listed.table.at(row), "Write it again."))
-        elif several:
-            name = _name(listed, row)
-            samples += [Sample(index, f"{name}, caption {part + 1}", each, part) for part, each in enumerate(value or ())]
-        else:
-            samples.append(Sample(index, _name(listed, row), value))
-    return listed, samples, problems
+def _read(dataset: Path, column: str | None, local: Iterable[Path]) -> Captions:
+    return Captions.of(open_dataset(dataset, {"caption": column}, local=local))
 
 
-def _by_row(listed: RawDataset, changes: Mapping[Sample, str]) -> dict[int, str | list[str]]:
-    """Return the new caption, or the new list of captions, of each row that changes, by index."""
-    rows: dict[int, str | list[str]] = {}
-    lists: dict[int, list[str]] = {}
-    for sample, new in changes.items():
-        if sample.part is None:
-            rows[sample.index] = new
-        else:
-            lists.setdefault(sample.index, list(listed.rows[sample.index].values[listed.columns["caption"]]))[sample.part] = new
-    return {**rows, **lists}
-
-
-def _name(listed: RawDataset, row: Row) -> str:
-    column = listed.columns.get(listed.role(row))
-    return row.file or str(row.values.get(column or "") or listed.table.at(row))
-
-
-def _edited(listed: RawDataset, sample: Sample, edit: Edit) -> str | None:
-    """Return the caption of a sample with the change; None if it stays the same."""
-    old, new = sample.caption or "", edit(sample.caption or "")
-    if "\0" in new:
-        raise DataError("would contain a zero byte", where=f"the caption of {sample.name}", remedy="Use a replacement without a zero byte.")
-    if listed.is_folder:  # its files hold captions with space around them, which does not belong to them
-        new = new.strip()
-    return None if new == old else new
-
-
-def _told(found: Sequence[Sample], changes: dict[Sample, str], files: int, *, write: bool) -> Iterator[str]:
+def _told(found: Sequence[Caption], changes: dict[Caption, str], files: int, *, write: bool) -> Iterator[str]:
     """Yield how many captions change, and how many do not."""
     empty, emptied = sum(sample.is_empty for sample in found), sum(not new.strip() for new in changes.values())
     kept = len(found) - len(changes) - empty
@@ -204,7 +145,7 @@ def _told(found: Sequence[Sample], changes: dict[Sample, str], files: int, *, wr
         yield "Nothing was written; --write saves these changes."
 
 
-def _summary(samples: Sequence[Sample]) -> Iterator[str]:
+def _summary(samples: Sequence[Caption]) -> Iterator[str]:
     """Yield the lines of a summary of captions."""
     full = [sample for sample in samples if not sample.is_empty]
     captions = [sample.caption or "" for sample in full]
@@ -240,7 +181,7 @@ def _most(what: str, counts: dict[str, int]) -> Iterator[str]:
 
 
 def _tell_of_stopped(dataset: Path) -> None:
-    if stopped(dataset):
+    if captions_stopped(dataset):
         click.echo("A change of these captions was stopped before its end; the same command with --write finishes it.\n", err=True)
 
 

@@ -49,8 +49,8 @@ def captions(
     applied in this order, every change is shown with the caption before and after it; --write saves the changes where the captions came
     from. If saving is stopped, the same command finishes it. Captions that are empty are never changed.
     """
+    from ltxcore.api.dataset import CaptionEdit
     from ltxplugins.tools.captions.captions import Chosen, change, show
-    from ltxplugins.tools.captions.edits import Edit
 
     for option, text in (("search", search), ("without", without), *(("replace", old) for old, _ in replace)):
         if text == "":
@@ -81,8 +81,8 @@ def captions(
         longer,
         shorter,
     )
-    edit = Edit(strip_openings, tuple(replacement(old, new) for old, new in replace), prefix, suffix)
-    if edit != Edit():
+    edit = CaptionEdit(strip_openings, tuple(replacement(old, new) for old, new in replace), prefix, suffix)
+    if edit != CaptionEdit():
         change(dataset, caption_column, chosen, edit, write=write, local=plugins)
     elif write:
         raise click.UsageError("--write needs a change: --replace, --strip-openings, --prefix or --suffix.")

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ltxcore.cli.main import main
-from ltxplugins.tools.captions.edits import before_and_after
+from ltxcore.api.dataset import before_and_after
 
 
 def ltx(*arguments: str | Path) -> Result:

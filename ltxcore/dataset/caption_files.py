@@ -1,7 +1,7 @@
 """Write many files so that either all of them change or none: a record of what is to be written is made first, and removed last.
 
-Most changes of captions, such as adding a prefix, must not be made twice. If the program is stopped, the next run with --write therefore
-finishes the change from its record, and does not make the same change again.
+Most changes of captions, such as adding a prefix, must not be made twice. If the program is stopped, the change is therefore finished from its
+record, and not made again.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.api import DataError, Problem
-from ltxcore.api.commands import fitted, not_written, write_whole
+from ltxcore.errors import DataError, Problem
+from ltxcore.files import fitted, not_written, write_whole
 
 ENDING = ".captions.json"
 AGAIN = "it finishes the change"
 
 
 @attrs.frozen
-class Finished:
+class FinishedCaptions:
     """A change that was stopped and is now finished.
 
     Attributes:
@@ -34,8 +34,8 @@ class Finished:
     files: int
 
 
-def write(dataset: Path, files: Mapping[Path, bytes], what: str) -> None:
-    """Write files of a dataset.
+def write_captions(dataset: Path, files: Mapping[Path, bytes], what: str) -> FinishedCaptions:
+    """Write files that hold captions of a dataset: all of them, or, if the program is stopped, the rest of them with `finish_captions`.
 
     Args:
         dataset: the dataset.
@@ -43,24 +43,27 @@ def write(dataset: Path, files: Mapping[Path, bytes], what: str) -> None:
         what: what the change is, in words that are the same only for the same change.
 
     Raises:
-        DataError: a file cannot be written. If some files were already written, the next change begins with the
-            remaining files.
+        DataError: a file cannot be written, or another change was stopped before its end and is not finished yet. If some files were
+            already written, `finish_captions` writes the remaining files.
     """
     record, base = _record(dataset), _base(dataset)
-    entries = {os.path.relpath(os.path.realpath(path), base): [_hash(path.read_bytes()), data.decode()] for path, data in files.items()}
+    if record.exists():
+        remedy = "Finish that change first: `ltx captions` with --write does, and so does `ltx studio`."
+        raise DataError("has a change of captions that was stopped before its end", where=str(dataset), remedy=remedy)
+    entries = {os.path.relpath(os.path.realpath(path), base): [_hash(_content(path)), data.decode()] for path, data in files.items()}
     try:
         write_whole(record, json.dumps({"what": what, "files": entries}).encode())
     except OSError as error:
         raise DataError.of([not_written(error, record, "nothing has changed so far")]) from error
-    finish(dataset)
+    return finish_captions(dataset) or FinishedCaptions(what, 0)
 
 
-def stopped(dataset: Path) -> bool:
+def captions_stopped(dataset: Path) -> bool:
     """Return whether a change of a dataset was stopped before its end."""
     return _record(dataset).is_file()
 
 
-def finish(dataset: Path) -> Finished | None:
+def finish_captions(dataset: Path) -> FinishedCaptions | None:
     """Finish a change that was stopped; return None if there is none.
 
     Raises:
@@ -74,7 +77,7 @@ def finish(dataset: Path) -> Finished | None:
     for name, (before, text) in entries.items():
         path, data = base / name, text.encode()
         try:
-            now = path.read_bytes() if path.is_file() else b""
+            now = _content(path)
             if now == data:
                 continue
             if _hash(now) != before:
@@ -92,7 +95,7 @@ def finish(dataset: Path) -> Finished | None:
         raise DataError.of([not_written(error, record, AGAIN)]) from error
     if problems:
         raise DataError.of(problems)
-    return Finished(what, written)
+    return FinishedCaptions(what, written)
 
 
 def _entries(record: Path) -> tuple[str, dict[str, tuple[str, str]]]:
@@ -119,6 +122,10 @@ def _real(path: Path) -> Path:
     are.
     """
     return Path(os.path.realpath(path))
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _hash(data: bytes) -> str:

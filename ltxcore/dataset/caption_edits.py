@@ -7,14 +7,14 @@ from difflib import SequenceMatcher
 
 import attrs
 
-from ltxcore.api.dataset import without_opening
+from ltxcore.dataset.captions import without_opening
 
 AROUND = 30
 """The number of letters that are shown on either side of a change."""
 
 
 @attrs.frozen
-class Edit:
+class CaptionEdit:
     """A change of captions: its parts, in the order in which they are applied.
 
     Attributes:
