@@ -1,0 +1,128 @@
+"""Captions that the page changes: one at a time in place, or many after a preview."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ltxcore.api import DataError
+from ltxcore.api.dataset import Caption, CaptionEdit, before_and_after, captions_stopped, finish_captions
+from ltxplugins.studio.data.listing import Clip, Listing
+
+SHOWN = 50
+"""The changes that a preview shows."""
+
+
+class StaleCaption(DataError):
+    """The caption is no longer what the page showed."""
+
+
+@attrs.frozen
+class Change:
+    """A change of a caption, for a preview."""
+
+    caption: Caption
+    new: str
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """The caption before and after, with brackets around what differs."""
+        return before_and_after(self.caption.caption or "", self.new)
+
+
+def save(listing: Listing, name: str, part: int | None, old: str, new: str) -> None:
+    """Write a caption where it came from.
+
+    Args:
+        listing: the list of the dataset, read just now.
+        name: the clip.
+        part: the number of the caption, if the clip has a list of them.
+        old: the caption that the page showed.
+        new: the new caption.
+
+    Raises:
+        StaleCaption: the caption has been changed by another program since the page showed it.
+        DataError: the caption cannot be written.
+    """
+    clip = listing.get(name)
+    caption = next((each for each in clip.captions if each.part == part), None)
+    if listing.captions is None or caption is None:
+        raise DataError(f"{name} has no such caption", remedy="Reload the page.")
+    if (caption.caption or "") != old:
+        remedy = "The field below holds your text. Save it again to replace what the file holds now."
+        raise StaleCaption(f"another program changed this caption meanwhile, to: {caption.caption or ''}", remedy=remedy)
+    text = listing.captions.written(caption, new)
+    if text is not None:
+        listing.captions.write({caption: text}, repr(("studio", name, part, text)))
+
+
+def edit_of(fields: Mapping[str, list[str]]) -> CaptionEdit:
+    """Return the change that a form describes.
+
+    Raises:
+        DataError: the text to find is not a regular expression, or what replaces it does not fit it.
+    """
+
+    def text(name: str) -> str:
+        return fields.get(name, [""])[0].replace("\r\n", "\n")
+
+    old, new = text("find"), text("replacement")
+    replace: tuple[tuple[re.Pattern[str], str], ...] = ()
+    if old:
+        is_regex = "regex" in fields
+        try:
+            pattern = re.compile(old if is_regex else re.escape(old), re.IGNORECASE if "ignore_case" in fields else re.NOFLAG)
+            template = new if is_regex else new.replace("\\", r"\\")
+            pattern.sub(template, "")
+        except (re.error, IndexError) as error:
+            raise DataError(f"this cannot be replaced: {error}", remedy="Correct the expression, or clear its check box.") from error
+        replace = ((pattern, template),)
+    edit = CaptionEdit("strip_openings" in fields, replace, text("prefix"), text("suffix"))
+    if edit == CaptionEdit():
+        raise DataError("nothing is to be changed", remedy="Fill in a text to find, a prefix or a suffix, or choose to strip openings.")
+    return edit
+
+
+def changes_of(listing: Listing, clips: Sequence[Clip], edit: CaptionEdit) -> list[Change]:
+    """Return the captions of some clips that an edit changes.
+
+    Raises:
+        DataError: the dataset has no captions.
+    """
+    if listing.captions is None:
+        raise DataError.of(listing.problems)
+    found = []
+    for clip in clips:
+        for caption in clip.captions:
+            new = listing.captions.edited(caption, edit)
+            if new is not None:
+                found.append(Change(caption, new))
+    return found
+
+
+def write(listing: Listing, changes: Sequence[Change], what: Any) -> None:
+    """Write changes, all or none.
+
+    Raises:
+        DataError: the captions cannot be written.
+    """
+    assert listing.captions is not None
+    listing.captions.write({change.caption: change.new for change in changes}, repr(("studio", what)))
+
+
+def finish(listing: Listing) -> int:
+    """Finish a change that was stopped, and return the files that still had to be written.
+
+    Raises:
+        DataError: a file cannot be written, or has been changed by another program since.
+    """
+    done = finish_captions(listing.dataset.path)
+    return 0 if done is None else done.files
+
+
+def is_stopped(listing: Listing) -> bool:
+    """Return whether a change of the dataset's captions was stopped before its end."""
+    return captions_stopped(listing.dataset.path)

@@ -1,0 +1,249 @@
+"""The screen of the data: clips as cards, filled when they are seen, with captions that are edited in place."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from helpers.media_made import cut, encode, gradient_clip, tone
+from helpers.studio_browser import TOKEN, WIDTHS, Served, faults, needs_browser, opened, served
+from ltxcore.api import DataError
+from ltxcore.api.dataset import open_dataset
+from ltxplugins.studio.app import make_app
+from ltxplugins.studio.data import listing, pictures
+from ltxplugins.studio.data.pictures import Pictures
+from ltxplugins.studio.safety import Admission
+from ltxplugins.studio.workspace import Workspace
+
+HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(2)</script>'
+
+
+def make_clips(folder: Path) -> Path:
+    """A clip with sound, an upright one with a mask and a reference, a sound without a caption, and a clip that is cut short."""
+    folder.mkdir(parents=True)
+    encode(folder / "rain.mp4", gradient_clip(25, 128, 224), tone(1.0))
+    (folder / "rain.txt").write_text("The video shows a red car in the rain.")
+    encode(folder / "snow.mp4", gradient_clip(17, 224, 128))
+    encode(folder / "snow_mask.mp4", gradient_clip(17, 224, 128))
+    encode(folder / "snow_reference.mp4", gradient_clip(17, 224, 128))
+    (folder / "snow.txt").write_text(HOSTILE)
+    encode(folder / "tone.wav", None, tone(2.0), codec="pcm_s16le")
+    cut(folder / "rain.mp4", folder / "a broken.mp4", 0.3)
+    (folder / "a broken.txt").write_text("Damaged")
+    return folder
+
+
+def client(root: Path) -> TestClient:
+    """Ask the studio of a folder without a browser."""
+    app = make_app(Workspace(root), Admission(TOKEN, 1))
+    return TestClient(app, "http://127.0.0.1", cookies={"ltx_studio_1": TOKEN}, headers={"origin": "http://127.0.0.1", "x-part": "1"})
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    root = tmp_path_factory.mktemp("opened")
+    make_clips(root / "clips")
+    with served(root) as found:
+        yield found
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@needs_browser
+def test_clips_are_shown_as_cards(browser: Any, studio: Served, width: int, colours: str) -> None:
+    with opened(browser, studio, width, color_scheme=colours) as page:
+        page.goto(f"{studio.address}/data?data=clips")
+        page.get_by_label("Buckets").fill("96x96x9")
+        page.get_by_role("button", name="Show", exact=True).click()
+        page.locator("[data-details*=buckets]").first.wait_for()
+        for name in ("a broken.mp4", "rain.mp4", "snow.mp4", "tone.wav"):
+            card = page.locator(".clip", has=page.get_by_role("heading", name=name))
+            card.scroll_into_view_if_needed()
+            card.locator(".facts").wait_for()
+        assert "cut short" in page.locator("#clip-0 .problems").inner_text()
+        assert "224×128 · 1.04 s" in page.locator("#clip-1 .facts").inner_text()
+        assert page.get_by_role("img", name="Taken: 57% of the width, 100% of the height").count() == 1
+        assert page.get_by_role("img", name="Its mask, laid over").count() == 1
+        assert page.get_by_role("img", name="reference video of snow.mp4").count() == 1
+        assert page.locator("#clip-2 textarea[name=caption]").input_value() == HOSTILE
+        assert "2.00 s · sound 16000 Hz" in page.locator("#clip-3 .facts").inner_text()
+        assert faults(page) == []
+
+
+@needs_browser
+def test_a_caption_is_saved_where_it_came_from(browser: Any, studio: Served) -> None:
+    folder = studio.app.state.studio.workspace.root / "clips"
+    with opened(browser, studio) as page:
+        page.goto(f"{studio.address}/data?data=clips")
+        field = page.get_by_label("Caption of tone.wav")
+        field.fill("A steady tone")
+        page.get_by_text("Not saved yet").wait_for()
+        field.press("Control+Enter")
+        page.get_by_text("Saved", exact=True).wait_for()
+        assert (folder / "tone.txt").read_text() == "A steady tone"
+        page.get_by_label("Search").fill("steady")
+        page.keyboard.press("Enter")
+        page.get_by_text("1 of 4 clips").wait_for()
+        assert page.locator(".clip .name").all_inner_texts() == ["tone.wav"]
+    (folder / "tone.txt").unlink()
+
+
+@needs_browser
+def test_a_clip_is_played_in_its_card(browser: Any, studio: Served) -> None:
+    with opened(browser, studio) as page:
+        page.goto(f"{studio.address}/data?data=clips")
+        page.get_by_role("button", name="Play tone.wav").click()
+        assert (
+            page.locator("audio").evaluate(
+                "sound => new Promise(done => sound.readyState ? done(sound.duration) : sound.onloadedmetadata = () => done(sound.duration))"
+            )
+            == 2
+        )
+
+
+def test_a_list_of_ten_thousand_clips_opens_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "clips").mkdir()
+    for index in range(10_000):
+        (folder / f"{index:05}.mp4").touch()
+    looked: list[Path] = []
+    monkeypatch.setattr(pictures, "look_at", looked.append)
+    with client(tmp_path) as ask:
+        page = ask.get("/data?data=clips")
+        last = ask.get("/data/clips?data=clips&start=9984")
+    assert "10,000 clips" in page.text
+    assert page.text.count('<li class="card clip"') == listing.PAGE
+    assert len(page.text) < 120_000
+    assert "09999.mp4" in last.text
+    assert "data-more" not in last.text
+    assert looked == []
+    assert not (tmp_path / ".studio").exists()
+
+
+def test_pages_of_cards_join_to_the_whole_dataset(tmp_path: Path) -> None:
+    (folder := tmp_path / "clips").mkdir()
+    for index in range(100):
+        (folder / f"{index:02}.mp4").touch()
+    names, address = [], "/data/clips?data=clips&order=name"
+    with client(tmp_path) as ask:
+        while address:
+            text = ask.get(address).text
+            names += re.findall(r'<h2 class="name" title="(.*?)"', text)
+            found = re.search(r'data-more="(.*?)"', text)
+            address = found[1].replace("&amp;", "&") if found else ""
+    assert names == [f"{index:02}.mp4" for index in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [("name", ["a.mp4", "b.mp4", "C.mp4"]), ("words", ["b.mp4", "a.mp4", "C.mp4"]), ("size", ["C.mp4", "b.mp4", "a.mp4"])],
+)
+def test_clips_are_sorted(tmp_path: Path, order: str, names: list[str]) -> None:
+    for number, (name, caption) in enumerate({"a": "one two", "b": "one", "C": "one two three"}.items()):
+        (tmp_path / f"{name}.mp4").write_bytes(bytes(number))
+        (tmp_path / f"{name}.txt").write_text(caption)
+    with client(tmp_path) as ask:
+        text = ask.get(f"/data/clips?data=.&order={order}").text
+    assert re.findall(r'<h2 class="name" title="(.*?)"', text) == names
+
+
+def save(ask: TestClient, data: str, clip: str, old: str, new: str, part: str = "") -> str:
+    return ask.post("/data/caption", data={"data": data, "clip": clip, "part": part, "old": old, "caption": new}).text
+
+
+def test_a_caption_that_changed_meanwhile_is_not_overwritten_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "a.txt").write_text("theirs")
+    with client(tmp_path) as ask:
+        refused = save(ask, ".", "a.mp4", "old", "mine & yours")
+        assert "another program changed this caption meanwhile, to: theirs" in refused
+        assert "mine &amp; yours</textarea>" in refused
+        assert (tmp_path / "a.txt").read_text() == "theirs"
+        assert "Saved" in save(ask, ".", "a.mp4", "theirs", "mine")
+    assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+def test_captions_of_a_dataset_file_are_saved_in_it_and_nothing_else_changes(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "d.jsonl").write_text('{"video": "a.mp4", "caption": ["one", "two"], "note":  7}\n')
+    with client(tmp_path) as ask:
+        assert "Saved" in save(ask, "d.jsonl", "a.mp4", "two", "second", part="1")
+    assert (tmp_path / "d.jsonl").read_text() == '{"video": "a.mp4", "caption": ["one", "second"], "note":  7}\n'
+
+
+def test_no_file_outside_the_opened_folder_is_shown(tmp_path: Path) -> None:
+    (opened := tmp_path / "opened").mkdir()
+    encode(tmp_path / "secret.mp4", gradient_clip())
+    (opened / "d.jsonl").write_text(json.dumps({"video": "../secret.mp4", "caption": "x"}) + "\n")
+    with client(opened) as ask:
+        for what in ("thumbnail", "media"):
+            assert ask.get(f"/data/{what}?data=d.jsonl&clip=../secret.mp4").status_code == 422
+        assert "is outside the folder that was opened" in ask.get("/data/details?data=d.jsonl&clip=../secret.mp4").text
+        assert "is outside the folder that was opened" in ask.get("/data?data=..").text
+
+
+def test_a_thumbnail_moves_and_is_made_once_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", gradient_clip(60, 64, 96), tone(2.5))
+    looked: list[Path] = []
+    look_at = pictures.look_at
+    monkeypatch.setattr(pictures, "look_at", lambda each: looked.append(each) or look_at(each))
+    made = Pictures(Workspace(tmp_path))
+    with Image.open(io.BytesIO(made.thumbnail(path))) as image:
+        assert (image.format, image.size, image.n_frames) == ("WEBP", (96, 64), 12)
+    with Image.open(io.BytesIO(made.thumbnail(path, still=True))) as image:
+        assert getattr(image, "n_frames", 1) == 1
+    facts = Pictures(Workspace(tmp_path)).facts(path)
+    assert (facts.frames, facts.seconds, len(facts.bars)) == (60, 2.5, pictures.BARS)
+    assert max(facts.bars) == pytest.approx(0.5, abs=0.05)
+    assert len(looked) == 1
+    encode(path, gradient_clip(9, 64, 96))
+    assert made.facts(path).frames == 9
+    assert len(looked) == 2
+
+
+def test_a_photograph_has_a_thumbnail_though_no_browser_shows_its_format(tmp_path: Path) -> None:
+    Image.new("RGB", (1200, 800), (200, 30, 30)).save(tmp_path / "a.tiff")
+    made = Pictures(Workspace(tmp_path))
+    with Image.open(io.BytesIO(made.thumbnail(tmp_path / "a.tiff"))) as image:
+        assert image.size == (256, 171)
+    assert (made.facts(tmp_path / "a.tiff").width, made.facts(tmp_path / "a.tiff").seconds) == (1200, 0)
+
+
+def test_why_a_damaged_file_cannot_be_shown_is_kept_too(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"not a clip")
+    made = Pictures(Workspace(tmp_path))
+    assert made.facts(tmp_path / "a.mp4").problem == Pictures(Workspace(tmp_path)).facts(tmp_path / "a.mp4").problem
+    with pytest.raises(DataError, match="is not a clip, a sound or an image"):
+        made.thumbnail(tmp_path / "a.mp4")
+
+
+def test_datasets_of_a_folder_are_found_without_what_ltx_made(tmp_path: Path) -> None:
+    for name in (
+        "one/a.mp4",
+        "one/deep/b.mp4",
+        "two/c.wav",
+        "run/run.json",
+        "run/samples/d.mp4",
+        "three.precomputed/latents/x",
+        ".hidden/e.mp4",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "one" / "d.jsonl").touch()
+    found, complete = listing.find_datasets(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["one", "one/d.jsonl", "two"]
+    assert complete
+
+
+def test_a_dataset_without_captions_is_shown_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"video": "a.mp4"}\n')
+    found = listing.Listing(open_dataset(tmp_path / "d.jsonl"))
+    assert [clip.name for clip in found.clips] == ["a.mp4"]
+    assert "has no caption column" in str(found.problems)
