@@ -11,6 +11,7 @@ from ltxcore.dataset.caption_edits import CaptionEdit, before_and_after
 from ltxcore.dataset.caption_files import captions_stopped, finish_captions
 from ltxcore.dataset.caption_list import Caption, Captions
 from ltxcore.dataset.captions import without_opening
+from ltxcore.dataset.exclusions import read_excluded, write_excluded
 from ltxcore.dataset.media_folder import Kind, find_media
 from ltxcore.dataset.raw_dataset import RawDataset, open_dataset
 from ltxcore.dataset.rows import Sample, survey_dataset
@@ -45,12 +46,14 @@ __all__ = [
     "finish_captions",
     "media_in",
     "open_dataset",
+    "read_excluded",
     "read_table",
     "rows_writer",
     "stale",
     "survey_dataset",
     "survey_media",
     "without_opening",
+    "write_excluded",
 ]
 
 __getattr__ = later(

@@ -38,6 +38,9 @@ well.
 
 SAMPLES = (".safetensors", ".pt")
 
+EXCLUDED = ".exclude"
+"""The name, or the end of the name, of the file that lists what is excluded from a dataset."""
+
 
 @attrs.define
 class FoundMedia:
@@ -149,7 +152,7 @@ def _walk(folder: Path, prefix: str, root: str, found: FoundMedia) -> None:
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
-            found.hidden += 1
+            found.hidden += entry.name != EXCLUDED  # what it excludes is told elsewhere
         elif entry.is_symlink():
             _link(entry, prefix, root, found)
         elif entry.is_dir():

@@ -14,6 +14,7 @@ from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.captions import divided, preceded_by, with_parts, without_opening
 from ltxcore.dataset.cells import content_of, is_empty, shortened, wrong_cell
 from ltxcore.dataset.columns import Column, Columns, bind, chosen_columns, columns_of, wanted_folders
+from ltxcore.dataset.exclusions import without_excluded
 from ltxcore.dataset.media_folder import check_root, kind_of, medium_at, stem_of
 from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import DataError, Problem, listed
@@ -144,8 +145,8 @@ def survey_dataset(
     """Read a dataset as `read_dataset` does, but return its usable rows together with all the problems of the other rows.
 
     Raises:
-        DataError: there are no rows to look at, because the file cannot be read or lacks needed columns; or the root is the folder of media
-            itself.
+        DataError: there are no rows to look at, because the file cannot be read or lacks needed columns, or the user excludes every row;
+            or the root is the folder of media itself.
     """
     if root is not None:
         check_root(root, path)
@@ -153,6 +154,7 @@ def survey_dataset(
     table, all_ = with_parts(read_rows(path, options), options), columns_of(options)
     binding = bind(table, chosen_columns(options, all_), folders, all_)
     bound, partial = binding.columns, list[str]()
+    table = without_excluded(table, bound)
     if folders is None:
         bound, partial = _of_all(table, bound, all_, options.may_lack)
     wanted, unable = wanted_folders(table, bound, all_, folders, options, there)

@@ -23,7 +23,14 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
         found, complete = find_datasets(studio.workspace.root)
         names = [studio.workspace.name(path) for path in found]
         chosen = asked.get("data", names[0] if len(names) == 1 else "")
-        values: dict[str, Any] = {"datasets": names, "complete": complete, "chosen": chosen, "orders": ORDERS, "problems": (), "listing": None}
+        values: dict[str, Any] = {
+            "datasets": names,
+            "complete": complete,
+            "chosen": chosen,
+            "orders": ORDERS,
+            "problems": (),
+            "listing": None,
+        }
         if chosen:
             try:
                 values |= cards.overview(chosen)
