@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from starlette.testclient import TestClient
 from helpers.media_made import cut, encode, gradient_clip, tone
 from helpers.studio_browser import TOKEN, WIDTHS, Served, faults, needs_browser, opened, served
 from ltxcore.api import DataError
-from ltxcore.api.dataset import open_dataset
+from ltxcore.api.dataset import open_dataset, read_excluded
 from ltxplugins.studio.app import make_app
 from ltxplugins.studio.data import listing, pictures
+from ltxplugins.studio.data.findings import Findings
 from ltxplugins.studio.data.pictures import Pictures
+from ltxplugins.studio.jobs import write_json
 from ltxplugins.studio.safety import Admission
 from ltxplugins.studio.workspace import Workspace
 
@@ -247,3 +250,141 @@ def test_a_dataset_without_captions_is_shown_with_what_is_missing(tmp_path: Path
     found = listing.Listing(open_dataset(tmp_path / "d.jsonl"))
     assert [clip.name for clip in found.clips] == ["a.mp4"]
     assert "has no caption column" in str(found.problems)
+
+
+def preview(ask: TestClient, **fields: str) -> str:
+    return ask.post("/data/edit", data={"data": ".", **fields}).text
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    for name, caption in {"a": "A red car", "b": f"A red {HOSTILE}", "c": ""}.items():
+        (tmp_path / f"{name}.mp4").touch()
+        (tmp_path / f"{name}.txt").write_text(caption)
+    return tmp_path
+
+
+def captions(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.glob("*.txt"))]
+
+
+def test_many_captions_change_only_after_a_preview_of_the_same_change(three: Path) -> None:
+    before = captions(three)
+    with client(three) as ask:
+        shown = preview(ask, find="red", replacement="blue", prefix="TOK ")
+        assert "2 captions would change" in shown
+        assert "<img" not in shown
+        assert captions(three) == before
+        seen = re.findall(r'name="seen" value="(.*?)"', shown)[0]
+        (three / "a.txt").write_text("A red bus")
+        again = preview(ask, find="red", replacement="blue", prefix="TOK ", seen=seen)
+        assert "The captions have changed since the preview" in again
+        assert captions(three)[0] == "A red bus"
+        seen = re.findall(r'name="seen" value="(.*?)"', again)[0]
+        assert "2 changes are saved" in preview(ask, find="red", replacement="blue", prefix="TOK ", seen=seen)
+    assert captions(three) == ["TOK A blue bus", f"TOK A blue {HOSTILE}", ""]
+
+
+def test_only_what_is_searched_for_is_changed(three: Path) -> None:
+    with client(three) as ask:
+        shown = preview(ask, search="car", suffix=".")
+    assert "1 caption would change" in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({}, "nothing is to be changed"), ({"find": "(", "regex": "on"}, "this cannot be replaced"), ({"find": "lorry"}, "No caption")],
+)
+def test_a_change_that_says_nothing_is_refused_in_words(three: Path, fields: dict[str, str], told: str) -> None:
+    with client(three) as ask:
+        assert told in preview(ask, **fields)
+
+
+def test_a_change_that_was_stopped_is_finished_from_the_page(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ltxcore.dataset import caption_files
+
+    written: list[Path] = []
+
+    def stopping(path: Path, data: bytes) -> None:
+        if len(written) == 2:  # the record and one caption
+            raise KeyboardInterrupt
+        written.append(path)
+        path.write_bytes(data)
+
+    found = listing.Listing(open_dataset(three))
+    assert found.captions is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(caption_files, "write_whole", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            found.captions.write({caption: f"new {caption.name}" for caption in found.captions.all[:2]}, "a change")
+    with client(three) as ask:
+        assert "was stopped before its end" in ask.get("/data?data=.").text
+        assert "a change of captions that was stopped" in save(ask, ".", "c.mp4", "", "more")
+        assert "1 change is saved" in ask.post("/data/finish", data={"data": "."}).text
+        assert "was stopped before its end" not in ask.get("/data?data=.").text
+    assert captions(three) == ["new a.mp4", "new b.mp4", ""]
+
+
+def test_clips_are_excluded_and_included_in_the_list_that_ltx_reads(three: Path) -> None:
+    with client(three) as ask:
+        for name in ("a.mp4", "b.mp4"):
+            assert "Excluded" in ask.post("/data/exclude", data={"data": ".", "clip": name, "out": "1"}).text
+        assert read_excluded(three) == ("a.mp4", "b.mp4")
+        assert re.findall(r'<h2 class="name" title="(.*?)"', ask.get("/data/clips?data=.&only=excluded").text) == ["a.mp4", "b.mp4"]
+        ask.post("/data/exclude", data={"data": ".", "clip": "a.mp4", "out": "0"})
+    assert (three / ".exclude").read_text() == "b.mp4\n"
+
+
+def test_the_doctor_is_a_job_whose_findings_stand_beside_their_clips(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("a", "b"):
+        encode(tmp_path / "clips" / f"{name}.mp4", gradient_clip(9, 64, 96))
+        (tmp_path / "clips" / f"{name}.txt").write_text("The same caption")
+    with client(tmp_path) as ask:
+        assert "is examining" in ask.post("/data/doctor/start", data={"data": "clips", "buckets": ""}).text
+        jobs = ask.app.state.studio.jobs
+        (job,) = jobs.all()
+        if job.state == "waiting":
+            jobs.start(job)
+        while not (job.folder / "end.json").exists():
+            time.sleep(0.1)
+        assert "The doctor found" in ask.get("/data/doctor?data=clips").text
+        text = ask.get("/data/clips?data=clips&only=findings").text
+    assert "1 of 2 clips" in text
+    card = text.partition('<li class="card clip"')[2]
+    assert "the caption is the same as that of" in card
+    assert "Edit the caption" in card
+    assert "is a copy of" in card
+    assert "Exclude b.mp4, as the doctor says" in card
+
+
+@needs_browser
+@pytest.mark.parametrize("width", WIDTHS)
+def test_findings_changes_and_exclusions_are_readable(browser: Any, tmp_path: Path, width: int) -> None:
+    encode(tmp_path / "a.mp4", gradient_clip(9, 64, 96))
+    (tmp_path / "a.txt").write_text("A red car")
+    with served(tmp_path) as here:
+        jobs = here.app.state.studio.jobs
+        job = Findings(jobs).start(listing.Listing(open_dataset(tmp_path)), ".", "")
+        finding = {"severity": "warning", "what": HOSTILE, "remedy": "Write a caption, or leave the row out."}
+        found = [{**finding, "check": "long-caption", "where": str(tmp_path / "a.mp4")}, {**finding, "check": "dataset", "where": "here"}]
+        job.log.write_text(json.dumps({"findings": found}, indent=2))
+        write_json(job.folder / "end.json", {"status": 1, "at": 0.0})
+        with opened(browser, here, width) as page:
+            page.goto(f"{here.address}/data?data=.")
+            page.get_by_text("The doctor found 0 errors and 2 warnings").wait_for()
+            page.get_by_role("button", name="Edit the caption of a.mp4").click()
+            assert page.evaluate("document.activeElement.name") == "caption"
+            page.get_by_text("Change many captions").click()
+            page.get_by_label("Replace").fill("red")
+            page.get_by_label("with", exact=True).fill("blue")
+            page.get_by_role("button", name="Preview").click()
+            page.get_by_text("1 caption would change").wait_for()
+            page.get_by_role("button", name="Exclude a.mp4, as the doctor says").click()
+            page.get_by_text("Excluded: runs do not use it").wait_for()
+            page.locator(".facts").wait_for()
+            assert faults(page) == []
+            page.get_by_role("button", name="Save 1 change").click()
+            page.get_by_text("1 change is saved").wait_for()
+    assert (tmp_path / "a.txt").read_text() == "A blue car"
+    assert read_excluded(tmp_path) == ("a.mp4",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +13,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ltxcore.api import DataError, LtxError, Problem
+from ltxcore.api.dataset import read_excluded, write_excluded
 from ltxplugins.studio.data import writing
+from ltxplugins.studio.data.findings import Findings, by_clip
 from ltxplugins.studio.data.fitting import Fit, Fitting
 from ltxplugins.studio.data.listing import PAGE, Clip, Listing, Listings, size_of
 from ltxplugins.studio.data.pictures import Facts, Pictures
@@ -30,6 +32,7 @@ class Cards:
         self.listings = Listings(studio.workspace)
         self.pictures = Pictures(studio.workspace)
         self.fitting = Fitting()
+        self.findings = Findings(studio.jobs)
         self.changing = threading.Lock()
 
     def routes(self, posted: Posted) -> Sequence[BaseRoute]:
@@ -39,6 +42,12 @@ class Cards:
             Route("/data/thumbnail", self.thumbnail),
             Route("/data/media", self.media),
             Route("/data/caption", posted(self.caption), methods=["POST"]),
+            Route("/data/exclude", posted(self.exclude), methods=["POST"]),
+            Route("/data/finish", posted(self.finish), methods=["POST"]),
+            Route("/data/doctor", self.doctor),
+            Route("/data/doctor/start", posted(self.start_doctor), methods=["POST"]),
+            Route("/data/doctor/stop", posted(self.stop_doctor), methods=["POST"]),
+            Route("/data/edit", posted(self.edit), methods=["POST"]),
         ]
 
     def overview(self, name: str) -> dict[str, Any]:
@@ -48,7 +57,7 @@ class Cards:
             LtxError: the dataset cannot be read.
         """
         listing = self.listings.get(name, anew=True)
-        return {"listing": listing, "stopped": writing.is_stopped(listing), **self.page_of(listing, name, {})}
+        return {"listing": listing, "stopped": writing.is_stopped(listing), **self.examined(name), **self.page_of(listing, name, {})}
 
     def page_of(self, listing: Listing, name: str, asked: dict[str, str]) -> dict[str, Any]:
         """Return the values of a page of cards.
@@ -58,7 +67,10 @@ class Cards:
             name: the path of the dataset.
             asked: what the user searches for, and from which card on.
         """
-        chosen = self.chosen(listing, asked)
+        found = self.findings.of(self.findings.job(name)) or ()
+        findings, others = by_clip(listing, found)
+        excluded = frozenset(read_excluded(listing.dataset.path))
+        chosen = self.chosen(listing, asked, findings, excluded)
         start = int(asked.get("start", "0")) if asked.get("start", "0").isdecimal() else 0
         more = {"data": name, **{key: asked[key] for key in ("search", "order", "only", "buckets") if asked.get(key)}}
         after = start + PAGE
@@ -72,15 +84,21 @@ class Cards:
             "next": f"/data/clips?{urlencode({**more, 'start': after})}" if after < len(chosen) else "",
             "address": self.address(name, asked.get("buckets", "")),
             "list_of_captions": any(clip.captions[0].part is not None for clip in chosen[start:after]),
-            "unwritable": listing.captions is None,
+            "findings": findings,
+            "others": others,
+            "excluded": excluded,
         }
 
-    def chosen(self, listing: Listing, asked: dict[str, str]) -> list[Clip]:
+    def chosen(self, listing: Listing, asked: Mapping[str, str], findings: Collection[int], excluded: Collection[str]) -> list[Clip]:
         """Return the clips that the user searches for, in the order that they ask for."""
         only = asked.get("only", "")
 
         def wanted(clip: Clip) -> bool:
-            return only != "empty" or any(caption.is_empty for caption in clip.captions)
+            if only == "empty":
+                return any(caption.is_empty for caption in clip.captions)
+            if only == "findings":
+                return clip.index in findings
+            return only not in ("excluded", "included") or (clip.name.strip() in excluded) == (only == "excluded")
 
         return listing.chosen(asked.get("search", ""), asked.get("order", ""), wanted, self.pictures.known_seconds)
 
@@ -157,11 +175,9 @@ class Cards:
     def caption(self, request: Request, fields: dict[str, list[str]]) -> Response:
         """Save a caption, and answer with its form."""
 
-        def field(name: str) -> str:
-            return fields.get(name, [""])[0].replace("\r\n", "\n")
-
-        name, clip_name, old, new = field("data"), field("clip"), field("old"), field("caption")
-        part = int(field("part")) if field("part").isdecimal() else None
+        name, clip_name, old, new = (field_of(fields, each) for each in ("data", "clip", "old", "caption"))
+        number = field_of(fields, "part")
+        part = int(number) if number.isdecimal() else None
         problems: Sequence[Problem] = ()
         with self.changing:
             listing = self.listings.get(name, anew=True)
@@ -182,3 +198,72 @@ class Cards:
             problems=problems,
             saved=not problems,
         )
+
+    def exclude(self, request: Request, fields: dict[str, list[str]]) -> Response:
+        """Exclude a clip, or include it again, and answer with its button."""
+        name, clip_name = field_of(fields, "data"), field_of(fields, "clip")
+        with self.changing:
+            listing = self.listings.get(name)
+            clip = listing.get(clip_name)
+            names = [each for each in read_excluded(listing.dataset.path) if each != clip.name.strip()]
+            out = field_of(fields, "out") == "1"
+            write_excluded(listing.dataset.path, [*names, clip.name] if out else names)
+        return self.studio.answer("data-exclude.html", name=name, clip=clip, out=out)
+
+    def examined(self, name: str) -> dict[str, Any]:
+        """Return how far the doctor is with a dataset."""
+        job = self.findings.job(name)
+        return {"name": name, "job": job, "found": self.findings.of(job)}
+
+    def doctor(self, request: Request) -> Response:
+        """Answer with how far the doctor is with a dataset."""
+        return self.studio.answer("data-doctor.html", **self.examined(request.query_params.get("data", "")))
+
+    def start_doctor(self, request: Request, fields: dict[str, list[str]]) -> Response:
+        """Examine a dataset."""
+        name = field_of(fields, "data")
+        with self.changing:
+            job = self.findings.job(name)
+            if job is None or job.state not in ("waiting", "running"):
+                self.findings.start(self.listings.get(name), name, field_of(fields, "buckets").strip())
+        return self.studio.answer("data-doctor.html", **self.examined(name))
+
+    def stop_doctor(self, request: Request, fields: dict[str, list[str]]) -> Response:
+        """Stop the doctor."""
+        name = field_of(fields, "data")
+        job = self.findings.job(name)
+        if job is not None:
+            self.studio.jobs.stop(job)
+        return self.studio.answer("data-doctor.html", **self.examined(name))
+
+    def finish(self, request: Request, fields: dict[str, list[str]]) -> Response:
+        """Finish a change of captions that was stopped."""
+        name = field_of(fields, "data")
+        with self.changing:
+            count = writing.finish(self.listings.get(name))
+            self.listings.get(name, anew=True)
+        return self.studio.answer("data-changed.html", count=count)
+
+    def edit(self, request: Request, fields: dict[str, list[str]]) -> Response:
+        """Show what a change of many captions would do or, once the user has seen it, make it."""
+        name = field_of(fields, "data")
+        edit = writing.edit_of(fields)
+        with self.changing:
+            listing = self.listings.get(name, anew=True)
+            asked = {each: field_of(fields, each) for each in ("search", "only")}
+            findings, _ = by_clip(listing, self.findings.of(self.findings.job(name)) or ())
+            clips = self.chosen(listing, asked, findings, frozenset(read_excluded(listing.dataset.path)))
+            changes = writing.changes_of(listing, clips, edit)
+            seen = writing.digest_of(changes)
+            wanted = field_of(fields, "seen")
+            if wanted and changes and wanted == seen:
+                writing.write(listing, changes, seen)
+                self.listings.get(name, anew=True)
+                return self.studio.answer("data-changed.html", count=len(changes))
+        shown = changes[: writing.SHOWN]
+        return self.studio.answer("data-preview.html", changes=shown, count=len(changes), seen=seen, stale=bool(wanted) and wanted != seen)
+
+
+def field_of(fields: dict[str, list[str]], name: str) -> str:
+    """Return the text of a field of a form, with line breaks as files have them."""
+    return fields.get(name, [""])[0].replace("\r\n", "\n")

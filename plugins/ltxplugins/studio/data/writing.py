@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,6 +103,12 @@ def changes_of(listing: Listing, clips: Sequence[Clip], edit: CaptionEdit) -> li
             if new is not None:
                 found.append(Change(caption, new))
     return found
+
+
+def digest_of(changes: Sequence[Change]) -> str:
+    """Return a text that is the same only for the same changes of the same captions."""
+    told = json.dumps([[each.caption.name, each.caption.caption, each.new] for each in changes])
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def write(listing: Listing, changes: Sequence[Change], what: Any) -> None:

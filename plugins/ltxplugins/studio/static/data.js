@@ -91,6 +91,13 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.more) show(button);
   if (button?.matches(".play")) play(button);
+  if (button?.dataset.focus) document.getElementById(button.dataset.focus).focus();
+  if (button?.dataset.press) {
+    const out = document.getElementById(button.dataset.press);
+    if (out?.value === "1") out.click();
+    button.hidden = true;
+  }
+  if (button?.matches("[data-reload]")) location.reload();
   if (button?.id === "still") {
     still = !still;
     button.setAttribute("aria-pressed", String(still));
@@ -114,6 +121,19 @@ document.addEventListener("keydown", (event) => {
 addEventListener("beforeunload", (event) => {
   if ([...unsaved].some((form) => form.isConnected)) event.preventDefault();
 });
+
+// What is searched for is also what is changed, and what the doctor fits clips to.
+function tell() {
+  const asked = document.querySelector("form.tools")?.elements;
+  for (const id of asked ? ["edit", "examine"] : []) {
+    for (const name of ["search", "only", "buckets"]) {
+      const field = document.getElementById(id).elements[name];
+      if (field) field.value = asked[name].value;
+    }
+  }
+}
+document.querySelector("form.tools")?.addEventListener("input", tell);
+tell();
 
 document.addEventListener("part", (event) => look(event.target));
 document.getElementById("still")?.setAttribute("aria-pressed", String(still));

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from ltxcore.cli.main import main
 from ltxcore.api.dataset import before_and_after
+from ltxcore.cli.main import main
 
 
 def ltx(*arguments: str | Path) -> Result:

@@ -1,0 +1,106 @@
+"""What `ltx doctor` finds, as a job that outlives the page, beside the clips that it concerns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from ltxplugins.studio.data.listing import Clip, Listing
+from ltxplugins.studio.jobs import Job, Jobs
+
+KIND = "doctor"
+OF_CAPTIONS = ("empty-caption", "duplicate-caption", "long-caption")
+"""The findings that a change of the caption remedies."""
+LEAVE_OUT = ("leave the row out", "leave it out", "Keep one of the")
+"""The words of remedies that excluding the clip fulfils."""
+
+
+@attrs.frozen
+class Finding:
+    """A finding of `ltx doctor`."""
+
+    check: str
+    severity: str
+    where: str
+    what: str
+    remedy: str
+
+    @property
+    def edits(self) -> bool:
+        """Whether another caption remedies it."""
+        return self.check in OF_CAPTIONS
+
+    @property
+    def excludes(self) -> bool:
+        """Whether excluding the clip remedies it, by the words of its remedy."""
+        return any(words in self.remedy for words in LEAVE_OUT)
+
+
+class Findings:
+    """The findings of the doctor about datasets, of which the last are kept."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._read: tuple[str, tuple[Finding, ...] | None] = ("", None)
+
+    def start(self, listing: Listing, name: str, buckets: str) -> Job:
+        """Add the job that examines a dataset.
+
+        Args:
+            listing: the list of the dataset.
+            name: the path of the dataset, by which the job is found again.
+            buckets: the buckets that clips are fitted to; "" if none are named.
+        """
+        options = ["--resolution-buckets", buckets] if buckets else []
+        arguments = ["doctor", str(listing.dataset.path), "--json", "--no-progress", *options]
+        return self._jobs.add(KIND, f"Examine {name}", arguments, {"data": name}, uses_gpu=False)
+
+    def job(self, name: str) -> Job | None:
+        """Return the last job that examined a dataset; None if there is none."""
+        return next((job for job in reversed(self._jobs.all()) if job.kind == KIND and job.about.get("data") == name), None)
+
+    def of(self, job: Job | None) -> tuple[Finding, ...] | None:
+        """Return what a job found; None if it has not ended, or found nothing out because it failed."""
+        if job is None or job.state not in ("done", "failed"):
+            return None
+        if self._read[0] != job.id:
+            self._read = (job.id, _found(job))
+        return self._read[1]
+
+
+def by_clip(listing: Listing, findings: Sequence[Finding]) -> tuple[dict[int, list[Finding]], list[Finding]]:
+    """Return the findings of each clip, by the index of its row, and those of no single clip."""
+    places: dict[str, Clip] = {}
+    for clip in listing.clips:
+        for place in (
+            clip.where,
+            *map(str, clip.media.values()),
+            str(listing.dataset.folder / listing.dataset.rows[clip.index].caption_file),
+        ):
+            places.setdefault(place, clip)
+    of: dict[int, list[Finding]] = {}
+    others = []
+    for finding in findings:
+        found = places.get(finding.where) or places.get(finding.where.partition(": ")[0]) or places.get(finding.where.rpartition(": ")[2])
+        if found is None:
+            others.append(finding)
+        else:
+            of.setdefault(found.index, []).append(finding)
+    return of, others
+
+
+def _found(job: Job) -> tuple[Finding, ...] | None:
+    """Return the findings that a job printed, after whatever it said before them."""
+    try:
+        text = job.log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    start = 0 if text.startswith("{\n") else text.find("\n{\n") + 1
+    try:
+        told: dict[str, Any] = json.JSONDecoder().raw_decode(text, start)[0]
+        return tuple(Finding(**each) for each in told["findings"])
+    except (ValueError, KeyError, TypeError):
+        return None
