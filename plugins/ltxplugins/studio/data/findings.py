@@ -73,6 +73,8 @@ class Findings:
 
 def by_clip(listing: Listing, findings: Sequence[Finding]) -> tuple[dict[int, list[Finding]], list[Finding]]:
     """Return the findings of each clip, by the index of its row, and those of no single clip."""
+    if not findings:
+        return {}, []
     places: dict[str, Clip] = {}
     for clip in listing.clips:
         for place in (

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ltxcore.api import Problem
-from ltxcore.api.dataset import PreprocessingTable, survey_dataset, survey_media
+from ltxcore.api.dataset import PreprocessingTable, survey_dataset
 from ltxplugins.studio.data.listing import Clip, Listing
 
 
@@ -53,6 +53,8 @@ class Fitting:
         Raises:
             LtxError: the buckets cannot be used, or the dataset cannot be read.
         """
+        from ltxcore.api.dataset import survey_media  # needs torch, for which the program does not wait at its start
+
         options = PreprocessingTable(resolution_buckets=buckets, on_error="skip")
         with self._lock:
             if self._of != (listing, buckets):

@@ -13,7 +13,7 @@ from typing import Literal
 import attrs
 
 from ltxcore.api import DataError, LtxError, Problem
-from ltxcore.api.dataset import Caption, Captions, RawDataset, data_kind, default_root, open_dataset
+from ltxcore.api.dataset import Caption, Captions, RawDataset, default_root, open_dataset
 from ltxcore.api.sources import kind_of
 from ltxplugins.studio.workspace import Workspace
 
@@ -35,7 +35,7 @@ ORDERS: Mapping[Order, str] = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, slots=False)
 class Clip:
     """A clip, picture or sound of a dataset.
 
@@ -43,15 +43,29 @@ class Clip:
         index: the number of its row, from 0.
         name: the path of its file, as the dataset writes it.
         captions: its captions, of which there is at least one, though it may be empty.
-        media: the files of its roles, such as "video" and "video_mask".
-        where: the place of its row, as messages name it.
+        dataset: the dataset that it is in.
     """
 
     index: int
     name: str
     captions: tuple[Caption, ...]
-    media: Mapping[str, Path]
-    where: str
+    dataset: RawDataset
+
+    @cached_property  # most clips of a large dataset are never shown
+    def media(self) -> Mapping[str, Path]:
+        """The files of its roles, such as "video" and "video_mask"."""
+        dataset, row = self.dataset, self.dataset.rows[self.index]
+        media: dict[str, Path] = {}
+        for role, column in dataset.columns.items():
+            cell = row.values.get(column)
+            if role != "caption" and isinstance(cell, str) and cell.strip() and (role not in dataset.inline or kind_of(cell) is not None):
+                media[role] = dataset.file(row, role)
+        return media
+
+    @property
+    def where(self) -> str:
+        """The place of its row, as messages name it."""
+        return self.dataset.table.at(self.dataset.rows[self.index])
 
     @property
     def role(self) -> str:
@@ -141,14 +155,8 @@ class Listing:
 
     def _clip(self, index: int, captions: Sequence[Caption]) -> Clip:
         dataset, row = self.dataset, self.dataset.rows[index]
-        media: dict[str, Path] = {}
-        for role, column in dataset.columns.items():
-            cell = row.values.get(column)
-            if role != "caption" and isinstance(cell, str) and cell.strip() and (role not in dataset.inline or kind_of(cell) is not None):
-                media[role] = dataset.file(row, role)
-        cell = row.values.get(dataset.columns.get(dataset.role(row), ""))
-        name = row.file or str(cell or dataset.table.at(row))
-        return Clip(index, name, tuple(captions) or (Caption(index, name, None),), media, dataset.table.at(row))
+        name = row.file or str(row.values.get(dataset.columns.get(dataset.role(row), "")) or dataset.table.at(row))
+        return Clip(index, name, tuple(captions) or (Caption(index, name, None),), dataset)
 
 
 def size_of(path: Path | None) -> int:
@@ -184,9 +192,6 @@ class Listings:
                 self._kept.move_to_end(key)
                 return self._kept[key]
             self._kept.pop(key, None)
-            if data_kind(path) != "dataset":
-                remedy = "Open the dataset that it was encoded from; `ltx decode` writes the encoded samples as clips."
-                raise DataError(f"{name} is not a dataset of media", remedy=remedy)
             found = self._kept[key] = Listing(open_dataset(path))
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
