@@ -388,3 +388,41 @@ def test_findings_changes_and_exclusions_are_readable(browser: Any, tmp_path: Pa
             page.get_by_text("1 change is saved").wait_for()
     assert (tmp_path / "a.txt").read_text() == "A blue car"
     assert read_excluded(tmp_path) == ("a.mp4",)
+
+
+def upload(ask: TestClient, name: str, body: bytes, **more: str) -> int:
+    return ask.put("/data/upload", params={"folder": "clips", "name": name, **more}, content=body).status_code
+
+
+def test_a_dropped_file_is_written_whole_and_replaces_none_unless_the_user_says_so(tmp_path: Path) -> None:
+    with client(tmp_path) as ask:
+        assert upload(ask, "deep/a.mp4", b"one") == 201
+        assert upload(ask, "deep/a.mp4", b"two") == 409
+        assert (tmp_path / "clips/deep/a.mp4").read_bytes() == b"one"
+        assert upload(ask, "deep/a.mp4", b"two", replace="1") == 201
+    assert (tmp_path / "clips/deep/a.mp4").read_bytes() == b"two"
+    assert [path.name for path in (tmp_path / "clips/deep").iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../out.mp4", "/../../out.mp4", ".hidden.mp4", "page.html", "run.sh", "", "a/.git/b.txt", "..\\..\\out.mp4"]
+)
+def test_a_file_that_is_no_data_or_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (opened := tmp_path / "opened").mkdir()
+    with client(opened) as ask:
+        assert upload(ask, name, b"x") == 422
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@needs_browser
+def test_chosen_files_are_copied_and_shown(browser: Any, tmp_path: Path) -> None:
+    (opened_folder := tmp_path / "opened").mkdir()
+    clip = encode(tmp_path / "a.mp4", gradient_clip(9, 64, 96))
+    (tmp_path / "a.txt").write_text("A caption")
+    with served(opened_folder) as here, opened(browser, here) as page:
+        page.goto(f"{here.address}/data")
+        page.get_by_text("Add files").click()
+        assert faults(page) == []
+        page.get_by_label("Files", exact=True).set_input_files([clip, tmp_path / "a.txt"])
+        page.get_by_label("Caption of a.mp4").wait_for()
+    assert (opened_folder / "clips" / "a.mp4").read_bytes() == clip.read_bytes()

@@ -19,6 +19,7 @@ from ltxplugins.studio.data.findings import Findings, by_clip
 from ltxplugins.studio.data.fitting import Fit, Fitting
 from ltxplugins.studio.data.listing import PAGE, Clip, Listing, Listings, size_of
 from ltxplugins.studio.data.pictures import Facts, Pictures
+from ltxplugins.studio.data.uploads import received
 from ltxplugins.studio.studio import PLAYED, Studio, show
 
 Posted = Callable[[Callable[[Request, dict[str, list[str]]], Response]], Callable[[Request], Any]]
@@ -47,6 +48,7 @@ class Cards:
             Route("/data/doctor", self.doctor),
             Route("/data/doctor/start", posted(self.start_doctor), methods=["POST"]),
             Route("/data/doctor/stop", posted(self.stop_doctor), methods=["POST"]),
+            Route("/data/upload", received(self.studio.workspace), methods=["PUT"]),
             Route("/data/edit", posted(self.edit), methods=["POST"]),
         ]
 

@@ -13,7 +13,7 @@ from typing import Literal
 import attrs
 
 from ltxcore.api import DataError, LtxError, Problem
-from ltxcore.api.dataset import Caption, Captions, RawDataset, default_root, open_dataset
+from ltxcore.api.dataset import Caption, Captions, RawDataset, open_dataset
 from ltxcore.api.sources import kind_of
 from ltxplugins.studio.workspace import Workspace
 
@@ -115,6 +115,8 @@ class Listing:
     @cached_property
     def root(self) -> Path | None:
         """The folder of the dataset's encoded samples; None if there is none yet."""
+        from ltxcore.api.dataset import default_root  # needs torch, for which the program does not wait at its start
+
         try:
             root = default_root(self.dataset.path)
         except LtxError:

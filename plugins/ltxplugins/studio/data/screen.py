@@ -30,10 +30,12 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
             "orders": ORDERS,
             "problems": (),
             "listing": None,
+            "add_to": "clips",
         }
         if chosen:
             try:
                 values |= cards.overview(chosen)
+                values["add_to"] = studio.workspace.name(studio.workspace.path(str(values["listing"].dataset.folder)))
             except LtxError as error:
                 values["problems"] = error.problems
         return studio.answer("data.html", **values)

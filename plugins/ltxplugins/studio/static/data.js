@@ -122,6 +122,56 @@ addEventListener("beforeunload", (event) => {
   if ([...unsaved].some((form) => form.isConnected)) event.preventDefault();
 });
 
+// Files that are dropped, one after the other; a folder is walked.
+async function filesOf(entry, under = "") {
+  if (entry.isFile) return [[under + entry.name, await new Promise((done, failed) => entry.file(done, failed))]];
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+    if (!some.length) return found;
+    for (const each of some) found.push(...await filesOf(each, `${under}${entry.name}/`));
+  }
+}
+
+async function send(name, file, replace = "") {
+  const query = new URLSearchParams({ folder: document.getElementById("add-folder").value, name, replace });
+  const answer = await fetch(`/data/upload?${query}`, { method: "PUT", body: file });
+  if (answer.status === 409 && !replace && confirm(`${name} is there already. Replace it?`)) return send(name, file, "1");
+  return answer.ok ? "" : answer.text();
+}
+
+async function add(files) {
+  const bar = document.getElementById("add-progress");
+  const problems = document.getElementById("add-problems");
+  document.getElementById("add").open = true;
+  problems.replaceChildren();
+  bar.hidden = false;
+  bar.max = files.length;
+  bar.value = 0;
+  for (const [name, file] of files) {
+    let problem;
+    try {
+      problem = await send(name, file);
+    } catch {
+      problem = `${name} was not copied: the studio's server does not answer.`;
+    }
+    if (problem) problems.appendChild(document.createElement("li")).textContent = problem;
+    bar.value += 1;
+  }
+  if (problems.children.length) say("Some files were not copied.");
+  else location.href = `/data?${new URLSearchParams({ data: document.getElementById("dataset").value || document.getElementById("add-folder").value })}`;
+}
+
+document.getElementById("add-files").addEventListener("change", (event) => add([...event.target.files].map((file) => [file.name, file])));
+document.addEventListener("dragover", (event) => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); });
+document.addEventListener("drop", async (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  add((await Promise.all(entries.map((entry) => filesOf(entry)))).flat());
+});
+
 // What is searched for is also what is changed, and what the doctor fits clips to.
 function tell() {
   const asked = document.querySelector("form.tools")?.elements;

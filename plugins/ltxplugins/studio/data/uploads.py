@@ -1,0 +1,84 @@
+"""Files that the user drops on the page: each is written whole or not at all, and none replaces another unless the user says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+from ltxcore.api import DataError
+from ltxcore.api.sources import kind_of
+from ltxplugins.studio.workspace import Workspace
+
+TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
+"""The endings of captions and dataset files."""
+
+
+def place_of(workspace: Workspace, folder: str, name: str) -> Path:
+    """Return where a dropped file belongs.
+
+    Args:
+        workspace: the opened folder.
+        folder: the folder to write to.
+        name: the path of the file below it, as the browser gives it.
+
+    Raises:
+        DataError: the place is outside the opened folder or hidden, or the file is neither media, captions nor a dataset file.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    if not parts or any(part.startswith(".") for part in parts):
+        raise DataError(f"{name} is hidden, and not taken", remedy="Give it a name that does not begin with a dot.")
+    path = workspace.path(f"{folder}/{'/'.join(parts)}")
+    if kind_of(path.name) is None and path.suffix.lower() not in TEXTS:
+        raise DataError(f"{name} is neither a clip, picture or sound nor captions or a dataset file", remedy="Leave it out.")
+    return path
+
+
+def received(workspace: Workspace) -> Callable[[Request], object]:
+    """Return the handler that writes the body of a request to a file."""
+
+    async def receive(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            path = await run_in_threadpool(place_of, workspace, asked.get("folder", ""), asked.get("name", ""))
+        except DataError as error:
+            return PlainTextResponse(str(error), 422)
+        replaces = asked.get("replace") == "1"
+        if not replaces and path.exists():
+            return PlainTextResponse(f"{asked.get('name', '')} is there already.", 409)
+        try:
+            return await _write(request.stream(), path, int(request.headers.get("content-length", "0")), replaces=replaces)
+        except OSError as error:
+            return PlainTextResponse(f"{path.name} cannot be written: {error.strerror}. Free some space, or open another folder.", 507)
+
+    return receive
+
+
+async def _write(body: AsyncIterator[bytes], path: Path, size: int, *, replaces: bool) -> Response:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(path.parent).free < size:
+        return PlainTextResponse(f"The disk has no room for {path.name}. Free some space.", 507)
+    handle, name = tempfile.mkstemp(prefix=".upload-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            async for piece in body:
+                await run_in_threadpool(file.write, piece)
+            await run_in_threadpool(file.flush)
+            await run_in_threadpool(os.fsync, file.fileno())
+        if replaces:
+            os.replace(name, path)  # noqa: PTH105
+        else:
+            os.link(name, path)  # fails if another file came meanwhile
+    except ClientDisconnect:
+        return PlainTextResponse("The file did not arrive whole.", 400)
+    except FileExistsError:
+        return PlainTextResponse(f"{path.name} is there already.", 409)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return PlainTextResponse("", 201)
