@@ -189,7 +189,8 @@ class Jobs:
             DataError: the job runs.
         """
         with _unstarted(job) as unstarted:
-            if not unstarted or job.state == "running":
+            state = job.state
+            if state == "running" or (state == "waiting" and not unstarted):
                 raise DataError(f"{job.title} is running", remedy="Stop it first.")
             gone = self.folder / f".{job.id}"
             with contextlib.suppress(FileNotFoundError):  # it was removed in another window

@@ -126,7 +126,7 @@ def test_a_mask_is_painted_on_the_frame(browser: Any, studio: Served, folder: Pa
         page.goto(f"{studio.address}/try")
         with_condition(page, "mask", folder / "clip.mp4")
         page.get_by_role("button", name="Paint a mask").click()
-        for name, value in {"Left": "0", "Top": "0", "Width": "50", "Height": "100"}.items():
+        for name, value in {"Left": "0", "Top": "0", "Rectangle width": "50", "Rectangle height": "100"}.items():
             page.get_by_role("dialog").get_by_label(name, exact=True).fill(value)
         page.get_by_role("button", name="Paint it").click()
         box = page.locator("#paint-canvas").bounding_box()

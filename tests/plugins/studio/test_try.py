@@ -56,6 +56,14 @@ def test_the_settings_of_a_lora_are_those_of_its_run(folder: Path) -> None:
     assert [(row.kind, row.modality) for row in form.conditions] == [("first_frame", ""), ("mask", "audio")]
 
 
+def test_defaults_of_a_run_are_left_to_the_model_and_to_presets(tmp_path: Path) -> None:
+    usual = {"video_dims": [960, 544, 89], "inference_steps": 30, "video_cfg_scale": 3.0, "frame_rate": 24.0, "seed": 42}
+    made_run(tmp_path / "mine", lines=[], validation={**usual, "audio_cfg_scale": 5.0})
+    form = form_of(Workspace(tmp_path), find(Workspace(tmp_path)).loras[0])
+    assert [form[name] for name in ("width", "inference_steps", "video_cfg_scale", "frame_rate", "seed")] == [""] * 5
+    assert form["audio_cfg_scale"] == "5"
+
+
 # ---- what the form stands for
 
 

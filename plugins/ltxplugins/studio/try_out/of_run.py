@@ -14,6 +14,7 @@ from ltxplugins.studio.try_out.form import BASIC, MORE, PATHS, SIZE, Form
 from ltxplugins.studio.try_out.found import Lora
 from ltxplugins.studio.workspace import Workspace
 
+USUAL_SIZE = [960, 544, 89]
 ONLY = {"--no-generate-audio": "video", "--no-generate-video": "audio"}
 
 
@@ -64,14 +65,18 @@ def _inside(workspace: Workspace, path: str) -> str:
 
 
 def _validation(record: Record) -> dict[str, str]:
-    """Return the values of `[validation]` in the run file that the form has."""
+    """Return the values of `[validation]` in the run file that the form has, except those that hold anyway: a run's own copy of its file
+    has every key, and a default would contradict a preset, or be another for the model.
+    """
     table = record.get("validation", {})
     if not isinstance(table, dict):
         return {}
-    names = [each.name for each in (*BASIC, *MORE) if each.name != "attention"]
-    found = {name: _said(table[name]) for name in (*names, "negative_prompt") if table.get(name) is not None}
+    usual = {each.name: each.usual for each in (*BASIC, *MORE) if each.name != "attention"}
+    found = {name: _said(table[name]) for name in (*usual, "negative_prompt") if table.get(name) is not None}
+    found = {name: text for name, text in found.items() if text != usual.get(name)}
     size = table.get("video_dims")
-    found |= dict(zip(SIZE, map(str, size), strict=True)) if isinstance(size, list) and len(size) == len(SIZE) else {}
+    if isinstance(size, list) and len(size) == len(SIZE) and size != USUAL_SIZE:
+        found |= dict(zip(SIZE, map(str, size), strict=True))
     for part in PATHS:
         found |= {part.name: path} if (path := str(record.get(f"model.{part.name}", ""))) else {}
     return found
