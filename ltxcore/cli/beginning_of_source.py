@@ -32,7 +32,7 @@ from ltxcore.api.sources import Row, Table, read_text
 class $cls:
     """Each line of a text file names a clip and its caption."""
 
-    endings = (".$name",)  # files with this ending are read by this class; for folders, write a method recognizes(path)
+    endings = (".$name",)  # this class reads files with this ending; for folders, write recognizes(path)
 
     between: str = attrs.field(
         default="|",

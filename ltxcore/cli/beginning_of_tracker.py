@@ -79,7 +79,7 @@ def test_it_writes_the_steps_that_it_should(tmp_path: Path, every: int) -> None:
     for step in range(1, 5):
         tracker.log(step, {"loss": 1 / step})
     tracker.finish()
-    lines = (tmp_path / "$name.csv").read_text().splitlines()
+    lines = (tmp_path / "$name.csv").read_text(encoding="utf-8").splitlines()
     assert lines == ["step,metric,value", *(f"{step},loss,{1 / step}" for step in range(every, 5, every))]
 
 
@@ -94,7 +94,7 @@ def test_steps_that_are_repeated_are_written_once(tmp_path: Path) -> None:
         for step in steps:
             tracker.log(step, {"loss": 0.5})
         tracker.finish()
-    lines = (tmp_path / "$name.csv").read_text().splitlines()[1:]
+    lines = (tmp_path / "$name.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert [line.partition(",")[0] for line in lines] == ["1", "2", "3", "4"]
 ''',
 )

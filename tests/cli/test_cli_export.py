@@ -38,7 +38,7 @@ def test_the_dtypes_it_names_without_torch_are_torchs() -> None:
     [
         ("comfyui", "Put the file into ComfyUI/models/loras, and load it with the node LoraLoaderModelOnly."),
         ("diffusers", 'Load the file with pipeline.load_lora_weights("OUT").'),
-        ("ltx-pipelines", "Name it to a pipeline: --lora OUT 1.0"),
+        ("ltx-pipelines", "Pass it to a pipeline: --lora OUT 1.0"),
     ],
 )
 def test_export_says_what_it_wrote_and_where_that_goes(lora: Path, program: str, place: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 from click.testing import CliRunner
+from starlette.testclient import TestClient
 
 from fuzz.mutations import Spoiled
 from fuzz.watching import BARE, fault
@@ -25,10 +26,14 @@ from ltxcore.config.load import read_run
 from ltxcore.config.prompts import load_samples
 from ltxcore.engines.launcher import read_hosts
 from ltxcore.runs.checks import check_run
+from ltxplugins.studio.app import make_app
+from ltxplugins.studio.safety import Admission
+from ltxplugins.studio.workspace import Workspace
 
 CLIPS = "plain/clips/*.mp4"
 SET = "plain/.precomputed/{latents,conditions}/**/[01m]*"
 QUIET = "--no-progress"
+TOKEN = "a-token-of-the-tests"
 EDITED = ("--regex", "--replace", r"(\w+)", r"\1 \1", "--prefix", "é, ", "--write")
 
 
@@ -53,6 +58,24 @@ def scene(files: str, *arguments: str, world: Callable[[Path], None] = films) ->
 
 def checked(path: str) -> Callable[[], object]:
     return lambda: check_run(read_run(Path(path)))
+
+
+def pages(*addresses: str) -> Callable[[], object]:
+    """Ask the studio of the present folder for pages, each of which says in words what is wrong."""
+
+    def call() -> object:
+        app = make_app(Workspace(Path()), Admission(TOKEN, 1))
+        asking = TestClient(app, "http://127.0.0.1", cookies={"ltx_studio_1": TOKEN})
+        return "\n".join(_page(asking, address) for address in addresses)
+
+    return call
+
+
+def _page(asking: TestClient, address: str) -> str:
+    answer = asking.get(f"/{address}")
+    if answer.status_code not in (200, 422):
+        raise ValueError(f"{address} is answered with {answer.status_code}: {answer.text[:300]}")
+    return str(answer.text)
 
 
 def to_draw(what: str, *loras: str, model: str | None = "tiny") -> Callable[[], object]:
@@ -186,6 +209,17 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene("ai-toolkit/*", "convert", "ai-toolkit/job.yaml"),
         scene("musubi/*", "convert", "musubi/train.sh"),
         scene("diffusion-pipe/*", "convert", "diffusion-pipe/main.toml"),
+    ],
+    "studio": [
+        Scene(
+            ("small.toml", "own.toml"),
+            pages("run-file", "run-file/edit?name=small.toml", "run-file/edit?name=own.toml", "runs", "try", "export"),
+        ),
+        Scene(("mixed/*", "plain/two.jsonl"), pages("data", "data?data=mixed", "data?data=plain/two.jsonl")),
+        Scene(
+            ("out/finished/*.[hjt]*", "out/finished/lora.safetensors"),
+            pages("runs", "runs/show?run=out/finished", "compare?run=out/finished", "try?lora=out/finished/lora.safetensors", "export"),
+        ),
     ],
     "launch": [Scene(("hosts",), lambda: read_hosts(Path("hosts"), 0, None))],
     "bookkeeping": [

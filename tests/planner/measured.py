@@ -46,8 +46,22 @@ def alive() -> Iterator[Tensor]:
     """All tensors with memory that Python knows of; what other tests left behind may be sparse, or have none."""
     gc.collect()
     for each in gc.get_objects():
-        if issubclass(type(each), Tensor) and not isinstance(each, FakeTensor) and each.layout == torch.strided and not each.is_meta:
+        if (
+            issubclass(type(each), Tensor)
+            and not isinstance(each, FakeTensor)
+            and each.layout == torch.strided
+            and not each.is_meta
+            and _has_memory(each)
+        ):
             yield each
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    try:
+        tensor.untyped_storage().data_ptr()
+    except RuntimeError:  # the shape of a tensor alone, with which the planner computes
+        return False
+    return True
 
 
 @attrs.define

@@ -135,6 +135,10 @@ def compare(page: Any, studio: Served, pictures: Pictures) -> None:
     page.locator("#choose input[name=run]").first.check()
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_role("button", name="Play", exact=True).wait_for()
+    for column in page.locator("#choose input[name=column]").all():
+        column.check()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_function("() => document.querySelectorAll('.grid video').length >= 3")
     pictures.take("compare")
 
 
