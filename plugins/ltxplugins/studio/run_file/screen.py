@@ -77,11 +77,6 @@ class Editor:
             return self._conflict(name, text, error)
         return JSONResponse({"base": saved})
 
-    def save_as(self, request: Request, fields: Fields) -> Response:
-        name = self._name(one(fields, "as"))
-        self.files.save(name, text_in(fields), "")
-        return JSONResponse({"to": address(name)})
-
     def discard(self, request: Request, fields: Fields) -> Response:
         name = self._name(one(fields, "name"))
         self.files.forget(name)
@@ -173,7 +168,6 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
         "look": editor.look,
         "change": editor.change,
         "save": editor.save,
-        "save-as": editor.save_as,
         "discard": editor.discard,
         "take": editor.take,
         "trust": editor.trust,
