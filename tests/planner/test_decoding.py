@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import Parameter
+from torch import nn
 
 from helpers.official_models import CHANNELS, TABLES, video_module
 from helpers.training_runs import write_run
@@ -24,7 +21,7 @@ from ltxcore.planner.decoding import DTYPE, RELEASED, decoder_of, decoding, larg
 from ltxcore.planner.estimate import Estimator
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import Outline, draft
-from planner.measured import sizes
+from planner.measured import alive, sizes
 
 CELLS = (3, 4, 6)
 MODELS = {"2.0": "ltx-2-19b", "2.3": "ltx-2.3-22b", "2.5": "ltx-2.5-22b"}
@@ -35,10 +32,10 @@ DRAWN = {"video": {"is_generated": True, "latents_dir": "latents"}}
 def test_decoding_takes_what_is_said() -> None:
     decoder: nn.Module = video_module("2.3").decoder.to(DTYPE)
     weights = sum(each.numel() * each.element_size() for each in decoder.state_dict().values())
-    before, seen = sizes(tensors()), [0]
+    before, seen = sizes(alive()), [0]
 
     def look(module: nn.Module, inputs: Any, outputs: Any) -> None:
-        seen.append(sum(size for key, size in sizes(tensors()).items() if key not in before))
+        seen.append(sum(size for key, size in sizes(alive()).items() if key not in before))
 
     for module in decoder.modules():
         if isinstance(module, nn.Conv3d):
@@ -48,11 +45,6 @@ def test_decoding_takes_what_is_said() -> None:
     assert len(seen) > 10
     # Between two convolutions an activation and a normalisation have tensors of their own, which nothing but themselves sees.
     assert 1 <= (decoding(decoder, CHANNELS, CELLS) - weights) / max(seen) < 1.6
-
-
-def tensors() -> Iterator[Tensor]:
-    """All that Python knows of."""
-    return (each for each in gc.get_objects() if type(each) in (Tensor, Parameter))
 
 
 @pytest.mark.parametrize("generation", RELEASED)
