@@ -13,13 +13,13 @@ import attrs
 
 from ltxcore.dataset.media_folder import EXCLUDED
 from ltxcore.errors import DataError, listed
-from ltxcore.files import is_folder, not_written, write_whole
+from ltxcore.files import fitted, is_folder, not_written, write_whole
 from ltxcore.sources import Row, Table
 
 
 def exclusion_file(dataset: Path) -> Path:
     """Return the path of the file that lists what is excluded from a dataset, whether or not it exists."""
-    return dataset / EXCLUDED if is_folder(dataset) else dataset.with_name(f"{dataset.name}{EXCLUDED}")
+    return dataset / EXCLUDED if is_folder(dataset) else dataset.with_name(f"{fitted(dataset.name, len(EXCLUDED))}{EXCLUDED}")
 
 
 def read_excluded(dataset: Path) -> tuple[str, ...]:

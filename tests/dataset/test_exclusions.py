@@ -93,3 +93,11 @@ def test_preprocessing_encodes_only_what_is_not_excluded_and_the_doctor_looks_at
     told = CliRunner().invoke(main, ["doctor", str(folder), "--no-progress"])
     assert "excluded by" in told.output
     assert "b.mp4" not in told.output
+
+
+def test_a_dataset_whose_name_leaves_no_room_has_a_list_with_a_shortened_name(tmp_path: Path) -> None:
+    dataset = tmp_path / f"{'ä' * 124}.jsonl"
+    dataset.write_text("{}\n")
+    assert read_excluded(dataset) == ()
+    write_excluded(dataset, ["a.mp4"])
+    assert read_excluded(dataset) == ("a.mp4",)
