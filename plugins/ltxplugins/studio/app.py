@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -19,6 +20,8 @@ from ltxplugins.studio.safety import Admission, Guard
 from ltxplugins.studio.screens import SCREENS
 from ltxplugins.studio.studio import Studio
 from ltxplugins.studio.workspace import Workspace
+
+logger = logging.getLogger("ltx.studio")
 
 QUEUE_SECONDS = 0.5
 """The interval, in seconds, at which the server checks whether a waiting job may start."""
@@ -52,6 +55,12 @@ def make_app(workspace: Workspace, admission: Admission) -> Starlette:
 
 
 async def _start_waiting(studio: Studio) -> None:
+    said = ""
     while True:
-        await run_in_threadpool(studio.jobs.start_next)
+        try:
+            await run_in_threadpool(studio.jobs.start_next)
+            said = ""
+        except OSError as error:  # a full disk, or a folder that is away for a while: the queue goes on when it is back
+            if said != (said := str(error)):
+                logger.warning("waiting jobs cannot be started: %s; trying again", error)
         await asyncio.sleep(QUEUE_SECONDS)
