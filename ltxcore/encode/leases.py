@@ -4,6 +4,9 @@ Each process has a place in the folder of encoded samples: a file that names the
 writer of any folder does (see `ltxcore.writer`). Before a process encodes a clip or a caption, it takes a lease on it: a small file that
 names the process's place. Creating such a file either succeeds or finds the file of another process, also on network file systems.
 
+The folder of leases also keeps the number of every process that has taken a lease, until the last process has finished: the others read what
+a process has made in the manifest with its number, also if it is gone before they look.
+
 A lease holds as long as its process holds its place. If a process is gone, others take over its leases. If it was only believed to be
 gone, because its machine stood still or a clock was set, two processes encode one sample. This does no harm, since both make the same
 bytes, and a file is replaced as a whole.
@@ -26,13 +29,16 @@ import attrs
 from ltxcore.errors import DataError, ProcessError
 from ltxcore.files import read_regular
 from ltxcore.logs import inform
-from ltxcore.writer import POLL, STALE, Holder, Writer, age_of, bury, create, file_name, holder_at, is_gone, refusal, writing
+from ltxcore.writer import POLL, STALE, Holder, Writer, age_of, bury, create, file_name, holder_at, is_gone, numbers_in, refusal, writing
 
 FOLDER = ".leases"
 """The folder of leases, in the folder of encoded samples."""
 
 TAKE_OVER = "--take-over"
 """The command line option that takes a place over from another process."""
+
+NUMBER = ".number"
+"""The ending of the empty files that keep the numbers of processes, in the folder of leases."""
 
 TRIES = 5
 """How often a process tries to take a lease if others take it over, or remove it, at the same moment."""
@@ -93,6 +99,7 @@ class Leases:
         for _ in range(TRIES):
             try:
                 path.parent.mkdir(exist_ok=True)
+                (path.parent / f"{self.number}{NUMBER}").touch()
                 create(path, lambda _: text)
             except FileExistsError:
                 found = _content(path)
@@ -139,7 +146,7 @@ class Leases:
             (self.root / FOLDER).rmdir()
 
     def _clear(self) -> None:
-        """Remove the leases and places that killed processes left."""
+        """Remove the leases and places that killed processes left, and the numbers of processes that are gone."""
         for path in (*(self.root / FOLDER).glob("*.json"), *self.root.glob(file_name("*"))):
             found = _content(path)
             if found is None:
@@ -147,6 +154,10 @@ class Leases:
             is_left = self._is_gone(holder_at(path), path) if path.parent == self.root else not self._is_held(found, path)
             if is_left:
                 bury(path, partial(_is_same, found))
+        for path in (self.root / FOLDER).glob(f"[0-9]*{NUMBER}"):
+            place = self.root / file_name(int(path.stem))
+            if path.stem == str(self.number) or self._is_gone(holder_at(place), place):
+                path.unlink(missing_ok=True)
 
     def _is_held(self, text: bytes, path: Path) -> bool:
         named = _named(text)
@@ -185,6 +196,11 @@ class Leases:
         if holder is not None and holder.token == token:
             bury(place, partial(_is_of, token))
             inform(f"{self.root}: the work of {holder} is taken over, since that process is gone")
+
+
+def numbers_of_processes(root: Path) -> set[int]:
+    """Return the numbers of the processes that encode into a folder, or have done so since it was last finished."""
+    return numbers_in(root) | {int(path.stem) for path in (root / FOLDER).glob(f"[0-9]*{NUMBER}")}
 
 
 def work_text(facts: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.encode.leases import numbers_of_processes
 from ltxcore.encode.outdated import told_by_reason
 from ltxcore.encode.products import Made, Product
 from ltxcore.encoded.checks import count
@@ -23,7 +24,7 @@ from ltxcore.errors import Problem, many
 from ltxcore.files import remove_unfinished
 from ltxcore.protocols import Entry
 from ltxcore.tails import Tails
-from ltxcore.writer import Writer, numbers_in
+from ltxcore.writer import Writer
 
 
 class Ledger:
@@ -42,7 +43,7 @@ class Ledger:
         self._lock = threading.Lock()
         # Lines that are appended while the folders are listed are read twice, and not missed.
         self._tails = {folder: Tails(root / folder, MANIFESTS, manifest_name(rank)) for folder in folders}
-        self._manifests = {manifest_name(number) for number in {0} | numbers_in(root)}
+        self._manifests = {manifest_name(number) for number in {0} | numbers_of_processes(root)}
         self._of_others: set[tuple[str, str]] = set()
         self._wrote = False
         self.found = {folder: source_listing(root, folder) for folder in folders}
@@ -58,7 +59,7 @@ class Ledger:
         """Learn what other processes have written since, and return the folder and name of each sample that they wrote."""
         found = list[tuple[str, str]]()
         with self._lock:
-            self._manifests |= {manifest_name(number) for number in numbers_in(self._root)}
+            self._manifests |= {manifest_name(number) for number in numbers_of_processes(self._root)}
             for folder, tails in self._tails.items():
                 for line in filter(None, map(line_of, tails.new_lines(self._manifests))):
                     self._after[folder] = max(self._after[folder], line.time)

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from helpers.heard import heard
 from ltxcore.encode import leases as module
 from ltxcore.encode.leases import FOLDER, Leases, differs, joined, work_text
+from ltxcore.encode.ledger import Ledger
+from ltxcore.encode.products import Made, Product
 from ltxcore.errors import ProcessError
 from ltxcore.pids import machine
 from ltxcore.writer import STALE, file_name
 
 WORK = work_text({"options": "a", "text": "b"})
+
+PRODUCT = Product("latents", {"clip": "a"}, "codec", lambda: Made({"latents": torch.zeros(1, 1, 1, 1)}))
 
 ELSEWHERE = {
     "host": "node7",
@@ -145,7 +150,7 @@ def test_a_lease_of_a_place_that_another_process_has_by_now_is_free(tmp_path: Pa
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"place": "3", "token": 1}'])
 def test_a_lease_that_names_nobody_ends_when_it_is_old(tmp_path: Path, text: str) -> None:
     held(tmp_path, "a", text)
-    (path,) = (tmp_path / FOLDER).iterdir()
+    (path,) = (tmp_path / FOLDER).glob("*.json")
     with joined(tmp_path, 0, 1, WORK) as own:
         assert own.take("a") is None
         now = path.stat().st_mtime
@@ -211,3 +216,25 @@ def test_without_a_place_everything_can_be_taken(tmp_path: Path) -> None:
     assert lease is not None
     with lease:
         assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["finished", "killed"])
+def test_what_a_process_made_is_seen_by_one_that_never_met_it(tmp_path: Path, is_killed: bool) -> None:
+    """It joined, worked and was gone between two looks of the other one, as happens to a process that begins late."""
+    with joined(tmp_path, 0, 2, WORK) as first:
+        ledger = Ledger(tmp_path, ["latents"], first.number, writer=first.writer)
+        with joined(tmp_path, 1, 2, WORK) as second:
+            lease = second.take("a")
+            assert lease is not None
+            Ledger(tmp_path, ["latents"], second.number, writer=second.writer).write(PRODUCT, "a", "a.mp4", PRODUCT.make())
+            if is_killed:
+                (tmp_path / file_name(1)).unlink()  # which the process that takes its lease over does
+            else:
+                with lease:
+                    pass
+                second.finish(lambda: None)
+        with first.take("a") or pytest.fail("the lease is free"):
+            assert ledger.catch_up() == [("latents", "a")]
+            assert ledger.is_fresh(PRODUCT, "a")
+        first.finish(lambda: None)
+    assert names(tmp_path) == ["latents"]
