@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.dataset.media_folder import EXCLUDED
-from ltxcore.errors import DataError, listed
+from ltxcore.errors import DataError, listed, many
 from ltxcore.files import fitted, is_folder, not_written, write_whole
 from ltxcore.sources import Row, Table
 
@@ -78,9 +78,10 @@ def without_excluded(table: Table, columns: Mapping[str, str]) -> Table:
     rows = tuple(row for row in table.rows if excluded.isdisjoint(names_of(row, columns)))
     if table.rows and not rows:
         raise DataError("excludes every sample", where=str(path), remedy="Remove lines from it.")
-    notes = [f"{table.path}: {_count(len(table.rows) - len(rows), 'sample')} excluded by {path}"] if len(rows) < len(table.rows) else []
+    left = len(table.rows) - len(rows)
+    notes = [f"{table.path}: {many(left, 'sample', 'samples')} excluded by {path}"] if left else []
     if unknown := [name for name in names if name not in there]:
-        notes.append(f"{path}: {_count(len(unknown), 'line')} of no sample ({listed(unknown, 3)})")
+        notes.append(f"{path}: {many(len(unknown), 'line names', 'lines name')} no sample ({listed(unknown, 3)})")
     return attrs.evolve(table, rows=rows, notes=(*table.notes, *notes))
 
 
@@ -90,7 +91,3 @@ def names_of(row: Row, columns: Mapping[str, str]) -> Collection[str]:
         return (row.file.strip(),)
     cells = (row.values.get(columns[role]) for role in ("video", "audio") if role in columns)
     return [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()][:1]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

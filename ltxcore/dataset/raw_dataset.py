@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from ltxcore.dataset.columns import bind, columns_of, is_inline
+from ltxcore.dataset.exclusions import without_excluded
 from ltxcore.dataset.media_folder import Kind, kind_of, medium_at
 from ltxcore.dataset.sources import read_table, recaptioned
 from ltxcore.errors import DataError, Problem
@@ -116,6 +117,15 @@ class RawDataset:
             PluginError: the source fails, or breaks its protocol.
         """
         return recaptioned(self.table, self.columns["caption"], captions, self.local)
+
+    def without_excluded(self) -> tuple[RawDataset, tuple[str, ...]]:
+        """Return the dataset without the rows that the user excludes, and notes about them, for commands that make something of each row.
+
+        Raises:
+            DataError: the list of excluded rows cannot be read, or every row is excluded.
+        """
+        table = without_excluded(self.table, self.columns)
+        return attrs.evolve(self, table=table), table.notes[len(self.table.notes) :]
 
     def without_sounds(self) -> tuple[RawDataset, tuple[str, ...]]:
         """Return the dataset with the rows that a single dataset file can hold, and notes. A file of clips cannot also hold a folder's

@@ -14,6 +14,7 @@ import attrs
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.exclusions import read_excluded
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.dataset.uneven import note as uneven_note
 from ltxcore.encode.auto_buckets import record_for
@@ -357,13 +358,19 @@ def _uneven(job: _Job, found: Survey) -> list[str]:
 
 def _left_over(job: _Job, data: Dataset, ledger: Ledger) -> list[str]:
     """Return notes about samples that the folder no longer has: windows that are no longer cut, and samples whose files are gone, with the
-    new names of renamed files. This is done only for folders: a dataset file may share its root with others, whose samples are there too.
+    new names of renamed files. Files that the user excludes are not gone. This is done only for folders: a dataset file may share its root
+    with others, whose samples are there too.
     """
     if not is_folder(job.data.path):
         return []
     names, origins = {sample.name: sample for sample in data.samples}, {sample.origin for sample in data.samples}
+    excluded = frozenset(read_excluded(job.data.path))
     # A run may have begun with some of the files; samples of the others are not its own.
-    gone = {name: origin for name, origin in ledger.origins.items() if name not in names and name in (data.only or {name})}
+    gone = {
+        name: origin
+        for name, origin in ledger.origins.items()
+        if name not in names and name in (data.only or {name}) and origin.strip() not in excluded
+    }
     uncut = sorted(name for name, origin in gone.items() if origin in origins and is_window(name))
     notes = []
     if uncut:

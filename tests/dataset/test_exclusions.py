@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from helpers.media_made import encode, gradient_clip
 from ltxcore.api import DataError
@@ -20,6 +21,30 @@ def folder(tmp_path: Path) -> Path:
         encode(folder / f"{name}.mp4", gradient_clip())
         (folder / f"{name}.txt").write_text(f"Caption {name}")
     return folder
+
+
+RUN = """
+output_dir = "run"
+[model]
+model_path = "tiny"
+[training_strategy]
+name = "flexible"
+[training_strategy.video]
+is_generated = true
+latents_dir = "latents"
+[optimization]
+steps = 9
+[acceleration]
+mixed_precision_mode = "no"
+[data]
+dataset = "clips"
+[preprocessing]
+skip_audio = true
+"""
+
+
+def ltx(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 def samples(dataset: Path) -> tuple[list[str], tuple[str, ...]]:
@@ -49,7 +74,7 @@ def test_a_line_that_names_no_sample_is_told(folder: Path) -> None:
     write_excluded(folder, ["gone.mp4"])
     names, notes = samples(folder)
     assert len(names) == 3
-    assert notes == (f"{folder / '.exclude'}: 1 line of no sample (gone.mp4)",)
+    assert notes == (f"{folder / '.exclude'}: 1 line names no sample (gone.mp4)",)
 
 
 def test_including_all_clips_again_removes_the_list(folder: Path) -> None:
@@ -85,14 +110,37 @@ def test_a_list_that_cannot_be_read_is_an_error(folder: Path) -> None:
 def test_preprocessing_encodes_only_what_is_not_excluded_and_the_doctor_looks_at_nothing_else(folder: Path) -> None:
     (folder / "b.mp4").write_bytes(b"damaged")
     write_excluded(folder, ["b.mp4"])
-    done = CliRunner().invoke(main, ["preprocess", str(folder), "--model-path", "tiny", "--skip-audio", "--no-progress"])
+    done = ltx("preprocess", folder, "--model-path", "tiny", "--skip-audio", "--no-progress")
     assert done.exit_code == 0, done.output
     assert "1 sample excluded by" in done.output
     encoded = folder.with_name("clips.precomputed") / "latents"
     assert sorted(path.name for path in encoded.glob("*.safetensors")) == ["#c d.safetensors", "a.safetensors"]
-    told = CliRunner().invoke(main, ["doctor", str(folder), "--no-progress"])
+    told = ltx("doctor", folder, "--no-progress")
     assert "excluded by" in told.output
     assert "b.mp4" not in told.output
+
+
+def test_a_run_does_not_see_what_was_excluded_after_it_was_encoded(folder: Path, tmp_path: Path) -> None:
+    (run := tmp_path / "run.toml").write_text(RUN)
+    preprocess = ("preprocess", folder, "--model-path", "tiny", "--skip-audio", "--no-progress")
+    assert ltx(*preprocess).exit_code == 0
+    assert "3 to train on" in ltx("check", run).output
+    write_excluded(folder, ["b.mp4"])
+    assert "2 to train on" in ltx("check", run).output
+    seen = ltx("inspect", run, "--steps", "3")
+    assert seen.exit_code == 0, seen.output
+    assert set(re.findall(r"^(\S.*?) +video ", seen.output, re.MULTILINE)) == {"a", "#c d"}
+    again = ltx(*preprocess)
+    assert "1 sample excluded by" in again.output
+    assert "left over" not in again.output  # the clip is still there
+    write_excluded(folder, [])
+    assert "3 to train on" in ltx("check", run).output
+
+
+@pytest.mark.parametrize("line", ["rain/", "*.mp4", "./a.mp4", "a"])
+def test_a_line_is_the_path_of_one_file_and_neither_a_pattern_nor_a_folder(folder: Path, line: str) -> None:
+    write_excluded(folder, [line])
+    assert samples(folder) == (["#c d", "a", "b"], (f"{folder / '.exclude'}: 1 line names no sample ({line})",))
 
 
 def test_a_dataset_whose_name_leaves_no_room_has_a_list_with_a_shortened_name(tmp_path: Path) -> None:

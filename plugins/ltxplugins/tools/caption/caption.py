@@ -85,8 +85,10 @@ def caption(
         )
     if not {"video", "audio"} & listed.columns.keys():
         raise DataError('has no column "video" and no column "audio"', where=str(dataset), remedy="Name yours with --video-column.")
-    listed, notes = (listed, ()) if output is None else listed.without_sounds()
-    page = _Texts(listed) if output is None or write_rows is None else _File(listed, output, write_rows, overwrite)
+    every, notes = (listed, ()) if output is None else listed.without_sounds()
+    listed, excluded = every.without_excluded()
+    notes = (*notes, *excluded)
+    page = _Texts(listed) if output is None or write_rows is None else _File(listed, every, output, write_rows, overwrite)
     wanted = [index for index in page.indices if overwrite or not page.has(index)]
     client = model.client()
     problems = list(listed.problems)
@@ -115,13 +117,22 @@ def caption(
 
 
 class _File:
-    """The dataset file that captions are written to."""
+    """The dataset file that captions are written to.
 
-    def __init__(self, listed: RawDataset, output: Path, write: Callable[[Sequence[Mapping[str, Any]]], None], overwrite: bool) -> None:
+    Args:
+        listed: the dataset without the rows that the user excludes.
+        every: the dataset with these rows, which the output of an earlier run may have.
+        output: the file.
+        write: writes rows to the file.
+        overwrite: whether to replace existing captions.
+    """
+
+    def __init__(
+        self, listed: RawDataset, every: RawDataset, output: Path, write: Callable[[Sequence[Mapping[str, Any]]], None], overwrite: bool
+    ) -> None:
         self._write, self._column = write, listed.columns.get("caption", "caption")
-        self._rows = [listed.moved(row, output.parent) for row in listed.rows]
-        keys = [listed.columns[listed.role(row)] for row in listed.rows]
-        earlier = _earlier(listed.path, output, self._rows, keys, self._column)
+        self._rows, keys = _moved(listed, output.parent)
+        earlier = _earlier(listed.path, output, *_moved(every, output.parent), self._column)
         if not overwrite:
             for row, key in zip(self._rows, keys, strict=True):
                 row[self._column] = _captions(row.get(self._column)) or earlier.get(_text(row.get(key))) or ""
@@ -171,6 +182,11 @@ class _Texts:
 
     def end(self) -> None:
         """Do nothing, since all text files have been written."""
+
+
+def _moved(listed: RawDataset, to: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the cells of each row for a dataset file in the folder `to`, and the column that names the row's clip."""
+    return [listed.moved(row, to) for row in listed.rows], [listed.columns[listed.role(row)] for row in listed.rows]
 
 
 def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[str, Any]:

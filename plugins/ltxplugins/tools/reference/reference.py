@@ -74,6 +74,8 @@ def reference(
     _check_column(listed, column)
     home = folder / f"{filter_.makes}s" / filter_.folder
     listed, notes = listed.without_sounds()
+    listed, excluded = listed.without_excluded()
+    notes = (*notes, *excluded)
     jobs, problems = _jobs(listed, folder, home)
     problems += listed.problems
     home.mkdir(parents=True, exist_ok=True)

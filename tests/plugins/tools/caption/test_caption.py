@@ -289,6 +289,17 @@ def test_a_dataset_file_of_a_folder_has_its_clips_and_says_that_the_sounds_are_n
     assert rows(tmp_path / "sounds.jsonl") == [{"audio": "clips/waves.wav", "caption": "caption 2"}]
 
 
+def test_clips_that_the_user_excludes_get_no_caption_and_leave_the_output(server: Server, tmp_path: Path) -> None:
+    folder, output = clips(tmp_path, 2), tmp_path / "set.jsonl"
+    assert ltx(server, folder, "-o", output).exit_code == 0
+    (folder / ".exclude").write_text("0.mp4\n")
+    note = f"{folder}: 1 sample excluded by {folder}/.exclude"
+    assert ltx(server, folder, "-o", output).stdout == f"0 made, 1 reused in {output}\n{note}\n"
+    assert rows(output) == [{"video": "clips/1.mp4", "caption": "caption 2"}]
+    assert note in ltx(server, folder).stdout
+    assert texts(folder) == {"1.txt": "caption 3\n"}
+
+
 def test_neither_a_password_in_the_address_nor_a_key_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, word = "my key, which is 4711", "open/sesame@4712"
     monkeypatch.setenv("OTHER", key)

@@ -104,6 +104,15 @@ def test_the_clips_of_a_folder_keep_their_captions_and_its_sounds_are_counted(tm
     assert [row.file for row in read_table(tmp_path / "clips").rows] == ["0.mp4", "1.mp4", "waves.wav"]
 
 
+def test_clips_that_the_user_excludes_have_no_reference(tmp_path: Path) -> None:
+    dataset = two_clips(tmp_path)
+    (tmp_path / "set.jsonl.exclude").write_text("clips/0.mp4\n")
+    note = f"{dataset}: 1 sample excluded by {dataset}.exclude"
+    assert ltx(dataset, "-o", tmp_path / "edges.jsonl").stdout == f"1 made, 0 reused in {tmp_path}/edges.jsonl\n{note}\n"
+    assert [row["video"] for row in rows(tmp_path / "edges.jsonl")] == ["clips/1.mp4"]
+    assert not (tmp_path / "references/canny/clips/0.mp4").exists()
+
+
 def test_canny_is_that_of_opencv_at_100_and_200(tmp_path: Path) -> None:
     ltx(two_clips(tmp_path), "-o", tmp_path / "edges.jsonl")
     frames = read_clip(tmp_path / "clips/0.mp4").frames.numpy()
