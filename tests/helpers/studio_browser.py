@@ -79,20 +79,25 @@ def chromium() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def opened(browser: Any, studio: Served, width: int = 1280, **context: Any) -> Iterator[Any]:
+def opened(browser: Any, studio: Served, width: int = 1280, refused: str = "", **context: Any) -> Iterator[Any]:
     """Open a page that the studio admits, and show at its end that the browser's console had no error to report.
 
     Args:
         browser: the browser.
         studio: the studio that is served.
         width: of the window, one of `WIDTHS`.
+        refused: the status of the requests that the studio refuses in this test, such as "409"; "" for none.
         context: what Playwright's `new_context` takes, such as color_scheme.
     """
     errors: list[str] = []
+
+    def is_refusal(text: str) -> bool:
+        return bool(refused) and f"status of {refused}" in text
+
     window = browser.new_context(viewport={"width": width, "height": WIDTHS[width]}, **context)
     page = window.new_page()
     page.set_default_timeout(60_000)  # the machine may be busy
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" and not is_refusal(message.text) else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(studio.entrance)
     try:

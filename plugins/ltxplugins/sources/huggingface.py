@@ -5,6 +5,7 @@ the media.
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -91,7 +92,8 @@ def _metadata_in(path: Path) -> list[Path]:
     if here:
         return here
     try:
-        folders = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+        with os.scandir(path) as entries:
+            folders = sorted(Path(each.path) for each in entries if each.is_dir() and not each.name.startswith("."))
     except OSError:
         return []
     return [folder / name for folder in folders for name in METADATA if (folder / name).is_file()]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
+import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from helpers import phone_clips
 from helpers.media_made import cut, encode, gradient_clip, tone
 from helpers.studio_browser import TOKEN, WIDTHS, Served, faults, needs_browser, opened, served
 from ltxcore.api import DataError
 from ltxcore.api.dataset import open_dataset, read_excluded
 from ltxplugins.studio.app import make_app
-from ltxplugins.studio.data import listing, pictures
+from ltxplugins.studio.data import fitting, lengths, listing, pictures
 from ltxplugins.studio.data.findings import Findings
 from ltxplugins.studio.data.pictures import Pictures
 from ltxplugins.studio.jobs import write_json
@@ -100,6 +106,30 @@ def test_a_caption_is_saved_where_it_came_from(browser: Any, studio: Served) -> 
 
 
 @needs_browser
+def test_what_is_shown_is_in_the_address_and_text_that_is_not_saved_is_not_lost_unasked(browser: Any, studio: Served) -> None:
+    questions: list[str] = []
+    with opened(browser, studio) as page:
+        page.on("dialog", lambda dialog: questions.append(dialog.message) or dialog.dismiss())
+        page.goto(f"{studio.address}/data?data=clips")
+        page.get_by_text("Not encoded yet").wait_for()
+        page.get_by_label("Search").fill("red car")
+        page.get_by_label("Sort").select_option("by name")
+        page.get_by_role("button", name="Show", exact=True).click()
+        page.get_by_text("1 of 4 clips").wait_for()
+        page.reload()
+        page.get_by_text("1 of 4 clips").wait_for()
+        assert page.locator(".clip .name").all_inner_texts() == ["rain.mp4"]
+        assert (page.get_by_label("Search").input_value(), page.get_by_label("Sort").input_value()) == ("red car", "name")
+        assert page.locator("#edit [name=search]").input_value() == "red car"
+        page.get_by_label("Caption of rain.mp4").fill("Something long")
+        page.get_by_label("Search").fill("")
+        page.keyboard.press("Enter")
+        assert questions == ["Captions that are not saved yet will be lost. Show other clips?"]
+        assert page.get_by_label("Caption of rain.mp4").input_value() == "Something long"
+        page.get_by_label("Caption of rain.mp4").fill("The video shows a red car in the rain.")
+
+
+@needs_browser
 def test_a_clip_is_played_in_its_card(browser: Any, studio: Served) -> None:
     with opened(browser, studio) as page:
         page.goto(f"{studio.address}/data?data=clips")
@@ -157,6 +187,30 @@ def test_clips_are_sorted(tmp_path: Path, order: str, names: list[str]) -> None:
     assert re.findall(r'<h2 class="name" title="(.*?)"', text) == names
 
 
+def names_in(text: str) -> list[str]:
+    return re.findall(r'<h2 class="name" title="(.*?)"', text)
+
+
+def test_clips_are_sorted_by_length_once_all_lengths_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, frames in {"a": 9, "b": 25, "c": 17}.items():
+        encode(tmp_path / f"{name}.mp4", gradient_clip(frames, 64, 96))
+    (tmp_path / "damaged.mp4").write_bytes(b"x")
+    may_go_on = threading.Event()
+    probe = lengths.probe
+    monkeypatch.setattr(lengths, "probe", lambda path: may_go_on.wait(60) and probe(path))
+    monkeypatch.setattr(lengths, "WAITED", 0.01)
+    with client(tmp_path) as ask:
+        first = ask.get("/data/clips?data=.&order=length").text
+        assert "The lengths of 4 clips are still being read" in first
+        assert names_in(first) == ["a.mp4", "b.mp4", "c.mp4", "damaged.mp4"]
+        again = re.findall(r'<a href="(.*?)" data-into="#clips">Sort by length now', first)[0].replace("&amp;", "&")
+        may_go_on.set()
+        monkeypatch.setattr(lengths, "WAITED", 60.0)
+        second = ask.get(again).text
+    assert "still being read" not in second
+    assert names_in(second) == ["b.mp4", "c.mp4", "a.mp4", "damaged.mp4"]
+
+
 def save(ask: TestClient, data: str, clip: str, old: str, new: str, part: str = "") -> str:
     return ask.post("/data/caption", data={"data": data, "clip": clip, "part": part, "old": old, "caption": new}).text
 
@@ -173,12 +227,67 @@ def test_a_caption_that_changed_meanwhile_is_not_overwritten_in_silence(tmp_path
     assert (tmp_path / "a.txt").read_text() == "mine"
 
 
+def test_a_dataset_is_read_once_for_a_caption_that_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").touch()
+    read: list[Path] = []
+    monkeypatch.setattr(listing, "open_dataset", lambda path: read.append(path) or open_dataset(path))
+    with client(tmp_path) as ask:
+        ask.get("/data?data=.")
+        assert len(read) == 1
+        assert "Saved" in save(ask, ".", "b.mp4", "", " steady rain ")
+        assert len(read) == 2  # another program may have changed it
+        found = ask.get("/data/clips?data=.&search=steady").text
+    assert names_in(found) == ["b.mp4"]
+    assert "steady rain</textarea>" in found
+    assert len(read) == 2
+
+
 def test_captions_of_a_dataset_file_are_saved_in_it_and_nothing_else_changes(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "d.jsonl").write_text('{"video": "a.mp4", "caption": ["one", "two"], "note":  7}\n')
     with client(tmp_path) as ask:
         assert "Saved" in save(ask, "d.jsonl", "a.mp4", "two", "second", part="1")
     assert (tmp_path / "d.jsonl").read_text() == '{"video": "a.mp4", "caption": ["one", "second"], "note":  7}\n'
+
+
+def details(ask: TestClient, clip: str, **more: str) -> str:
+    return ask.get("/data/details", params={"data": ".", "clip": clip, **more}).text
+
+
+def test_buckets_are_chosen_from_all_clips_if_preprocessing_is_to_choose_them(tmp_path: Path) -> None:
+    for name, height, width in (("a", 64, 96), ("b", 64, 96), ("c", 96, 64)):
+        encode(tmp_path / f"{name}.mp4", gradient_clip(9, height, width))  # without captions, as on the first day
+    with client(tmp_path) as ask:
+        assert "bucket <b>96x64x9</b> (auto)" in details(ask, "a.mp4", buckets="auto")
+        tall = details(ask, "c.mp4", buckets="auto")
+        assert "bucket <b>64x96x9</b> (auto)" in tall
+        assert "Taken: 100% of the width, 100% of the height" in tall
+        assert "is not a bucket" in details(ask, "a.mp4", buckets="large")
+        assert "Taken: 67% of the width, 100% of the height" in details(ask, "a.mp4", buckets="64x64x9")
+
+
+def test_buckets_of_a_large_dataset_are_chosen_from_some_of_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        encode(tmp_path / f"{index}.mp4", gradient_clip(9, 64, 96))
+    monkeypatch.setattr(fitting, "MOST_OPENED", 2)
+    with client(tmp_path) as ask:
+        assert "bucket <b>96x64x9</b> (auto, judging by 2 of 5 clips)" in details(ask, "4.mp4", buckets="auto")
+
+
+def test_sounds_that_go_with_a_clip_are_on_its_card(tmp_path: Path) -> None:
+    encode(tmp_path / "a.mp4", gradient_clip(9, 64, 96))
+    for name in ("a_audio", "a_reference_audio", "a_audio_mask"):
+        encode(tmp_path / f"{name}.wav", None, tone(0.4), codec="pcm_s16le")
+    cut(tmp_path / "a_audio_mask.wav", tmp_path / "a_audio_mask.wav", 0.001)
+    with client(tmp_path) as ask:
+        text = details(ask, "a.mp4")
+        for role in ("audio", "reference audio"):
+            assert f'aria-label="Waveform of the {role}, 0.4 s"' in text
+            assert f"Play the {role} of a.mp4" in text
+        assert "sound beside it" in text
+        assert "<code>audio mask</code>: " in text
+        assert ask.get("/data/media?data=.&clip=a.mp4&role=audio").headers["content-type"] in ("audio/x-wav", "audio/wav")
 
 
 def test_no_file_outside_the_opened_folder_is_shown(tmp_path: Path) -> None:
@@ -211,12 +320,35 @@ def test_a_thumbnail_moves_and_is_made_once_until_the_file_changes(tmp_path: Pat
     assert len(looked) == 2
 
 
-def test_a_photograph_has_a_thumbnail_though_no_browser_shows_its_format(tmp_path: Path) -> None:
-    Image.new("RGB", (1200, 800), (200, 30, 30)).save(tmp_path / "a.tiff")
+@pytest.mark.parametrize("name", ["a.tiff", "a.heic"])
+def test_a_photograph_has_a_thumbnail_though_no_browser_shows_its_format(tmp_path: Path, name: str) -> None:
+    picture = Image.new("RGB", (1200, 800), (200, 30, 30))
+    if name.endswith(".heic"):
+        pillow_heif.from_pillow(picture).save(tmp_path / name)
+    else:
+        picture.save(tmp_path / name)
     made = Pictures(Workspace(tmp_path))
-    with Image.open(io.BytesIO(made.thumbnail(tmp_path / "a.tiff"))) as image:
+    with Image.open(io.BytesIO(made.thumbnail(tmp_path / name))) as image:
         assert image.size == (256, 171)
-    assert (made.facts(tmp_path / "a.tiff").width, made.facts(tmp_path / "a.tiff").seconds) == (1200, 0)
+        assert np.abs(np.asarray(image, float) - (200, 30, 30)).max() < 12
+    assert (made.facts(tmp_path / name).width, made.facts(tmp_path / name).seconds) == (1200, 0)
+
+
+def test_a_clip_from_a_camera_has_a_moving_thumbnail_though_no_browser_plays_it(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mov", gradient_clip(24, 64, 96), pictures="prores_ks", pixels="yuv422p10le")
+    with Image.open(io.BytesIO(Pictures(Workspace(tmp_path)).thumbnail(path))) as image:
+        assert (image.size, image.n_frames) == ((96, 64), 6)
+
+
+def test_an_upright_clip_of_a_phone_has_an_upright_thumbnail_in_the_colours_of_the_clip(tmp_path: Path) -> None:
+    clip = attrs.evolve(phone_clips.TWELVE[0], seconds=0.5)
+    made = Pictures(Workspace(tmp_path))
+    path = phone_clips.make(tmp_path / "a.mov", clip)
+    with Image.open(io.BytesIO(made.thumbnail(path, still=True))) as image:
+        pixels = np.asarray(image.convert("RGB"), float)
+    assert pixels.shape == (192, 108, 3)
+    assert np.abs(pixels - phone_clips.picture(clip, 0.0)).mean() < 8
+    assert (made.facts(path).width, made.facts(path).height) == (108, 192)
 
 
 def test_why_a_damaged_file_cannot_be_shown_is_kept_too(tmp_path: Path) -> None:
@@ -413,6 +545,84 @@ def test_a_file_that_is_no_data_or_leads_out_of_the_folder_is_refused(tmp_path: 
     with client(opened) as ask:
         assert upload(ask, name, b"x") == 422
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_is_taken_where_the_file_system_has_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_links(source: str, to: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", without_links)
+    with client(tmp_path) as ask:
+        assert upload(ask, "a.mp4", b"one") == 201
+        assert upload(ask, "a.mp4", b"two") == 409
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "clips").iterdir()] == [("a.mp4", b"one")]
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
+    with client(tmp_path) as ask:
+        answer = ask.put("/data/upload", params={"folder": "", "name": f"{'a' * 300}.mp4"}, content=b"x")
+    assert (answer.status_code, "cannot be written: File name too long" in answer.text) == (507, True)
+
+
+def test_nothing_is_left_of_a_file_whose_connection_is_cut(tmp_path: Path) -> None:
+    with served(tmp_path) as here:
+        host, port = here.address.removeprefix("http://").split(":")
+        ((name, token),) = here.cookies.items()
+        head = f"PUT /data/upload?folder=clips&name=a.mp4 HTTP/1.1\r\nHost: {host}:{port}\r\nOrigin: {here.address}\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"{head}Cookie: {name}={token}\r\nContent-Length: 1000000\r\n\r\n".encode() + bytes(5000))
+            while not (begun := list(tmp_path.glob("clips/.upload-*"))):
+                time.sleep(0.02)
+        while begun[0].exists():
+            time.sleep(0.02)
+        assert list((tmp_path / "clips").iterdir()) == []
+
+
+def drop(page: Any, *paths: Path) -> None:
+    """Drop files or folders on a page as the desktop does."""
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1}
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+
+
+@needs_browser
+def test_a_dropped_folder_is_copied_without_its_hidden_files_and_shown(browser: Any, tmp_path: Path) -> None:
+    (opened_folder := tmp_path / "opened").mkdir()
+    (dropped := tmp_path / "mine" / "deep").mkdir(parents=True)
+    encode(dropped / "a.mp4", gradient_clip(9, 64, 96))
+    (dropped / "a.txt").write_text("A caption")
+    (tmp_path / "mine" / ".DS_Store").write_text("x")
+    with served(opened_folder) as here, opened(browser, here) as page:
+        page.goto(f"{here.address}/data")
+        drop(page, tmp_path / "mine")
+        page.get_by_label("Caption of mine/deep/a.mp4").wait_for()
+        page.locator(".facts").wait_for()
+    copied = sorted(path.relative_to(opened_folder).as_posix() for path in (opened_folder / "clips").rglob("*") if path.is_file())
+    assert copied == ["clips/mine/deep/a.mp4", "clips/mine/deep/a.txt"]
+
+
+@needs_browser
+def test_a_dropped_file_replaces_another_only_after_a_question(browser: Any, tmp_path: Path) -> None:
+    (folder := tmp_path / "opened" / "clips").mkdir(parents=True)
+    (folder / "a.txt").write_text("mine")
+    encode(folder / "a.mp4", gradient_clip(9, 64, 96))
+    dropped = [tmp_path / name for name in ("a.txt", "b.txt", "page.html")]
+    for path in dropped:
+        path.write_text("theirs")
+    answers = [True, False]
+    with served(tmp_path / "opened") as here, opened(browser, here, refused="4") as page:
+        page.on("dialog", lambda dialog: dialog.accept() if answers.pop() else dialog.dismiss())
+        page.goto(f"{here.address}/data?data=clips")
+        drop(page, *dropped)
+        page.get_by_text("1 of 3 files were copied").wait_for()
+        told = page.locator("#add-problems").inner_text()
+        assert "a.txt is there already" in told
+        assert "page.html is neither a clip, picture or sound" in told
+        assert ((folder / "a.txt").read_text(), (folder / "b.txt").read_text()) == ("mine", "theirs")
+        drop(page, dropped[0])
+        page.wait_for_function("document.getElementById('text-0-0')?.value === 'theirs'")
+    assert (answers, (folder / "a.txt").read_text()) == ([], "theirs")
 
 
 @needs_browser

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,10 +18,14 @@ from ltxcore.api.dataset import read_excluded, write_excluded
 from ltxplugins.studio.data import writing
 from ltxplugins.studio.data.findings import Findings, by_clip
 from ltxplugins.studio.data.fitting import Fit, Fitting
+from ltxplugins.studio.data.lengths import Lengths
 from ltxplugins.studio.data.listing import PAGE, Clip, Listing, Listings, size_of
 from ltxplugins.studio.data.pictures import Facts, Pictures
 from ltxplugins.studio.data.uploads import received
 from ltxplugins.studio.studio import PLAYED, Studio, show
+
+ASKED = ("search", "order", "only", "buckets")
+"""What the user may ask for: a text, an order, a kind of clips, and the buckets to fit clips to."""
 
 Posted = Callable[[Callable[[Request, dict[str, list[str]]], Response]], Callable[[Request], Any]]
 
@@ -32,6 +37,7 @@ class Cards:
         self.studio = studio
         self.listings = Listings(studio.workspace)
         self.pictures = Pictures(studio.workspace)
+        self.lengths = Lengths(studio.workspace)
         self.fitting = Fitting()
         self.findings = Findings(studio.jobs)
         self.changing = threading.Lock()
@@ -40,6 +46,7 @@ class Cards:
         return [
             Route("/data/clips", self.clips),
             Route("/data/details", self.details),
+            Route("/data/encoded", self.encoded),
             Route("/data/thumbnail", self.thumbnail),
             Route("/data/media", self.media),
             Route("/data/caption", posted(self.caption), methods=["POST"]),
@@ -52,29 +59,41 @@ class Cards:
             Route("/data/edit", posted(self.edit), methods=["POST"]),
         ]
 
-    def overview(self, name: str) -> dict[str, Any]:
+    def overview(self, name: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Return what the page says of a dataset, which is read anew.
+
+        Args:
+            name: the path of the dataset.
+            asked: what the user asks for, by the names in `ASKED`.
 
         Raises:
             LtxError: the dataset cannot be read.
         """
         listing = self.listings.get(name, anew=True)
-        return {"listing": listing, "stopped": writing.is_stopped(listing), **self.examined(name), **self.page_of(listing, name, {})}
+        return {
+            "listing": listing,
+            "stopped": writing.is_stopped(listing),
+            "asked": {key: asked.get(key, "") for key in ASKED},
+            **self.examined(name),
+            **self.page_of(listing, name, asked),
+        }
 
-    def page_of(self, listing: Listing, name: str, asked: dict[str, str]) -> dict[str, Any]:
+    def page_of(self, listing: Listing, name: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """Return the values of a page of cards.
 
         Args:
             listing: the list of the dataset.
             name: the path of the dataset.
-            asked: what the user searches for, and from which card on.
+            asked: what the user asks for, by the names in `ASKED`, and from which card on.
         """
         found = self.findings.of(self.findings.job(name)) or ()
         findings, others = by_clip(listing, found)
         excluded = frozenset(read_excluded(listing.dataset.path))
         chosen = self.chosen(listing, asked, findings, excluded)
+        unmeasured = self.by_length(chosen) if asked.get("order") == "length" else 0
         start = int(asked.get("start", "0")) if asked.get("start", "0").isdecimal() else 0
-        more = {"data": name, **{key: asked[key] for key in ("search", "order", "only", "buckets") if asked.get(key)}}
+        again = {"data": name, **{key: asked[key] for key in ASKED if asked.get(key)}}
+        more = {**again, "order": ""} if unmeasured else again  # an order that changed between pages would lose clips
         after = start + PAGE
         return {
             "name": name,
@@ -82,6 +101,8 @@ class Cards:
             "start": start,
             "count": len(chosen),
             "total": len(listing.clips),
+            "unmeasured": unmeasured,
+            "again": f"/data/clips?{urlencode(again)}",
             "buckets": asked.get("buckets", ""),
             "next": f"/data/clips?{urlencode({**more, 'start': after})}" if after < len(chosen) else "",
             "address": self.address(name, asked.get("buckets", "")),
@@ -92,7 +113,7 @@ class Cards:
         }
 
     def chosen(self, listing: Listing, asked: Mapping[str, str], findings: Collection[int], excluded: Collection[str]) -> list[Clip]:
-        """Return the clips that the user searches for, in the order that they ask for."""
+        """Return the clips that the user searches for, in the order that they ask for, except an order by length."""
         only = asked.get("only", "")
 
         def wanted(clip: Clip) -> bool:
@@ -102,7 +123,16 @@ class Cards:
                 return clip.index in findings
             return only not in ("excluded", "included") or (clip.name.strip() in excluded) == (only == "excluded")
 
-        return listing.chosen(asked.get("search", ""), asked.get("order", ""), wanted, self.pictures.known_seconds)
+        return listing.chosen(asked.get("search", ""), asked.get("order", ""), wanted)
+
+    def by_length(self, clips: list[Clip]) -> int:
+        """Sort clips by their length, and return 0; if some lengths are still being read, only return the number of these."""
+        paths = {clip: clip.path for clip in clips if clip.path is not None}
+        known = self.lengths.of(paths.values())
+        unmeasured = sum(path not in known for path in paths.values())
+        if not unmeasured:
+            clips.sort(key=lambda clip: -known[paths[clip]] if clip in paths else 0.0)
+        return unmeasured
 
     def address(self, name: str, buckets: str = "") -> Callable[..., str]:
         """Return a function that makes addresses about a clip of a dataset."""
@@ -124,26 +154,42 @@ class Cards:
         name, buckets = asked.get("data", ""), asked.get("buckets", "").strip()
         listing = self.listings.get(name)
         clip = listing.get(asked.get("clip", ""))
-        facts, problems = Facts(), list[Problem]()
+        problems: list[Problem] = []
+        facts = self.facts(clip.path, "", problems)
+        beside = {role: self.facts(path, role.replace("_", " "), problems) for role, path in clip.beside.items()}
         fit: Fit | None = None
-        try:
-            facts = self.pictures.facts(self.inside(clip.path))
-            problems += [] if facts.problem is None else [facts.problem]
-            if buckets and facts.problem is None:
+        if buckets and facts.width:
+            try:
                 fit = self.fitting(listing, clip, buckets, (facts.width, facts.height))
                 problems += fit.problems
-        except LtxError as error:
-            problems += error.problems
+            except LtxError as error:
+                problems += error.problems
         return self.studio.answer(
             "data-details.html",
             clip=clip,
             facts=facts,
+            beside=beside,
             problems=problems,
             fit=fit,
             size=size_of(clip.path),
-            plays=clip.path is not None and clip.path.suffix.lower() in PLAYED,
+            plays={role for role, path in clip.media.items() if path.suffix.lower() in PLAYED},
             address=self.address(name),
         )
+
+    def facts(self, path: Path | None, where: str, problems: list[Problem]) -> Facts:
+        """Return the facts of a file of a clip; if it cannot be read, add the reason to `problems`, at the place `where`."""
+        try:
+            found = self.pictures.facts(self.inside(path))
+        except LtxError as error:
+            problems += (attrs.evolve(problem, where=where or problem.where) for problem in error.problems)
+            return Facts()
+        if found.problem is not None:
+            problems.append(attrs.evolve(found.problem, where=where))
+        return found
+
+    def encoded(self, request: Request) -> Response:
+        """Answer with whether a dataset is encoded, and where."""
+        return self.studio.answer("data-encoded.html", root=self.listings.get(request.query_params.get("data", "")).root())
 
     def thumbnail(self, request: Request) -> Response:
         """Answer with a moving picture of a file of a clip."""
@@ -176,7 +222,6 @@ class Cards:
 
     def caption(self, request: Request, fields: dict[str, list[str]]) -> Response:
         """Save a caption, and answer with its form."""
-
         name, clip_name, old, new = (field_of(fields, each) for each in ("data", "clip", "old", "caption"))
         number = field_of(fields, "part")
         part = int(number) if number.isdecimal() else None
@@ -184,11 +229,11 @@ class Cards:
         with self.changing:
             listing = self.listings.get(name, anew=True)
             try:
-                writing.save(listing, clip_name, part, old, new)
+                listing = writing.save(listing, clip_name, part, old, new)
             except LtxError as error:
                 problems = error.problems
             else:
-                listing = self.listings.get(name, anew=True)
+                self.listings.keep(name, listing)
         clip = listing.get(clip_name)
         caption = next((each for each in clip.captions if each.part == part), clip.captions[0])
         return self.studio.answer(

@@ -9,9 +9,12 @@ from typing import Any
 
 import attrs
 
-from ltxcore.api import Problem
+from ltxcore.api import DataError, Problem
 from ltxcore.api.dataset import PreprocessingTable, survey_dataset
 from ltxplugins.studio.data.listing import Clip, Listing
+
+MOST_OPENED = 500
+"""The files that are opened at most to choose buckets for a dataset."""
 
 
 @attrs.frozen
@@ -22,6 +25,7 @@ class Fit:
         bucket: the bucket, such as "768x512x49"; "" if there is none.
         left, top, width, height: the part of the picture that is taken, from 0 to 1.
         problems: why the clip cannot be encoded.
+        chosen: how the buckets were chosen, if the user left that to preprocessing.
     """
 
     bucket: str = ""
@@ -30,6 +34,7 @@ class Fit:
     width: float = 1.0
     height: float = 1.0
     problems: tuple[Problem, ...] = ()
+    chosen: str = ""
 
 
 class Fitting:
@@ -37,9 +42,10 @@ class Fitting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._of: tuple[Listing, str] | None = None
+        self._of: tuple[object, str] | None = None
         self._data: Any = None
         self._samples: dict[str, Any] = {}
+        self._buckets = self._chosen = ""
 
     def __call__(self, listing: Listing, clip: Clip, buckets: str, size: tuple[int, int]) -> Fit:
         """Return what preprocessing would take of a clip.
@@ -47,7 +53,7 @@ class Fitting:
         Args:
             listing: the list that the clip is in.
             clip: the clip.
-            buckets: such as "768x512x49;512x768x49".
+            buckets: such as "768x512x49;512x768x49", or "auto", for which preprocessing chooses them from the sizes of all clips.
             size: the width and height of the clip's pictures.
 
         Raises:
@@ -55,12 +61,17 @@ class Fitting:
         """
         from ltxcore.api.dataset import survey_media  # needs torch, for which the program does not wait at its start
 
-        options = PreprocessingTable(resolution_buckets=buckets, on_error="skip")
         with self._lock:
-            if self._of != (listing, buckets):
+            if self._of != (listing.files, buckets):
+                options = PreprocessingTable(resolution_buckets=buckets, on_error="skip")
                 data, _ = survey_dataset(listing.dataset.path, options)
-                self._of, self._data, self._samples = (listing, buckets), data, {each.origin: each for each in data.samples}
+                if any(caption.is_empty for each in listing.clips for caption in each.captions):  # such clips have a bucket all the same
+                    data, _ = survey_dataset(listing.dataset.path, options, data.folders - {"conditions"})
+                self._buckets, self._chosen = (buckets, "") if options.bucket_tokens is None else _chosen(listing, data, options)
+                self._data, self._samples = data, {each.origin: each for each in data.samples}
+                self._of = (listing.files, buckets)
             data, sample = self._data, self._samples.get(clip.name)
+            options, chosen = PreprocessingTable(resolution_buckets=self._buckets, on_error="skip"), self._chosen
         if sample is None:
             return Fit()
         found = survey_media(attrs.evolve(data, samples=(sample,)), Path("/nonexistent"), options, None, 1, _quiet)
@@ -71,7 +82,25 @@ class Fitting:
         width, height = size
         across, down = width * planned.size.height, height * planned.size.width
         share = (down / across, 1.0) if across > down else (1.0, across / down)
-        return Fit(str(planned.size), (1 - share[0]) / 2, (1 - share[1]) / 2, *share, problems)
+        return Fit(str(planned.size), (1 - share[0]) / 2, (1 - share[1]) / 2, *share, problems, chosen)
+
+
+def _chosen(listing: Listing, data: Any, options: PreprocessingTable) -> tuple[str, str]:
+    """Return the buckets that preprocessing would choose for a dataset, and how they were chosen.
+
+    Raises:
+        DataError: no buckets can be chosen, since no clip can be read.
+    """
+    from ltxcore.api.dataset import survey_media
+
+    count = len(data.samples)
+    some = data.samples[:: -(-count // MOST_OPENED) or 1]
+    root = listing.root() or Path("/nonexistent")  # buckets that a set was encoded with are recorded there, and stay the same
+    found = survey_media(attrs.evolve(data, samples=some), root, options, None, 2, _quiet)
+    if found.chosen is None:
+        raise DataError("buckets cannot be chosen, since no clip can be read", remedy="Name buckets, such as 768x512x49.")
+    how = "auto" if len(some) == count else f"auto, judging by {len(some):,} of {count:,} clips"
+    return ";".join(map(str, found.chosen.buckets)), how
 
 
 def _quiet(name: str, steps: int) -> Callable[[], None]:

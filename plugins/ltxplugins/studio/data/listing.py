@@ -30,9 +30,17 @@ ORDERS: Mapping[Order, str] = {
     "dataset": "as in the dataset",
     "name": "by name",
     "words": "by words of caption",
-    "size": "by size of file",
-    "length": "by length",
+    "size": "by size of file, largest first",
+    "length": "by length, longest first",
 }
+KINDS: Mapping[str, str] = {
+    "": "all",
+    "empty": "without a caption",
+    "findings": "with findings",
+    "excluded": "excluded",
+    "included": "not excluded",
+}
+"""The kinds of clips that the user may ask for, as the page names them."""
 
 
 @attrs.frozen(eq=False, slots=False)
@@ -92,10 +100,15 @@ class Clip:
 
 
 class Listing:
-    """The clips of a dataset, in the order of its rows."""
+    """The clips of a dataset, in the order of its rows.
 
-    def __init__(self, dataset: RawDataset) -> None:
-        self.dataset = dataset
+    Args:
+        dataset: the dataset.
+        files: an object that is the same for lists of the same files, whose captions may differ.
+    """
+
+    def __init__(self, dataset: RawDataset, files: object = None) -> None:
+        self.dataset, self.files = dataset, files or object()
         self.problems: tuple[Problem, ...] = dataset.problems
         self.captions: Captions | None = None
         by_row: dict[int, list[Caption]] = {}
@@ -112,9 +125,8 @@ class Listing:
     def by_name(self) -> dict[str, Clip]:
         return {clip.name: clip for clip in reversed(self.clips)}
 
-    @cached_property
     def root(self) -> Path | None:
-        """The folder of the dataset's encoded samples; None if there is none yet."""
+        """Return the folder of the dataset's encoded samples; None if there is none yet."""
         from ltxcore.api.dataset import default_root  # needs torch, for which the program does not wait at its start
 
         try:
@@ -134,14 +146,29 @@ class Listing:
             raise DataError(f"{name} is no longer in this dataset", remedy="Reload the page.")
         return found
 
-    def chosen(self, search: str, order: str, only: Callable[[Clip], bool], seconds: Callable[[Path], float | None]) -> list[Clip]:
+    def recaptioned(self, caption: Caption, text: str) -> Listing:
+        """Return the list with another caption, which was written to the dataset just now.
+
+        Args:
+            caption: a caption of this list.
+            text: the new caption, as the dataset holds it.
+        """
+        table, column = self.dataset.table, self.dataset.columns["caption"]
+        row = table.rows[caption.index]
+        cell: str | list[str] = text
+        if caption.part is not None:
+            cell = [text if part == caption.part else each for part, each in enumerate(row.values[column])]
+        rows = list(table.rows)
+        rows[caption.index] = attrs.evolve(row, values={**row.values, column: cell})
+        return Listing(attrs.evolve(self.dataset, table=attrs.evolve(table, rows=tuple(rows))), self.files)
+
+    def chosen(self, search: str, order: str, only: Callable[[Clip], bool]) -> list[Clip]:
         """Return the clips that a text is found in, in an order.
 
         Args:
             search: the text; capitals are ignored.
-            order: one of `ORDERS`.
+            order: one of `ORDERS`; the caller sorts by length.
             only: whether a clip is wanted.
-            seconds: returns the length of a file that is already known.
         """
         text = search.strip().lower()
         found = [clip for clip in self.clips if clip.says(text) and only(clip)]
@@ -151,8 +178,6 @@ class Listing:
             found.sort(key=lambda clip: clip.words)
         elif order == "size":
             found.sort(key=lambda clip: -size_of(clip.path))
-        elif order == "length":
-            found.sort(key=lambda clip: -((clip.path and seconds(clip.path)) or 0))
         return found
 
     def _clip(self, index: int, captions: Sequence[Caption]) -> Clip:
@@ -198,6 +223,11 @@ class Listings:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return found
+
+    def keep(self, name: str, listing: Listing) -> None:
+        """Keep a list in place of the one that was read, because it has changed in a way that is known."""
+        with self._lock:
+            self._kept[str(self._workspace.path(name))] = listing
 
 
 def find_datasets(root: Path) -> tuple[list[Path], bool]:

@@ -81,14 +81,6 @@ class Pictures:
                 known = read_json(kept) or self._make(path, kept)
         return _facts(known)
 
-    def known_seconds(self, path: Path) -> float | None:
-        """Return the length of a file that was opened before; None if it was not."""
-        try:
-            known = read_json(self._kept(path))
-        except LtxError:
-            return None
-        return known["seconds"] if known else None
-
     def thumbnail(self, path: Path, *, still: bool = False) -> bytes:
         """Return the thumbnail of a file as WebP.
 

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from ltxcore.api import LtxError
 from ltxplugins.studio.data.cards import Cards
-from ltxplugins.studio.data.listing import ORDERS, find_datasets
+from ltxplugins.studio.data.listing import KINDS, ORDERS, find_datasets
 from ltxplugins.studio.studio import Screen, Studio, posted
 
 
@@ -28,13 +28,14 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
             "complete": complete,
             "chosen": chosen,
             "orders": ORDERS,
+            "kinds": KINDS,
             "problems": (),
             "listing": None,
             "add_to": "clips",
         }
         if chosen:
             try:
-                values |= cards.overview(chosen)
+                values |= cards.overview(chosen, asked)
                 values["add_to"] = studio.workspace.name(studio.workspace.path(str(values["listing"].dataset.folder)))
             except LtxError as error:
                 values["problems"] = error.problems

@@ -25,7 +25,7 @@ def place_of(workspace: Workspace, folder: str, name: str) -> Path:
 
     Args:
         workspace: the opened folder.
-        folder: the folder to write to.
+        folder: the folder to write to; "" for the opened folder itself.
         name: the path of the file below it, as the browser gives it.
 
     Raises:
@@ -34,7 +34,7 @@ def place_of(workspace: Workspace, folder: str, name: str) -> Path:
     parts = [part for part in name.replace("\\", "/").split("/") if part]
     if not parts or any(part.startswith(".") for part in parts):
         raise DataError(f"{name} is hidden, and not taken", remedy="Give it a name that does not begin with a dot.")
-    path = workspace.path(f"{folder}/{'/'.join(parts)}")
+    path = workspace.path(f"{folder or '.'}/{'/'.join(parts)}")
     if kind_of(path.name) is None and path.suffix.lower() not in TEXTS:
         raise DataError(f"{name} is neither a clip, picture or sound nor captions or a dataset file", remedy="Leave it out.")
     return path
@@ -50,12 +50,13 @@ def received(workspace: Workspace) -> Callable[[Request], object]:
         except DataError as error:
             return PlainTextResponse(str(error), 422)
         replaces = asked.get("replace") == "1"
-        if not replaces and path.exists():
-            return PlainTextResponse(f"{asked.get('name', '')} is there already.", 409)
         try:
+            if not replaces and path.exists():
+                return PlainTextResponse(f"{asked.get('name', '')} is there already.", 409)
             return await _write(request.stream(), path, int(request.headers.get("content-length", "0")), replaces=replaces)
         except OSError as error:
-            return PlainTextResponse(f"{path.name} cannot be written: {error.strerror}. Free some space, or open another folder.", 507)
+            remedy = "Free some space, give the file another name, or open another folder."
+            return PlainTextResponse(f"{path.name} cannot be written: {error.strerror}. {remedy}", 507)
 
     return receive
 
@@ -71,10 +72,10 @@ async def _write(body: AsyncIterator[bytes], path: Path, size: int, *, replaces:
                 await run_in_threadpool(file.write, piece)
             await run_in_threadpool(file.flush)
             await run_in_threadpool(os.fsync, file.fileno())
-        if replaces:
-            os.replace(name, path)  # noqa: PTH105
+        if not replaces:
+            _link(name, path)
         else:
-            os.link(name, path)  # fails if another file came meanwhile
+            os.replace(name, path)  # noqa: PTH105
     except ClientDisconnect:
         return PlainTextResponse("The file did not arrive whole.", 400)
     except FileExistsError:
@@ -82,3 +83,20 @@ async def _write(body: AsyncIterator[bytes], path: Path, size: int, *, replaces:
     finally:
         Path(name).unlink(missing_ok=True)
     return PlainTextResponse("", 201)
+
+
+def _link(name: str, path: Path) -> None:
+    """Give a file that was written a name that no file has.
+
+    Raises:
+        FileExistsError: another file came meanwhile.
+        OSError: the file cannot be written.
+    """
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # the file system has no hard links
+        if path.exists():
+            raise FileExistsError from None
+        os.replace(name, path)  # noqa: PTH105

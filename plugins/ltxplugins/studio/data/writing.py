@@ -35,8 +35,8 @@ class Change:
         return before_and_after(self.caption.caption or "", self.new)
 
 
-def save(listing: Listing, name: str, part: int | None, old: str, new: str) -> None:
-    """Write a caption where it came from.
+def save(listing: Listing, name: str, part: int | None, old: str, new: str) -> Listing:
+    """Write a caption where it came from, and return the list with it.
 
     Args:
         listing: the list of the dataset, read just now.
@@ -57,8 +57,10 @@ def save(listing: Listing, name: str, part: int | None, old: str, new: str) -> N
         remedy = "The field below holds your text. Save it again to replace what the file holds now."
         raise StaleCaption(f"another program changed this caption meanwhile, to: {caption.caption or ''}", remedy=remedy)
     text = listing.captions.written(caption, new)
-    if text is not None:
-        listing.captions.write({caption: text}, repr(("studio", name, part, text)))
+    if text is None:
+        return listing
+    listing.captions.write({caption: text}, repr(("studio", name, part, text)))
+    return listing.recaptioned(caption, text)
 
 
 def edit_of(fields: Mapping[str, list[str]]) -> CaptionEdit:

@@ -118,9 +118,22 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.name === "caption") event.target.form.requestSubmit();
 });
 
-addEventListener("beforeunload", (event) => {
-  if ([...unsaved].some((form) => form.isConnected)) event.preventDefault();
+// While a caption is being saved, its field takes no letters: the saved text takes its place in a moment.
+document.addEventListener("beforeinput", (event) => {
+  if (event.target.name === "caption" && event.target.closest("[aria-busy=true]")) event.preventDefault();
 });
+
+const hasUnsaved = () => [...unsaved].some((form) => form.isConnected);
+addEventListener("beforeunload", (event) => {
+  if (hasUnsaved()) event.preventDefault();
+});
+for (const [kind, way] of [["submit", "form.tools"], ["click", "a[data-into='#clips']"]]) {
+  document.addEventListener(kind, (event) => {
+    if (!event.target.closest(way) || !hasUnsaved() || confirm("Captions that are not saved yet will be lost. Show other clips?")) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
+}
 
 // Files that are dropped, one after the other; a folder is walked.
 async function filesOf(entry, under = "") {
@@ -141,14 +154,30 @@ async function send(name, file, replace = "") {
   return answer.ok ? "" : answer.text();
 }
 
-async function add(files) {
+function isHidden(name) {
+  return name.split("/").some((part) => part.startsWith("."));
+}
+
+function tellOf(text) {
+  const line = document.createElement("li");
+  line.textContent = text;
+  document.getElementById("add-problems").append(line);
+  return line;
+}
+
+async function add(dropped) {
+  const files = dropped.filter(([name]) => !isHidden(name));
   const bar = document.getElementById("add-progress");
-  const problems = document.getElementById("add-problems");
   document.getElementById("add").open = true;
-  problems.replaceChildren();
+  document.getElementById("add-problems").replaceChildren();
+  if (!files.length) {
+    tellOf("There are no files in it, or only hidden ones, which are not copied.");
+    return;
+  }
   bar.hidden = false;
   bar.max = files.length;
   bar.value = 0;
+  let copied = 0;
   for (const [name, file] of files) {
     let problem;
     try {
@@ -156,11 +185,23 @@ async function add(files) {
     } catch {
       problem = `${name} was not copied: the studio's server does not answer.`;
     }
-    if (problem) problems.appendChild(document.createElement("li")).textContent = problem;
+    if (problem) tellOf(problem);
+    else copied += 1;
     bar.value += 1;
   }
-  if (problems.children.length) say("Some files were not copied.");
-  else location.href = `/data?${new URLSearchParams({ data: document.getElementById("dataset").value || document.getElementById("add-folder").value })}`;
+  const dataset = document.getElementById("dataset").value || document.getElementById("add-folder").value;
+  const shown = `/data?${new URLSearchParams({ data: dataset })}`;
+  if (copied && copied === files.length) {
+    location.href = shown;
+    return;
+  }
+  bar.hidden = true;
+  if (copied) {
+    const link = document.createElement("a");
+    link.href = shown;
+    link.textContent = "Show the dataset with them";
+    tellOf(`${copied} of ${files.length} files were copied. `).append(link);
+  }
 }
 
 document.getElementById("add-files").addEventListener("change", (event) => add([...event.target.files].map((file) => [file.name, file])));
@@ -168,8 +209,14 @@ document.addEventListener("dragover", (event) => { if (event.dataTransfer.types.
 document.addEventListener("drop", async (event) => {
   if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-  add((await Promise.all(entries.map((entry) => filesOf(entry)))).flat());
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  const found = items.map((item) => [item.webkitGetAsEntry(), item.getAsFile()]);  // both are gone after the first wait
+  try {
+    add((await Promise.all(found.map(([entry, file]) => entry ? filesOf(entry) : [[file.name, file]]))).flat());
+  } catch (error) {
+    document.getElementById("add").open = true;
+    tellOf(`Nothing was copied, since a file or folder cannot be read: ${error.message}`);
+  }
 });
 
 // What is searched for is also what is changed, and what the doctor fits clips to.
@@ -184,6 +231,28 @@ function tell() {
 }
 document.querySelector("form.tools")?.addEventListener("input", tell);
 tell();
+
+// What the cards show is in the address, so that it is still there after a reload or a step back.
+function remember(query) {
+  history.replaceState(null, "", `/data?${query}`);
+}
+document.querySelector("form.tools")?.addEventListener("submit", (event) => {
+  const filled = [...new FormData(event.target)].filter(([name, value]) => value && !(name === "order" && value === "dataset"));
+  remember(new URLSearchParams(filled));
+});
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[data-into="#clips"]');
+  if (!link) return;
+  const query = new URL(link.href).searchParams;
+  for (const name of ["search", "order", "only"]) {
+    const field = document.querySelector("form.tools").elements[name];
+    field.value = query.get(name) ?? (name === "order" ? "dataset" : "");
+  }
+  tell();
+  remember(query);
+});
+
+for (const each of document.querySelectorAll("[data-once]")) fetchPart(each.dataset.once).then((part) => part.ok && fill(each, part.text)).catch(() => {});
 
 document.addEventListener("part", (event) => look(event.target));
 document.getElementById("still")?.setAttribute("aria-pressed", String(still));
