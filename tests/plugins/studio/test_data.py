@@ -481,7 +481,9 @@ def test_the_doctor_is_a_job_whose_findings_stand_beside_their_clips(tmp_path: P
             jobs.start(job)
         while not (job.folder / "end.json").exists():
             time.sleep(0.1)
-        assert "The doctor found" in ask.get("/data/doctor?data=clips").text
+        told = ask.get("/data/doctor?data=clips").text
+        assert re.search(r"The doctor found \d errors? and \d warnings?\. ", told)
+        assert "resolution_buckets is 96x64x9, the size of all its clips" in told
         text = ask.get("/data/clips?data=clips&only=findings").text
     assert "1 of 2 clips" in text
     card = text.partition('<li class="card clip"')[2]
@@ -501,11 +503,13 @@ def test_findings_changes_and_exclusions_are_readable(browser: Any, tmp_path: Pa
         job = Findings(jobs).start(listing.Listing(open_dataset(tmp_path)), ".", "")
         finding = {"severity": "warning", "what": HOSTILE, "remedy": "Write a caption, or leave the row out."}
         found = [{**finding, "check": "long-caption", "where": str(tmp_path / "a.mp4")}, {**finding, "check": "dataset", "where": "here"}]
-        job.log.write_text(json.dumps({"findings": found}, indent=2))
+        job.log.write_text(json.dumps({"findings": found, "looked_at": [HOSTILE]}, indent=2))
         write_json(job.folder / "end.json", {"status": 1, "at": 0.0})
         with opened(browser, here, width) as page:
             page.goto(f"{here.address}/data?data=.")
             page.get_by_text("The doctor found 0 errors and 2 warnings").wait_for()
+            page.get_by_text("What the doctor examined").click()
+            page.get_by_text("<img src=x").first.wait_for()
             page.get_by_role("button", name="Edit the caption of a.mp4").click()
             assert page.evaluate("document.activeElement.name") == "caption"
             page.get_by_text("Change many captions").click()

@@ -86,8 +86,7 @@ class Cards:
             name: the path of the dataset.
             asked: what the user asks for, by the names in `ASKED`, and from which card on.
         """
-        found = self.findings.of(self.findings.job(name)) or ()
-        findings, others = by_clip(listing, found)
+        findings, others = by_clip(listing, self.findings.about(name))
         excluded = frozenset(read_excluded(listing.dataset.path))
         chosen = self.chosen(listing, asked, findings, excluded)
         unmeasured = self.by_length(chosen) if asked.get("order") == "length" else 0
@@ -260,7 +259,7 @@ class Cards:
     def examined(self, name: str) -> dict[str, Any]:
         """Return how far the doctor is with a dataset."""
         job = self.findings.job(name)
-        return {"name": name, "job": job, "found": self.findings.of(job)}
+        return {"name": name, "job": job, "report": self.findings.of(job)}
 
     def doctor(self, request: Request) -> Response:
         """Answer with how far the doctor is with a dataset."""
@@ -298,7 +297,7 @@ class Cards:
         with self.changing:
             listing = self.listings.get(name, anew=True)
             asked = {each: field_of(fields, each) for each in ("search", "only")}
-            findings, _ = by_clip(listing, self.findings.of(self.findings.job(name)) or ())
+            findings, _ = by_clip(listing, self.findings.about(name))
             clips = self.chosen(listing, asked, findings, frozenset(read_excluded(listing.dataset.path)))
             changes = writing.changes_of(listing, clips, edit)
             seen = writing.digest_of(changes)

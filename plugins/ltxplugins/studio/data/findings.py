@@ -14,7 +14,7 @@ from ltxplugins.studio.jobs import Job, Jobs
 KIND = "doctor"
 OF_CAPTIONS = ("empty-caption", "duplicate-caption", "long-caption")
 """The findings that a change of the caption remedies."""
-LEAVE_OUT = ("leave the row out", "leave it out", "Keep one of the")
+LEAVE_OUT = ("leave the row out", "leave it out", "Keep one of the rows", "or it counts twice")
 """The words of remedies that excluding the clip fulfils."""
 
 
@@ -39,12 +39,29 @@ class Finding:
         return any(words in self.remedy for words in LEAVE_OUT)
 
 
+@attrs.frozen
+class Report:
+    """What `ltx doctor` found out about a dataset.
+
+    Attributes:
+        findings: what is wrong, or may be.
+        looked_at: what was examined, and what the doctor noticed about it, one sentence each.
+    """
+
+    findings: tuple[Finding, ...]
+    looked_at: tuple[str, ...]
+
+    def count(self, severity: str) -> int:
+        """Return the number of findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
 class Findings:
     """The findings of the doctor about datasets, of which the last are kept."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._read: tuple[str, tuple[Finding, ...] | None] = ("", None)
+        self._read: tuple[str, Report | None] = ("", None)
 
     def start(self, listing: Listing, name: str, buckets: str) -> Job:
         """Add the job that examines a dataset.
@@ -62,13 +79,18 @@ class Findings:
         """Return the last job that examined a dataset; None if there is none."""
         return next((job for job in reversed(self._jobs.all()) if job.kind == KIND and job.about.get("data") == name), None)
 
-    def of(self, job: Job | None) -> tuple[Finding, ...] | None:
-        """Return what a job found; None if it has not ended, or found nothing out because it failed."""
+    def of(self, job: Job | None) -> Report | None:
+        """Return what a job found out; None if it has not ended, or found nothing out because it failed."""
         if job is None or job.state not in ("done", "failed"):
             return None
         if self._read[0] != job.id:
-            self._read = (job.id, _found(job))
+            self._read = (job.id, _report(job))
         return self._read[1]
+
+    def about(self, name: str) -> tuple[Finding, ...]:
+        """Return what the last job found wrong with a dataset; () if it has not ended, or there is none."""
+        report = self.of(self.job(name))
+        return () if report is None else report.findings
 
 
 def by_clip(listing: Listing, findings: Sequence[Finding]) -> tuple[dict[int, list[Finding]], list[Finding]]:
@@ -94,8 +116,8 @@ def by_clip(listing: Listing, findings: Sequence[Finding]) -> tuple[dict[int, li
     return of, others
 
 
-def _found(job: Job) -> tuple[Finding, ...] | None:
-    """Return the findings that a job printed, after whatever it said before them."""
+def _report(job: Job) -> Report | None:
+    """Return the report that a job printed, after whatever it said before it; None if it printed none."""
     try:
         text = job.log.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -103,6 +125,6 @@ def _found(job: Job) -> tuple[Finding, ...] | None:
     start = 0 if text.startswith("{\n") else text.find("\n{\n") + 1
     try:
         told: dict[str, Any] = json.JSONDecoder().raw_decode(text, start)[0]
-        return tuple(Finding(**each) for each in told["findings"])
+        return Report(tuple(Finding(**each) for each in told["findings"]), tuple(map(str, told["looked_at"])))
     except (ValueError, KeyError, TypeError):
         return None
