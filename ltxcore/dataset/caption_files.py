@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.errors import DataError, Problem
-from ltxcore.files import fitted, not_written, write_whole
+from ltxcore.files import fitted, not_written, printable, write_whole
 
 ENDING = ".captions.json"
 AGAIN = "it finishes the change"
@@ -43,14 +43,21 @@ def write_captions(dataset: Path, files: Mapping[Path, bytes], what: str) -> Fin
         what: what the change is, in words that are the same only for the same change.
 
     Raises:
-        DataError: a file cannot be written, or another change was stopped before its end and is not finished yet. If some files were
-            already written, `finish_captions` writes the remaining files.
+        DataError: a file cannot be written, or is outside the folder of the dataset; or another change was stopped before its end and is
+            not finished yet. If some files were already written, `finish_captions` writes the remaining files.
     """
     record, base = _record(dataset), _base(dataset)
+    names = {path: os.path.relpath(os.path.realpath(path), base) for path in files}
+    if outside := [path for path, name in names.items() if not _is_inside(base, name)]:
+        raise DataError(
+            f"is outside the folder of the dataset, {base}, so its captions are not changed",
+            where=str(outside[0]),
+            remedy="Change it yourself.",
+        )
     if record.exists():
         remedy = "Finish that change first: `ltx captions` with --write does, and so does `ltx studio`."
         raise DataError("has a change of captions that was stopped before its end", where=str(dataset), remedy=remedy)
-    entries = {os.path.relpath(os.path.realpath(path), base): [_hash(_content(path)), data.decode()] for path, data in files.items()}
+    entries = {names[path]: [_hash(_content(path)), data.decode()] for path, data in files.items()}
     try:
         write_whole(record, json.dumps({"what": what, "files": entries}).encode())
     except OSError as error:
@@ -67,12 +74,16 @@ def finish_captions(dataset: Path) -> FinishedCaptions | None:
     """Finish a change that was stopped; return None if there is none.
 
     Raises:
-        DataError: a file cannot be written, or has been changed by another program since.
+        DataError: a file cannot be written, or has been changed by another program since; or the record is not one that `write_captions`
+            made, since it names files outside the folder of the dataset.
     """
     record, base = _record(dataset), _base(dataset)
     if not record.is_file():
         return None
     what, entries = _entries(record)
+    if outside := [name for name in entries if not _is_inside(base, name)]:  # it came with the dataset, from somebody else
+        remedy = "Remove this file, and do not trust the dataset."
+        raise DataError(f"would change a file outside the folder of the dataset: {printable(outside[0])}", where=str(record), remedy=remedy)
     problems, written = [], 0
     for name, (before, text) in entries.items():
         path, data = base / name, text.encode()
@@ -105,6 +116,11 @@ def _entries(record: Path) -> tuple[str, dict[str, tuple[str, str]]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         remedy = "If captions were being changed when the computer stopped, compare them with a copy; then remove this file."
         raise DataError("is not a record of `ltx captions`", where=str(record), remedy=remedy) from error
+
+
+def _is_inside(base: Path, name: str) -> bool:
+    """Return whether a path that is relative to a folder, or absolute, leads to a file in the folder, after links are followed."""
+    return _real(base / name).is_relative_to(base)
 
 
 def _base(dataset: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,17 @@ def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:
     clips = folder(tmp_path / "clips", a="cat")
     (clips / ".captions.json").write_text("[1]")
     assert "is not a record of `ltx captions`" in ltx(clips, "--prefix", "x", "--write").stderr
+    assert (clips / "a.txt").read_text() == "cat"
+
+
+@pytest.mark.parametrize("place", ["../mine.txt", "{}/mine.txt", "link/mine.txt"])
+def test_a_record_that_came_with_a_dataset_changes_no_file_elsewhere(tmp_path: Path, place: str) -> None:
+    clips = folder(tmp_path / "clips", a="cat")
+    (clips / "link").symlink_to(tmp_path)
+    files = {"a.txt": [hashlib.sha256(b"cat").hexdigest(), "dog"], place.format(tmp_path): [hashlib.sha256(b"").hexdigest(), "theirs"]}
+    (clips / ".captions.json").write_text(json.dumps({"what": "x", "files": files}))
+    assert "would change a file outside the folder of the dataset" in ltx(clips, "--prefix", "x", "--write").stderr
+    assert not (tmp_path / "mine.txt").exists()
     assert (clips / "a.txt").read_text() == "cat"
 
 
