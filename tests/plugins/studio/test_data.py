@@ -127,6 +127,8 @@ def test_what_is_shown_is_in_the_address_and_text_that_is_not_saved_is_not_lost_
         assert questions == ["Captions that are not saved yet will be lost. Show other clips?"]
         assert page.get_by_label("Caption of rain.mp4").input_value() == "Something long"
         page.get_by_label("Caption of rain.mp4").fill("The video shows a red car in the rain.")
+        page.get_by_role("link", name="Make a run file for it").click()
+        assert page.get_by_label("Your clips").input_value() == "clips"
 
 
 @needs_browser

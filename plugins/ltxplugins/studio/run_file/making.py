@@ -43,7 +43,12 @@ class Making:
 
     def page(self, request: Request) -> Response:
         return self._studio.answer(
-            "run-file-new.html", modes=self._modes, models=MODELS, purposes=PURPOSES, data=datasets(self._studio.workspace.root)
+            "run-file-new.html",
+            modes=self._modes,
+            models=MODELS,
+            purposes=PURPOSES,
+            data=datasets(self._studio.workspace.root),
+            chosen=request.query_params.get("data", ""),
         )
 
     def make(self, request: Request, fields: Fields) -> Response:
