@@ -6,7 +6,7 @@ the path of a clip, or of a sound without a clip, as the dataset writes it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import attrs
@@ -74,8 +74,8 @@ def without_excluded(table: Table, columns: Mapping[str, str]) -> Table:
     if not names:
         return table
     excluded, path = frozenset(names), exclusion_file(table.path)
-    there = {name for row in table.rows for name in names_of(row, columns)}
-    rows = tuple(row for row in table.rows if excluded.isdisjoint(names_of(row, columns)))
+    there = {name_of(row, columns) for row in table.rows}
+    rows = tuple(row for row in table.rows if name_of(row, columns) not in excluded)
     if table.rows and not rows:
         raise DataError("excludes every sample", where=str(path), remedy="Remove lines from it.")
     left = len(table.rows) - len(rows)
@@ -85,9 +85,12 @@ def without_excluded(table: Table, columns: Mapping[str, str]) -> Table:
     return attrs.evolve(table, rows=rows, notes=(*table.notes, *notes))
 
 
-def names_of(row: Row, columns: Mapping[str, str]) -> Collection[str]:
-    """Return the names by which a row may be excluded: the path of its clip, or of its sound if it has no clip."""
-    if row.file:
-        return (row.file.strip(),)
-    cells = (row.values.get(columns[role]) for role in ("video", "audio") if role in columns)
-    return [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()][:1]
+def name_of(row: Row, columns: Mapping[str, str]) -> str:
+    """Return the path by which a row may be excluded: that of its clip, or of its sound if it has no clip; "" if it names neither.
+
+    Args:
+        row: a row of a dataset.
+        columns: the column of each role.
+    """
+    cells = [row.file, *(row.values.get(columns[role]) for role in ("video", "audio") if role in columns)]
+    return next((cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()), "")

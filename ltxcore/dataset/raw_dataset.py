@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ltxcore.dataset.columns import bind, columns_of, is_inline
-from ltxcore.dataset.exclusions import without_excluded
+from ltxcore.dataset.exclusions import name_of, without_excluded
 from ltxcore.dataset.media_folder import Kind, kind_of, medium_at
 from ltxcore.dataset.sources import read_table, recaptioned
 from ltxcore.errors import DataError, Problem
@@ -62,6 +62,10 @@ class RawDataset:
     def where(self, row: Row) -> str:
         """Return the place of a row, for a message; "" for a folder, where a row's file itself names the place."""
         return "" if self.is_folder else self.table.at(row)
+
+    def name(self, row: Row) -> str:
+        """Return the path of a row's clip, or of its sound if it has no clip, as the dataset writes it; "" if the row names neither."""
+        return name_of(row, self.columns)
 
     def role(self, row: Row) -> str:
         """Return "video" if a row is a clip or a picture, "audio" if it is only audio."""

@@ -229,6 +229,39 @@ def test_a_caption_that_changed_meanwhile_is_not_overwritten_in_silence(tmp_path
     assert (tmp_path / "a.txt").read_text() == "mine"
 
 
+def test_rows_of_one_file_have_captions_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "d.csv").write_text("video,caption\na.mp4,same\na.mp4,same\n")
+    with client(tmp_path) as ask:
+        fields = {"data": "d.csv", "clip": "a.mp4", "row": "1", "part": "", "old": "same", "caption": "other"}
+        assert "Saved" in ask.post("/data/caption", data=fields).text
+    assert (tmp_path / "d.csv").read_text() == "video,caption\na.mp4,same\na.mp4,other\n"
+
+
+def test_a_card_stays_that_of_its_clip_if_files_are_added_before_it(tmp_path: Path) -> None:
+    (tmp_path / "b.mp4").touch()
+    with client(tmp_path) as ask:
+        ask.get("/data?data=.")
+        (tmp_path / "a.mp4").touch()
+        fields = {"data": ".", "clip": "b.mp4", "row": "0", "part": "", "old": "", "caption": "rain"}
+        text = ask.post("/data/caption", data=fields).text
+    assert 'data-into="#caption-0-0"' in text
+    assert (tmp_path / "b.txt").read_text() == "rain"
+
+
+def test_a_sound_in_a_dataset_of_clips_is_excluded_by_its_path(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "d.csv").write_text("video,audio,caption\na.mp4,,one\n,b.wav,two\n,,three\n")
+    with client(tmp_path) as ask:
+        names = names_in(ask.get("/data/clips?data=d.csv").text)
+        assert names[:2] == ["a.mp4", "b.wav"]
+        assert "Excluded" in ask.post("/data/exclude", data={"data": "d.csv", "clip": "b.wav", "out": "1"}).text
+        refused = ask.post("/data/exclude", data={"data": "d.csv", "clip": names[2], "out": "1"})
+        assert "this row names no file, so it cannot be excluded" in refused.text
+    assert (tmp_path / "d.csv.exclude").read_text() == "b.wav\n"
+
+
 def test_a_dataset_is_read_once_for_a_caption_that_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").touch()
@@ -608,26 +641,33 @@ def test_a_dropped_folder_is_copied_without_its_hidden_files_and_shown(browser: 
     assert copied == ["clips/mine/deep/a.mp4", "clips/mine/deep/a.txt"]
 
 
+DROP = """names => {
+    const held = new DataTransfer();
+    for (const name of names) held.items.add(new File(["theirs"], name));
+    const event = new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true });
+    setTimeout(() => document.body.dispatchEvent(event));  // the question comes after this call has returned
+}"""
+
+
 @needs_browser
 def test_a_dropped_file_replaces_another_only_after_a_question(browser: Any, tmp_path: Path) -> None:
-    (folder := tmp_path / "opened" / "clips").mkdir(parents=True)
+    from playwright.sync_api import expect
+
+    (folder := tmp_path / "clips").mkdir(parents=True)
     (folder / "a.txt").write_text("mine")
     encode(folder / "a.mp4", gradient_clip(9, 64, 96))
-    dropped = [tmp_path / name for name in ("a.txt", "b.txt", "page.html")]
-    for path in dropped:
-        path.write_text("theirs")
     answers = [True, False]
-    with served(tmp_path / "opened") as here, opened(browser, here, refused="4") as page:
+    with served(tmp_path) as here, opened(browser, here, refused="4") as page:
         page.on("dialog", lambda dialog: dialog.accept() if answers.pop() else dialog.dismiss())
         page.goto(f"{here.address}/data?data=clips")
-        drop(page, *dropped)
+        page.evaluate(DROP, ["a.txt", "b.txt", "page.html"])
         page.get_by_text("1 of 3 files were copied").wait_for()
         told = page.locator("#add-problems").inner_text()
         assert "a.txt is there already" in told
         assert "page.html is neither a clip, picture or sound" in told
         assert ((folder / "a.txt").read_text(), (folder / "b.txt").read_text()) == ("mine", "theirs")
-        drop(page, dropped[0])
-        page.wait_for_function("document.getElementById('text-0-0')?.value === 'theirs'")
+        page.evaluate(DROP, ["a.txt"])
+        expect(page.get_by_label("Caption of a.mp4")).to_have_value("theirs", timeout=60_000)
     assert (answers, (folder / "a.txt").read_text()) == ([], "theirs")
 
 

@@ -120,7 +120,7 @@ class Cards:
                 return any(caption.is_empty for caption in clip.captions)
             if only == "findings":
                 return clip.index in findings
-            return only not in ("excluded", "included") or (clip.name.strip() in excluded) == (only == "excluded")
+            return only not in ("excluded", "included") or (clip.name in excluded) == (only == "excluded")
 
         return listing.chosen(asked.get("search", ""), asked.get("order", ""), wanted)
 
@@ -216,28 +216,29 @@ class Cards:
             DataError: it is not, or the row names none.
         """
         if path is None:
-            raise DataError("this row names no file", remedy="Name a file in the dataset, or exclude the row.")
+            raise DataError("this row names no file", remedy="Name a file in the dataset, or remove the row.")
         return self.studio.workspace.path(str(path))
 
     def caption(self, request: Request, fields: dict[str, list[str]]) -> Response:
         """Save a caption, and answer with its form."""
-        name, clip_name, old, new = (field_of(fields, each) for each in ("data", "clip", "old", "caption"))
+        name, clip_name, row, old, new = (field_of(fields, each) for each in ("data", "clip", "row", "old", "caption"))
         number = field_of(fields, "part")
         part = int(number) if number.isdecimal() else None
         problems: Sequence[Problem] = ()
         with self.changing:
             listing = self.listings.get(name, anew=True)
             try:
-                listing = writing.save(listing, clip_name, part, old, new)
+                listing = writing.save(listing, listing.get(clip_name, row), part, old, new)
             except LtxError as error:
                 problems = error.problems
             else:
                 self.listings.keep(name, listing)
-        clip = listing.get(clip_name)
+        clip = listing.get(clip_name, row)
         caption = next((each for each in clip.captions if each.part == part), clip.captions[0])
         return self.studio.answer(
             "data-caption.html",
             name=name,
+            place=row or clip.index,
             clip=clip,
             caption=caption,
             text=new if problems else caption.caption or "",
@@ -247,14 +248,16 @@ class Cards:
 
     def exclude(self, request: Request, fields: dict[str, list[str]]) -> Response:
         """Exclude a clip, or include it again, and answer with its button."""
-        name, clip_name = field_of(fields, "data"), field_of(fields, "clip")
+        name, clip_name, row = (field_of(fields, each) for each in ("data", "clip", "row"))
         with self.changing:
             listing = self.listings.get(name)
-            clip = listing.get(clip_name)
-            names = [each for each in read_excluded(listing.dataset.path) if each != clip.name.strip()]
+            clip = listing.get(clip_name, row)
+            if clip.path is None:
+                raise DataError("this row names no file, so it cannot be excluded", remedy="Remove it from the dataset file.")
+            names = [each for each in read_excluded(listing.dataset.path) if each != clip.name]
             out = field_of(fields, "out") == "1"
             write_excluded(listing.dataset.path, [*names, clip.name] if out else names)
-        return self.studio.answer("data-exclude.html", name=name, clip=clip, out=out)
+        return self.studio.answer("data-exclude.html", name=name, place=row or clip.index, clip=clip, out=out)
 
     def examined(self, name: str) -> dict[str, Any]:
         """Return how far the doctor is with a dataset."""

@@ -49,7 +49,7 @@ class Clip:
 
     Attributes:
         index: the number of its row, from 0.
-        name: the path of its file, as the dataset writes it.
+        name: the path of its file, as the dataset writes it, or the place of its row if the row names no file.
         captions: its captions, of which there is at least one, though it may be empty.
         dataset: the dataset that it is in.
     """
@@ -135,12 +135,18 @@ class Listing:
             return None
         return root if root.is_dir() else None
 
-    def get(self, name: str) -> Clip:
+    def get(self, name: str, row: str = "") -> Clip:
         """Return the clip of a name.
+
+        Args:
+            name: the name.
+            row: the number of the row that the page showed, from 0, which tells rows of one name apart.
 
         Raises:
             DataError: there is no such clip.
         """
+        if row.isdecimal() and int(row) < len(self.clips) and self.clips[int(row)].name == name:
+            return self.clips[int(row)]
         found = self.by_name.get(name)
         if found is None:
             raise DataError(f"{name} is no longer in this dataset", remedy="Reload the page.")
@@ -182,7 +188,7 @@ class Listing:
 
     def _clip(self, index: int, captions: Sequence[Caption]) -> Clip:
         dataset, row = self.dataset, self.dataset.rows[index]
-        name = row.file or str(row.values.get(dataset.columns.get(dataset.role(row), "")) or dataset.table.at(row))
+        name = dataset.name(row) or dataset.table.at(row)
         return Clip(index, name, tuple(captions) or (Caption(index, name, None),), dataset)
 
 

@@ -35,12 +35,12 @@ class Change:
         return before_and_after(self.caption.caption or "", self.new)
 
 
-def save(listing: Listing, name: str, part: int | None, old: str, new: str) -> Listing:
+def save(listing: Listing, clip: Clip, part: int | None, old: str, new: str) -> Listing:
     """Write a caption where it came from, and return the list with it.
 
     Args:
         listing: the list of the dataset, read just now.
-        name: the clip.
+        clip: one of its clips.
         part: the number of the caption, if the clip has a list of them.
         old: the caption that the page showed.
         new: the new caption.
@@ -49,17 +49,16 @@ def save(listing: Listing, name: str, part: int | None, old: str, new: str) -> L
         StaleCaption: the caption has been changed by another program since the page showed it.
         DataError: the caption cannot be written.
     """
-    clip = listing.get(name)
     caption = next((each for each in clip.captions if each.part == part), None)
     if listing.captions is None or caption is None:
-        raise DataError(f"{name} has no such caption", remedy="Reload the page.")
+        raise DataError(f"{clip.name} has no such caption", remedy="Reload the page.")
     if (caption.caption or "") != old:
         remedy = "The field below holds your text. Save it again to replace what the file holds now."
         raise StaleCaption(f"another program changed this caption meanwhile, to: {caption.caption or ''}", remedy=remedy)
     text = listing.captions.written(caption, new)
     if text is None:
         return listing
-    listing.captions.write({caption: text}, repr(("studio", name, part, text)))
+    listing.captions.write({caption: text}, repr(("studio", clip.name, part, text)))
     return listing.recaptioned(caption, text)
 
 
