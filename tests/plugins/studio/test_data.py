@@ -6,6 +6,8 @@ import io
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -160,6 +162,26 @@ def test_a_list_of_ten_thousand_clips_opens_none_of_them(tmp_path: Path, monkeyp
     assert "data-more" not in last.text
     assert looked == []
     assert not (tmp_path / ".studio").exists()
+
+
+FIRST_PAGE = """
+import sys
+from pathlib import Path
+from starlette.testclient import TestClient
+from ltxplugins.studio.app import make_app
+from ltxplugins.studio.safety import Admission
+from ltxplugins.studio.workspace import Workspace
+
+ask = TestClient(make_app(Workspace(Path(sys.argv[1])), Admission("t", 1)), "http://127.0.0.1", cookies={"ltx_studio_1": "t"})
+assert "1 clip" in ask.get("/data?data=clips").text
+assert "torch" not in sys.modules
+"""
+
+
+def test_the_first_page_of_a_studio_does_not_wait_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").touch()
+    subprocess.run([sys.executable, "-c", FIRST_PAGE, str(tmp_path)], check=True)
 
 
 def test_pages_of_cards_join_to_the_whole_dataset(tmp_path: Path) -> None:

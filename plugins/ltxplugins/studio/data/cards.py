@@ -22,12 +22,10 @@ from ltxplugins.studio.data.lengths import Lengths
 from ltxplugins.studio.data.listing import PAGE, Clip, Listing, Listings, size_of
 from ltxplugins.studio.data.pictures import Facts, Pictures
 from ltxplugins.studio.data.uploads import received
-from ltxplugins.studio.studio import PLAYED, Studio, show
+from ltxplugins.studio.studio import PLAYED, Studio, posted, show
 
 ASKED = ("search", "order", "only", "buckets")
 """What the user may ask for: a text, an order, a kind of clips, and the buckets to fit clips to."""
-
-Posted = Callable[[Callable[[Request, dict[str, list[str]]], Response]], Callable[[Request], Any]]
 
 
 class Cards:
@@ -42,7 +40,7 @@ class Cards:
         self.findings = Findings(studio.jobs)
         self.changing = threading.Lock()
 
-    def routes(self, posted: Posted) -> Sequence[BaseRoute]:
+    def routes(self) -> Sequence[BaseRoute]:
         return [
             Route("/data/clips", self.clips),
             Route("/data/details", self.details),

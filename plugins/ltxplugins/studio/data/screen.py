@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from ltxcore.api import LtxError
 from ltxplugins.studio.data.cards import Cards
 from ltxplugins.studio.data.listing import KINDS, ORDERS, find_datasets
-from ltxplugins.studio.studio import Screen, Studio, posted
+from ltxplugins.studio.studio import Screen, Studio
 
 
 def routes(studio: Studio) -> Sequence[BaseRoute]:
@@ -41,7 +41,7 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
                 values["problems"] = error.problems
         return studio.answer("data.html", **values)
 
-    return [Route("/data", page), *cards.routes(posted)]
+    return [Route("/data", page), *cards.routes()]
 
 
 DATA = Screen("data", "Data", routes)
