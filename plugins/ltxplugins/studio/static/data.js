@@ -254,6 +254,12 @@ document.addEventListener("click", (event) => {
 
 for (const each of document.querySelectorAll("[data-once]")) fetchPart(each.dataset.once).then((part) => part.ok && fill(each, part.text)).catch(() => {});
 
+document.addEventListener("submit", ({ submitter }) => {  // after the listener of studio.js, which sends the form with its button
+  if (submitter?.name !== "seen") return;
+  submitter.disabled = true;
+  document.querySelector("#preview [role=status]").textContent = "The captions are being written, which takes a minute for ten thousand. It goes on if you close this page.";
+});
+
 document.addEventListener("part", (event) => look(event.target));
 document.getElementById("still")?.setAttribute("aria-pressed", String(still));
 look(document);
