@@ -60,7 +60,7 @@ BOTH = "/compare?run=outputs/dance&run=outputs/walk"
 def test_the_comparison_is_readable(browser: Any, studio: Served, tmp_path: Path, width: int, colours: str) -> None:
     with opened(browser, studio, width, color_scheme=colours) as page:
         page.goto(studio.address + BOTH)
-        page.wait_for_function("[...document.querySelectorAll('.cell')].every(each => each.readyState > 1)")
+        page.wait_for_function("() => [...document.querySelectorAll('.cell')].every(each => each.readyState > 1)")
         page.screenshot(path=tmp_path / f"compare-{width}-{colours}.png", full_page=True)
         assert faults(page) == []
 
@@ -69,18 +69,18 @@ def test_the_comparison_is_readable(browser: Any, studio: Served, tmp_path: Path
 def test_all_samples_play_in_step_with_the_sound_of_one(browser: Any, studio: Served) -> None:
     with opened(browser, studio) as page:
         page.goto(studio.address + BOTH)
-        page.wait_for_function("[...document.querySelectorAll('.cell')].every(each => each.readyState > 1)")
+        page.wait_for_function("() => [...document.querySelectorAll('.cell')].every(each => each.readyState > 1)")
         assert page.locator(".cell").count() > 2
         assert page.evaluate("[...document.querySelectorAll('.cell')].every(each => each.muted)")
         page.get_by_role("slider", name="Position").fill("0.25")
         times = "[...document.querySelectorAll('.cell')].map(each => each.currentTime)"
-        page.wait_for_function(f"{times}.every(each => Math.abs(each - 0.25) < 0.002)")
+        page.wait_for_function(f"() => {times}.every(each => Math.abs(each - 0.25) < 0.002)")
         page.get_by_role("button", name="Forward a frame").click()
-        page.wait_for_function(f"{times}.every(each => Math.abs(each - 0.25 - 1 / 24) < 0.002)")
+        page.wait_for_function(f"() => {times}.every(each => Math.abs(each - 0.25 - 1 / 24) < 0.002)")
         page.get_by_role("button", name="Play", exact=True).click()
-        page.wait_for_function("[...document.querySelectorAll('.cell')].every(each => each.played.length > 0)")
+        page.wait_for_function("() => [...document.querySelectorAll('.cell')].every(each => each.played.length > 0)")
         page.get_by_role("button", name="Pause").click()
-        page.wait_for_function(f"Math.max(...{times}) - Math.min(...{times}) < 0.002")
+        page.wait_for_function(f"() => Math.max(...{times}) - Math.min(...{times}) < 0.002")
         page.keyboard.press("2")
         heard = "[...document.querySelectorAll('.cell')].flatMap((each, index) => each.muted ? [] : [index])"
         assert page.evaluate(heard) == [1]
