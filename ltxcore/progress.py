@@ -1,11 +1,20 @@
-"""Show progress bars on the error stream if it is a terminal, so that the output itself can go to a file."""
+"""Show progress bars on the error stream if it is a terminal, so that the output itself can go to a file.
+
+A program that starts `ltx` without a terminal can name a file in the environment variable LTX_PROGRESS instead. While
+work goes on, the file tells how much of it is done, as JSON; for example {"name": "clips", "done": 3, "steps": 8}. Between two pieces of
+work, there is no file.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -22,6 +31,12 @@ Phase = Callable[[str, int], Callable[[], None]]
 
 _FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
 """The environment variables that make rich treat any stream as a terminal."""
+
+FILE = "LTX_PROGRESS"
+"""The environment variable that names a file to which progress is written."""
+
+NOTED_SECONDS = 0.5
+"""The least number of seconds from one change of the file to the next."""
 
 
 def is_shown() -> bool:
@@ -43,8 +58,17 @@ def _is_terminal() -> bool:
 @contextmanager
 def bars(shown: bool | None = None) -> Iterator[Phase]:
     """Show a bar for each of several phases, one after the other. The bars remain when the phases are done. With
-    `shown` False, no bars are shown; by default, they are shown on a terminal.
+    `shown` False, no bars are shown; by default, they are shown on a terminal. The file of LTX_PROGRESS takes their place.
     """
+    if shown is not False and (path := _file()) is not None:
+        with contextlib.closing(_Note(path)) as note:
+
+            def noted(name: str, steps: int) -> Callable[[], None]:
+                note.begin(name, steps)
+                return lambda: note.show(note.done + 1)
+
+            yield noted
+        return
     if not (is_shown() if shown is None else shown and not is_quiet()):
         yield lambda name, steps: lambda: None
         return
@@ -102,6 +126,43 @@ class Bar:
     def end(self) -> None:
         """Remove the bar."""
         self._display.stop()
+
+
+@attrs.define
+class _Note:
+    """Progress that is written to a file. A disk that is full does not end the work: the file then tells of an earlier moment."""
+
+    path: Path
+    name: str = ""
+    steps: int = 0
+    done: int = 0
+    _written: float = 0.0
+
+    def begin(self, name: str, steps: int) -> None:
+        self.name, self.steps, self.done = name, steps, 0
+        self._write()
+
+    def show(self, done: int) -> None:
+        self.done = done
+        if time.monotonic() - self._written >= NOTED_SECONDS:
+            self._write()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        with contextlib.suppress(OSError):
+            beside = self.path.with_name(f"{self.path.name}.new")
+            beside.write_text(json.dumps({"name": self.name.strip("[]"), "done": self.done, "steps": self.steps}))
+            beside.replace(self.path)
+
+
+def _file() -> Path | None:
+    """Return the file to which this process writes its progress; None if there is none. Of several processes, the first writes."""
+    named = os.environ.get(FILE)
+    return Path(named) if named and os.environ.get("RANK", "0") == "0" else None
 
 
 def _display(*, stays: bool = False, counts: bool = True) -> Progress:

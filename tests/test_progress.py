@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,45 @@ def test_elsewhere_what_is_done_is_a_line_each(capsys: pytest.CaptureFixture[str
         tell("reading")
         tell("measuring")
     assert shown(capsys) == "reading\nmeasuring\n"
+
+
+def test_progress_goes_to_the_file_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "progress.json"
+    monkeypatch.setenv("LTX_PROGRESS", str(told))
+    monkeypatch.setattr("ltxcore.progress.NOTED_SECONDS", 0)
+    with bars() as phase:
+        step = phase("[clips]", 2)
+        assert json.loads(told.read_text()) == {"name": "clips", "done": 0, "steps": 2}
+        step()
+        assert json.loads(told.read_text())["done"] == 1
+        phase("captions", 3)
+        assert json.loads(told.read_text()) == {"name": "captions", "done": 0, "steps": 3}
+    assert not told.exists()
+    assert shown(capsys) == ""
+
+
+def test_the_file_is_not_written_for_every_one_of_many_quick_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "progress.json"
+    monkeypatch.setenv("LTX_PROGRESS", str(told))
+    monkeypatch.setattr("ltxcore.progress.NOTED_SECONDS", 3600)
+    with bars() as phase:
+        step = phase("clips", 2)
+        step()
+        assert json.loads(told.read_text())["done"] == 0
+
+
+def test_a_file_of_progress_that_cannot_be_written_does_not_end_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTX_PROGRESS", str(tmp_path / "nowhere" / "progress.json"))
+    with bars() as phase:
+        phase("clips", 1)()
+
+
+@pytest.mark.parametrize(("variable", "value"), [("RANK", "1"), ("LTX_PROGRESS", "")])
+def test_one_process_alone_writes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv("LTX_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setenv(variable, value)
+    with bars() as phase:
+        phase("clips", 1)()
+        assert list(tmp_path.iterdir()) == []

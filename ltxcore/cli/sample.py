@@ -22,7 +22,7 @@ from ltxcore.errors import ConfigError
 from ltxcore.files import is_file, read_regular
 from ltxcore.logs import inform, warn
 from ltxcore.new.models import TINY
-from ltxcore.progress import Bar
+from ltxcore.progress import Bar, bars
 
 if TYPE_CHECKING:
     from ltxcore.codecs.source import Codecs
@@ -255,11 +255,20 @@ def _next(lora: Strength) -> str:
 
 @contextmanager
 def _bar(planned: Sequence[Planned]) -> Iterator[Step | None]:
-    """Show progress if the error stream is a terminal."""
+    """Show progress on a terminal, or in the file of LTX_PROGRESS."""
     begun = list(accumulate((each.canvas.request.steps for each in planned), initial=0))
     bar = Bar.begun("Drawing", begun[-1])
     if bar is None:
-        yield None
+        with bars() as phase:
+            step, reached = phase("steps", begun[-1]), 0
+
+            def noted(index: int, done: int, steps: int) -> None:
+                nonlocal reached
+                while reached < begun[index] + done:  # samples that are there already are passed over
+                    step()
+                    reached += 1
+
+            yield noted
         return
     try:
         yield lambda index, step, steps: bar.show(begun[index] + step, name=f"Generating {index + 1}/{len(planned)}")

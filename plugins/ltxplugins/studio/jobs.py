@@ -1,8 +1,9 @@
 """Commands of ltx that take long, each as a process of its own that outlives the page and the server.
 
 A job is a folder on disk, so that a server which is killed and started again finds every job as it is: `job.json` says what to do, `log` is
-what the command printed, `process.json` which process does it, `end.json` how it ended. The files are written whole and never changed, but
-for the log, which grows. A file beside the folders, `order.json`, says in which order waiting jobs start.
+what the command printed, `process.json` which process does it, `progress.json` how much of its present work is done, `end.json` how it
+ended. The files are written whole and never changed, but for the log, which grows, and the progress. A file beside the folders,
+`order.json`, says in which order waiting jobs start.
 """
 
 from __future__ import annotations
@@ -30,6 +31,15 @@ from ltxcore.api.commands import write_whole
 State = Literal["waiting", "running", "done", "stopped", "failed", "lost"]
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
 """Exit statuses of a command that was stopped by the user."""
+
+
+@attrs.frozen
+class Progress:
+    """How much of a piece of work is done: its name, the steps that are done, and all of them."""
+
+    name: str
+    done: int
+    steps: int
 
 
 @attrs.frozen
@@ -81,6 +91,12 @@ class Job:
         """How long the job has run."""
         process, end = read_json(self.folder / "process.json"), read_json(self.folder / "end.json")
         return (end.get("at", 0) if end else time.time()) - process["at"] if process else 0.0
+
+    @property
+    def progress(self) -> Progress | None:
+        """How much of its present work is done; None if the command does not say."""
+        told = read_json(self.folder / "progress.json")
+        return Progress(told["name"], told["done"], told["steps"]) if told.get("steps") else None
 
     def tail(self, size: int = 16_384) -> str:
         """Return the last lines of what the command printed.

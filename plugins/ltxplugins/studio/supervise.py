@@ -7,6 +7,7 @@ command, so the exit status is known even if the server no longer runs.
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -33,7 +34,11 @@ def supervise(folder: Path, arguments: list[str]) -> None:
         if not (folder / "job.json").exists() or (folder / "process.json").exists() or (folder / "end.json").exists():
             return  # it was removed, started or stopped before the lock was taken
         command = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ltxcore", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-P", "-m", "ltxcore", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"LTX_PROGRESS": str((folder / "progress.json").resolve())},
         )
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         created = psutil.Process(command.pid).create_time()

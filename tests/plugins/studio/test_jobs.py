@@ -14,6 +14,9 @@ import pytest
 
 from ltxcore.api import DataError
 from ltxplugins.studio.jobs import Job, Jobs, write_json
+from ltxplugins.studio.screens import SCREENS
+from ltxplugins.studio.studio import Studio
+from ltxplugins.studio.workspace import Workspace
 
 
 @pytest.fixture
@@ -41,6 +44,30 @@ def test_a_job_runs_a_command_of_ltx_and_keeps_what_it_prints(jobs: Jobs) -> Non
     assert ended(job) == "done"
     assert job.tail().startswith("ltx, version")
     assert job.seconds > 0
+
+
+@pytest.mark.slow
+def test_a_job_says_how_much_of_its_work_is_done(jobs: Jobs, tmp_path: Path) -> None:
+    job = jobs.add("sample", "A tone", ["sample", "a tone", "--model", "tiny", "--inference-steps", "400", "-o", "out"])
+    assert job.progress is None
+    jobs.start(job)
+    wait(lambda: job.progress is not None or job.state != "running")
+    assert job.progress is not None, job.tail()
+    assert (job.progress.name, job.progress.steps) == ("steps", 400)
+    wait(lambda: job.progress is None or job.progress.done)
+    jobs.stop(job)
+    assert ended(job) == "stopped"
+    assert job.progress is None
+
+
+def test_progress_is_shown_as_a_bar_with_its_numbers(tmp_path: Path) -> None:
+    studio = Studio(Workspace(tmp_path), SCREENS)
+    job = studio.jobs.add("check", "<b>", ["--version"])
+    assert studio.text("job-progress.html", job=job).strip() == '<progress aria-label="&lt;b&gt;"></progress>'
+    write_json(job.folder / "progress.json", {"name": "<i>", "done": 3, "steps": 8000})
+    shown = studio.text("job-progress.html", job=job)
+    assert '<progress aria-label="&lt;b&gt;" value="3" max="8000">' in shown
+    assert "&lt;i&gt;: 3 of 8,000" in shown
 
 
 def test_a_job_that_fails_says_why(jobs: Jobs) -> None:
