@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers.waiting import wait
 from ltxcore.api import DataError
 from ltxplugins.studio.jobs import Job, Jobs, write_json
 from ltxplugins.studio.screens import SCREENS
@@ -22,14 +22,6 @@ from ltxplugins.studio.workspace import Workspace
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
     return Jobs(tmp_path / "jobs", tmp_path)
-
-
-def wait(until: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if until():
-            return
-        time.sleep(0.05)
-    raise AssertionError("what was waited for did not come to pass")
 
 
 def ended(job: Job) -> str:

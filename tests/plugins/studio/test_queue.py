@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from helpers.studio_browser import served
+from helpers.waiting import wait
 
 
 def test_jobs_start_again_once_the_folder_of_the_jobs_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -17,16 +16,8 @@ def test_jobs_start_again_once_the_folder_of_the_jobs_can_be_read(tmp_path: Path
     in_the_way = tmp_path / ".studio" / "jobs"
     in_the_way.write_text("this is no folder")
     with caplog.at_level(logging.WARNING, "ltx.studio"), served(tmp_path) as studio:
-        until(lambda: "waiting jobs cannot be started" in caplog.text)
+        wait(lambda: "waiting jobs cannot be started" in caplog.text)
         in_the_way.unlink()
         job = studio.app.state.studio.jobs.add("check", "Its version", ["--version"])
-        until(lambda: job.state == "done")
+        wait(lambda: job.state == "done")
     assert caplog.text.count("waiting jobs cannot be started") == 1
-
-
-def until(done: Callable[[], object]) -> None:
-    for _ in range(1200):
-        if done():
-            return
-        time.sleep(0.05)
-    raise AssertionError("what was waited for did not come to pass")

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -16,6 +14,7 @@ import pytest
 
 from helpers.made_run import made_run
 from helpers.training_runs import sound_set, tables, write_run
+from helpers.waiting import wait
 from ltxcore.writer import writing
 from ltxplugins.studio.jobs import Jobs, write_json
 from ltxplugins.studio.runs.found import Library
@@ -26,14 +25,6 @@ from ltxplugins.studio.studio import Studio
 from ltxplugins.studio.workspace import Workspace
 
 TOKEN = "a-token-of-the-tests"
-
-
-def wait(until: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if until():
-            return
-        time.sleep(0.05)
-    raise AssertionError("what was waited for did not come to pass")
 
 
 def test_runs_that_the_studio_did_not_start_are_found_with_their_state(tmp_path: Path) -> None:
