@@ -1,4 +1,4 @@
-"""Compute the scale of a chart, which maps values to positions, and the round numbers along the scale."""
+"""Compute the scale of a chart, which maps values to positions, the round numbers along the scale, and their short form."""
 
 from __future__ import annotations
 
@@ -32,3 +32,15 @@ class Scale:
         step = self.step(count)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def short_number(value: float) -> str:
+    """Write a number in a short form that suits an axis."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return f"{value:.4g}"

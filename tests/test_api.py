@@ -26,12 +26,12 @@ from ltxcore.registry import HOOKS
 
 TOPICS = [importlib.import_module(f"ltxcore.api.{found.name}") for found in pkgutil.iter_modules(api.__path__)]
 LIST = Path(__file__).with_name("public_names.txt")
-MOST = 177
+MOST = 178
 """120, and what a door of its own has brought: two for optimizers, one for schedules, two for quantizers, nine for sources, three for
 objectives, four for adapters, five for exporters, three for columns, seven for captions, two for excluded clips, three for
 configurations of other trainers,
 one for errors in other people's code, one for numbers of options, two for keys of conditions, eight for
-LoRAs that are made from others, one for models of transformers, and three for runs that are watched.
+LoRAs that are made from others, one for models of transformers, and four for runs that are watched.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ltxcore.scale import Scale
+from ltxcore.scale import Scale, short_number
 
 
 def test_the_ends_of_a_scale_are_the_ends_of_its_chart_and_a_value_between_lies_in_proportion() -> None:
@@ -25,3 +25,10 @@ def test_the_numbers_along_a_scale_are_round_and_no_further_apart_than_asked(low
     scale = Scale(low, high, 0.0, 1.0)
     assert scale.ticks(5) == expected
     assert scale.step(5) == pytest.approx(expected[1] - expected[0])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0"), (12345.6, "12,346"), (0.5, "0.5"), (0.00025, "2.5e-4"), (0.0001, "1e-4"), (1.23456, "1.235")]
+)
+def test_numbers_are_short(value: float, said: str) -> None:
+    assert short_number(value) == said

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ltxcore.later import later
 from ltxcore.runs.curves import binned, smoothed
 from ltxcore.runs.read_run import Drawn, Record, Series, Weights, read_run, sample_command
-from ltxcore.scale import Scale
+from ltxcore.scale import Scale, short_number
 from ltxcore.writer import writer_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "data_of_run",
     "read_run",
     "sample_command",
+    "short_number",
     "smoothed",
     "writer_of",
 ]

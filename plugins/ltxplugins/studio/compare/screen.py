@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ltxcore.api import LtxError, Problem
-from ltxcore.api.runs import Record
+from ltxcore.api.runs import Record, short_number
 from ltxplugins.studio.compare.columns import first_choice, grid, of_run, of_strengths
 from ltxplugins.studio.compare.difference import difference
-from ltxplugins.studio.runs.charts import number, overlaid, validation_rows
+from ltxplugins.studio.runs.charts import overlaid, validation_rows
 from ltxplugins.studio.runs.found import Library
 from ltxplugins.studio.studio import Screen, Studio
 
@@ -91,7 +91,7 @@ def _validation(records: Mapping[str, Record]) -> list[Validation]:
 def _loss(found: tuple[float, float | None] | None) -> str:
     if found is None:
         return "–"
-    return number(found[0]) + ("" if found[1] is None else f" ± {number(found[1])}")
+    return short_number(found[0]) + ("" if found[1] is None else f" ± {short_number(found[1])}")
 
 
 def routes(studio: Studio) -> Sequence[BaseRoute]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ltxcore.api.runs import Record, Scale, Series, binned, smoothed
+from ltxcore.api.runs import Record, Scale, Series, binned, short_number, smoothed
 
 WIDTH, HEIGHT = 560, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 26
@@ -103,7 +103,7 @@ def chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool = False, 
         dots = tuple(points) if len(series) <= FEW else ()
         lines.append(Line(curve.label, f"c{index % 6}", _path(soft), _path(points) if even else "", _band(curve, place), dots))
     across = tuple((round(x(value), 1), f"{value:,.0f}") for value in x.ticks(6) if value == int(value))
-    up = tuple((round(y(value), 1), number(10**value if log else value)) for value in y.ticks(5))
+    up = tuple((round(y(value), 1), short_number(10**value if log else value)) for value in y.ticks(5))
     summary = " ".join(_said(curve) for curve, _ in drawn)
     return Chart(title, unit, summary, tuple(lines), across, up, _table([curve for curve, _ in drawn]))
 
@@ -235,10 +235,10 @@ def _said(curve: Curve) -> str:
     first, last = series.values[0], series.values[-1]
     lowest = min(range(len(series)), key=lambda index: series.values[index])
     if len(series) == 1:
-        return f"{curve.label}: {number(first)} at step {series.steps[0]:,}."
+        return f"{curve.label}: {short_number(first)} at step {series.steps[0]:,}."
     return (
-        f"{curve.label}: {number(first)} at step {series.steps[0]:,}, {number(last)} at step {series.steps[-1]:,}, "
-        f"lowest {number(series.values[lowest])} at step {series.steps[lowest]:,}."
+        f"{curve.label}: {short_number(first)} at step {series.steps[0]:,}, {short_number(last)} at step {series.steps[-1]:,}, "
+        f"lowest {short_number(series.values[lowest])} at step {series.steps[lowest]:,}."
     )
 
 
@@ -256,21 +256,9 @@ def _table(curves: Sequence[Curve]) -> tuple[tuple[int, tuple[str, ...]], ...]:
         (
             step,
             tuple(
-                (number(values[step]) + (f" ± {number(halves[step])}" if step in halves else "")) if step in values else "–"
+                (short_number(values[step]) + (f" ± {short_number(halves[step])}" if step in halves else "")) if step in values else "–"
                 for values, halves in tables
             ),
         )
         for step in chosen
     )
-
-
-def number(value: float) -> str:
-    """Write a number in a short form."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if abs(value) < 0.001:
-        mantissa, _, exponent = f"{value:.1e}".partition("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return f"{value:.4g}"

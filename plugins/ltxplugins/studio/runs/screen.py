@@ -13,9 +13,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ltxcore.api import ConfigError, LtxError
-from ltxcore.api.runs import Drawn, Record, Series
+from ltxcore.api.runs import Drawn, Record, Series, short_number
 from ltxplugins.studio.jobs import Job, State
-from ltxplugins.studio.runs.charts import charts_of, number, validation_rows
+from ltxplugins.studio.runs.charts import charts_of, validation_rows
 from ltxplugins.studio.runs.found import Library, job_of, output_in, output_of
 from ltxplugins.studio.runs.gpu_memory import GpuMemory, gpus_of
 from ltxplugins.studio.runs.told import duration, end_of, seconds_left
@@ -186,7 +186,7 @@ class Screens:
         }
 
     def _runs(self) -> dict[str, Any]:
-        return {"runs": self.library.glances(), "number": number}
+        return {"runs": self.library.glances(), "number": short_number}
 
     def _facts(self, request: Request) -> dict[str, Any]:
         name = request.query_params.get("run", "")
@@ -212,7 +212,7 @@ class Screens:
             "processes": record.status.get("processes", 1),
             "has_report": (record.folder / "report.html").is_file(),
             "validation": validation_rows(record),
-            "number": number,
+            "number": short_number,
         }
 
     def _curves(self, request: Request) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ltxcore.api.runs import Drawn, Record, Series
+from ltxcore.api.runs import Drawn, Record, Series, short_number
 from ltxplugins.tools.report.answers import Answer, Bar, learned, still_learning
 from ltxplugins.tools.report.markup import Markup, joined, tag
 from ltxplugins.tools.report.media import Shelf
-from ltxplugins.tools.report.svg import number, spark
+from ltxplugins.tools.report.svg import spark
 from ltxplugins.tools.report.usage import Use, uses
 
 SHOWN = 1
@@ -52,7 +52,10 @@ def _bar(bar: Bar, longest: float, prefix: str) -> Markup:
     drawn = tag("rect", x=0, y=0, height=10, rx=2, width=f"{width:.1f}", class_=bar.kind)
     picture = tag("svg", drawn, viewBox="0 0 100 10", preserveAspectRatio="none", aria_hidden="true")
     return tag(
-        "tr", tag("th", prefix + bar.label, scope="row"), tag("td", picture), tag("td", number(float(f"{bar.value:.3g}")), class_="number")
+        "tr",
+        tag("th", prefix + bar.label, scope="row"),
+        tag("td", picture),
+        tag("td", short_number(float(f"{bar.value:.3g}")), class_="number"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ltxcore.api.runs import Scale, Series, binned, smoothed
+from ltxcore.api.runs import Scale, Series, binned, short_number, smoothed
 from ltxplugins.tools.report.markup import Markup, data, joined, tag
 from ltxplugins.tools.report.plots import SEQUENCE, Line, Plot
 
@@ -104,7 +104,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
         joined(
             [
                 tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y(value):.1f}", y2=f"{y(value):.1f}"),
-                tag("text", number(value), x=LEFT - 7, y=f"{y(value) + 3.5:.1f}", text_anchor="end"),
+                tag("text", short_number(value), x=LEFT - 7, y=f"{y(value) + 3.5:.1f}", text_anchor="end"),
             ]
         )
         for value in y.ticks(5)
@@ -115,18 +115,6 @@ def _axes(x: Scale, y: Scale) -> Markup:
         if value == int(value)
     ]
     return tag("g", *lines, *below, class_="axes")
-
-
-def number(value: float) -> str:
-    """Write a number in a short form that suits an axis."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if abs(value) < 0.001:
-        mantissa, _, exponent = f"{value:.1e}".partition("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return f"{value:.4g}"
 
 
 def _legend(lines: Sequence[Line], colours: Sequence[str]) -> Markup | None:

@@ -11,7 +11,7 @@ from helpers.made_run import HOSTILE, made_run, metrics
 from ltxcore.api.runs import Series, read_run
 from ltxplugins.tools.report.plots import Line, Plot, condition_label, plots_of
 from ltxplugins.tools.report.sections import curves
-from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number
+from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure
 
 
 def test_a_run_has_a_picture_of_everything_that_it_logs(tmp_path: Path) -> None:
@@ -89,10 +89,3 @@ def test_titles_and_labels_are_escaped() -> None:
     drawn = figure(Plot(HOSTILE, HOSTILE, [Line(HOSTILE, Series((1, 2), (1.0, 2.0))), Line("b", Series((1,), (1.0,)))]))
     assert "<img" not in drawn
     assert drawn.count("<script") == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "said"), [(0, "0"), (12345.6, "12,346"), (0.5, "0.5"), (0.00025, "2.5e-4"), (0.0001, "1e-4"), (1.23456, "1.235")]
-)
-def test_numbers_are_short(value: float, said: str) -> None:
-    assert number(value) == said
