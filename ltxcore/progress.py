@@ -155,7 +155,7 @@ class _Note:
         self._written = time.monotonic()
         with contextlib.suppress(OSError):
             beside = self.path.with_name(f"{self.path.name}.new")
-            beside.write_text(json.dumps({"name": self.name.strip("[]"), "done": self.done, "steps": self.steps}))
+            beside.write_text(json.dumps({"name": self.name.strip("[]"), "done": self.done, "steps": self.steps}), encoding="utf-8")
             beside.replace(self.path)
 
 

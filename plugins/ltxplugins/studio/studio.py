@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,6 +18,9 @@ from starlette.routing import BaseRoute
 from ltxcore.api import DataError
 from ltxplugins.studio.jobs import Jobs
 from ltxplugins.studio.workspace import Workspace
+
+Fields = Mapping[str, Sequence[str]]
+"""The fields of a form, each with all of its values."""
 
 MOST_TEXT = 8 * 2**20
 """The maximum number of bytes in a form."""
@@ -64,7 +67,24 @@ class Studio:
         return HTMLResponse(self.text(template, **values), status)
 
 
-def posted(action: Callable[[Request, dict[str, list[str]]], Response]) -> Callable[[Request], Any]:
+def one(fields: Fields, name: str, default: str | None = None) -> str:
+    """Return the value of a field that a form has once, with lines that end as they do in files.
+
+    Args:
+        fields: the fields of a form.
+        name: the name of the field.
+        default: the value if there is no such field.
+
+    Raises:
+        DataError: there is no such field, and no default.
+    """
+    value = next(iter(fields.get(name, ())), default)
+    if value is None:
+        raise DataError(f"the request has no field {name}", remedy="Reload the page.")
+    return value.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def posted(action: Callable[[Request, Fields], Response]) -> Callable[[Request], Any]:
     """Return a handler that calls an action with every value of each field of a form. The action runs in a thread of its own."""
 
     async def handle(request: Request) -> Response:

@@ -22,7 +22,7 @@ from ltxplugins.studio.data.lengths import Lengths
 from ltxplugins.studio.data.listing import PAGE, Clip, Listing, Listings, size_of
 from ltxplugins.studio.data.pictures import Facts, Pictures
 from ltxplugins.studio.data.uploads import received
-from ltxplugins.studio.studio import PLAYED, Studio, posted, show
+from ltxplugins.studio.studio import PLAYED, Fields, Studio, one, posted, show
 
 ASKED = ("search", "order", "only", "buckets")
 """What the user may ask for: a text, an order, a kind of clips, and the buckets to fit clips to."""
@@ -217,10 +217,10 @@ class Cards:
             raise DataError("this row names no file", remedy="Name a file in the dataset, or remove the row.")
         return self.studio.workspace.path(str(path))
 
-    def caption(self, request: Request, fields: dict[str, list[str]]) -> Response:
+    def caption(self, request: Request, fields: Fields) -> Response:
         """Save a caption, and answer with its form."""
-        name, clip_name, row, old, new = (field_of(fields, each) for each in ("data", "clip", "row", "old", "caption"))
-        number = field_of(fields, "part")
+        name, clip_name, row, old, new = (one(fields, each, "") for each in ("data", "clip", "row", "old", "caption"))
+        number = one(fields, "part", "")
         part = int(number) if number.isdecimal() else None
         problems: Sequence[Problem] = ()
         with self.changing:
@@ -244,16 +244,16 @@ class Cards:
             saved=not problems,
         )
 
-    def exclude(self, request: Request, fields: dict[str, list[str]]) -> Response:
+    def exclude(self, request: Request, fields: Fields) -> Response:
         """Exclude a clip, or include it again, and answer with its button."""
-        name, clip_name, row = (field_of(fields, each) for each in ("data", "clip", "row"))
+        name, clip_name, row = (one(fields, each, "") for each in ("data", "clip", "row"))
         with self.changing:
             listing = self.listings.get(name)
             clip = listing.get(clip_name, row)
             if clip.path is None:
                 raise DataError("this row names no file, so it cannot be excluded", remedy="Remove it from the dataset file.")
             names = [each for each in read_excluded(listing.dataset.path) if each != clip.name]
-            out = field_of(fields, "out") == "1"
+            out = one(fields, "out", "") == "1"
             write_excluded(listing.dataset.path, [*names, clip.name] if out else names)
         return self.studio.answer("data-exclude.html", name=name, place=row or clip.index, clip=clip, out=out)
 
@@ -266,51 +266,46 @@ class Cards:
         """Answer with how far the doctor is with a dataset."""
         return self.studio.answer("data-doctor.html", **self.examined(request.query_params.get("data", "")))
 
-    def start_doctor(self, request: Request, fields: dict[str, list[str]]) -> Response:
+    def start_doctor(self, request: Request, fields: Fields) -> Response:
         """Examine a dataset."""
-        name = field_of(fields, "data")
+        name = one(fields, "data", "")
         with self.changing:
             job = self.findings.job(name)
             if job is None or job.state not in ("waiting", "running"):
-                self.findings.start(self.listings.get(name), name, field_of(fields, "buckets").strip())
+                self.findings.start(self.listings.get(name), name, one(fields, "buckets", "").strip())
         return self.studio.answer("data-doctor.html", **self.examined(name))
 
-    def stop_doctor(self, request: Request, fields: dict[str, list[str]]) -> Response:
+    def stop_doctor(self, request: Request, fields: Fields) -> Response:
         """Stop the doctor."""
-        name = field_of(fields, "data")
+        name = one(fields, "data", "")
         job = self.findings.job(name)
         if job is not None:
             self.studio.jobs.stop(job)
         return self.studio.answer("data-doctor.html", **self.examined(name))
 
-    def finish(self, request: Request, fields: dict[str, list[str]]) -> Response:
+    def finish(self, request: Request, fields: Fields) -> Response:
         """Finish a change of captions that was stopped."""
-        name = field_of(fields, "data")
+        name = one(fields, "data", "")
         with self.changing:
             count = writing.finish(self.listings.get(name))
             self.listings.get(name, anew=True)
         return self.studio.answer("data-changed.html", count=count)
 
-    def edit(self, request: Request, fields: dict[str, list[str]]) -> Response:
+    def edit(self, request: Request, fields: Fields) -> Response:
         """Show what a change of many captions would do or, once the user has seen it, make it."""
-        name = field_of(fields, "data")
+        name = one(fields, "data", "")
         edit = writing.edit_of(fields)
         with self.changing:
             listing = self.listings.get(name, anew=True)
-            asked = {each: field_of(fields, each) for each in ("search", "only")}
+            asked = {each: one(fields, each, "") for each in ("search", "only")}
             findings, _ = by_clip(listing, self.findings.about(name))
             clips = self.chosen(listing, asked, findings, frozenset(read_excluded(listing.dataset.path)))
             changes = writing.changes_of(listing, clips, edit)
             seen = writing.digest_of(changes)
-            wanted = field_of(fields, "seen")
+            wanted = one(fields, "seen", "")
             if wanted and changes and wanted == seen:
                 writing.write(listing, changes, seen)
                 self.listings.get(name, anew=True)
                 return self.studio.answer("data-changed.html", count=len(changes))
         shown = changes[: writing.SHOWN]
         return self.studio.answer("data-preview.html", changes=shown, count=len(changes), seen=seen, stale=bool(wanted) and wanted != seen)
-
-
-def field_of(fields: dict[str, list[str]], name: str) -> str:
-    """Return the text of a field of a form, with line breaks as files have them."""
-    return fields.get(name, [""])[0].replace("\r\n", "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ import attrs
 from ltxcore.api import DataError
 from ltxcore.api.dataset import Caption, CaptionEdit, before_and_after, captions_stopped, finish_captions
 from ltxplugins.studio.data.listing import Clip, Listing
+from ltxplugins.studio.studio import Fields, one
 
 SHOWN = 50
 """The changes that a preview shows."""
@@ -62,17 +63,14 @@ def save(listing: Listing, clip: Clip, part: int | None, old: str, new: str) -> 
     return listing.recaptioned(caption, text)
 
 
-def edit_of(fields: Mapping[str, list[str]]) -> CaptionEdit:
+def edit_of(fields: Fields) -> CaptionEdit:
     """Return the change that a form describes.
 
     Raises:
         DataError: the text to find is not a regular expression, or what replaces it does not fit it.
     """
 
-    def text(name: str) -> str:
-        return fields.get(name, [""])[0].replace("\r\n", "\n")
-
-    old, new = text("find"), text("replacement")
+    old, new = one(fields, "find", ""), one(fields, "replacement", "")
     replace: tuple[tuple[re.Pattern[str], str], ...] = ()
     if old:
         is_regex = "regex" in fields
@@ -83,7 +81,7 @@ def edit_of(fields: Mapping[str, list[str]]) -> CaptionEdit:
         except (re.error, IndexError) as error:
             raise DataError(f"this cannot be replaced: {error}", remedy="Correct the expression, or clear its check box.") from error
         replace = ((pattern, template),)
-    edit = CaptionEdit("strip_openings" in fields, replace, text("prefix"), text("suffix"))
+    edit = CaptionEdit("strip_openings" in fields, replace, one(fields, "prefix", ""), one(fields, "suffix", ""))
     if edit == CaptionEdit():
         raise DataError("nothing is to be changed", remedy="Fill in a text to find, a prefix or a suffix, or choose to strip openings.")
     return edit

@@ -14,7 +14,7 @@ from ltxcore.api import LtxError
 from ltxplugins.studio.export.targets import DTYPES, Target, targets
 from ltxplugins.studio.export.work import KINDS, add_export, add_merge, add_preview, add_upload, first, shown, written
 from ltxplugins.studio.jobs import Job
-from ltxplugins.studio.studio import Screen, Studio, posted
+from ltxplugins.studio.studio import Fields, Screen, Studio, posted
 from ltxplugins.studio.try_out.found import Found, find
 
 FOLDER = "exports"
@@ -42,10 +42,10 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
     def jobs(request: Request) -> Response:
         return studio.answer("export-jobs.html", jobs=shown(studio))
 
-    def adding(add: Callable[[Found, dict[str, list[str]]], Job]) -> Callable[[Request], Any]:
+    def adding(add: Callable[[Found, Fields], Job]) -> Callable[[Request], Any]:
         """Return a handler that adds a job, and says so, or what is wrong."""
 
-        def handle(request: Request, fields: dict[str, list[str]]) -> Response:
+        def handle(request: Request, fields: Fields) -> Response:
             try:
                 job = add(find(studio.workspace), fields)
             except LtxError as error:  # shown beside the button: a mistake in a form is no error of the page
@@ -54,13 +54,13 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
 
         return posted(handle)
 
-    def stop(request: Request, fields: dict[str, list[str]]) -> Response:
+    def stop(request: Request, fields: Fields) -> Response:
         job = studio.jobs.get(first(fields, "job"))
         if job.kind in KINDS:
             studio.jobs.stop(job)
         return jobs(request)
 
-    def upload(request: Request, fields: dict[str, list[str]]) -> Response:
+    def upload(request: Request, fields: Fields) -> Response:
         add_upload(studio, studio.jobs.get(first(fields, "job")))
         return jobs(request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -13,7 +13,7 @@ import attrs
 from ltxcore.api import ConfigError, DataError, LtxError, Problem
 from ltxplugins.studio.export.targets import DTYPES, Target
 from ltxplugins.studio.jobs import Job, State
-from ltxplugins.studio.studio import Studio
+from ltxplugins.studio.studio import Fields, Studio, one
 from ltxplugins.studio.try_out.found import Found, sizes
 
 EXPORT, MERGE, PREVIEW, UPLOAD = "export", "merge", "publish-preview", "publish"
@@ -21,12 +21,10 @@ KINDS = (EXPORT, MERGE, PREVIEW, UPLOAD)
 LARGEST_CARD = 256 * 1024
 """How many bytes of a model card are shown."""
 
-Fields = Mapping[str, Sequence[str]]
-
 
 def first(fields: Fields, name: str) -> str:
     """Return the value of a field that there is once; "" if the browser did not send it."""
-    return (fields.get(name) or [""])[0].strip()
+    return one(fields, name, "").strip()
 
 
 def add_export(studio: Studio, found: Found, known: Sequence[Target], fields: Fields) -> Job:

@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Route
 from ltxcore.api import ConfigError
 from ltxplugins.studio.programs import answer
 from ltxplugins.studio.run_file.files import RunFiles
-from ltxplugins.studio.run_file.requests import Fields, address, one, told
-from ltxplugins.studio.studio import Studio, posted
+from ltxplugins.studio.run_file.requests import address, told
+from ltxplugins.studio.studio import Fields, Studio, one, posted
 
 MODELS = {"2.3": "LTX-2.3 (22B)", "2.5": "LTX-2.5 (22B)", "2.0": "LTX-2 (19B)", "tiny": "tiny, which comes with ltx"}
 """The models that `ltx new --model` knows."""

@@ -12,8 +12,8 @@ from starlette.routing import BaseRoute, Route
 
 from ltxplugins.studio.jobs import Job
 from ltxplugins.studio.run_file.files import RunFiles
-from ltxplugins.studio.run_file.requests import Fields, one, told
-from ltxplugins.studio.studio import Studio, posted, show
+from ltxplugins.studio.run_file.requests import told
+from ltxplugins.studio.studio import Fields, Studio, one, posted, show
 
 
 class NextBatch:

@@ -14,9 +14,9 @@ from ltxplugins.studio.run_file.faults import faults_of
 from ltxplugins.studio.run_file.files import RunFiles
 from ltxplugins.studio.run_file.look import value_of
 from ltxplugins.studio.run_file.plans import GPUS, RELEASED, Plan, Plans, parts_of
-from ltxplugins.studio.run_file.requests import Fields, one, text_in, told
+from ltxplugins.studio.run_file.requests import told
 from ltxplugins.studio.run_file.schemas import Schemas, plugins_of
-from ltxplugins.studio.studio import Studio, posted
+from ltxplugins.studio.studio import Fields, Studio, one, posted
 
 USUAL_STEPS = 3000
 """The steps of a run file that does not say how many."""
@@ -36,7 +36,7 @@ class Planning:
 
     def plan(self, request: Request, fields: Fields) -> Response:
         """Return the plan of a text, or how far it is; the script asks again until it is there."""
-        name, text, gpu, model = one(fields, "name"), text_in(fields), one(fields, "gpu"), one(fields, "model")
+        name, text, gpu, model = one(fields, "name"), one(fields, "text"), one(fields, "gpu"), one(fields, "model")
         gpus = one(fields, "gpus")
         if gpu not in GPUS or model not in ("", *RELEASED) or not gpus.isdecimal() or not 1 <= int(gpus) <= 1024:
             raise ConfigError("this is not a GPU, a number of GPUs or a model that can be planned for", remedy="Choose again.")

@@ -1,39 +1,17 @@
-"""What the routes of the run file share: the fields of a request, and answers for the editor's script."""
+"""What the routes of the run file share: answers for the editor's script."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ltxcore.api import DataError, LtxError
-from ltxplugins.studio.studio import Studio
+from ltxcore.api import LtxError
+from ltxplugins.studio.studio import Fields, Studio
 
-Fields = dict[str, list[str]]
 Action = Callable[[Request, Fields], Response]
-
-
-def one(fields: Mapping[str, Sequence[str]], name: str) -> str:
-    """Return the value of a field.
-
-    Raises:
-        DataError: there is none.
-    """
-    try:
-        return fields[name][0]
-    except (KeyError, IndexError):
-        raise DataError(f"the request has no field {name}", remedy="Reload the page.") from None
-
-
-def text_in(fields: Mapping[str, Sequence[str]]) -> str:
-    """Return the text of a run file in a request, with lines that end as they do in run files.
-
-    Raises:
-        DataError: there is none.
-    """
-    return one(fields, "text").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def told(studio: Studio, action: Action) -> Action:

@@ -23,9 +23,9 @@ from ltxplugins.studio.run_file.making import Making
 from ltxplugins.studio.run_file.next_batch import NextBatch
 from ltxplugins.studio.run_file.planning import Planning
 from ltxplugins.studio.run_file.plans import GPUS, RELEASED
-from ltxplugins.studio.run_file.requests import Fields, address, one, text_in, told
+from ltxplugins.studio.run_file.requests import address, told
 from ltxplugins.studio.run_file.schemas import Schemas, plugins_of
-from ltxplugins.studio.studio import Screen, Studio, posted
+from ltxplugins.studio.studio import Fields, Screen, Studio, one, posted
 
 CHECK_SECONDS = 600
 
@@ -51,13 +51,13 @@ class Editor:
         )
 
     def look(self, request: Request, fields: Fields) -> Response:
-        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), one(fields, "text"), one(fields, "base")
         is_draft = self.files.keep(name, text, base)
         return JSONResponse({**self._shown(name, text), "draft": is_draft})
 
     def change(self, request: Request, fields: Fields) -> Response:
         """Return the text after changes that the form asks for."""
-        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), one(fields, "text"), one(fields, "base")
         for change in json.loads(one(fields, "changes")):
             path = tuple(change["path"])
             if change["do"] == "set":
@@ -70,7 +70,7 @@ class Editor:
         return JSONResponse({**self._shown(name, text), "draft": is_draft, "text": text})
 
     def save(self, request: Request, fields: Fields) -> Response:
-        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), one(fields, "text"), one(fields, "base")
         try:
             saved = self.files.save(name, text, base)
         except Changed as error:
@@ -88,14 +88,14 @@ class Editor:
         return JSONResponse({"text": self.files.saved(name), "base": self.files.base(name)})
 
     def trust(self, request: Request, fields: Fields) -> Response:
-        name, text = self._name(one(fields, "name")), text_in(fields)
+        name, text = self._name(one(fields, "name")), one(fields, "text")
         path = self.files.path(name)
         self.schemas.trust(plugins_of(parsed_toml(text, path), path.parent))
         return JSONResponse(self._shown(name, text))
 
     def check(self, request: Request, fields: Fields) -> Response:
         """Return what the whole `ltx check` finds in a text, with its data."""
-        name, text = self._name(one(fields, "name")), text_in(fields)
+        name, text = self._name(one(fields, "name")), one(fields, "text")
         path = self.files.path(name)
         plugins = plugins_of(parsed_toml(text, path), path.parent)
         beside = self.files.beside(name, text)
@@ -115,7 +115,7 @@ class Editor:
 
     def start(self, request: Request, fields: Fields) -> Response:
         """Save a text, and add its run to the queue."""
-        name, text, base = self._name(one(fields, "name")), text_in(fields), one(fields, "base")
+        name, text, base = self._name(one(fields, "name")), one(fields, "text"), one(fields, "base")
         path = self.files.path(name)
         try:
             saved = self.files.save(name, text, base)

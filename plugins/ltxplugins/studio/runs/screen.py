@@ -19,7 +19,7 @@ from ltxplugins.studio.runs.charts import charts_of, validation_rows
 from ltxplugins.studio.runs.found import Library, job_of, output_in, output_of
 from ltxplugins.studio.runs.gpu_memory import GpuMemory, gpus_of
 from ltxplugins.studio.runs.told import duration, end_of, seconds_left
-from ltxplugins.studio.studio import Screen, Studio, posted, show
+from ltxplugins.studio.studio import Fields, Screen, Studio, one, posted, show
 
 ENDED = 8
 """How many jobs that have ended the queue shows until the user asks for all."""
@@ -41,7 +41,6 @@ WORDS: Mapping[State, str] = {
     "failed": "failed",
     "lost": "broken off",
 }
-Fields = dict[str, list[str]]
 
 
 @attrs.frozen
@@ -262,11 +261,6 @@ def playable(studio: Studio, path: Path, name: str) -> Media | None:
         else "video"
     )
     return Media(name, kind, f"/runs/file?{urlencode({'name': inside})}")
-
-
-def one(fields: Fields, name: str, default: str = "") -> str:
-    """Return the first value of a field."""
-    return fields.get(name, [default])[0]
 
 
 def _last(record: Record, name: str) -> float | None:

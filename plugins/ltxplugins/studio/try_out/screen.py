@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ltxcore.api import LtxError, Problem
-from ltxplugins.studio.studio import Screen, Studio, posted, show
+from ltxplugins.studio.studio import Fields, Screen, Studio, one, posted, show
 from ltxplugins.studio.try_out.conditions import KINDS, OTHER, Row, dropped
 from ltxplugins.studio.try_out.form import BASIC, MORE, PATHS, Form
 from ltxplugins.studio.try_out.found import Found, find
@@ -24,7 +24,6 @@ from ltxplugins.studio.try_out.of_run import form_of
 
 FOLDER = "samples"
 """The folder that results are written to, each sample into a folder of its own."""
-Fields = dict[str, list[str]]
 T = TypeVar("T")
 
 
@@ -63,7 +62,7 @@ def routes(studio: Studio) -> Sequence[BaseRoute]:
         return studio.answer("try-history.html", **_of_results(studio, every="all" in request.query_params))
 
     def stop(request: Request, fields: Fields) -> Response:
-        studio.jobs.stop(studio.jobs.get(fields["job"][0]))
+        studio.jobs.stop(studio.jobs.get(one(fields, "job")))
         return now(request)
 
     return [
@@ -100,7 +99,7 @@ def _media_routes(studio: Studio) -> Sequence[BaseRoute]:
 
     def spans(request: Request, fields: Fields) -> Response:
         try:
-            path = mask_of_spans(studio.workspace, studio.workspace.path(fields["name"][0]), fields["spans"][0])
+            path = mask_of_spans(studio.workspace, studio.workspace.path(one(fields, "name")), one(fields, "spans"))
         except LtxError as error:
             return _refused(error)
         return JSONResponse({"name": studio.workspace.name(path)})
@@ -125,8 +124,8 @@ def _keep_routes(studio: Studio) -> Sequence[BaseRoute]:
         )
 
     def write(request: Request, fields: Fields) -> Response:
-        form, name = result_of(studio, studio.jobs.get(fields["job"][0])).form, fields["file"][0]
-        change_of(studio.workspace, name, form).write(fields["mark"][0])
+        form, name = result_of(studio, studio.jobs.get(one(fields, "job"))).form, one(fields, "file")
+        change_of(studio.workspace, name, form).write(one(fields, "mark"))
         return studio.answer("try-kept.html", name=name)
 
     return [Route("/try/keep", shown), Route("/try/keep", posted(write), methods=["POST"])]
@@ -173,21 +172,22 @@ def _of_now(studio: Studio) -> dict[str, Any]:
 
 def _done(studio: Studio, found: Found, form: Form, fields: Fields) -> tuple[Form, Said]:
     """Do what a button of the form stands for, and return the form as it is then."""
-    action, _, place = fields.get("do", [""])[0].partition(":")
+    action, _, place = one(fields, "do", "").partition(":")
     try:
         if action == "generate":
             return form, _started(studio, found, [form])
         if action == "sweep":
             return form, _started(studio, found, [form.with_strength(strength) for strength in form.sweep()])
         if action == "add-lora":
-            return _with_lora(studio, found, form, fields.get("add_lora", [""])[0])
+            return _with_lora(studio, found, form, one(fields, "add_lora", ""))
         if action == "settings":
-            return _of_lora(studio, found, form.loras[int(place)][0], form)
+            name = next((name for index, (name, _) in enumerate(form.loras) if str(index) == place), "")
+            return _of_lora(studio, found, name, form)
     except LtxError as error:
         return form, Said(error.problems)
-    if action == "add-condition" and (kind := fields.get("add_condition", [""])[0]):
+    if action == "add-condition" and (kind := one(fields, "add_condition", "")):
         return attrs.evolve(form, conditions=(*form.conditions, Row(kind, "video"))), Said()
-    if action == "dropped" and (name := fields.get("dropped", [""])[0]):
+    if action == "dropped" and (name := one(fields, "dropped", "")):
         return attrs.evolve(form, conditions=(*form.conditions, dropped(name))), Said()
     if action == "remove-lora":
         return attrs.evolve(form, loras=_without(form.loras, place)), Said()
