@@ -1,5 +1,8 @@
 // The editor of a run file: a text and a form of it, which are kept in step by the server.
 
+import { morph } from "/static/morph.js";
+import { nextBatch } from "/static/run-file-batch.js";
+import { planner } from "/static/run-file-plan.js";
 import { fetchPart, fill, say } from "/static/studio.js";
 
 for (const time of document.querySelectorAll("time[data-time]")) {
@@ -10,51 +13,6 @@ for (const time of document.querySelectorAll("time[data-time]")) {
 
 const editor = document.getElementById("editor");
 if (editor) edit();
-const made = document.getElementById("new");
-if (made) make();
-
-// Ask for how far a job is until it has ended, and show each answer.
-async function follow(address, where, until = () => false) {
-  for (;;) {
-    try {
-      const found = JSON.parse((await fetchPart(address)).text);
-      if (until()) return undefined;
-      fill(where, found.html);
-      if (!found.running) return found;
-    } catch {
-      say("The studio's server does not answer. Work that was started goes on.");
-    }
-    await new Promise((resolve) => setTimeout(resolve, 700));
-  }
-}
-
-function make() {
-  const [answer, button, demo] = ["answer", "make", "demo"].map((id) => document.getElementById(id));
-  const name = document.getElementById("as");
-  let named = false;
-  name.addEventListener("input", () => (named = name.value !== ""));
-  const propose = () => {
-    if (!named) name.value = `${made.elements.mode.value}.toml`;
-    for (const id of ["model", "data", "memory"]) document.getElementById(id).disabled = demo.checked;
-  };
-  made.addEventListener("change", propose);
-  propose();
-  made.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const fields = new URLSearchParams({ model: "", data: "", memory: "" });
-    for (const [key, value] of new FormData(made)) fields.set(key, value);
-    button.disabled = true;
-    try {
-      const found = JSON.parse((await fetchPart("/run-file/new", { method: "POST", body: fields })).text);
-      fill(answer, found.refused || "");
-      if (found.made) await follow(found.made, answer);
-    } catch {
-      say("The studio's server does not answer.");
-    } finally {
-      button.disabled = false;
-    }
-  });
-}
 
 function edit() {
   const [text, form, gutter, state, answer] = ["text", "form", "gutter", "state", "answer"].map((id) => document.getElementById(id));
@@ -78,6 +36,8 @@ function edit() {
     state.textContent = "Not kept: the studio's server does not answer. Do not close this page.";
     timer = setTimeout(look, 2000);
   }
+
+  const planSoon = planner(text, ask, change);
 
   // ---- the text
 
@@ -178,60 +138,6 @@ function edit() {
   }
 
   // ---- the form
-
-  // Make the form like the answer, but leave alone what the user opened, has the focus on, or is typing into.
-  function morph(here, html) {
-    const there = document.createElement("form");
-    there.innerHTML = html;
-    adoptAll(here, there);
-  }
-
-  function adoptAll(here, there) {
-    const old = new Map([...here.childNodes].filter((each) => each.id || each.firstElementChild).map((each) => [key(each), each]));
-    let at = here.firstChild;
-    for (const wanted of [...there.childNodes]) {
-      const like = wanted.nodeType === Node.ELEMENT_NODE ? old.get(key(wanted)) : undefined;
-      const same = like || (at && !key(at) && at.nodeName === wanted.nodeName && !key(wanted) ? at : undefined);
-      if (same) {
-        if (same !== at) here.insertBefore(same, at);
-        else at = at.nextSibling;
-        adopt(same, wanted);
-      } else {
-        here.insertBefore(wanted, at);
-      }
-    }
-    while (at) {
-      const next = at.nextSibling;
-      at.remove();
-      at = next;
-    }
-  }
-
-  function key(node) {
-    if (node.nodeType !== Node.ELEMENT_NODE) return "";
-    if (node.id) return node.id;
-    return node.classList.contains("key") ? node.querySelector("[data-path]")?.id + " row" : "";
-  }
-
-  function adopt(here, there) {
-    if (here.nodeType !== Node.ELEMENT_NODE) {
-      if (here.nodeValue !== there.nodeValue) here.nodeValue = there.nodeValue;
-      return;
-    }
-    if (here.nodeName !== there.nodeName) return here.replaceWith(there);
-    for (const { name } of [...here.attributes]) {
-      if (name !== "open" && name !== "hidden" && !there.hasAttribute(name)) here.removeAttribute(name);
-    }
-    for (const { name, value } of there.attributes) {
-      if (here.getAttribute(name) !== value && !(here.nodeName === "DETAILS" && name === "open" && here.hasAttribute("data-seen"))) here.setAttribute(name, value);
-    }
-    const busy = here === document.activeElement && here.dirty;
-    adoptAll(here, there);
-    if (here.matches("[data-path]") && !busy) {
-      if (here.type === "checkbox") here.checked = there.hasAttribute("checked");
-      else if (here.value !== there.value) here.value = there.value;
-    }
-  }
 
   // Changes of the form are made one after the other, each of the text that the last one left.
   function change(...changes) {
@@ -422,6 +328,13 @@ function edit() {
   }
   document.getElementById("discard")?.addEventListener("click", () => act(discard));
 
+  // Save the text for the next batch, and say whether it is saved.
+  async function ready() {
+    await asking;
+    return text.value === saved || save();
+  }
+  nextBatch(editor, ask, act, ready);
+
   const buttons = { save, start, check };
   for (const [id, action] of Object.entries(buttons)) {
     const button = document.getElementById(id);
@@ -455,82 +368,6 @@ function edit() {
     if (text.value !== kept) ask("look", { text: text.value }, { keepalive: true }).catch(() => {});
   });
 
-  // ---- the plan, which is made anew after each change while a GPU is named
-
-  const plan = document.getElementById("plan");
-  const asks = ["gpu", "gpus", "model"].map((id) => document.getElementById(id));
-  let planTimer = 0;
-  let planTurn = 0;
-  for (const each of asks) {
-    const chosen = localStorage.getItem(`plan-${each.id}`);
-    if (chosen) each.value = chosen;
-    each.addEventListener("change", () => {
-      localStorage.setItem(`plan-${each.id}`, each.value);
-      planSoon(0);
-    });
-  }
-
-  function planSoon(wait = 1200) {
-    clearTimeout(planTimer);
-    planTurn += 1;
-    const now = planTurn;
-    if (!asks[0].value) return fill(plan, "");
-    plan.setAttribute("aria-busy", "true");
-    planTimer = setTimeout(() => planNow(now), wait);
-  }
-
-  async function planNow(now) {
-    let again = 700;
-    try {
-      const found = await ask("plan", { text: text.value, ...Object.fromEntries(asks.map((each) => [each.id, each.value])) });
-      if (now !== planTurn) return;
-      fill(plan, found.plan || found.refused);
-      if (!found.running) again = 0;
-    } catch {
-      again = 3000;
-    }
-    if (now !== planTurn) return;
-    if (again) planTimer = setTimeout(() => planNow(now), again);
-    else plan.removeAttribute("aria-busy");
-  }
-
-  plan.addEventListener("click", ({ target }) => {
-    const button = target.closest("button");
-    if (button?.dataset.remedy) {
-      const changes = JSON.parse(button.dataset.remedy);
-      change(...changes.map(([key, value]) => ({ do: "set", path: key.split("."), control: "literal", value })));
-      say(`${changes.map((each) => each.join(" = ")).join(", ")} is written into the file.`);
-    } else if (button?.dataset.gpus) {
-      asks[1].value = button.dataset.gpus;
-      asks[1].dispatchEvent(new Event("change"));
-    }
-  });
-
-  // ---- the next batch
-
-  const batch = document.getElementById("batch");
-  let drawing = 0;
-  async function followBatch() {
-    drawing += 1;
-    const now = drawing;
-    await follow(`/run-file/batch?name=${encodeURIComponent(name)}`, batch, () => now !== drawing);
-  }
-  async function draw() {
-    await asking;
-    if (text.value !== saved && !(await save())) return;
-    const found = await ask("batch", {});
-    fill(batch, found.html || found.refused);
-    batch.scrollIntoView({ block: "nearest" });
-    if (found.running) followBatch();
-  }
-  document.getElementById("look-ahead").addEventListener("click", ({ target }) => act(draw, target));
-  batch.addEventListener("click", ({ target }) => {
-    const job = target.closest("button")?.dataset.stop;
-    if (job) act(async () => fill(batch, (await ask("batch-stop", { job })).html));
-  });
-  if (editor.dataset.batch) followBatch();
-
   planSoon(0);
-
   number();
 }

@@ -39,6 +39,21 @@ async function poll(element) {
   }
 }
 
+// Ask for how far a job is until it has ended, and show each answer.
+export async function follow(address, where, until = () => false) {
+  for (;;) {
+    try {
+      const found = JSON.parse((await fetchPart(address)).text);
+      if (until()) return;
+      fill(where, found.html);
+      if (!found.running) return;
+    } catch {
+      say("The studio's server does not answer. Work that was started goes on.");
+    }
+    await new Promise((resolve) => setTimeout(resolve, 700));
+  }
+}
+
 export function watch(within = document) {
   for (const element of within.querySelectorAll("[data-poll]:not([data-polled])")) {
     element.setAttribute("data-polled", "");
