@@ -13,6 +13,7 @@ import attrs
 import pytest
 import uvicorn
 
+from helpers.sampling import sampled
 from ltxplugins.studio.app import make_app
 from ltxplugins.studio.safety import Admission
 from ltxplugins.studio.serve import _listen
@@ -21,6 +22,8 @@ from ltxplugins.studio.workspace import Workspace
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = {1280: 800, 390: 844}
 """The widths that every screen is looked at, in CSS pixels, with their heights."""
+LOOKS = sampled([(width, colours) for width in WIDTHS for colours in ("light", "dark")], 2, lambda look: look)
+"""Widths with colors, of which every run of the tests takes each width and each color."""
 TOKEN = "a-token-of-the-tests"
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers.studio_browser import WIDTHS, Served, faults, needs_browser, opened, served
+from helpers.studio_browser import LOOKS, Served, faults, needs_browser, opened, served
 from ltxplugins.studio.screens import SCREENS
 
 pytestmark = needs_browser
@@ -19,8 +19,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield studio
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), LOOKS)
 def test_every_screen_of_an_empty_folder_is_readable(browser: Any, empty: Served, width: int, colours: str) -> None:
     with opened(browser, empty, width, color_scheme=colours) as page:
         for screen in SCREENS:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helpers.made_run import HOSTILE, made_run, media, metrics
-from helpers.studio_browser import WIDTHS, Served, faults, needs_browser, opened, served
+from helpers.studio_browser import LOOKS, Served, faults, needs_browser, opened, served
 from ltxcore.media.probe import write_clip
 from ltxcore.protocols import Clip
 from ltxplugins.studio.compare.difference import Line, difference
@@ -55,8 +55,7 @@ BOTH = "/compare?run=outputs/dance&run=outputs/walk"
 
 
 @needs_browser
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), LOOKS)
 def test_the_comparison_is_readable(browser: Any, studio: Served, tmp_path: Path, width: int, colours: str) -> None:
     with opened(browser, studio, width, color_scheme=colours) as page:
         page.goto(studio.address + BOTH)

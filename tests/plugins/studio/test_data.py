@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from helpers import phone_clips
 from helpers.media_made import cut, encode, gradient_clip, tone
-from helpers.studio_browser import TOKEN, WIDTHS, Served, faults, needs_browser, opened, served
+from helpers.studio_browser import LOOKS, TOKEN, WIDTHS, Served, faults, needs_browser, opened, served
 from ltxcore.api import DataError
 from ltxcore.api.dataset import open_dataset, read_excluded
 from ltxplugins.studio.app import make_app
@@ -66,8 +66,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield found
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), LOOKS)
 @needs_browser
 def test_clips_are_shown_as_cards(browser: Any, studio: Served, width: int, colours: str) -> None:
     with opened(browser, studio, width, color_scheme=colours) as page:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.made_run import HOSTILE, made_run, media, metrics
-from helpers.studio_browser import WIDTHS, Served, faults, needs_browser, opened, served
+from helpers.studio_browser import LOOKS, Served, faults, needs_browser, opened, served
 from helpers.training_runs import sound_set, tables, write_run
 
 pytestmark = needs_browser
@@ -42,8 +42,7 @@ def studio(folder: Path) -> Iterator[Served]:
         yield found
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("width", "colours"), LOOKS)
 def test_the_list_and_the_page_of_a_run_are_readable(browser: Any, studio: Served, tmp_path: Path, width: int, colours: str) -> None:
     with opened(browser, studio, width, color_scheme=colours) as page:
         for name, address in (("runs", "/runs"), ("run", "/runs/show?run=outputs/dance")):
