@@ -18,16 +18,18 @@ import attrs
 import numpy as np
 import pillow_heif
 import pytest
+import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
 from helpers import phone_clips
 from helpers.media_made import cut, encode, gradient_clip, tone
 from helpers.studio_browser import LOOKS, TOKEN, WIDTHS, Served, faults, needs_browser, opened, served
-from ltxcore.api import DataError
+from ltxcore.api import DataError, Sound
 from ltxcore.api.dataset import open_dataset, read_excluded
+from ltxcore.api.media import write_media
 from ltxplugins.studio.app import make_app
-from ltxplugins.studio.data import fitting, lengths, listing, pictures
+from ltxplugins.studio.data import fitting, lengths, listing, pictures, sound_masks
 from ltxplugins.studio.data.findings import Findings
 from ltxplugins.studio.data.pictures import Pictures
 from ltxplugins.studio.jobs import write_json
@@ -38,7 +40,9 @@ HOSTILE = '<img src=x onerror=alert(1)>"><script>alert(2)</script>'
 
 
 def make_clips(folder: Path) -> Path:
-    """A clip with sound, an upright one with a mask and a reference, a sound without a caption, and a clip that is cut short."""
+    """A clip with sound, an upright one with a mask and a reference, a sound without a caption but with a mask and a reference, and a clip
+    that is cut short.
+    """
     folder.mkdir(parents=True)
     encode(folder / "rain.mp4", gradient_clip(25, 128, 224), tone(1.0))
     (folder / "rain.txt").write_text("The video shows a red car in the rain.")
@@ -47,6 +51,8 @@ def make_clips(folder: Path) -> Path:
     encode(folder / "snow_reference.mp4", gradient_clip(17, 224, 128))
     (folder / "snow.txt").write_text(HOSTILE)
     encode(folder / "tone.wav", None, tone(2.0), codec="pcm_s16le")
+    encode(folder / "tone_reference_audio.wav", None, tone(1.0), codec="pcm_s16le")
+    write_mask(folder / "tone_audio_mask.wav", (0.8, 1), (0.2, 0.5), (1.0, 0))
     cut(folder / "rain.mp4", folder / "a broken.mp4", 0.3)
     (folder / "a broken.txt").write_text("Damaged")
     return folder
@@ -85,6 +91,11 @@ def test_clips_are_shown_as_cards(browser: Any, studio: Served, width: int, colo
         assert page.get_by_role("img", name="reference video of snow.mp4").count() == 1
         assert page.locator("#clip-2 textarea[name=caption]").input_value() == HOSTILE
         assert "2.00 s · sound 16000 Hz" in page.locator("#clip-3 .facts").inner_text()
+        wave = page.get_by_role("img", name="Waveform of the sound, 2.0 s, with its mask laid over").bounding_box()
+        shaded = [each.bounding_box() for each in page.locator("#clip-3 .given").all()]
+        assert [round(each["width"] / wave["width"], 2) for each in shaded] == [0.4, 0.1]
+        assert "0.80 to 1.00 s partly given" in page.locator("#clip-3 .mask-words").inner_text()
+        assert page.get_by_role("img", name="Waveform of the reference audio, 1.0 s").count() == 1
         assert faults(page) == []
 
 
@@ -132,17 +143,17 @@ def test_what_is_shown_is_in_the_address_and_text_that_is_not_saved_is_not_lost_
         assert page.get_by_label("Your clips").input_value() == "clips"
 
 
+DURATION = "sound => new Promise(done => sound.readyState ? done(sound.duration) : sound.onloadedmetadata = () => done(sound.duration))"
+
+
 @needs_browser
-def test_a_clip_is_played_in_its_card(browser: Any, studio: Served) -> None:
+def test_a_clip_and_its_reference_are_played_in_its_card(browser: Any, studio: Served) -> None:
     with opened(browser, studio) as page:
         page.goto(f"{studio.address}/data?data=clips")
-        page.get_by_role("button", name="Play tone.wav").click()
-        assert (
-            page.locator("audio").evaluate(
-                "sound => new Promise(done => sound.readyState ? done(sound.duration) : sound.onloadedmetadata = () => done(sound.duration))"
-            )
-            == 2
-        )
+        for name, seconds in (("Play tone.wav", 2), ("Play the reference audio of tone.wav", 1)):
+            page.get_by_role("button", name=name).click()
+            player = page.locator(f'audio[aria-label="{name}"]')
+            assert player.evaluate(DURATION) == seconds
 
 
 def test_a_list_of_ten_thousand_clips_opens_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,6 +355,72 @@ def test_sounds_that_go_with_a_clip_are_on_its_card(tmp_path: Path) -> None:
         assert "sound beside it" in text
         assert "<code>audio mask</code>: " in text
         assert ask.get("/data/media?data=.&clip=a.mp4&role=audio").headers["content-type"] in ("audio/x-wav", "audio/wav")
+
+
+def write_mask(path: Path, *parts: tuple[float, float], rate: int = 8000) -> Path:
+    """A mask of parts, each of so many seconds with one value."""
+    values = [torch.full((1, round(seconds * rate)), value) for seconds, value in parts]
+    return write_media(path.with_suffix(""), sound=Sound(torch.cat(values, dim=1), rate))
+
+
+def test_the_mask_of_a_sound_is_told_in_spans_with_what_is_partly_given(tmp_path: Path) -> None:
+    encode(tmp_path / "a.wav", None, tone(2.0), codec="pcm_s16le")
+    write_mask(tmp_path / "a_audio_mask.wav", (0.5, 1), (0.1, 0.5), (0.06, 0.25), (0.84, 0), (0.5, -1))  # the sign does not matter
+    with client(tmp_path) as ask:
+        text = details(ask, "a.wav")
+    assert 'aria-label="Waveform of the sound, 2.0 s, with its mask laid over"' in text
+    assert "0.00 to 0.50 s given, 0.50 to 0.66 s partly given, 0.66 to 1.50 s generated, 1.50 to 2.00 s given</p>" in text
+    found = re.findall(r'<rect class="given" x="([^"]*)" width="([^"]*)" height="2" opacity="([^"]*)"', text)
+    assert found == [("0.000", "30.000", "1.0"), ("30.000", "6.000", "0.5"), ("36.000", "3.600", "0.25"), ("90.000", "30.000", "1.0")]
+    assert "audio mask of a.wav" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "end"), [(3.0, "0.40 to 1.00 s generated</p>"), (0.5, "0.40 to 1.00 s generated</p>"), (0.4, "0.00 to 1.00 s given</p>")]
+)
+def test_a_mask_ends_with_its_sound_as_in_preprocessing(tmp_path: Path, seconds: float, end: str) -> None:
+    encode(tmp_path / "a.wav", None, tone(1.0), codec="pcm_s16le")
+    write_mask(tmp_path / "a_audio_mask.wav", (0.4, 1), (seconds - 0.4, 0))
+    with client(tmp_path) as ask:
+        assert end in details(ask, "a.wav")
+
+
+def test_a_mask_is_laid_over_the_sound_that_it_is_used_with(tmp_path: Path) -> None:
+    encode(tmp_path / "loud.mp4", gradient_clip(9, 64, 96), tone(0.4))
+    encode(tmp_path / "silent.mp4", gradient_clip(9, 64, 96))
+    for name in ("loud", "silent"):
+        write_mask(tmp_path / f"{name}_audio_mask.wav", (0.4, 1))
+    with client(tmp_path) as ask:
+        assert 'Waveform of the sound, 0.4 s, with its mask laid over"' in details(ask, "loud.mp4")
+        assert 'Waveform of the audio mask, 0.4 s"' in details(ask, "silent.mp4")
+        encode(tmp_path / "loud_audio.wav", None, tone(0.4), codec="pcm_s16le")
+        ask.get("/data?data=.")
+        text = details(ask, "loud.mp4")
+    assert 'Waveform of the sound, 0.4 s"' in text
+    assert 'Waveform of the audio, 0.4 s, with its mask laid over"' in text
+
+
+def test_a_mask_of_noise_is_told_shortly_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode(tmp_path / "a.wav", None, tone(2.0), codec="pcm_s16le")
+    write_mask(tmp_path / "a_audio_mask.wav", *[(0.1, number % 2) for number in range(20)])
+    read: list[Path] = []
+    monkeypatch.setattr(pictures, "read_spans", lambda path, longest: read.append(path) or sound_masks.read_spans(path, longest))
+    with client(tmp_path) as ask:
+        for _ in range(2):
+            assert "0.50 to 0.60 s given, and 14 more parts</p>" in details(ask, "a.wav")
+    assert read == [tmp_path / "a_audio_mask.wav"]
+
+
+def test_rows_of_one_clip_show_what_each_of_them_names(tmp_path: Path) -> None:
+    encode(tmp_path / "a.wav", None, tone(1.0), codec="pcm_s16le")
+    write_mask(tmp_path / "one.wav", (1, 1))
+    write_mask(tmp_path / "two.wav", (1, 0))
+    (tmp_path / "d.csv").write_text("audio,audio_mask,caption\na.wav,one.wav,x\na.wav,two.wav,y\n")
+    with client(tmp_path) as ask:
+        addresses = re.findall(r'data-details="(.*?)"', ask.get("/data?data=d.csv").text)
+        first, second = (ask.get(address.replace("&amp;", "&")).text for address in addresses)
+    assert "0.00 to 1.00 s given" in first
+    assert "0.00 to 1.00 s generated" in second
 
 
 def test_no_file_outside_the_opened_folder_is_shown(tmp_path: Path) -> None:

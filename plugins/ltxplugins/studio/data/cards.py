@@ -21,6 +21,7 @@ from ltxplugins.studio.data.fitting import Fit, Fitting
 from ltxplugins.studio.data.lengths import Lengths
 from ltxplugins.studio.data.listing import PAGE, Clip, Listing, Listings, size_of
 from ltxplugins.studio.data.pictures import Facts, Pictures
+from ltxplugins.studio.data.sound_masks import Laid, lay
 from ltxplugins.studio.data.uploads import received
 from ltxplugins.studio.studio import PLAYED, Fields, Studio, one, posted, show
 
@@ -135,7 +136,10 @@ class Cards:
         """Return a function that makes addresses about a clip of a dataset."""
 
         def address(what: str, clip: Clip, **more: str) -> str:
-            return f"/data/{what}?{urlencode({'data': name, 'clip': clip.name, **({'buckets': buckets} if buckets else {}), **more})}"
+            row = {"row": clip.index}  # two rows may name one clip, with masks and references of their own
+            return (
+                f"/data/{what}?{urlencode({'data': name, 'clip': clip.name, **row, **({'buckets': buckets} if buckets else {}), **more})}"
+            )
 
         return address
 
@@ -150,7 +154,7 @@ class Cards:
         asked = request.query_params
         name, buckets = asked.get("data", ""), asked.get("buckets", "").strip()
         listing = self.listings.get(name)
-        clip = listing.get(asked.get("clip", ""))
+        clip = listing.get(asked.get("clip", ""), asked.get("row", ""))
         problems: list[Problem] = []
         facts = self.facts(clip.path, "", problems)
         beside = {role: self.facts(path, role.replace("_", " "), problems) for role, path in clip.beside.items()}
@@ -166,6 +170,7 @@ class Cards:
             clip=clip,
             facts=facts,
             beside=beside,
+            mask=self.mask(clip, facts, beside),
             problems=problems,
             fit=fit,
             size=size_of(clip.path),
@@ -183,6 +188,15 @@ class Cards:
         if found.problem is not None:
             problems.append(attrs.evolve(found.problem, where=where))
         return found
+
+    def mask(self, clip: Clip, facts: Facts, beside: Mapping[str, Facts]) -> Laid | None:
+        """Return the mask of a clip's audio, laid over its waveform; None if there is no mask, or one of the two cannot be read."""
+        if "audio_mask" not in beside or not beside["audio_mask"].bars:
+            return None
+        over = "audio" if "audio" in beside else clip.role  # the audio of a clip is not used if there is other audio beside it
+        heard = (beside["audio"] if over == "audio" and "audio" in beside else facts).heard
+        spans = self.pictures.spans(self.inside(clip.beside["audio_mask"]))
+        return lay(spans, over, heard) if heard else None
 
     def encoded(self, request: Request) -> Response:
         """Answer with whether a dataset is encoded, and where."""
@@ -204,7 +218,7 @@ class Cards:
             DataError: there is no such file, or it is outside the opened folder.
         """
         asked = request.query_params
-        clip = self.listings.get(asked.get("data", "")).get(asked.get("clip", ""))
+        clip = self.listings.get(asked.get("data", "")).get(asked.get("clip", ""), asked.get("row", ""))
         return self.inside(clip.media.get(asked.get("role", clip.role)))
 
     def inside(self, path: Path | None) -> Path:

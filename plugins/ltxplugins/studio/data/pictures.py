@@ -19,6 +19,7 @@ from PIL import Image
 from ltxcore.api import DataError, LtxError, Problem
 from ltxcore.api.commands import write_whole
 from ltxcore.api.media import open_clip, open_sound, probe, read_clip
+from ltxplugins.studio.data.sound_masks import Span, read_spans
 from ltxplugins.studio.jobs import read_json, write_json
 from ltxplugins.studio.workspace import Workspace
 
@@ -99,6 +100,21 @@ class Pictures:
         except FileNotFoundError:
             raise DataError(f"{path.name} has no pictures") from None
         return _first(data) if still else data
+
+    def spans(self, path: Path) -> tuple[Span, ...]:
+        """Return the spans of the mask of some audio, as far as waveforms show it. Only a file that has changed is opened again.
+
+        Raises:
+            DataError: the file cannot be read, or has no audio.
+            ConfigError: the studio cannot write to the opened folder.
+        """
+        kept = self._kept(path).with_suffix(".spans.json")
+        known = read_json(kept)
+        if not known:
+            with self._turns:
+                known = {"spans": [attrs.astuple(span) for span in read_spans(path, LONGEST)]}
+            write_json(kept, known)
+        return tuple(Span(*each) for each in known["spans"])
 
     def _kept(self, path: Path) -> Path:
         try:
