@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from ltxcore.api import DataError
 from ltxcore.api.sources import kind_of
+from ltxplugins.studio.arriving import arriving
 from ltxplugins.studio.workspace import Workspace
 
 TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
@@ -65,27 +64,20 @@ async def _write(body: AsyncIterator[bytes], path: Path, size: int, *, replaces:
     path.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(path.parent).free < size:
         return PlainTextResponse(f"The disk has no room for {path.name}. Free some space.", 507)
-    handle, name = tempfile.mkstemp(prefix=".upload-", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            async for piece in body:
-                await run_in_threadpool(file.write, piece)
-            await run_in_threadpool(file.flush)
-            await run_in_threadpool(os.fsync, file.fileno())
-        if not replaces:
-            _link(name, path)
-        else:
-            os.replace(name, path)  # noqa: PTH105
+        async with arriving(body, path.parent) as beside:
+            if replaces:
+                beside.replace(path)
+            else:
+                _link(beside, path)
     except ClientDisconnect:
         return PlainTextResponse("The file did not arrive whole.", 400)
     except FileExistsError:
         return PlainTextResponse(f"{path.name} is there already.", 409)
-    finally:
-        Path(name).unlink(missing_ok=True)
     return PlainTextResponse("", 201)
 
 
-def _link(name: str, path: Path) -> None:
+def _link(beside: Path, path: Path) -> None:
     """Give a file that was written a name that no file has.
 
     Raises:
@@ -93,10 +85,10 @@ def _link(name: str, path: Path) -> None:
         OSError: the file cannot be written.
     """
     try:
-        os.link(name, path)
+        path.hardlink_to(beside)
     except FileExistsError:
         raise
     except OSError:  # the file system has no hard links
         if path.exists():
             raise FileExistsError from None
-        os.replace(name, path)  # noqa: PTH105
+        beside.replace(path)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
 import secrets
 from collections.abc import AsyncIterator
@@ -15,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ltxcore.api import DataError, LtxError, Sound
 from ltxcore.api.media import probe, read_clip, read_sound, write_media
+from ltxplugins.studio.arriving import arriving
 from ltxplugins.studio.studio import PLAYED
 from ltxplugins.studio.try_out.conditions import spans_of
 from ltxplugins.studio.workspace import Workspace
@@ -50,22 +49,15 @@ async def receive(path: Path, pieces: AsyncIterator[bytes]) -> None:
         DataError: it cannot be written, or is not a media file.
         ClientDisconnect: the browser went away.
     """
-    beside = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
-        with beside.open("wb") as file:
-            async for piece in pieces:
-                await run_in_threadpool(file.write, piece)
-            await run_in_threadpool(os.fsync, file.fileno())
-        await run_in_threadpool(probe, beside)
-        beside.replace(path)
+        async with arriving(pieces, path.parent, path.suffix) as beside:
+            await run_in_threadpool(probe, beside)
+            beside.replace(path)
     except OSError as error:
         remedy = "Free some space on the disk, or open a folder that you may write to."
         raise DataError(f"{path.name} cannot be written: {error.strerror or error}", remedy=remedy) from error
     except LtxError as error:
         raise DataError(f"{path.name} cannot be used: {error.problems[0].what}", remedy="Drop an image, a clip or a sound.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def frame_of(workspace: Workspace, path: Path) -> Path:
