@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from helpers.engine_modes import zero
+from helpers.launches import ENVIRONMENT, UNCHECKED
 from helpers.made_run import HOSTILE, made_run, media, metrics
 from helpers.studio_browser import LOOKS, Served, faults, needs_browser, opened, served
 from helpers.training_runs import sound_set, tables, write_run
+from ltxplugins.studio.jobs import read_json
 
 pytestmark = needs_browser
 
@@ -117,6 +121,40 @@ def test_a_run_is_started_stopped_and_resumed(browser: Any, tmp_path: Path) -> N
         expect(page.locator("#log")).to_contain_text("resuming after step")
 
 
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_started_stopped_resumed_and_killed(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=120_000)
+    for name, value in {**ENVIRONMENT, **UNCHECKED}.items():
+        monkeypatch.setenv(name, value)
+    folder = tiny(tmp_path, steps=4000, engine=zero(tmp_path, 2))
+    with served(folder) as studio, opened(browser, studio) as page:
+        page.set_default_timeout(120_000)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(f"{studio.address}/runs")
+        page.get_by_label("GPUs").fill("2")
+        page.get_by_role("button", name="Add to the queue").click()
+        expect(page.locator("#queue")).to_contain_text("2 GPUs")
+        page.get_by_role("link", name="Curves and samples").click()
+        page.wait_for_function("() => document.querySelector('#facts progress')?.value > 0")
+        page.get_by_role("button", name="Stop after this step").click()
+        expect(page.locator("#facts .state")).to_have_text("stopped")
+        expect(page.locator("#log")).to_contain_text("ltx launch --num-gpus 2")
+        page.get_by_role("button", name="Resume").click()
+        expect(page.locator("#log")).to_contain_text("resuming after step")
+        job = studio.app.state.studio.jobs.all()[-1]
+        assert job.arguments == ("launch", str(folder / "out" / "run.toml"), "--num-gpus", "2")
+        command = psutil.Process(read_json(job.folder / "process.json")["pid"])
+        processes = command.children(recursive=True)
+        command.kill()
+        expect(page.locator("#facts .problems")).to_contain_text("Its process was killed")
+        assert [process for process in processes if process.is_running()] == []
+        page.get_by_role("button", name="Resume").wait_for()
+
+
 def test_a_run_that_fails_says_why(browser: Any, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
@@ -131,10 +169,10 @@ def test_a_run_that_fails_says_why(browser: Any, tmp_path: Path) -> None:
         assert faults(page) == []
 
 
-def tiny(folder: Path, steps: int) -> Path:
+def tiny(folder: Path, steps: int, **changed: Any) -> Path:
     """A folder with a dataset of sounds and a run file for the tiny model."""
     sound_set(folder / "data", 8)
-    table = tables(folder / "data", Path("out"), optimization={"steps": steps, "batch_size": 2})
+    table = tables(folder / "data", Path("out"), optimization={"steps": steps, "batch_size": 2}, **changed)
     table["validation"] = {"inference_steps": 2, "interval": 0, "samples": []}
     write_run(folder, table)
     return folder

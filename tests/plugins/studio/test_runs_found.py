@@ -93,6 +93,19 @@ def test_a_process_that_was_killed_is_said_to_have_run_out_of_memory_or_to_be_go
     assert end_of(job, "done") is None
 
 
+def test_the_process_of_a_launch_that_was_killed_is_named_as_the_launch_names_it(tmp_path: Path) -> None:
+    job = Jobs(tmp_path / "jobs", tmp_path).add("run", "A run", ["launch"])
+    told = (
+        "process 1 was killed by signal 9 (SIGKILL), so this run ends",
+        "    The same command resumes after step 4, the last one saved.",
+    )
+    job.log.write_text("\n".join(["training in 2 processes", *told, ""]))
+    write_json(job.folder / "end.json", {"status": 128 + signal.SIGKILL, "at": 1.0})
+    end = end_of(job, "failed")
+    assert end is not None
+    assert end.lines == told
+
+
 def test_a_run_outlives_a_server_that_is_killed_and_the_next_server_sees_it_finish(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", 8)
     table = tables(tmp_path / "data", Path("out"), optimization={"steps": 20, "batch_size": 2})

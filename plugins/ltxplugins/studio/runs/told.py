@@ -37,7 +37,7 @@ def end_of(job: Job, state: State) -> End | None:
     if state != "failed":
         return None
     status = read_json(job.folder / "end.json").get("status", 1)
-    if status in (-9, 137):
+    if status == -9:  # `ltx launch` itself tells which of its processes was killed
         return End(
             "Its process was killed, as the system does when the machine's memory runs out.",
             remedy="What was saved before is intact. Use less memory (`ltx plan` says what it needs), and start it again.",
