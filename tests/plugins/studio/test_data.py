@@ -411,6 +411,16 @@ def test_a_mask_of_noise_is_told_shortly_and_read_once(tmp_path: Path, monkeypat
     assert read == [tmp_path / "a_audio_mask.wav"]
 
 
+def test_a_file_that_cannot_be_shown_is_named(tmp_path: Path) -> None:
+    encode(tmp_path / "a.wav", None, tone(1.0), codec="pcm_s16le")
+    (tmp_path / "a.safetensors").touch()
+    (tmp_path / "d.csv").write_text("audio,audio_mask,caption\na.wav,a.safetensors,x\n")
+    with client(tmp_path) as ask:
+        text = ask.get("/data/details?data=d.csv&clip=a.wav").text
+    assert "audio mask: a.safetensors, which is not shown" in text
+    assert 'Waveform of the sound, 1.0 s"' in text
+
+
 def test_rows_of_one_clip_show_what_each_of_them_names(tmp_path: Path) -> None:
     encode(tmp_path / "a.wav", None, tone(1.0), codec="pcm_s16le")
     write_mask(tmp_path / "one.wav", (1, 1))

@@ -171,6 +171,7 @@ class Cards:
             facts=facts,
             beside=beside,
             mask=self.mask(clip, facts, beside),
+            unseen={role: path.name for role, path in clip.media.items() if role != clip.role and role not in beside},
             problems=problems,
             fit=fit,
             size=size_of(clip.path),
