@@ -194,10 +194,11 @@ class Cards:
         """Return the mask of a clip's audio, laid over its waveform; None if there is no mask, or one of the two cannot be read."""
         if "audio_mask" not in beside or not beside["audio_mask"].bars:
             return None
-        over = "audio" if "audio" in beside else clip.role  # the audio of a clip is not used if there is other audio beside it
-        heard = (beside["audio"] if over == "audio" and "audio" in beside else facts).heard
-        spans = self.pictures.spans(self.inside(clip.beside["audio_mask"]))
-        return lay(spans, over, heard) if heard else None
+        # The audio of a clip is not used if there is other audio beside it.
+        over, sound = ("audio", beside["audio"]) if "audio" in beside else (clip.role, facts)
+        if not sound.heard:
+            return None
+        return lay(self.pictures.spans(self.inside(clip.beside["audio_mask"])), over, sound.heard)
 
     def encoded(self, request: Request) -> Response:
         """Answer with whether a dataset is encoded, and where."""
