@@ -9,7 +9,7 @@ from ltxcore.errors import ConfigError
 PATTERN = re.compile(r"(?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 """The beginning of an address: its protocol, which has at least two letters, since `C://` is a path on Windows."""
 
-WITH_LOGIN = "holds a login or a signature, which does not belong in files and commands"
+WITH_LOGIN = "holds a login or a signature, which do not belong in files or commands"
 HOW_TO_LOG_IN = (
     "Write the address alone. The library of that store finds logins where its other programs do: in environment variables such as "
     "AWS_ACCESS_KEY_ID, or in its files in your home folder."
@@ -22,7 +22,7 @@ class Address(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Address:
-        """Make an address of a text that is one.
+        """Make an address from a text that has the form of an address.
 
         Raises:
             ValueError: the text is no address, or names nothing after the protocol.

@@ -16,7 +16,7 @@ from ltxcore.protocols import Draws
 
 @attrs.frozen
 class ChoiceUse:
-    """A choice of a modality, with what its draw depends on.
+    """A choice of a modality, with everything that its draw depends on.
 
     Attributes:
         modality: the modality.

@@ -37,7 +37,7 @@ class Described:
 
     @property
     def record(self) -> dict[str, str]:
-        """The record that a LoRA has of the condition if the condition is one of several references."""
+        """The condition's record in the metadata of a LoRA, if the condition is one of several references."""
         folders = {role.source_key: self.use.sources[role.name] for role in self.use.roles}
         return {"modality": self.place.modality, "type": self.use.type, **folders, **self.metadata}
 

@@ -42,7 +42,7 @@ KEPT = ("float8_e4m3fn", "float8_e5m2")
 
 
 def check(kind: str, name: str, value: Any) -> None:
-    """Check a thing that a plugin adds against its protocol, as far as is possible without using it.
+    """Check an object that a plugin adds against its protocol, as far as is possible without using it.
 
     Raises:
         PluginError: the thing breaks its protocol; the error says how.

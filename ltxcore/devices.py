@@ -229,8 +229,8 @@ def give_back_gpu_memory() -> None:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Return a context in which the global random generators that operations on `device` use begin at `seed`. At the end of the context,
-    they go on as if it had not been.
+    """Return a context in which the global random generators that operations on `device` use begin at `seed`. After the context, the
+    generators continue as if it had never been entered.
 
     This is `torch.random.fork_rng` with a seed, without the time that it takes to look for devices of other kinds.
     """

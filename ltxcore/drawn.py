@@ -1,4 +1,4 @@
-"""Parameters of conditions that are drawn: the values that a key may have, and the value that corresponds to a random number."""
+"""Parameters of conditions whose values are drawn: the values that a key may have, and the value for a random number."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Part:
         return (self.low,) if self.low == self.high else (self.low, self.high)
 
     def at(self, place: float) -> Any:
-        """Return the value at a place from 0, the low end, to 1, the high one.
+        """Return the value at a position from 0 (the low end) to 1 (the high end).
 
         Source: docs/explanation/arithmetic.md#drawn-values
         """
@@ -89,7 +89,7 @@ class Range:
 
     @property
     def fine_parts(self) -> tuple[Part, ...]:
-        """The smallest parts, each of which either fits a sample or does not."""
+        """The smallest parts; each of them either fits a sample as a whole or does not fit it."""
         if self.is_whole:
             return tuple(Part(value, value) for value in range(self.min, self.max + 1))
         edges = [self.parts[0].at(index / PARTS) for index in range(PARTS + 1)]
@@ -143,7 +143,7 @@ class OneOf:
 
     @property
     def fine_parts(self) -> tuple[Part, ...]:
-        """The smallest parts, each of which either fits a sample or does not."""
+        """The smallest parts; each of them either fits a sample as a whole or does not fit it."""
         return self.parts
 
     @property

@@ -85,7 +85,7 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether a path is that of a file. For a name that the file system does not accept, return False, whereas
+    """Return whether a path leads to a file. For a name that the file system does not accept, return False, whereas
     `Path.is_file` raises an error.
     """
     try:
@@ -95,7 +95,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path is that of a folder; False for a name that the file system does not accept."""
+    """Return whether a path leads to a folder; False for a name that the file system does not accept."""
     try:
         return path.is_dir()
     except OSError:

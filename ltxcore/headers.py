@@ -172,7 +172,7 @@ def _add_samples(digest: Any, path: Path) -> None:
 
 
 def is_index(path: Path) -> bool:
-    """Return whether a path is that of an index, which lists the parts of a model."""
+    """Return whether a path names an index, which lists the parts of a model."""
     return path.name.endswith(f".safetensors{INDEX}")
 
 

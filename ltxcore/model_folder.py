@@ -1,6 +1,6 @@
 """Which files of a folder belong to a model, for folders of separate files as repackagers publish them and ComfyUI users have them.
 
-A file is known by the names of its tensors, whatever it is called. Folders in the layout of diffusers are no such folders.
+A file is recognized by the names of its tensors, whatever it is called. Folders in the layout of diffusers do not count as such folders.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTS = {
 """The keys of `[model]` that name files, each with the part that its file holds."""
 
 _ENDINGS = (f"safetensors{INDEX}", "safetensors", "gguf")
-"""The endings of files, those of indexes first, which stand for all the parts that they list."""
+"""The endings of files; those of indexes come first, since an index stands for all the parts that it lists."""
 
 _ADAPTED = (".lora_", ".lora.", ".lokr_", ".hada_", ".diff_b")
 

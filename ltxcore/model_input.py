@@ -222,8 +222,8 @@ class ModelInput:
         return ModelInput(**own)
 
     def _kinds(self) -> Tensor:
-        """Return a number for every token, equal where levels always are. Tokens that are given at a level share it with no token whose
-        level follows sigma, even if they are equal now.
+        """Return a number for every token, equal where levels always are. Tokens that are given at a level do not share it with tokens
+        whose level follows sigma, even if the two levels are equal now.
         """
         return self.timesteps if self.levels is None or self.denoise_mask is None else self.denoise_mask - self.levels
 

@@ -359,7 +359,7 @@ def _leave_out_without_columns(names: Mapping[str, dict[str, Named]], broken: li
 
 
 def check(item: Named) -> None:
-    """Check a thing that a plugin adds against its protocol, as far as is possible without using it.
+    """Check an object that a plugin adds against its protocol, as far as is possible without using it.
 
     Raises:
         PluginError: the thing breaks its protocol; the error says how.

@@ -83,12 +83,12 @@ class SetTable:
         return found
 
     def absent(self) -> Iterator[Finding]:
-        """Yield findings about data that the table does not name or that are missing on this machine."""
+        """Yield a problem if the table names no data, or data that are missing on this machine."""
         return missing_data(self.dataset, self.preprocessed_data_root)
 
 
 def missing_data(dataset: Path | None, root: Path | Address | None) -> Iterator[Finding]:
-    """Yield findings about data that a table with these two keys does not name or that are missing on this machine."""
+    """Yield a problem if a table with these two keys names no data, or data that are missing on this machine."""
     if dataset is None and root is None:
         remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
         yield (), "does not name any data to train on", remedy
@@ -129,7 +129,7 @@ def _name_of(table: SetTable, number: int) -> str:
 
 
 def faults_of_sets(sets: Sequence[SetTable], held_out: object) -> Iterator[Finding]:
-    """Yield what is wrong with sets taken together: names, folders and shares that do not go with those of other sets.
+    """Yield what is wrong with sets taken together: names, folders and shares that conflict with those of other sets.
 
     Args:
         sets: the sets.
@@ -147,7 +147,7 @@ def faults_of_sets(sets: Sequence[SetTable], held_out: object) -> Iterator[Findi
             if other is not None:
                 merge = "Merge the two sets: repeats or weight says how often they are seen."
                 remedy = merge if key_ == "dataset" or table.dataset is None else "Name a folder for each set."
-                yield ("sets", index, key_), f'is that of the set "{other}" too', remedy
+                yield ("sets", index, key_), f'is also the one of the set "{other}"', remedy
         if weighted and table.weight is None:
             what = f'has no weight, although the set "{weighted[0]}" has one'
             yield ("sets", index), what, "Set weight in all sets or in none; repeats and weights do not go together."

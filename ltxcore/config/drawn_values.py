@@ -62,7 +62,7 @@ def drawn_value(structurer: Structurer, key: Key, value: Mapping[str, Any]) -> D
     if not is_number or not value.keys() & {"min", "max", "scale"}:
         remedy = "{ min = ..., max = ... } or { one_of = [..., ...] }" if is_number else "{ one_of = [..., ...] }"
         is_range = bool(value.keys() & ENDS.keys())
-        what = f"is {wanted(key.kind)}, which has no least and greatest value" if is_range else "does not say what it is drawn from"
+        what = f"is {wanted(key.kind)}, which has no minimum and maximum" if is_range else "does not say what it is drawn from"
         reading.refuse(what, f"Write {wanted(key.kind)}, or to draw one, {remedy}.")
     if number_of(key.kind) is int and value.get("scale") == "log":
         reading.refuse("is a whole number, which has no log scale", "Remove scale, or list the values in one_of, with weights.")

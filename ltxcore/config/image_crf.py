@@ -14,7 +14,7 @@ _LATER = 18
 
 
 def image_crf_key(what: str) -> Any:
-    """Declare the key `image_crf` for what is compressed, in words."""
+    """Declare the key `image_crf`; `what` names the images that are compressed."""
     return key(
         None,
         help=f"how strongly {what} are compressed, each as a frame of H.264, before they are encoded, because models were trained on "

@@ -110,7 +110,7 @@ class LoraTable:
 
     @property
     def ranks(self) -> str:
-        """The ranks that the adapters may have, in words."""
+        """The ranks that the adapters may have, as text for messages."""
         found = sorted({self.rank, *(group.rank for group in self.groups if group.rank is not None)})
         return str(self.rank) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
@@ -250,8 +250,8 @@ class DataTable:
         return self.preprocessed_data_root if isinstance(self.preprocessed_data_root, Path) else None
 
     def absent(self) -> Iterator[Finding]:
-        """Yield findings about data that the table does not name or that are missing on this machine; the latter is no mistake if the data
-        are on another machine.
+        """Yield a problem if the table names no data, or data that are missing on this machine; missing data are no problem if the run's
+        data are on another machine.
         """
         kept = self.held_out
         if isinstance(kept, Path) and not is_file(kept) and not is_folder(kept):

@@ -32,7 +32,7 @@ KINDS = {"media": "latents", "masks": "mask", "tensors": "values", "pictures": "
 """The kinds of roles, by the field of a condition that holds their files."""
 
 PLACES = ("frames", "times")
-"""The keys that say where pictures lie, of which exactly one must be set."""
+"""The keys that say where pictures lie; exactly one of them must be set."""
 
 OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
 
@@ -113,7 +113,8 @@ def _reference_keys() -> list[Key]:
 
 
 def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
-    """Return the keys that may name the condition's own medium, of which exactly one must be set; empty if the condition has no medium."""
+    """Return the keys that may name the condition's own medium; exactly one of them must be set. The result is empty if the condition has
+    no medium."""
     return MEDIUM_KEYS[modality] if content_of(cls) is not None else ()
 
 
@@ -296,7 +297,7 @@ class SampleReader:
         return cast(Path, found[0][1])
 
     def lengths(self, values: dict[str, Any], cls: Any) -> dict[str, Any]:
-        """Return `num_frames` and `duration`, of which at most one may be set, and only if the class's own length is not set."""
+        """Return `num_frames` and `duration`; at most one of them may be set, and only if the class's own length is not set."""
         length = length_field(cls)
         if length is None:
             return {}

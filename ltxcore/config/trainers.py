@@ -16,7 +16,7 @@ OF_RUN_FILES = frozenset(
 OF_DIFFUSION_PIPE = frozenset({"adapter", "dataset", "epochs", "micro_batch_size_per_gpu", "optimizer"})
 
 OF_MUSUBI = frozenset({"dataset_config", "ltx2_checkpoint", "network_module"})
-"""Keys of which a configuration of musubi-tuner has at least one."""
+"""Keys that identify a configuration of musubi-tuner, which has at least one of them."""
 
 ALSO_OF_MUSUBI = OF_MUSUBI | {"dit", "learning_rate", "ltx2_mode", "ltx_version", "max_train_epochs", "max_train_steps", "network_dim"}
 

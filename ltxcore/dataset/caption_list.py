@@ -33,7 +33,7 @@ class Caption:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no caption, or nothing but space in it."""
+        """Whether the caption is missing or consists only of white space."""
         return not (self.caption or "").strip()
 
 

@@ -60,7 +60,7 @@ def _joined(parts: Sequence[Part], row: Row, separator: str | None) -> list[str]
     if wrong := [f'"{part.column}" has {len(own)}' for part, own in zip(parts, texts, strict=True) if len(own) not in (1, count)]:
         most = next(part.column for part, own in zip(parts, texts, strict=True) if len(own) == count)
         what = f'the numbers of captions differ: "{most}" has {count}, {", ".join(wrong)}'
-        raise DataError(what, remedy="Write as many in each column, or a single one, which goes with each of the others.")
+        raise DataError(what, remedy="Write the same number in each column, or a single one, which goes with all of the others.")
     told = ([part.around(own[index if len(own) > 1 else 0]) for part, own in zip(parts, texts, strict=True)] for index in range(count))
     return [" ".join(filter(None, each)) for each in told]
 

@@ -1,7 +1,7 @@
 """The roles that a dataset's columns play, and the folders that can be made from the columns.
 
-A sample itself consists of a clip, audio and a caption, which the core encodes. What goes with it comes from columns
-that plugins name.
+A sample itself consists of a clip, audio and a caption, which the core encodes. Data that go with a sample come from columns that plugins
+register.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Column:
         )
 
     def as_said(self, options: PreprocessingTable) -> Column:
-        """Return the column with what options say about it: the factors of reference clips, and, for a column that is like a registered one,
+        """Return the column with the settings that options give for it: the factors of reference clips, and, for a column that is like a
+        registered one,
         its own name and folder.
         """
         said = options.columns.get(self.role) or {}
@@ -201,7 +202,7 @@ def is_inline(text: str) -> bool:
 
 
 def chosen_columns(options: PreprocessingTable, columns: Columns) -> dict[str, str | None]:
-    """Return the column of the dataset that options name for each role."""
+    """Return, for each role, the dataset's column that the options name."""
     return {role: (options.columns.get(role) or {}).get("column") or getattr(options, option(role), None) for role in columns.by_role}
 
 

@@ -57,7 +57,7 @@ def write_excluded(dataset: Path, names: Iterable[str]) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError.of([not_written(error, path, "what was excluded before still is")]) from error
+        raise DataError.of([not_written(error, path, "what was excluded before is still excluded")]) from error
 
 
 def without_excluded(table: Table, columns: Mapping[str, str]) -> Table:

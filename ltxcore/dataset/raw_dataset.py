@@ -123,7 +123,8 @@ class RawDataset:
         return recaptioned(self.table, self.columns["caption"], captions, self.local)
 
     def without_excluded(self) -> tuple[RawDataset, tuple[str, ...]]:
-        """Return the dataset without the rows that the user excludes, and notes about them, for commands that make something of each row.
+        """Return the dataset without the rows that the user excludes, and notes about them, for commands that produce something from each
+        row.
 
         Raises:
             DataError: the list of excluded rows cannot be read, or every row is excluded.

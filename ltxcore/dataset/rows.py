@@ -193,7 +193,7 @@ def survey_dataset(
 
 
 def _captioned(samples: Sequence[Sample], options: PreprocessingTable, path: Path, notes: list[str], *, shortens: bool) -> list[Sample]:
-    """Return the samples with the captions that the options make of theirs. A note about removed phrases is added to `notes`."""
+    """Edit the captions of samples as the options say, and return the samples. A note about removed phrases is added to `notes`."""
     found = list(samples)
     if options.caption_separator is not None:
         found = [sample.captioned(divided(sample.captions, options.caption_separator)) for sample in found]

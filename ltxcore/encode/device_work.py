@@ -130,7 +130,7 @@ class DeviceWork:
             current_stream(torch.device(str(getattr(codec, "device")))).wait_stream(stream)  # noqa: B009
 
     def report(self, wall: float, workers: int) -> str:
-        """Say how long the device worked of `wall` seconds, and on what `workers` threads spent their time."""
+        """Say for how many of `wall` seconds the device worked, and how `workers` threads spent their time."""
         spent = ", ".join(f"{self.seconds[stage]:,.0f} s {stage}" for stage in STAGES[:-1])
         share = min(1.0, self.busy / wall) if wall else 0.0
         many = f"{workers} workers" if workers > 1 else "1 worker"

@@ -202,7 +202,7 @@ class ConnectedTextEncoder:
 
 
 def connected(encoder: TextEncoder, model: Codecs) -> ConnectedTextEncoder:
-    """Return a text encoder that a model's connectors follow.
+    """Return a text encoder that is followed by a model's connectors.
 
     Raises:
         ConfigError: the model has no connectors.

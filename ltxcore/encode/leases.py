@@ -213,7 +213,7 @@ def work_text(facts: Mapping[str, str]) -> str:
 
 
 def sole_work() -> str:
-    """Describe the work of a process that no other process may encode beside, as `work_text` does."""
+    """Describe, as `work_text` does, the work of a process beside which no other process may encode."""
     return f"dataset=none-{uuid.uuid4().hex}"
 
 
@@ -328,6 +328,6 @@ def _is_same(text: bytes, path: Path) -> bool:
 
 
 def _is_of(token: str, path: Path) -> bool:
-    """Return whether the place at a path is that of the process with this token, or of an unknown process."""
+    """Return whether the place at a path belongs to the process with this token, or to an unknown process."""
     holder = holder_at(path)
     return holder is None or holder.token == token

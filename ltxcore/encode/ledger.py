@@ -35,9 +35,9 @@ class Ledger:
     ) -> None:
         """Read what the folders of `root` hold.
 
-        With `anew`, no file counts as up to date that existed at first. With `verify`, these files are read, and count as up to date only if
-        their bytes are still as they were written. The attribute `found` is what the folders held at first. Before each write, `writer`
-        checks that no other process has taken over this process's place, which has the number `rank`.
+        With `anew`, files that existed at first do not count as up to date. With `verify`, these files are read, and count as up to date
+        only if their bytes are still as they were written. The attribute `found` is what the folders held at first. Before each write,
+        `writer` checks that no other process has taken over this process's place, which has the number `rank`.
         """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()

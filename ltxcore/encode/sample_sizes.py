@@ -74,7 +74,7 @@ class Planned:
 
     @property
     def used(self) -> str:
-        """The part of the clip whose last frame is the last one that is used, in words."""
+        """A description of the part of the clip up to the last frame that is used."""
         return f"to the end of this window of {self.size}" if self.sample.start else f"in the bucket {self.size}"
 
 

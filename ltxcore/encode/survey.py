@@ -336,8 +336,8 @@ def _chosen(data: Dataset, looked: Looked, encoding: Encoding) -> tuple[Chosen |
 def _with_buckets(
     data: Dataset, looked: Looked, rules: Rules, encoding: Encoding, error: LtxError | None
 ) -> tuple[Rules, str, LtxError | None]:
-    """Return the rules with the clips' common size as the bucket and a note that states it, or else the reason why there is none, which is
-    `error` if it is known.
+    """Return the rules with the clips' common size as the bucket, and a note that states it; if there is no common size, return the reason
+    (`error`, if that is known).
     """
     video = encoding.tools.video
     if video is None or (encoding.is_ruled and not needs_buckets(data, rules)):

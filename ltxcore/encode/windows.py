@@ -1,9 +1,9 @@
 """Windows of clips: the parts of a long clip that each become a sample.
 
 A window is as long as the bucket of its clip. Windows of a clip have the clip as their origin, so they are held out together. The window at
-the beginning of a clip is the sample that the clip is without windows, with the same name and the same bytes, so another choice of windows
-encodes only windows that begin elsewhere. A later window is named after its clip and the frame that it begins with, such as
-`beach/sea@000048`. If a clip of the dataset has this name itself, the window is `beach/sea@@000048`.
+the beginning of a clip has the same name and the same bytes as the sample of a clip without windows, so another choice of windows encodes
+only windows that begin elsewhere. A later window is named after its clip and the frame that it begins with, such as `beach/sea@000048`. If
+a clip of the dataset has this name itself, the window is `beach/sea@@000048`.
 """
 
 from __future__ import annotations

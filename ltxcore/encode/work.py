@@ -233,7 +233,7 @@ class MediaWork:
         return {each.sample.name: outcomes[each.sample.name] for each in planned}
 
     def _clip(self, windows: Sequence[Planned]) -> dict[str, Outcome]:
-        """Encode the windows of a clip; those are left out that are not up to date while another process works on the clip."""
+        """Encode the windows of a clip; if another process works on the clip, windows that are not up to date are left out."""
         made: dict[str, Outcome] = {}
         stale = []
         for each in windows:
@@ -269,7 +269,8 @@ class MediaWork:
         return [folder for folder in media_folders(self.tools.columns) if folder in planned.folders]
 
     def _encode_sample(self, planned: Planned, makes: bool) -> Outcome | None:
-        """Encode the parts of a sample that are not up to date. Without `makes`, change nothing, and return None if anything is not."""
+        """Encode the parts of a sample that are not up to date. Without `makes`, change nothing, and return None if a part is not up to
+        date."""
         ledger, folders, sample = self.ledger, self._folders(planned), planned.sample
         current, silence, holes = dict[str, Entry](), list[Silence](), list[Silence]()
         if planned.without:

@@ -25,7 +25,7 @@ CUT = (
 """What to do about a set that was encoded without pictures of its clips."""
 
 LEGACY_TEXT = "condition_"
-"""What the name of a text of an early ltx-trainer contains (`sample_names.legacy_text_name`)."""
+"""The part that identifies the name of a text of an early ltx-trainer (`sample_names.legacy_text_name`)."""
 
 Group = tuple[Entry, Sequence[str]]
 """Samples that have the same facts (see `alike`)."""
@@ -268,7 +268,7 @@ def _pairs(entries: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterat
 
 
 def _first(wrong: Mapping[str, str]) -> str:
-    """Name the first of the samples that are wrong, given what is said of each."""
+    """Name the first of the wrong samples, given a description of each."""
     return listed([wrong[name] for name in sorted(wrong)], SHOWN)
 
 

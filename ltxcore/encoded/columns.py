@@ -1,8 +1,8 @@
 """Columns of the facts about samples: one array for each fact, sorted by the names of the samples, in a file that is mapped into memory.
 
 The file is a safetensors file. It has an array for each number, and two for each text: all texts one after the other, and where each ends.
-What few values stand for (shape, rate, encoder and so on, see `alike`) is stored once, and each sample has the number of its own. A mapped
-file takes no memory of the process, and its pages are shared by all processes on a machine.
+Facts that many samples share (shape, rate, encoder and so on, see `alike`) are stored once, and each sample has the number of its facts. A
+mapped file takes no memory of the process, and its pages are shared by all processes on a machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ORIGIN_HASH = "origin_hash"
 VERSION = "1"
 
 SPILLED = 2**16
-"""The number of lines after which columns that are made go from memory to temporary files."""
+"""The number of lines after which new columns are moved from memory to temporary files."""
 
 CHUNK = 50_000
 """The number of texts that are decoded at a time."""
@@ -219,7 +219,7 @@ class _Growing:
             del self.end[:]
 
     def values(self, kind: Any) -> Array:
-        """Return all values, of this type of numpy, after which none may be added."""
+        """Return all values, as this type of numpy; no value may be added afterwards."""
         end = np.frombuffer(self.end, kind)
         if self.file is None or self.file.seek(0, os.SEEK_END) == 0:
             return end

@@ -1,11 +1,12 @@
-"""The index of a large encoded folder: its manifests as columns that are mapped into memory, so that a million samples are there at once.
+"""The index of a large encoded folder: its manifests as columns that are mapped into memory, so that a million samples are available at
+once.
 
-An index lies in the folder `.index` beside the manifests, or in the user's cache if the folder is read-only. It has columns (see `columns`)
-of each manifest, of which only the manifests that changed are read again, and columns of the samples, which are those of the manifest if
-there is a single one. A last file, `index.json`, says what they were made from: sizes and times of the manifests, and times of all folders
-of samples. A folder's time changes when a file in it is added, removed or replaced. So as long as no time has changed, the folder has the
-files that it had when each of them was compared with its manifest, and no file needs to be looked at. A file that was overwritten in place
-is found when it is read, and by `ltx doctor`, which looks at every file.
+An index lies in the folder `.index` beside the manifests, or in the user's cache if the folder is read-only. It has the columns (see
+`columns`) of each manifest, so that only manifests that changed are read again, and the columns of the samples, which are the manifest's
+own if there is a single manifest. A last file, `index.json`, says what they were made from: sizes and times of the manifests, and times of
+all folders of samples. A folder's time changes when a file in it is added, removed or replaced. So as long as no time has changed, the
+folder has the files that it had when each of them was compared with its manifest, and no file needs to be looked at. A file that was
+overwritten in place is found when it is read, and by `ltx doctor`, which looks at every file.
 
 There is an index only of folders in which every file is as a manifest records it, and only if the manifests are large: in other folders, all
 files are looked at every time.
@@ -35,7 +36,7 @@ from ltxcore.files import write_whole
 from ltxcore.logs import inform
 
 LARGE = 4 * 2**20
-"""The number of bytes of a folder's manifests from which on it is indexed; these are about 10,000 samples, which take half a second."""
+"""The size in bytes of the manifests from which on a folder is indexed; this is about 10,000 samples, which take half a second to read."""
 
 SETTLED = 2.0
 """The number of seconds after which a file or folder that changes again certainly has another time: the coarsest clock of a file system."""
@@ -58,7 +59,7 @@ Told = Callable[[int, int], None]
 
 @attrs.frozen
 class Marks:
-    """What shows that a folder is as it was: sizes and times of its manifests, and times of the folders of its samples.
+    """The marks by which a change of a folder is noticed: sizes and times of its manifests, and times of the folders of its samples.
 
     Attributes:
         manifests: the size, and the time of the last change in nanoseconds, of each manifest by name.

@@ -1,4 +1,4 @@
-"""The entries of the samples of several sets, in each of which a folder has the same role."""
+"""The entries of the samples of several sets, from the folder that has the same role in each set."""
 
 from __future__ import annotations
 

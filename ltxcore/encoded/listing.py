@@ -82,8 +82,8 @@ def list_folder(
 ) -> Listing:
     """List the samples of a folder; the listing is empty if there is no folder.
 
-    If the folder has an index that is up to date, its files are not looked at. A file that was since then overwritten in place is then
-    found when it is read.
+    If the folder has an index that is up to date, its files are not looked at. A file that has been overwritten in place since then is
+    noticed only when it is read.
 
     Args:
         folder: the folder of a source.

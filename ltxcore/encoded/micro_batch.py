@@ -197,7 +197,7 @@ def as_taken(batch: Batch, text: Text | None = None) -> Batch:
 def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
     """Choose the samples that a run reads in full before it begins.
 
-    These are the share of all samples that is requested, but at least one sample unless the share is 0. The choice depends on the seed and
+    Their number is the requested share of all samples, but at least one unless the share is 0. The choice depends on the seed and
     the names alone.
 
     Args:

@@ -49,7 +49,7 @@ after them.
 """
 
 FRESH = 60.0
-"""The seconds for which a process takes a set to be as it was when it was last listed."""
+"""The seconds for which a process assumes that a set has not changed since it was last listed."""
 
 _opened: dict[Path, float] = {}
 """The mirrors that this process has opened, and when."""
@@ -183,7 +183,7 @@ class _Update:
         return memoryview(bytearray().join([first, self.store.read(path, len(first), size - len(first))]))
 
     def _kept(self, path: str, place: Path, file: RemoteFile, fetched: Callable[[], memoryview]) -> None:
-        """Fetch a file into the mirror unless it is there as it is now."""
+        """Fetch a file into the mirror, unless the mirror has its present version."""
         self.now[path] = file.mark
         if self.before.get(path) != file.mark or not place.is_file():
             if not self.before and file.bytes > FIRST:

@@ -1,7 +1,7 @@
 """The places of files in shards, in a table: sorted by name, in arrays that can be mapped from a file.
 
-A million places as objects take a quarter of a gigabyte in each process, and seconds to make. A mapped table takes no memory of the process,
-and is there at once.
+A million places as objects take a quarter of a gigabyte in each process, and seconds to make. A mapped table takes no memory of the
+process, and is available at once.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NUMBERS = ("ends", "shard", "begin", "bytes", "changed")
 VERSION = f"1 {sys.byteorder}"
 
 Fetch = Callable[[str, int, int], memoryview]
-"""A function that returns bytes of a file on another machine: of the file with this path relative to the folder, this number of bytes that
-come after that number of bytes.
+"""A function that returns bytes of a file on another machine, given the file's path relative to the folder, the number of bytes before
+them, and their number.
 """
 
 
@@ -104,7 +104,7 @@ class Places(Mapping[str, Place]):
 
 
 def places_at(path: Path, mark: str, folder: Path, fetch: Fetch | None = None) -> Places | None:
-    """Return the table in a file, mapped into memory; None if there is none that was made from what `mark` tells."""
+    """Return the table in a file, mapped into memory; None if there is no table that was made from the state that `mark` describes."""
     with suppress(OSError, ValueError, LookupError, TypeError, struct.error), path.open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         (size,) = struct.unpack_from("<Q", data)

@@ -1,7 +1,7 @@
-"""The files under an address, which are read and written through fsspec, so that they may lie on any store that it knows.
+"""The files under an address, which are read and written through fsspec, and may lie on any store that fsspec supports.
 
-A request that fails is made again, after waits that become longer, since stores refuse a request now and then. What will not change by
-waiting, such as a missing file or a refused login, is reported at once.
+A request that fails is made again, after waits that become longer, since stores refuse a request now and then. Errors that waiting cannot
+change, such as a missing file or a refused login, are reported at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ltxcore.workers import READERS, in_order
 T = TypeVar("T")
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
-"""The seconds between the tries of a request, of which there is one more. Each wait is up to half shorter or longer, so that processes that
+"""The seconds to wait between the tries of a request; there is one more try than there are waits. Each wait is up to half shorter or
+longer, so that processes that
 failed together do not come back together.
 """
 
@@ -144,7 +145,7 @@ class Store:
         def read() -> bytes:
             data: bytes = self.system.cat_file(f"{self.root}/{path}", start=begin, end=begin + size) if size else b""
             if len(data) != size:
-                raise OSError(f"{len(data):,} bytes came in place of {size:,}")
+                raise OSError(f"{len(data):,} bytes were received instead of {size:,}")
             return data
 
         return memoryview(bytearray(attempted(f"{self.address}/{path}", read)))

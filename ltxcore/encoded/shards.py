@@ -71,7 +71,7 @@ class _Known:
     looked: int
 
     def still(self, folder_changed: int) -> bool:
-        """Return whether the folder has certainly the same shards. A folder that changes again soon may have the same time."""
+        """Return whether the folder certainly still has the same shards. A folder that changes again soon may have the same time."""
         return folder_changed == self.folder_changed and self.looked - folder_changed > SETTLED
 
 
@@ -272,7 +272,7 @@ def _mark(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _write(path: Path, folder: Path, group: Sequence[tuple[str, int]]) -> list[tuple[int, int, int]]:
-    """Write a shard, and return what shows that each of its files is as it was."""
+    """Write a shard, and return marks by which a later change of each of its files is noticed."""
     with replacing(path) as beside, beside.open("wb") as out:
         return write_shard(out, folder, group)
 

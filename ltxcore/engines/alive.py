@@ -24,7 +24,7 @@ TOLD = 2
 
 @attrs.define
 class Progress:
-    """The present work of this process's main thread.
+    """The work that this process's main thread is doing.
 
     Attributes:
         what: the work in words, such as "step 12".

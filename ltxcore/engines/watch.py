@@ -42,8 +42,8 @@ SEEN_LAST = 10.0
 
 LOST = (RuntimeError, ValueError, MemoryError, TypeError)
 """The errors of a store whose process is gone. A connection that ends in the middle of a call raises torch's DistNetworkError or
-DistStoreError, which are RuntimeErrors. Bytes that are no answer raise a ValueError or MemoryError in torch, where they are taken for the
-length of a value, or a ValueError or TypeError here, where they are taken for a heartbeat.
+DistStoreError, which are RuntimeErrors. Bytes that are not an answer raise a ValueError or MemoryError in torch, where they are taken for
+the length of a value, or a ValueError or TypeError here, where they are taken for a heartbeat.
 """
 
 

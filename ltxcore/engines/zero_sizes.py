@@ -1,6 +1,6 @@
 """Sizes of DeepSpeed's buffers under ZeRO stage 3, which follow from the shapes of the model's weights.
 
-DeepSpeed's own defaults suit a language model of some billion weights. Here, they would gather each matrix of an adapter by itself, and
+DeepSpeed's own defaults suit a language model of a few billion weights. Here, they would gather each matrix of an adapter by itself, and
 gather most weights twice in a backward pass.
 """
 
@@ -12,7 +12,7 @@ from math import prod
 import attrs
 
 IN_BLOCK = "transformer_blocks."
-"""The part of a weight's name that tells that it is in a block."""
+"""The part of a weight's name that shows that it is in a block."""
 
 
 @attrs.frozen

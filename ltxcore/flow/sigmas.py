@@ -215,7 +215,7 @@ def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def with_noise_behind(given: ModelInput, noise: Callable[[Sequence[int]], Tensor]) -> ModelInput:
-    """Return an input in which appended tokens that are given at a level have the noise of this level.
+    """Return an input in which appended tokens that are given at a noise level have noise of this level.
 
     Args:
         given: the input, with appended tokens that are still clean.

@@ -86,7 +86,7 @@ class BlockInputs:
         return saved_tensors_hooks(pack, lambda take: take())
 
     def to_host(self, tensor: Tensor) -> Any:
-        """Begin to copy a tensor to host memory, and return that from which `to_device` makes the tensor again."""
+        """Begin to copy a tensor to host memory, and return an object from which `to_device` makes the tensor again."""
         if self.stream is not None:
             self.stream.wait_stream(current_stream(self.device))
         with on_stream(self.stream):

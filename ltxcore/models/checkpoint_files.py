@@ -166,7 +166,8 @@ def _open_file(path: Path, apart: Slots | None) -> Checkpoint:
 
 
 def _config(header: Slots, prefix: str, apart: Slots | None) -> Config:
-    """Return the configuration of a file; if it has none, that which follows from the shapes of the transformer and the connectors."""
+    """Return the configuration of a file or, if it has none, the configuration that follows from the shapes of the transformer and the
+    connectors."""
     where = str(header.where)
     told = checkpoint_config(header.metadata, where) if "config" in header.metadata else {}
     if "transformer" in told:

@@ -328,7 +328,7 @@ class _Unfilled:
             raise CheckpointError.of(problems)
 
     def filled(self, dtype: torch.dtype) -> Connectors:
-        """Fill the connectors with their weights, or with none if any is wrong; `dtype` is that of all weights.
+        """Fill the connectors with their weights, or with none if any of them is wrong; all weights get the dtype `dtype`.
 
         Raises:
             CheckpointError: as in `check`, or weights have values that training cannot produce.

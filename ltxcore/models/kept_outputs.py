@@ -1,9 +1,9 @@
 """Selective checkpointing: within a budget of bytes, the outputs of attention and matrix products are kept, and the backward pass recomputes
 only what lies between them.
 
-Attention to at least as many tokens as attend comes first, in all blocks: of a long clip, its outputs cost most to compute for each byte
-that they take. What is left of the budget goes to matrix products and other attention, such as that to the text, beginning with the first
-blocks.
+Attention with at least as many keys as queries comes first, in all blocks: for a long clip, its outputs are the most expensive to compute
+for each byte that they take. What is left of the budget goes to matrix products and other attention, such as that to the text, beginning
+with the first blocks.
 
 PyTorch's own selective checkpointing expects the same operations in both passes. Block swap copies other matrices in the backward than in
 the forward pass, so this module counts only the operations whose outputs it keeps.

@@ -42,8 +42,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def config_of_shapes(shapes: Shapes, where: str) -> Config:
-    """Return a transformer's configuration, in official names, for a file that states none. What shapes do not tell, such as the angles of
-    positions, is as in the released model of the same generation.
+    """Return a transformer's configuration, in official names, for a file that states none. Settings that do not follow from shapes, such
+    as the angles of positions, are those of the released model of the same generation.
 
     Args:
         shapes: the shapes of the tensors of the transformer and of the connectors, by original names without prefix.

@@ -206,7 +206,7 @@ _THREAD = threading.local()
 
 @contextmanager
 def dropping_by_token(divisions: Mapping[str, Division]) -> Iterator[None]:
-    """Return a context in which dropout draws a number for every token of these modalities, of whichever process."""
+    """Return a context in which dropout draws a number for every token of these modalities, whichever process has the token."""
     before = getattr(_THREAD, "divisions", {})
     _THREAD.divisions = divisions
     try:

@@ -58,7 +58,7 @@ class StreamContext(NamedTuple):
 
 class BlockSwitches(NamedTuple):
     """The switches for parts of a block: whether self-attention only passes its values through, whether each modality attends to the
-    other, and whether what this attention finds is multiplied by 0.
+    other, and whether the output of this attention is multiplied by 0.
 
     With `apart`, the modules of the attention between the modalities run although a modality is absent, and their weights get gradients of
     exactly 0. ZeRO needs this: while other processes have both modalities, every process must run the same modules.

@@ -40,12 +40,12 @@ class Fitted:
 
     @property
     def on_gpu(self) -> str:
-        """The memory that the run needs on each GPU, in words."""
+        """The memory that the run needs on each GPU, as text."""
         return f"{gib(self.need.with_margin)} with the margin, of {gib(self.memory)}"
 
     @property
     def on_host(self) -> str:
-        """The CPU memory that the run needs, in words."""
+        """The CPU memory that the run needs, as text."""
         return f"about {gib(self.need.host)} of CPU memory"
 
 

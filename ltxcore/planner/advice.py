@@ -25,7 +25,7 @@ OFFLOADED_AT_ONCE = 4
 """The number of blocks that each attempt offloads in addition to the previous attempt."""
 
 FASTER = 0.98
-"""A set of changes is advised beside single changes if it takes at most this share of the time of the fastest of them."""
+"""A set of changes is advised beside single changes if it takes at most this share of the time of the fastest single change."""
 
 SQUARE = (4096, 4096)
 """The shape of a matrix of attention, by which quantizers are compared."""

@@ -96,10 +96,11 @@ class Need:
 
     @property
     def backward(self) -> int:
-        """The peak on a device in forward and backward: as the backward begins, when activations are most, or as it ends, when gradients
-        are, or after it, as gradients are reduced. In between, each block replaces its activations by its gradients, so the sum is largest
-        at one of the two ends. At the end, the gradients of the first block are counted beside its activations, though most of them come as
-        its activations go: a plan must not be too low.
+        """The peak on a device in forward and backward: at the beginning of the backward, with the most activations; at its end, with the
+        most gradients; or after it, while gradients are reduced. In between, each block replaces its activations by its gradients, so the
+        sum is largest
+        at one of the two ends. At the end, the gradients of the first block are counted in addition to its activations, although most of
+        the gradients appear only after activations are freed, since a plan must not be too low.
         """
         states = self.states
         begins, ends = self.early + self.activations.peak, states.gradients + self.activations.late
@@ -127,7 +128,7 @@ class Need:
 
     @property
     def moment(self) -> str:
-        """The moment of the peak on a device, in words."""
+        """A description of the moment of the peak on a device."""
         moments = {"in forward and backward": self.backward, "as the optimizer steps": self.update, "as samples are decoded": self.drawing}
         return max(moments, key=lambda name: moments[name])
 

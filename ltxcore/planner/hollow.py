@@ -140,7 +140,7 @@ class Hollow(TorchDispatchMode):
         return self._made_so_far
 
     def held(self, after: int) -> dict[Any, int]:
-        """Return the bytes of the storages that exist at present and were made after the first `after`, each by a mark of its own."""
+        """Return the bytes of each storage that exists at present and was made after the first `after` storages, by the storage's mark."""
         return {mark: size for mark, size, number in self._held.values() if number > after}
 
     def gone(self, marked: Mapping[Any, int]) -> int:
@@ -148,7 +148,7 @@ class Hollow(TorchDispatchMode):
         return sum(size for mark, size in marked.items() if mark() is None)
 
     def marked(self, tensors: Iterable[Tensor]) -> dict[Any, int]:
-        """Return what `held` returns, of the storages of some tensors."""
+        """Return what `held` returns, but only for the storages of some tensors."""
         found = (self._held.get(_storage(each)._cdata) for each in tensors)
         return {each[0]: each[1] for each in found if each is not None}
 

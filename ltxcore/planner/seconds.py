@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ltxcore.planner.estimate import Need
 
 PRODUCTS, ATTENTION, BANDWIDTH, LINKS = 0.65, 0.4, 0.8, 0.8
-"""The shares of what a GPU's data sheet states that matrix products, attention, memory and links reach. These are conventions."""
+"""The shares of the figures in a GPU's data sheet that matrix products, attention, memory and links reach. These are conventions."""
 
 NETWORK = 50e9
 """The bytes per second that each GPU exchanges with other machines: 400 Gb/s. This is a convention."""
@@ -27,13 +27,13 @@ FP8 = "float8_e4m3fn"
 """The dtype of 8-bit floating-point numbers that are multiplied."""
 
 SAID = {"bfloat16": "bf16", FP8: "fp8"}
-"""The dtypes of products that are said otherwise than torch names them."""
+"""The names of dtypes in messages, where they differ from torch's names."""
 
 LEAST = 0.1
-"""The least number of seconds or hours that a prediction states."""
+"""The smallest number of seconds or hours that a prediction states."""
 
 LAUNCH = 5e-6
-"""The fewest seconds from one operation to the next, in which the CPU asks for it. This is a convention."""
+"""The minimum number of seconds from one operation to the next, since the CPU has to launch each operation. This is a convention."""
 
 HOST = 50e9
 """The bytes per second of host memory for an optimizer that steps there. This is a convention."""
@@ -164,7 +164,8 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
 
 
 def _classes(work: Work, gpu: Gpu) -> tuple[float, float, float]:
-    """Return the seconds of matrix products, attention and all others: the larger of computing, of moving bytes and of asking for it."""
+    """Return the seconds of matrix products, attention and all others: each is the largest of the times for computing, for moving bytes and
+    for launching operations."""
     memory = BANDWIDTH * gpu.bandwidth
     products = sum(count / (PRODUCTS * gpu.rates.get(dtype, gpu.bf16)) for dtype, count in work.products.items())
     scores = gpu.fp32 if work.products and max(work.products, key=lambda dtype: work.products[dtype]) == "float32" else gpu.bf16
@@ -207,7 +208,7 @@ def _update(need: Need, gpu: Gpu) -> float:
 
 
 def time_rows(one: Seconds, gpu: Gpu, steps: int, need: Need) -> list[tuple[str, str]]:
-    """Return rows of `ltx plan` about the predicted time of a step and of a run of so many steps, with the assumptions."""
+    """Return rows of `ltx plan` about the predicted time of a step and of the whole run, with the assumptions."""
     blocks = () if need.traced is None else need.traced.blocks
     dtypes = sorted({dtype for each in blocks for work in (each.forward, each.backward) for dtype in work.products})
     rates = " and ".join(f"{gpu.rates.get(dtype, gpu.bf16) / 1e12:.4g} TFLOP/s in {SAID.get(dtype, dtype)}" for dtype in dtypes)

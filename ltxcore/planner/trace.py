@@ -1,7 +1,7 @@
 """A step of a model of a few blocks, run on tensors without memory: what each block holds, computes and moves.
 
-From one trace follow the bytes and the work of a step with any number of such blocks, with and without gradient checkpointing, with and
-without quantized weights, and with inputs of blocks in host memory. What selective checkpointing keeps is traced on its own.
+One trace gives the bytes and the work of a step with any number of such blocks, with and without gradient checkpointing, with and without
+quantized weights, and with inputs of blocks in host memory. What selective checkpointing keeps is traced on its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ltxcore.planner.hollow import Hollow, Work, tensors_in
 from ltxcore.protocols import ModelInput
 
 Uses = Mapping[int, tuple[int, int]]
-"""By the number of weights in a matrix, the most bytes that exist before and after a product with such a matrix."""
+"""The most bytes that exist before and after a product with a matrix, by the number of weights in the matrix."""
 
 
 @attrs.frozen
@@ -95,7 +95,7 @@ class Trace:
 
 @attrs.define(eq=False)
 class _Watched:
-    """What is noted of a block while it runs."""
+    """The record of a block, which is written while the block runs."""
 
     begins: int = 0
     ends: int = 0
@@ -222,7 +222,7 @@ class _Watch:
 
 @attrs.define(eq=False)
 class _Alone(SequenceGroup):
-    """A group of which only one process runs, without memory anywhere.
+    """A group of processes in which only one process runs, on tensors without memory.
 
     Attributes:
         mode: the mode that counts what the process sends to the others.
@@ -352,7 +352,7 @@ def _without_memory(
 
 
 def _as_on_gpu(norm: Norm, mode: Hollow) -> Iterator[RemovableHandle]:
-    """Count the work of a norm, which for the CPU consists of several operations, as that of the one kernel that GPUs have for it. Yield
+    """Count the work of a norm as that of the single kernel that GPUs have for it, although the CPU uses several operations. Yield
     the handles of the hooks that do so.
     """
 

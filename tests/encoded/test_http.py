@@ -78,7 +78,7 @@ def test_a_server_that_sends_only_whole_files_is_refused(
     inpainting_set(tmp_path / "set", NAMES)
     handler.has_ranges = False
     monkeypatch.setattr(remote, "WAITS", (0.0,))
-    with pytest.raises(DataError, match=r"after 2 tries: OSError: .* bytes came in place of 10"):
+    with pytest.raises(DataError, match=r"after 2 tries: OSError: .* bytes were received instead of 10"):
         Store.at(Address(address)).read("conditions/a.safetensors", 0, 10)
     with pytest.raises(DataError, match="cannot be written: NotImplementedError"):
         Store.at(Address(address)).write("conditions/b.safetensors", lambda out: out.write(b""))

@@ -158,7 +158,7 @@ def test_a_sample_that_changed_in_place_is_found_when_all_its_bytes_are_compared
         verify(there, INPAINTING, NAMES, manifest)
     system().pipe_file(path, whole[:-4])
     monkeypatch.setattr(remote, "WAITS", (0.0,) * 4)
-    with pytest.raises(DataError, match=r"after 5 tries: OSError: [\d,]+ bytes came in place of"):
+    with pytest.raises(DataError, match=r"after 5 tries: OSError: [\d,]+ bytes were received instead of"):
         loaded(there, ["b"])
 
 

@@ -61,7 +61,7 @@ def test_after_the_last_try_the_address_the_tries_and_what_to_do_are_told(system
         "    Check the connection and the store, then run the same command again: a run resumes from its last checkpoint."
     )
     system.faults.extend([SHORT] * 5)
-    with pytest.raises(DataError, match="after 5 tries: OSError: 5 bytes came in place of 10"):
+    with pytest.raises(DataError, match="after 5 tries: OSError: 5 bytes were received instead of 10"):
         Store.at(AT).read("a/one", 0, 10)
 
 

@@ -103,7 +103,7 @@ def tokenizer_of(slot: Slot) -> bytes:
 
 
 def _merges(pieces: list[Piece], numbers: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Return the pairs that make a piece, those of pieces with higher scores first, as SentencePiece joins them."""
+    """Return the pairs of pieces that join to a longer piece, in the order in which SentencePiece joins them: higher scores first."""
     merges: list[tuple[str, str]] = []
     for piece in sorted((each for each in pieces if each.type == _NORMAL), key=lambda each: -each.score):
         pairs = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))

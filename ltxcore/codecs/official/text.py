@@ -1,4 +1,4 @@
-"""The text encoder, which turns captions into token numbers, and these into text features from before the connectors."""
+"""The text encoder, which turns captions into token numbers, and token numbers into the text features that the connectors read."""
 
 from __future__ import annotations
 

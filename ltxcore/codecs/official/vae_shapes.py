@@ -31,7 +31,8 @@ _FAMILIES: Mapping[int, Mapping[str, Any]] = {
         "padding": {"spatial_padding_mode": "zeros"},
     },
 }
-"""What shapes do not tell of the video VAEs of LTX-2 and of later releases, by the number of groups of residual blocks in the decoder."""
+"""The settings of the video VAEs of LTX-2 and of later releases that do not follow from shapes, by the number of groups of residual blocks
+in the decoder."""
 
 _BINS, _MELS = 16, 64
 _DILATIONS = {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3, "stereo": True}

@@ -19,8 +19,7 @@ OF_ONE = frozenset({"step", "validation_loss", "ema_decay"})
 """The metadata keys in which checkpoints of the same run differ."""
 
 START = "start"
-"""The metadata key of files that do not contain the trained matrices A and B, but matrices that were computed from
-them.
+"""The metadata key that marks files whose matrices are not the trained A and B, but were computed from them.
 """
 
 FROM_ZERO = ("lora_B.weight", "lokr_w2", "lokr_w2_b", "hada_w2_b")
