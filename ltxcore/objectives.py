@@ -168,7 +168,7 @@ def faults_of_passes(objective: Any) -> Iterator[str]:
 
 def _faults_of_batches(objective: Any, batches: Sequence[str]) -> Iterator[str]:
     if len(batches) > 1:
-        yield f"has passes over several batches ({', '.join(batches)}), but all passes must be over the same batch, whose weight its loss has"
+        yield f"has passes over several batches ({', '.join(batches)}), but all passes must be over the same batch, since the loss has the weight of one batch"
     elif batches != [OWN_BATCH]:
         if not isinstance(getattr(objective, batches[0], None), Path):
             yield f'has a pass over the batch "{batches[0]}", which must be "{OWN_BATCH}", or a key of its own of type Path'

@@ -597,8 +597,7 @@ class TextEncoder(Protocol):
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
         """Return the features of the words of each caption, for each modality, `[l, E]` without padding, where l is at
-        most `length`. All captions are encoded at a time, and their features may differ by rounding from those of
-        single captions.
+        most `length`. The captions are encoded together, so their features may differ by rounding from those of single captions.
         """
         ...
 

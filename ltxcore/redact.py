@@ -94,7 +94,7 @@ def hide_those_of(value: Any) -> None:
 
 
 def stands_for(folder: str, address: str) -> None:
-    """Name a folder by an address in all later messages, because it is a mirror of what lies there."""
+    """Name a folder by its address in all later messages, because the folder is a mirror of the set at that address."""
     _ADDRESSES[folder] = address
 
 

@@ -69,7 +69,7 @@ class Origin:
 
 @attrs.frozen
 class Named:
-    """A thing that a plugin added, with its name, kind and origin."""
+    """An object that a plugin added, with its name, kind and origin."""
 
     name: str
     kind: str

@@ -84,7 +84,7 @@ def saved(self: Right, table: Table, column: str, captions: Mapping[int, str]) -
 RECAPTIONED = [
     (lambda self, table, column, captions: {}, "after recaptioned(), does not give the rows that it read with the new captions"),
     (all_alike, "after recaptioned(), does not give the rows that it read with the new captions"),
-    (saved, "writes in recaptioned(), which only returns what is to be written"),
+    (saved, "writes in recaptioned(), which must only return what is to be written"),
     (lambda self, table, column: {}, "raises TypeError where captions are changed: "),
 ]
 

@@ -127,7 +127,7 @@ class Leases:
         return [holder for path, holder in found if path not in own and not self._is_gone(holder, path)]
 
     def finish(self, last: Callable[[], object]) -> None:
-        """Give up this process's place. If no other process has one, do `last` before, as the last of all processes.
+        """Give up this process's place. If no other process has a place, first do `last`, since this process is the last one.
 
         Raises:
             DataError: the folder cannot be written.
@@ -170,7 +170,7 @@ class Leases:
         return holder is not None and holder.token == token and not self._is_gone(holder, place)
 
     def _is_gone(self, holder: Holder | None, place: Path) -> bool:
-        """Return whether a process is gone. One on another machine is, too, if its file keeps a time in the future for long."""
+        """Return whether a process is gone; one on another machine is, too, if the time of its file stays in the future."""
         try:
             age, touched = age_of(place), place.stat().st_mtime
         except OSError:

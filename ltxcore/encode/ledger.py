@@ -253,6 +253,6 @@ def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
 def told_without(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return a line for each reason for which samples could be encoded again but stay unchanged, with the samples' names."""
     return [
-        f"{many(count, 'sample', 'samples')} kept as this run began with, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
+        f"{many(count, 'sample', 'samples')} kept as they were when this run began, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
         for count, reason, names in told_by_reason(samples)
     ]

@@ -131,8 +131,8 @@ class ZeroEngine:
         Args:
             losses: numbers to read from the device, `[N]` float32.
             agreed: is called on every process with the values of `losses` and, under the stages in which a step clears gradients that are
-                not finite, with whether this process's gradients are finite, before anything is updated. It returns whether those of all
-                processes are, and may raise an error.
+                not finite, with whether this process's gradients are finite, before anything is updated. It returns whether the
+                gradients of all processes are finite, and may raise an error.
         """
         self._taken, self._bad = 0, ""
         self.group.progress.moved()

@@ -104,7 +104,7 @@ def _check_weight(found: LoraFile, program: Exporter, file: Mapping[str, Tensor]
         what = f"has a weight() that returns {list(theirs.shape)} in {theirs.dtype}, not {list(trained.shape)} in {trained.dtype}"
         raise fault_of(program, what)
     if not float((theirs - trained).abs().max()) <= allowed:
-        raise fault_of(program, f"writes what does not give the trained weights of {path}")
+        raise fault_of(program, f"writes tensors that do not give the trained weights of {path}")
     return theirs
 
 

@@ -88,7 +88,7 @@ def changes_of(lora: Strength, model: str | None = None, types: Types | None = N
             yield Changes(lora, found, base)
         return
     if not adds(found):
-        what = f'what adapters of the type "{found.kind.type}" change depends on the base model'
+        what = f'the change that adapters of the type "{found.kind.type}" make depends on the base model'
         raise ConfigError(what, where=where, remedy="Name the model that the LoRA was trained on: --model MODEL.")
     yield Changes(lora, found, None)
 

@@ -81,7 +81,7 @@ def extract_lora(
     check_target(output, {path: "a file of the models" for each in checkpoints for path in each.header.files}, overwrite)
     for each in checkpoints:
         if quantized_in(each):
-            notice(f"{each.where} is quantized, and what rounding changed becomes a part of the LoRA: use the bf16 model if you can.")
+            notice(f"{each.where} is quantized, so its rounding errors become a part of the LoRA: use the bf16 model if you can.")
     base = base_of(model)
     blueprint = base.described(frozenset(MODALITIES)).blueprint
     if base_of(tuned).shapes != blueprint.shapes:

@@ -83,7 +83,7 @@ def quantized_linear(
             gradients to the inputs; None to multiply by the restored matrix.
     """
     if weight.is_floating_point() or weight.is_complex():
-        raise TypeError(f"a stored matrix has an integer dtype, and this one is {weight.dtype}")
+        raise TypeError(f"a stored matrix must have an integer dtype, but this one is {weight.dtype}")
     layer = QuantizedLinear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
     layer.weight, layer.bias = Parameter(weight, requires_grad=False), linear.bias
     for name, factor in factors.items():

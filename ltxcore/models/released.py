@@ -61,7 +61,7 @@ def config_of_shapes(shapes: Shapes, where: str) -> Config:
             found |= _connector(shapes, modality)
     except (KeyError, IndexError, ValueError, ZeroDivisionError):
         raise CheckpointError(
-            "states no configuration, and its tensors do not tell one, since they are not those of a whole transformer",
+            "states no configuration, and none follows from its tensors, since they are not those of a whole transformer",
             where=where,
             remedy='Use a file whose metadata has "config", such as the official one.',
         ) from None

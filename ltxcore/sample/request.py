@@ -199,7 +199,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
     for condition in request.conditions:
         name, where = condition.modality, request.place(condition)
         if name not in request.modalities:
-            what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
+            what = f'the condition "{condition.type}" works on {name}, which this sample lacks'
             yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
         elif name not in request.generated and not appends(condition.cls):
             what = f'the condition "{condition.type}" makes no sense on the frozen {name}, which is already given'

@@ -100,6 +100,6 @@ def _gives(exporter: Exporter, layers: Mapping[str, Layer], file: dict[str, Tens
             yield "has a weight() that changes the matrix that it is given"
         expected = layer.adapter.weight(layer.module, base)
         if not float((found - expected).abs().max()) <= NEAR * float((expected - base).abs().max()):
-            yield f"writes what does not give the trained weights of {path}"
+            yield f"writes tensors that do not give the trained weights of {path}"
     for name in sorted(unread)[:1]:
         yield f"writes {name}, which weight() does not read: a program that has no use for it may refuse it"

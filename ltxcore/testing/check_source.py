@@ -141,7 +141,7 @@ def _recaptions(one: Any, dataset: Path) -> Iterator[str]:
         try:
             new = one.recaptioned(table, column, captions)
             if _state(copy) != before:
-                yield "writes in recaptioned(), which only returns what is to be written"
+                yield "writes in recaptioned(), which must only return what is to be written"
             for path, text in new.items():
                 path.write_bytes(text.encode())
             again = table_of(one, copy)

@@ -125,7 +125,7 @@ def test_a_python_file_with_an_exporter_is_taken_with_its_keys(lora: Path, tmp_p
 def test_a_file_that_does_not_give_what_was_trained_is_not_written(lora: Path, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     for inputs, said in (
-        (8, f"writes what does not give the trained weights of {MODULE}"),
+        (8, f"writes tensors that do not give the trained weights of {MODULE}"),
         (16, f"raises RuntimeError for {MODULE}: The size of"),
     ):
         draws = torch.Generator().manual_seed(0)

@@ -165,7 +165,7 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
         ),
         (
             ["x", *QUICK, "--no-generate-audio", "--condition", "type=prefix,audio=sound.wav"],
-            '--condition type=prefix,audio=sound.wav: the condition "prefix" is about the audio, of which this sample has none\n'
+            '--condition type=prefix,audio=sound.wav: the condition "prefix" works on audio, which this sample lacks\n'
             "    Set generate_audio = true, or remove the condition.",
         ),
     ],

@@ -99,7 +99,7 @@ def test_a_run_under_way_keeps_them_says_so_and_becomes_what_it_would_have_becom
     assert f"The unfinished run in {folder}/out/{name} resumes after step 2.\n" in checked
     assert "anew" not in checked
     said = ltx(folder, "run", f"{name}.toml")
-    assert told(said, "kept as this run began with") == reasons(kept)
+    assert told(said, "kept as they were when this run began") == reasons(kept)
     assert told(said, "encoded again") == {}
     assert "resuming after step 2" in said
     assert fingerprints(folder) == before
@@ -122,7 +122,7 @@ def test_a_run_under_way_goes_on_with_what_was_encoded_anew_meanwhile_and_says_s
     ltx(folder, *PREPROCESS, "--on-error", "skip")
     said = ltx(folder, "run", "pictures.toml")
     assert "the data have changed since this run began" in said
-    assert told(said, "kept as this run began with") == {}
+    assert told(said, "kept as they were when this run began") == {}
     assert "resuming after step 2" in said
 
 
@@ -145,7 +145,7 @@ def test_what_the_user_changed_in_a_run_under_way_is_encoded_anew_and_the_rest_s
     said = ltx(folder, "run", "pictures.toml")
     assert "7 samples in" in said
     assert "1 file encoded now" in said
-    assert told(said, "kept as this run began with") == reasons(REASONS.keys() - {"hole"})
+    assert told(said, "kept as they were when this run began") == reasons(REASONS.keys() - {"hole"})
     assert "(then 8 samples to train on and 0 held out, now 7 and 0)" in said
     assert "resuming after step 2" in said
 
@@ -153,7 +153,7 @@ def test_what_the_user_changed_in_a_run_under_way_is_encoded_anew_and_the_rest_s
 @pytest.mark.slow
 def test_two_processes_keep_them_and_become_what_0_1_0_would_have_become(folder: Path) -> None:
     said = launched(folder)
-    assert told(said, "kept as this run began with") == reasons(HEARD)
+    assert told(said, "kept as they were when this run began") == reasons(HEARD)
     assert said.count("resuming after step 2") == 1
     assert losses(folder / "out/two_processes") == [1, 2, 3, 4]
     same(folder / "out/two_processes/lora.safetensors", folder / "weights/two_processes.safetensors")
@@ -169,7 +169,7 @@ def test_two_processes_encode_them_anew_for_a_new_run_and_say_it_once(folder: Pa
 @pytest.mark.slow
 def test_one_process_goes_on_with_a_run_of_two(folder: Path) -> None:
     said = ltx(folder, "run", "two_processes.toml", "--set", "optimization.gradient_accumulation_steps=2")
-    assert told(said, "kept as this run began with") == reasons(HEARD)
+    assert told(said, "kept as they were when this run began") == reasons(HEARD)
     same(folder / "out/two_processes/lora.safetensors", folder / "weights/two_processes.safetensors")
 
 

@@ -131,8 +131,7 @@ def test_a_mistake_is_told_at_its_line(mistakes: Mistakes, minimal: str, value: 
 def test_a_list_or_a_choice_has_no_range(mistakes: Mistakes, stranger: Any) -> None:
     said = mistakes(stranger("shape = { min = 1, max = 2 }"))
     assert said.endswith(
-        '.shape: is "sine" or "square", which has no minimum and maximum\n    Write "sine" or "square", or to draw one, { one_of = [...,
-        ...] }.'
+        '.shape: is "sine" or "square", which has no minimum and maximum\n    Write "sine" or "square", or to draw one, { one_of = [..., ...] }.'
     )
 
 

@@ -80,7 +80,7 @@ def refused(folder: Path, exporter: Any, source: Path, **options: Any) -> str:
             f"looks for {PATHS[2]} under {PATHS[1]}.lora_A.weight, where it writes something else",
         ),
         (lambda path: path.replace("blocks.2", "blocks.9"), f"looks for {PATHS[2]} under no name, where it writes something else"),
-        (lambda path: path.replace("blocks.0", "blocks.1"), f"writes what does not give the trained weights of {PATHS[0]}"),
+        (lambda path: path.replace("blocks.0", "blocks.1"), f"writes tensors that do not give the trained weights of {PATHS[0]}"),
     ],
 )
 def test_a_module_whose_tensors_are_not_found_under_its_path_is_told(looked: Any, said: str, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_file_without_a_configuration_is_refused_if_its_tensors_do_not_tell_it
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert str(error.value) == (
-        f"{path}: states no configuration, and its tensors do not tell one, since they are not those of a whole transformer\n"
+        f"{path}: states no configuration, and none follows from its tensors, since they are not those of a whole transformer\n"
         '    Use a file whose metadata has "config", such as the official one.'
     )
 

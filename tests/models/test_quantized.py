@@ -234,7 +234,7 @@ def test_a_product_of_its_own_takes_inputs_in_the_dtype_of_products():
 
 
 def test_a_matrix_that_could_be_computed_with_by_mistake_is_refused():
-    with pytest.raises(TypeError, match=r"a stored matrix has an integer dtype, and this one is torch\.float16"):
+    with pytest.raises(TypeError, match=r"a stored matrix must have an integer dtype, but this one is torch\.float16"):
         halved(whole_numbers(), weight=torch.zeros(2, 3, dtype=torch.float16))
     with pytest.raises(ValueError, match='a factor cannot be called "bias", which is an attribute of the layer'):
         halved(whole_numbers(), factors={"bias": torch.zeros(2)})

@@ -76,7 +76,7 @@ def test_seconds_are_as_exact_as_media_files_have_them() -> None:
 
 def test_a_condition_on_a_modality_that_the_sample_does_not_have_is_refused() -> None:
     assert refused(sample(condition("mask", "audio", medium=B, masks={"mask": B}, index=2)), generate_audio=False) == (
-        'validation.samples.0.conditions.2: the condition "mask" is about the audio, of which this sample has none\n'
+        'validation.samples.0.conditions.2: the condition "mask" works on audio, which this sample lacks\n'
         "    Set generate_audio = true, or remove the condition."
     )
 

@@ -285,7 +285,7 @@ def test_what_is_wrong_with_samples_is_found_before_anything_is_read(data: Path,
     with pytest.raises(ConfigError) as error:
         check_run(loaded_run(tmp_path, validation={"samples": asked}, data={"preprocessed_data_root": str(data)}))
     assert message(error.value, tmp_path) == (
-        'TMP/run.toml:31: validation.samples[0].conditions[0]: the condition "first_frame" is about the video, of which this sample has none\n'
+        'TMP/run.toml:31: validation.samples[0].conditions[0]: the condition "first_frame" works on video, which this sample lacks\n'
         "    Set generate_video = true, or remove the condition."
     )
 

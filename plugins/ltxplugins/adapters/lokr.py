@@ -45,7 +45,7 @@ class Lokr:
             "help": "largest number of rows and columns of the smaller factor, which must divide those of the matrix; -1: as many as possible"
         },
     )
-    decompose_both: bool = attrs.field(default=False, metadata={"help": "give the smaller factor a rank too, where that saves numbers"})
+    decompose_both: bool = attrs.field(default=False, metadata={"help": "give the smaller factor a rank too, where that saves parameters"})
 
     def wrap(self, linear: Linear, settings: AdapterSettings) -> Module:
         from ltxplugins.adapters.changed_torch import Changed

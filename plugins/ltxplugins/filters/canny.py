@@ -24,7 +24,7 @@ class Canny:
     high: float = attrs.field(default=200.0, validator=gt(0), metadata={"help": "the higher threshold for gradients of brightness"})
 
     def problems(self) -> list[tuple[tuple[str], str, str]]:
-        too_low = f"must be at least low, which is {self.low:g}, not {self.high:g}"
+        too_low = f"is {self.high:g}; it must be at least low, which is {self.low:g}"
         return [(("high",), too_low, "Raise high, or lower low.")] if self.high < self.low else []
 
     def __call__(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:

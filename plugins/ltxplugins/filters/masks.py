@@ -63,7 +63,7 @@ class Box(Region):
     def problems(self) -> list[Finding]:
         ends = (("bottom", self.bottom, "top", self.top), ("right", self.right, "left", self.left))
         return [
-            ((name,), f"must be above {start}, which is {begin:g}, not {end:g}", f"Write a larger {name}, or a smaller {start}.")
+            ((name,), f"is {end:g}; it must be above {start}, which is {begin:g}", f"Write a larger {name}, or a smaller {start}.")
             for name, end, start, begin in ends
             if not end > begin
         ]

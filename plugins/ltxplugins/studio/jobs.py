@@ -307,7 +307,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def process_of(told: Mapping[str, Any]) -> psutil.Process | None:
-    """Return the process that a `process.json` tells of, if it still runs. A later process with the same number is another one."""
+    """Return the process that a `process.json` names, if it still runs. A later process with the same number is another one."""
     try:
         process = psutil.Process(told["pid"])
         alive = abs(process.create_time() - told["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE

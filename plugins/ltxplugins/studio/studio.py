@@ -68,7 +68,7 @@ class Studio:
 
 
 def one(fields: Fields, name: str, default: str | None = None) -> str:
-    """Return the value of a field that a form has once, with lines that end as they do in files.
+    """Return the value of a field that occurs once in a form, with lines that end as they do in files.
 
     Args:
         fields: the fields of a form.

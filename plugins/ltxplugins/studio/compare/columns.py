@@ -109,7 +109,7 @@ def _made(studio: Studio, job: Job) -> Media | None:
 
 
 def grid(columns: Sequence[Column]) -> list[Line]:
-    """Return the rows of a grid, those first that most columns have."""
+    """Return the rows of a grid; rows that most columns have come first."""
     keys = list(dict.fromkeys(key for column in columns for key in column.samples))
     keys.sort(key=lambda key: -sum(key in column.samples for column in columns))
     return [Line(prompt, seed, tuple(column.samples.get((prompt, seed)) for column in columns)) for prompt, seed in keys]

@@ -19,7 +19,7 @@ from ltxplugins.studio.runs.found import Library
 from ltxplugins.studio.studio import Screen, Studio
 
 MOST = 12
-"""The most columns of the grid: more videos than that do not play in step on a usual machine."""
+"""The maximum number of columns of the grid: more videos do not play in step on a usual machine."""
 
 
 @attrs.frozen

@@ -59,7 +59,7 @@ class Cards:
         ]
 
     def overview(self, name: str, asked: Mapping[str, str]) -> dict[str, Any]:
-        """Return what the page says of a dataset, which is read anew.
+        """Return the values for the page about a dataset, which is read anew.
 
         Args:
             name: the path of the dataset.
@@ -150,7 +150,7 @@ class Cards:
         return self.studio.answer("data-clips.html", **self.page_of(self.listings.get(name), name, asked))
 
     def details(self, request: Request) -> Response:
-        """Answer with what is known of a clip after its files were opened."""
+        """Open the files of a clip, and answer with the facts about them."""
         asked = request.query_params
         name, buckets = asked.get("data", ""), asked.get("buckets", "").strip()
         listing = self.listings.get(name)

@@ -80,7 +80,7 @@ class Findings:
         return next((job for job in reversed(self._jobs.all()) if job.kind == KIND and job.about.get("data") == name), None)
 
     def of(self, job: Job | None) -> Report | None:
-        """Return what a job found out; None if it has not ended, or found nothing out because it failed."""
+        """Return the findings of a job; None if it has not ended, or has failed."""
         if job is None or job.state not in ("done", "failed"):
             return None
         if self._read[0] != job.id:
@@ -94,7 +94,7 @@ class Findings:
 
 
 def by_clip(listing: Listing, findings: Sequence[Finding]) -> tuple[dict[int, list[Finding]], list[Finding]]:
-    """Return the findings of each clip, by the index of its row, and those of no single clip."""
+    """Return the findings of each clip, by the index of its row, and the findings that concern no single clip."""
     if not findings:
         return {}, []
     places: dict[str, Clip] = {}
@@ -117,7 +117,7 @@ def by_clip(listing: Listing, findings: Sequence[Finding]) -> tuple[dict[int, li
 
 
 def _report(job: Job) -> Report | None:
-    """Return the report that a job printed, after whatever it said before it; None if it printed none."""
+    """Return the report at the end of what a job printed; None if there is no report."""
     try:
         text = job.log.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -14,7 +14,7 @@ from ltxcore.api.dataset import PreprocessingTable, survey_dataset
 from ltxplugins.studio.data.listing import Clip, Listing
 
 MOST_OPENED = 500
-"""The files that are opened at most to choose buckets for a dataset."""
+"""The maximum number of files that are opened to choose buckets for a dataset."""
 
 
 @attrs.frozen

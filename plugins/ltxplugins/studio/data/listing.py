@@ -22,7 +22,7 @@ PAGE = 48
 KEPT = 2
 """The datasets whose lists stay in memory."""
 MOST_SEEN = 20_000
-"""The files and folders that are looked at to find datasets."""
+"""The maximum number of files and folders that are looked at to find datasets."""
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 Order = Literal["dataset", "name", "words", "size", "length"]
@@ -231,7 +231,7 @@ class Listings:
             return found
 
     def keep(self, name: str, listing: Listing) -> None:
-        """Keep a list in place of the one that was read, because it has changed in a way that is known."""
+        """Keep a changed list in place of the one that was read, so that it need not be read again."""
         with self._lock:
             self._kept[str(self._workspace.path(name))] = listing
 

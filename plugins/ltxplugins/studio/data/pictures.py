@@ -26,13 +26,13 @@ from ltxplugins.studio.workspace import Workspace
 LARGEST = (256, 192)
 """The width and height of the largest thumbnail."""
 LOOKED_AT, STEP = 48, 4
-"""The frames that are decoded for a thumbnail, and each how-manieth of them is shown."""
+"""The number of frames that are decoded for a thumbnail, and the distance from one shown frame to the next."""
 BARS = 120
-"""The bars of a waveform."""
+"""The number of bars of a waveform."""
 LONGEST = 60.0
-"""The seconds of sound that a waveform shows at most."""
+"""The maximum number of seconds of sound that a waveform shows."""
 AT_ONCE = 2
-"""The files that are decoded at the same time."""
+"""The number of files that are decoded at the same time."""
 
 
 @attrs.frozen

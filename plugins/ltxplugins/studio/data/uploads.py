@@ -32,7 +32,7 @@ def place_of(workspace: Workspace, folder: str, name: str) -> Path:
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part]
     if not parts or any(part.startswith(".") for part in parts):
-        raise DataError(f"{name} is hidden, and not taken", remedy="Give it a name that does not begin with a dot.")
+        raise DataError(f"{name} is hidden, so it is not accepted", remedy="Give it a name that does not begin with a dot.")
     path = workspace.path(f"{folder or '.'}/{'/'.join(parts)}")
     if kind_of(path.name) is None and path.suffix.lower() not in TEXTS:
         raise DataError(f"{name} is neither a clip, picture or sound nor captions or a dataset file", remedy="Leave it out.")

@@ -18,7 +18,7 @@ from ltxplugins.studio.studio import Fields, Screen, Studio, posted
 from ltxplugins.studio.try_out.found import Found, find
 
 FOLDER = "exports"
-"""The folder that a new name of a file begins with."""
+"""The folder with which the name of a new file begins."""
 
 
 def routes(studio: Studio) -> Sequence[BaseRoute]:

@@ -23,7 +23,7 @@ LARGEST_CARD = 256 * 1024
 
 
 def first(fields: Fields, name: str) -> str:
-    """Return the value of a field that there is once; "" if the browser did not send it."""
+    """Return the value of a field that occurs once; "" if the browser did not send it."""
     return one(fields, name, "").strip()
 
 
@@ -82,7 +82,7 @@ def add_preview(studio: Studio, found: Found, fields: Fields) -> Job:
     """
     run, repository = first(fields, "run"), first(fields, "repository")
     if run not in found.runs:
-        raise DataError(f"there is no finished run {run} in the opened folder", remedy="Choose one of the list.")
+        raise DataError(f"there is no finished run {run} in the opened folder", remedy="Choose one from the list.")
     if repository and (repository.count("/") != 1 or repository.startswith("-") or not all(repository.split("/"))):
         raise ConfigError(f'"{repository}" is not the name of a repository', remedy="Write NAME/MODEL, as on the Hugging Face Hub.")
     folder = studio.workspace.own("publish")
@@ -113,7 +113,7 @@ def add_upload(studio: Studio, preview: Job) -> Job:
 
 def _check_model(studio: Studio, found: Found, model: str) -> None:
     if model and model not in found.files and not studio.workspace.path(model).exists():
-        raise DataError(f"there is no model {model}", remedy='Choose one of the list, or write "tiny".')
+        raise DataError(f"there is no model {model}", remedy='Choose one from the list, or write "tiny".')
 
 
 def _strength(name: str, text: str) -> float:

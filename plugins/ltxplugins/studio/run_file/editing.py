@@ -176,7 +176,7 @@ def _number(given: str) -> str:
 
 
 def _changed(text: str, change: Callable[[Any], None], expect: Callable[[Any], None]) -> str:
-    """Return a text after a change, and make sure that it says what it said before but for that change."""
+    """Return a text after a change, and make sure that nothing else in it has changed."""
     wanted = copy.deepcopy(parsed_toml(text, Path("run.toml")))
     try:
         expect(wanted)
@@ -185,9 +185,9 @@ def _changed(text: str, change: Callable[[Any], None], expect: Callable[[Any], N
         made = _spaced(text, tomlkit.dumps(document))
         found = parsed_toml(made, Path("run.toml"))
     except (TOMLKitError, LookupError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise ConfigError("this cannot be changed by the form", remedy=ELSEWHERE) from error
+        raise ConfigError("the form cannot change this", remedy=ELSEWHERE) from error
     if repr(_sorted(found)) != repr(_sorted(wanted)):
-        raise ConfigError("this cannot be changed by the form without changing other lines", remedy=ELSEWHERE)
+        raise ConfigError("the form cannot change this without changing other lines", remedy=ELSEWHERE)
     return made
 
 

@@ -24,9 +24,9 @@ DEEPEST = 4
 MOST_FOLDERS = 2000
 """How many folders are looked into, so that a folder of encoded clips does not hold up the page."""
 LARGEST = 2**20
-"""The most bytes of a file that is looked at."""
+"""The maximum size in bytes of a file that is looked at."""
 BESIDE = ".studio-"
-"""How the names of files begin that are written beside a run file for a moment; see `beside`."""
+"""The beginning of the names of files that are written beside a run file for a moment; see `beside`."""
 
 
 @attrs.frozen
@@ -137,7 +137,7 @@ class RunFiles:
             base: the digest of the file that may be replaced.
 
         Raises:
-            Changed: the file is another one than that with the digest `base`.
+            Changed: the file no longer has the digest `base`.
             ConfigError: the file cannot be written.
         """
         path = self.path(name)

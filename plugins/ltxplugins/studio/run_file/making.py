@@ -25,7 +25,7 @@ PURPOSES = ("style", "subject", "motion", "voice", "ic-lora")
 LISTS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """The endings of files that list a dataset."""
 MOST = 200
-"""The most folders and files that are proposed as data."""
+"""The maximum number of folders and files that are proposed as data."""
 
 
 class Making:
@@ -60,7 +60,7 @@ class Making:
             raise ConfigError(f"{name} already exists", remedy="Give another name.")
         mode, model, purpose, memory, data = (one(fields, key).strip() for key in ("mode", "model", "for", "memory", "data"))
         if mode not in self._modes:
-            raise ConfigError(f'there is no mode "{mode}"', remedy="Choose one of the list.")
+            raise ConfigError(f'there is no mode "{mode}"', remedy="Choose one from the list.")
         arguments = ["new", mode, "--output", str(path)]
         if "demo" in fields:
             arguments += ["--demo", str(path.parent)]
@@ -74,7 +74,7 @@ class Making:
         return JSONResponse({"made": f"/run-file/made?job={quote(job.id)}"})
 
     def made(self, request: Request) -> Response:
-        """Return how far a job is that writes a run file, and what it said of it."""
+        """Return how far the job that writes a run file is, and what it printed."""
         job = self._studio.jobs.get(request.query_params.get("job", ""))
         said = job.tail().replace(f"{self._studio.workspace.root}/", "").strip()
         name = str(job.about.get("run_file", ""))
@@ -84,7 +84,7 @@ class Making:
 
     @functools.cached_property
     def _modes(self) -> dict[str, str]:
-        """The modes of `ltx new`, each with what it is."""
+        """The modes of `ltx new`, each with a description."""
         return dict(re.findall(r"^(\w+) {2,}(\S.*)$", answer(self._studio, ["new"]).text, re.MULTILINE))
 
 

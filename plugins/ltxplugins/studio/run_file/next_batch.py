@@ -41,7 +41,7 @@ class NextBatch:
         return self._shown(self._studio.jobs.add("inspect", f"Next batch of {name}", ["inspect", str(path), "--png", str(png)], about))
 
     def last(self, request: Request) -> Response:
-        """Return the next batch as it was last drawn, or how far that is."""
+        """Return the next batch as it was last drawn, or how far the drawing is."""
         jobs = self._jobs(request.query_params.get("name", ""))
         return self._shown(jobs[-1]) if jobs else JSONResponse({"html": "", "running": False})
 

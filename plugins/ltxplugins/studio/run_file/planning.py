@@ -19,7 +19,7 @@ from ltxplugins.studio.run_file.schemas import Schemas, plugins_of
 from ltxplugins.studio.studio import Fields, Studio, one, posted
 
 USUAL_STEPS = 3000
-"""The steps of a run file that does not say how many."""
+"""The number of steps of a run file that does not set it."""
 WIDTH = 1000
 """The width of the gauge in units of its own."""
 
@@ -47,7 +47,7 @@ class Planning:
             return self._waits("The plan executes the Python files that the run file names. Let them be executed, below the text.")
         if any(fault.kind == "wrong" for fault in faults_of(text, path)):
             self._plans.stop(name)
-            return self._waits("The plan follows when the mistakes are mended.")
+            return self._waits("The plan follows when the mistakes are corrected.")
         plan = self._plans.ask(name, text, gpu, int(gpus), model)
         steps = value_of(document, "optimization", "steps")
         return JSONResponse(

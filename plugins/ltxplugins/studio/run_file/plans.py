@@ -193,7 +193,8 @@ class Plans:
 
 
 def parts_of(cost: Mapping[str, Any]) -> tuple[str, list[tuple[str, int]]]:
-    """Return when a GPU needs the most memory, in words, and what takes it then, in bytes. The parts add up to `gpu_peak`.
+    """Return a description of the moment when a GPU needs the most memory, and the bytes that each part takes then. The parts add up to
+    `gpu_peak`.
 
     Source: docs/explanation/arithmetic.md#memory-of-a-device
     """
@@ -231,7 +232,7 @@ def remedy_of(told: Mapping[str, Any]) -> Remedy:
 
 
 def _released(document: Mapping[str, Any], folder: Path) -> str:
-    """Return the released model whose name the path of a model has that is not on this machine; "" for none."""
+    """Return the released model that is named in the path of a model that is not on this machine; "" for none."""
     model = document.get("model")
     path = model.get("model_path") if isinstance(model, Mapping) else None
     if not isinstance(path, str) or path == "tiny" or "\0" in path or (folder / path).exists():
@@ -240,5 +241,5 @@ def _released(document: Mapping[str, Any], folder: Path) -> str:
 
 
 def _named(said: str, beside: Path, name: str) -> str:
-    """Return what a command said of the file that it read with the name that the user knows."""
+    """Return what a command printed, with the file that it read under the name that the user knows."""
     return said.replace(str(beside), name).replace(beside.name, name)

@@ -16,7 +16,7 @@ from ltxplugins.studio.studio import Studio
 
 
 class Schemas:
-    """What `ltx schema` prints, which is asked for once for each set of Python files as they are."""
+    """The output of `ltx schema`, which is made once for each set of Python files in their present state."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
@@ -36,7 +36,7 @@ class Schemas:
                 told = answer(self._studio, ["schema", *options])
                 if told.status:
                     raise PluginError(
-                        f"the keys of the plugins cannot be read: {told.errors.strip()}", remedy="Mend the Python files, or remove them."
+                        f"the keys of the plugins cannot be read: {told.errors.strip()}", remedy="Fix the Python files, or remove them."
                     )
                 self._found[key] = json.loads(told.text)
             return self._found[key]

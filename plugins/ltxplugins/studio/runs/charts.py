@@ -12,10 +12,10 @@ from ltxcore.api.runs import Record, Scale, Series, binned, short_number, smooth
 WIDTH, HEIGHT = 560, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 26
 FEW = 24
-"""A curve of at most so many points is drawn with a dot for each, and never smoothed."""
+"""A curve of at most this many points is drawn with a dot for each point, and never smoothed."""
 
 ROWS = 12
-"""The most rows of the table beside a chart."""
+"""The maximum number of rows of the table beside a chart."""
 
 HELD_OUT = "held_out/own_context/"
 

@@ -23,7 +23,7 @@ DEEPEST = 6
 """How many folders deep runs and run files are looked for."""
 
 FRESH = 1.5
-"""For how many seconds what was found on the disk is taken to be there still."""
+"""The number of seconds for which files that were found on the disk are assumed to be still there."""
 
 KEPT = 16
 """How many records of runs are kept in memory."""
@@ -33,7 +33,7 @@ RunState = Literal["running", "finished", "stopped", "broken off"]
 
 @attrs.frozen
 class Glance:
-    """What the list shows of a run, without reading all its numbers.
+    """The facts about a run that the list shows, found without reading all its numbers.
 
     Attributes:
         name: the output folder, relative to the opened one.
@@ -80,7 +80,7 @@ class Library:
             return self._found[1]
 
     def forget(self) -> None:
-        """Look at the disk again when it is next asked for."""
+        """Let the next request look at the disk again."""
         with self._lock:
             self._found = None
 
@@ -111,7 +111,7 @@ class Library:
         return kept[1]
 
     def glances(self) -> list[Glance]:
-        """Return every run, the one that last wrote something first."""
+        """Return every run; the one that wrote something last comes first."""
         found = [self.glance(name) for name in self.found().runs]
         return sorted(found, key=lambda each: (each.state != "running", -each.changed, each.name))
 
@@ -158,7 +158,7 @@ def job_of(studio: Studio, folder: Path) -> Job | None:
 
 
 def output_in(workspace: Workspace, run_file: Path) -> str:
-    """Return the output folder that a run file names, as a run that the studio starts takes it.
+    """Return the output folder that a run file names, in the way that a run started by the studio reads it.
 
     Raises:
         ConfigError: the run file cannot be read.

@@ -16,7 +16,7 @@ from ltxplugins.studio.studio import Studio
 
 GIB = 2**30
 AGAIN = 20.0
-"""How many seconds after it was asked the free memory is asked for again."""
+"""The number of seconds after which the free memory is measured again."""
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Files that are there if the system has a driver for GPUs that torch computes on: of NVIDIA, of AMD, and of WSL."""

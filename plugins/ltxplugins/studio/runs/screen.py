@@ -22,10 +22,10 @@ from ltxplugins.studio.runs.told import duration, end_of, seconds_left
 from ltxplugins.studio.studio import Fields, Screen, Studio, one, posted, show
 
 ENDED = 8
-"""How many jobs that have ended the queue shows until the user asks for all."""
+"""The number of ended jobs that the queue shows until the user asks for all."""
 
 STEPS = 3
-"""The samples of how many steps a page shows until the user asks for all."""
+"""The number of steps whose samples a page shows until the user asks for all."""
 
 APART = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -85,7 +85,7 @@ class Screens:
         name = one(fields, "file")
         path = self.studio.workspace.path(name)
         if not name or not path.is_file():
-            raise ConfigError("no run file was chosen", remedy="Choose one of the folder; the screen Run file writes one.")
+            raise ConfigError("no run file was chosen", remedy="Choose one in the folder; the screen Run file writes one.")
         gpus = one(fields, "gpus", "1")
         if not gpus.isdecimal() or not 1 <= int(gpus) <= 1024:
             raise ConfigError(f"{gpus} is not a number of GPUs", remedy="Give a whole number from 1.")
@@ -93,7 +93,7 @@ class Screens:
         for job in self.studio.jobs.all():
             if job.kind == "run" and job.about.get("output_dir") == output and job.state in ("waiting", "running"):
                 raise ConfigError(
-                    f"a run that writes to {output} is {WORDS[job.state]} already",
+                    f"a run that writes to {output} is already {WORDS[job.state]}",
                     remedy="Stop or remove it first, or give another output_dir.",
                 )
         count = int(gpus)

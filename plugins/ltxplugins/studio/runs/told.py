@@ -12,7 +12,7 @@ from ltxcore.api.runs import Record, Series
 from ltxplugins.studio.jobs import Job, State, read_json
 
 LAST_STEPS = 50
-"""The number of last steps whose time says how long the rest will take."""
+"""The number of latest steps from which the time for the rest is estimated."""
 
 TRACEBACK = "Traceback (most recent call last):"
 ENDED = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b.*")

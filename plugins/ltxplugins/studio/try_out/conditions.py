@@ -39,7 +39,7 @@ KINDS = {
     "prefix": Kind("Beginning (prefix)", "the clip or the sound that the sample begins with"),
     "suffix": Kind("End (suffix)", "the clip or the sound that the sample ends with"),
     "reference": Kind("Reference", "the clip or the sound to refer to"),
-    "mask": Kind("Mask", "the clip or the sound of which a part is made anew", has_mask=True),
+    "mask": Kind("Mask", "the clip or the sound of which a part is generated again", has_mask=True),
     "audio_to_video": Kind("Sound for the video", "the sound that the video is made for", key="audio", modality="audio"),
     "video_to_audio": Kind("Clip for the sound", "the clip that the sound is made for", key="video", modality="video"),
 }
@@ -49,7 +49,7 @@ FIELDS = ("c_kind", "c_modality", "c_file", "c_mask", "c_spans", "c_keys")
 PAIR = re.compile(r'\s*([\w.-]+)\s*=\s*("(?:[^"\\]|\\.)*"|\'[^\']*\'|\[[^\]]*\]|[^,]*)\s*(?:,|$)')
 """A key and its value in the text of a condition."""
 LONGEST = 4000
-"""The most characters of a condition that the user writes."""
+"""The maximum number of characters of a condition that the user writes."""
 
 
 @attrs.frozen

@@ -120,7 +120,7 @@ class Form:
         return self.texts.get(name, "")
 
     def changed(self, **texts: str) -> Form:
-        """Return the form with other values of fields that there are once."""
+        """Return the form with other values of fields that occur once."""
         return attrs.evolve(self, texts={**self.texts, **texts})
 
     @property
@@ -187,7 +187,7 @@ class Form:
         elif Path(prompt).suffix.lower() in (".toml", ".jsonl"):
             yield Problem("looks like the name of a file", "Prompt", "Write what you want to see and hear, or end it with a full stop.")
         if not self["model"]:
-            yield Problem("there is no model to generate with", "Model", 'Choose one of the list, or write "tiny".')
+            yield Problem("there is no model to generate with", "Model", 'Choose one from the list, or write "tiny".')
         for setting in (*BASIC, *MORE, *(Setting(name, name.capitalize(), "whole") for name in SIZE)):
             yield from _fault_of(setting, self[setting.name])
         if len({bool(self[name]) for name in SIZE}) > 1:

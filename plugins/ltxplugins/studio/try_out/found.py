@@ -20,7 +20,7 @@ MOST_FILES = 200_000
 MOST_WEIGHTS = 500
 """How many files of weights are looked into."""
 LARGEST_RUN_FILE = 2**20
-"""The most bytes of a TOML file that may be a run file."""
+"""The maximum size in bytes of a TOML file that may be a run file."""
 PARTS = ("text_encoder_path", "connectors_path", "video_vae_path", "audio_vae_path")
 """The keys of `[model]` with further paths."""
 

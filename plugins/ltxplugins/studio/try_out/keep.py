@@ -38,7 +38,7 @@ class Change:
 
     @property
     def mark(self) -> str:
-        """What tells whether the file is still as it was when the change was shown."""
+        """The mark that tells whether the file is still as it was when the change was shown."""
         return hashlib.sha256(f"{self.before}\0{self.after}".encode()).hexdigest()
 
     @property

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BARS = 800
 """How many bars a waveform has."""
 LONGEST = 900.0
-"""The most seconds of a sound that a waveform shows."""
+"""The maximum number of seconds of a sound that a waveform shows."""
 RATE = 16_000
 """Samples per second of waveforms and of masks of sounds."""
 
@@ -43,7 +43,7 @@ def new_upload(workspace: Workspace, name: str) -> Path:
 
 
 async def receive(path: Path, pieces: AsyncIterator[bytes]) -> None:
-    """Write what the browser sends to a file, and look whether it can be used. Of a file that did not arrive whole, nothing is left.
+    """Write what the browser sends to a file, and look whether it can be used. A file that did not arrive whole is removed.
 
     Raises:
         DataError: it cannot be written, or is not a media file.
@@ -107,5 +107,5 @@ def mask_of_spans(workspace: Workspace, path: Path, text: str) -> Path:
     for begin, end in spans:
         mask[:, round(begin * RATE) : round(end * RATE)] = 0
     if bool(mask.all()):
-        raise DataError("the spans lie behind the end of the sound", remedy=f"The sound lasts {length / RATE:.2f} seconds.")
+        raise DataError("the spans lie after the end of the sound", remedy=f"The sound lasts {length / RATE:.2f} seconds.")
     return write_media(workspace.own("uploads") / f"mask-{secrets.token_hex(4)}", sound=Sound(mask, RATE))

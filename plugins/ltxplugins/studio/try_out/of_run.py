@@ -65,7 +65,7 @@ def _inside(workspace: Workspace, path: str) -> str:
 
 
 def _validation(record: Record) -> dict[str, str]:
-    """Return the values of `[validation]` in the run file that the form has, except those that hold anyway: a run's own copy of its file
+    """Return the values of `[validation]` in the run file that the form has, except those that apply anyway: a run's own copy of its file
     has every key, and a default would contradict a preset, or be another for the model.
     """
     table = record.get("validation", {})

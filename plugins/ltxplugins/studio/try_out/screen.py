@@ -171,7 +171,7 @@ def _of_now(studio: Studio) -> dict[str, Any]:
 
 
 def _done(studio: Studio, found: Found, form: Form, fields: Fields) -> tuple[Form, Said]:
-    """Do what a button of the form stands for, and return the form as it is then."""
+    """Carry out the action of a button of the form, and return the form as it is afterwards."""
     action, _, place = one(fields, "do", "").partition(":")
     try:
         if action == "generate":

@@ -53,7 +53,7 @@ def convert_diffusion_pipe(tree: Table, log: Log) -> Settings:
     _optimization(to, root, parts["optimizer"])
     put_streams(to)
     _dataset(to, root)
-    to.put("validation.interval", 0, "diffusion-pipe generates no samples; ltx does at the end, or every so many steps.")
+    to.put("validation.interval", 0, "diffusion-pipe generates no samples; ltx does at the end, and at any interval that you set.")
     to.put("validation.skip_initial_validation", True)
     _rest(to, root, parts["monitoring"])
     to.finish()

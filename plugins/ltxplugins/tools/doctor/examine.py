@@ -67,7 +67,7 @@ def examine(path: Path, options: Options, phase: Phase) -> Checkup:
         _run(path, options, checkup, phase)
     else:
         if path.is_dir():
-            checkup.say(f"{path}: taken for a folder of media, since it has some and no encoded samples.")
+            checkup.say(f"{path}: taken for a folder of media, since it has media and no encoded samples.")
         root = options.root or default_root(path, options.preprocessing)
         request = Request(options.preprocessing, options.codecs, root, None, options.where, options.deep, options.threads)
         found = examine_dataset(path, request, checkup, phase)
@@ -83,7 +83,7 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     encoded = whole_set(path, trains_without=bool(options.preprocessing.may_lack))
     if encoded.root != path:
         checkup.say(
-            f"{path}: taken for the folder of a dataset file, since it has {encoded.root.name}, which was checked; as a folder of media it was not."
+            f"{path}: taken for the folder of a dataset file, since it has {encoded.root.name}, which was checked; its media were not."
         )
     for folder in encoded.unread:
         checkup.say(f"{encoded.root / folder}: not checked, because there are no latents that belong to it.")

@@ -37,6 +37,6 @@ def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], No
             remedy = "`ltx preprocess`, or a new run that names the dataset, encodes it again. An unfinished run keeps it."
         else:
             other = "an encoder" if each.made_otherwise else MADE_OF.get(each.folder, "a cell, size or parameter")
-            what = f"{each.path} was made with {other} other than what the dataset and its options name now"
+            what = f"{each.path} was made with {other} other than those that the dataset and its options name now"
             remedy = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names only the encoded set trains on the old one."
         yield warning("stale", each.sample.where, what, remedy)

@@ -80,7 +80,7 @@ def _content(value: Any) -> list[tuple[str, int, int]]:
 
 
 def _folder(name: str, keys: Mapping[str, Any]) -> str:
-    """Return a filter's name with its keys, in a form that a folder can have."""
+    """Return a filter's name with its keys, in a form that can be the name of a folder."""
     told = "-".join([name, *(f"{key}-{value}" for key, value in keys.items())])
     plain = re.sub(r"[^\w.]+", "-", told)
     return fitted(plain if plain == told else f"{plain}-{hashlib.sha256(told.encode()).hexdigest()[:8]}")

@@ -117,7 +117,7 @@ def test_an_entry_is_added_in_the_notation_of_its_list() -> None:
 
 @pytest.mark.parametrize("path", [("lora", "nothing"), ("nothing", "key"), ("validation", "samples", 5)])
 def test_what_is_not_there_cannot_be_removed(path: tuple[str | int, ...]) -> None:
-    with pytest.raises(ConfigError, match="cannot be changed by the form"):
+    with pytest.raises(ConfigError, match="the form cannot change this"):
         without(TEXT, path)
 
 

@@ -292,7 +292,7 @@ def test_the_plan_says_whether_the_run_fits_and_follows_the_text(browser: Any, s
         says(page, "for 300 steps", "#plan")
         assert faults(page) == []
         text.fill(TEXT.replace("rank = 16", "rank = 0"))
-        says(page, "follows when the mistakes are mended", "#plan")
+        says(page, "follows when the mistakes are corrected", "#plan")
         assert [path.name for path in root(studio).glob(".studio-*")] == []
 
 

@@ -153,7 +153,7 @@ def test_a_small_configuration_becomes_a_short_run_file(tmp_path: Path) -> None:
         'resolution_buckets = "64x64x17"\n'
         "\n"
         "[validation]\n"
-        "# diffusion-pipe generates no samples; ltx does at the end, or every so many steps.\n"
+        "# diffusion-pipe generates no samples; ltx does at the end, and at any interval that you set.\n"
         "interval = 0\n"
         "skip_initial_validation = true\n"
         "\n"

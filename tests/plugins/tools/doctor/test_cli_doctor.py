@@ -149,7 +149,7 @@ def test_a_folder_of_media_is_told_from_an_encoded_set(folder: Path) -> None:
     assert (status, err) == (0, "")
     assert out == (
         "Examined\n"
-        f"  {folder}: taken for a folder of media, since it has some and no encoded samples.\n"
+        f"  {folder}: taken for a folder of media, since it has media and no encoded samples.\n"
         f"  {folder}: 3 files without errors, for audio_latents, conditions, latents.\n"
         "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and so were the parts of sounds and masks that are used.\n"
         "  Sizes were checked for all LTX-2 models, because no --model-path was given.\n"
@@ -183,10 +183,7 @@ def test_the_folder_of_a_dataset_file_that_is_encoded_is_still_taken_for_that(cl
     root = encode(clips / "set.jsonl").root
     status, out, _ = ltx(clips)
     assert status == 0
-    assert (
-        f"  {clips}: taken for the folder of a dataset file, since it has .precomputed, which was checked; as a folder of media it was not.\n"
-        in out
-    )
+    assert f"  {clips}: taken for the folder of a dataset file, since it has .precomputed, which was checked; its media were not.\n" in out
     assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in out
 
 

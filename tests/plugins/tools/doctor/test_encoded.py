@@ -307,7 +307,7 @@ def test_samples_of_different_frame_rates(encoded: Path) -> None:
 
 
 def stale(folder: Path, line: int, file: str, other: str) -> tuple[str, str, str, str, str]:
-    what = f"TMP/.precomputed/{file}.safetensors was made with {other} other than what the dataset and its options name now"
+    what = f"TMP/.precomputed/{file}.safetensors was made with {other} other than those that the dataset and its options name now"
     return "stale", "warning", f"TMP/set.jsonl:{line}", what, AGAIN
 
 

@@ -360,7 +360,7 @@ def test_a_type_whose_change_depends_on_the_base_needs_it(tmp_path: Path) -> Non
         result = ltx(*words)
         assert (result.exit_code, result.output) == (
             2,
-            f'{source}: what adapters of the type "dora" change depends on the base model\n    Name the model that the LoRA was trained on: --model MODEL.\n',
+            f'{source}: the change that adapters of the type "dora" make depends on the base model\n    Name the model that the LoRA was trained on: --model MODEL.\n',
         )
     done("resize", source, "--rank", "256", "--model", "tiny", "-o", out)
     assert relative(changes(out)[K], trained - weight(K)) < 1e-5

@@ -156,11 +156,11 @@ def test_what_a_filter_cannot_be_is_refused_before_anything_is_made(tmp_path: Pa
         ("mask", "blur", '--filter: the filter "blur" makes a reference, not a mask\n    Use `ltx reference`.\n'),
         ("reference", "blur,sigma=0", "--filter blur,sigma=0: sigma: must be above 0, not 0\n"),
         ("reference", "blur,radius=4", "--filter blur,radius=4: radius: there is no such key\n    Known: sigma.\n"),
-        ("reference", "canny,high=50", "--filter canny,high=50: high: must be at least low, which is 100, not 50\n    Raise high, or lower low.\n"),
+        ("reference", "canny,high=50", "--filter canny,high=50: high: is 50; it must be at least low, which is 100\n    Raise high, or lower low.\n"),
         (
             "mask",
             "box,top=0.8",
-            "--filter box,top=0.8: bottom: must be above top, which is 0.8, not 0.75\n    Write a larger bottom, or a smaller top.\n",
+            "--filter box,top=0.8: bottom: is 0.75; it must be above top, which is 0.8\n    Write a larger bottom, or a smaller top.\n",
         ),
         (
             "mask",
