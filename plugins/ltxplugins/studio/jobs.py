@@ -49,9 +49,9 @@ class Job:
     Attributes:
         folder: the folder of the job; its name is the job's id, and ids sort by the time at which the jobs were added.
         kind: what the job is for, such as "run" or "sample".
-        title: what the user reads.
+        title: the title that the user reads.
         arguments: the arguments of `ltx`.
-        about: what the screen that added the job wants to find again.
+        about: data that the screen which added the job wants to find again.
         added: when the job was added, in seconds since 1970.
         uses_gpu: whether the job waits until no other job uses the GPU.
     """
@@ -102,7 +102,7 @@ class Job:
         """Return the last lines of what the command printed.
 
         Args:
-            size: about how many bytes to read.
+            size: the approximate number of bytes to read.
         """
         try:
             with self.log.open("rb") as file:
@@ -118,9 +118,9 @@ class Jobs:
     """The jobs of a workspace.
 
     Args:
-        folder: where the folders of the jobs are.
+        folder: the folder that contains the folders of the jobs.
         root: the folder that the commands work in.
-        may_start: returns why a job that is next for the GPU cannot start yet, as text for the user; "" if it can.
+        may_start: a function that returns why the next job for the GPU cannot start yet, as text for the user; "" if it can start.
     """
 
     def __init__(self, folder: Path, root: Path, may_start: Callable[[Job], str] = lambda job: "") -> None:
@@ -133,9 +133,9 @@ class Jobs:
 
         Args:
             kind: what the job is for.
-            title: what the user reads.
+            title: the title that the user reads.
             arguments: the arguments of `ltx`.
-            about: what the caller wants to find again in `Job.about`.
+            about: data that the caller wants to find again in `Job.about`.
             uses_gpu: whether the job waits until no other job uses the GPU.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ class Jobs:
 
         Args:
             job: the job.
-            places: by how many places in the queue; negative numbers are earlier.
+            places: the number of places in the queue by which to move the job; a negative number moves it forward.
         """
         with self._changing:
             ids = [each.id for each in self.waiting()]

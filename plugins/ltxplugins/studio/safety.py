@@ -40,7 +40,7 @@ class Admission:
         token: the token, which is in the first address and then in the cookie.
         port: the port that the server listens on, for the cookie's name: cookies are shared between the ports of a host.
         names: names by which browsers may reach this machine, in addition to "localhost" and its addresses.
-        beyond: whether other machines may send requests; they reach this one by an address or by one of the names.
+        beyond: whether other machines, which reach this machine by an address or by one of the names, may send requests.
     """
 
     token: str

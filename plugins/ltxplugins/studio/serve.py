@@ -23,12 +23,12 @@ def serve(folder: Path, host: str, port: int, names: Sequence[str] = (), token: 
     Args:
         folder: the folder that the studio may read and write.
         host: the address to listen on.
-        port: the port; 0 for any that is free.
+        port: the port; 0 for any free port.
         names: names by which browsers reach this machine, other than its own name, "localhost" and addresses.
-        token: what admits a browser; None makes one.
+        token: the token that admits a browser; None to make a new one.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the server cannot listen on the address.
     """
     listening = _listen(host, port)
     taken = listening.getsockname()[1]

@@ -35,7 +35,7 @@ class Screen:
     Attributes:
         name: the first part of the screen's addresses, and the name of its template, style sheet and script.
         title: the title in the navigation.
-        routes: makes the screen's routes; their paths begin with "/" and the name.
+        routes: a function that makes the screen's routes; their paths begin with "/" and the name.
     """
 
     name: str

@@ -27,9 +27,9 @@ class Column:
 
     Attributes:
         id: tells the column from others, in addresses.
-        title: what the weights are: a run, or LoRAs with their strengths.
+        title: where the samples come from: a run, or LoRAs with their strengths.
         detail: the step, or "".
-        samples: what was generated, by row.
+        samples: the generated samples, by row.
     """
 
     id: str

@@ -18,10 +18,10 @@ class Line:
     """A line of the difference: whether it is in both files, in the first or the second alone, or stands for equal lines that are left out.
 
     Attributes:
-        kind: in which file it is.
+        kind: which of the two files have the line.
         text: the line.
-        first: its number in the first file; 0 if it is not there.
-        second: its number in the second file; 0 if it is not there.
+        first: the line's number in the first file; 0 if it is not in it.
+        second: the line's number in the second file; 0 if it is not in it.
     """
 
     kind: Kind

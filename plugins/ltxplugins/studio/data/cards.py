@@ -83,7 +83,7 @@ class Cards:
         Args:
             listing: the list of the dataset.
             name: the path of the dataset.
-            asked: what the user asks for, by the names in `ASKED`, and from which card on.
+            asked: what the user asks for, by the names in `ASKED`, and the number of the first card.
         """
         findings, others = by_clip(listing, self.findings.about(name))
         excluded = frozenset(read_excluded(listing.dataset.path))
@@ -227,7 +227,7 @@ class Cards:
         """Return a file of a dataset, if it is in the opened folder.
 
         Raises:
-            DataError: it is not, or the row names none.
+            DataError: the file is outside the folder, or the row names no file.
         """
         if path is None:
             raise DataError("this row names no file", remedy="Name a file in the dataset, or remove the row.")

@@ -44,8 +44,8 @@ class Report:
     """What `ltx doctor` found out about a dataset.
 
     Attributes:
-        findings: what is wrong, or may be.
-        looked_at: what was examined, and what the doctor noticed about it, one sentence each.
+        findings: the findings: errors and warnings.
+        looked_at: sentences that say what was examined, and what the doctor noticed about it.
     """
 
     findings: tuple[Finding, ...]

@@ -53,7 +53,7 @@ class Fitting:
         Args:
             listing: the list that the clip is in.
             clip: the clip.
-            buckets: such as "768x512x49;512x768x49", or "auto", for which preprocessing chooses them from the sizes of all clips.
+            buckets: the buckets, such as "768x512x49;512x768x49"; or "auto", with which preprocessing chooses them for the sizes of all clips.
             size: the width and height of the clip's pictures.
 
         Raises:

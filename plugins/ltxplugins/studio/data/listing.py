@@ -48,10 +48,10 @@ class Clip:
     """A clip, picture or sound of a dataset.
 
     Attributes:
-        index: the number of its row, from 0.
-        name: the path of its file, as the dataset writes it, or the place of its row if the row names no file.
-        captions: its captions, of which there is at least one, though it may be empty.
-        dataset: the dataset that it is in.
+        index: the number of the clip's row, from 0.
+        name: the path of the clip's file, as the dataset writes it; the place of the row if the row names no file.
+        captions: the clip's captions: at least one, which may be empty.
+        dataset: the dataset that the clip is in.
     """
 
     index: int
@@ -174,7 +174,7 @@ class Listing:
         Args:
             search: the text; capitals are ignored.
             order: one of `ORDERS`; the caller sorts by length.
-            only: whether a clip is wanted.
+            only: a function that returns whether a clip is wanted.
         """
         text = search.strip().lower()
         found = [clip for clip in self.clips if clip.says(text) and only(clip)]
@@ -216,7 +216,7 @@ class Listings:
             anew: whether to read the dataset again, because it may have changed.
 
         Raises:
-            LtxError: it cannot be read.
+            LtxError: the dataset cannot be read.
         """
         path = self._workspace.path(name)
         key = str(path)

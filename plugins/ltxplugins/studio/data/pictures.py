@@ -46,7 +46,7 @@ class Facts:
         seconds: the length; 0 for a picture.
         sound: the samples per second; 0 without sound.
         bars: the waveform, one number from 0 to 1 for each part of the sound.
-        heard: the seconds that the waveform shows.
+        heard: the seconds of sound that the waveform shows.
         problem: why the file cannot be read, and what to do; None if it can be.
     """
 
@@ -87,7 +87,7 @@ class Pictures:
 
         Args:
             path: the file.
-            still: whether only its first picture is wanted.
+            still: whether only the first picture is wanted.
 
         Raises:
             DataError: the file has no pictures, or cannot be read.

@@ -67,7 +67,7 @@ def edit_of(fields: Fields) -> CaptionEdit:
     """Return the change that a form describes.
 
     Raises:
-        DataError: the text to find is not a regular expression, or what replaces it does not fit it.
+        DataError: the text to find is not a regular expression, or the replacement does not fit the expression.
     """
 
     old, new = one(fields, "find", ""), one(fields, "replacement", "")

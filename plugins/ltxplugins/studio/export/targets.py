@@ -22,13 +22,13 @@ class Target:
 
     Attributes:
         name: the name of the exporter.
-        origin: the plugin that it comes from.
-        about: the first paragraph of what the plugin says of it.
+        origin: the plugin that the exporter comes from.
+        about: the first paragraph of the plugin's description of the exporter.
         use: how to use the exported file, in which FILE stands for it.
-        keys: its keys, each with its help.
+        keys: the exporter's keys, each with its help.
         adapters: the types of adapters that it takes.
-        needs_base: those of them whose export needs the base model.
-        loads_saved: those of them whose file the program loads as a run saves it.
+        needs_base: the types whose export needs the base model.
+        loads_saved: the types whose files the program loads as a run saves them, without an export.
     """
 
     name: str

@@ -31,7 +31,7 @@ def add_export(studio: Studio, found: Found, known: Sequence[Target], fields: Fi
     """Add the job that exports a LoRA.
 
     Raises:
-        LtxError: the LoRA, the program or the file is not one that there can be.
+        LtxError: there is no such LoRA or program, or the file cannot be written under this name.
     """
     lora = found.lora(first(fields, "lora"))
     target = next((each for each in known if each.name == first(fields, "target")), None)
@@ -150,9 +150,9 @@ class Shown:
 
     Attributes:
         job: the job.
-        state: how far it is.
-        size: the size of the file that it wrote, in words; "" if there is none.
-        files: what would be uploaded, each with its size.
+        state: how far the job is.
+        size: the size of the file that the job wrote, as text; "" if there is none.
+        files: the files that would be uploaded, each with its size.
         card: the model card that would be uploaded.
     """
 
@@ -198,7 +198,7 @@ def written(studio: Studio, job: Job) -> Path:
     """Return the file that a job wrote.
 
     Raises:
-        DataError: it wrote none, or the file is gone.
+        DataError: the job wrote no file, or the file is gone.
     """
     name = str(job.about.get("file", ""))
     path = studio.workspace.path(name)

@@ -27,8 +27,8 @@ def with_value(text: str, path: KeyPath, literal: str) -> str:
     """Return a text in which a key has another value. Tables that the key needs are added.
 
     Args:
-        text: of a run file.
-        path: of the key.
+        text: the text of a run file.
+        path: the path of the key.
         literal: the value in TOML notation, which is written as it is.
 
     Raises:
@@ -114,7 +114,7 @@ def plain_value(literal: str) -> Any:
     """Return the value of a TOML literal.
 
     Raises:
-        ConfigError: it is not one value.
+        ConfigError: the text is not a single value.
     """
     try:
         document = tomli.loads(f"value = {literal}")
@@ -140,10 +140,10 @@ def literal_of(control: str, given: str) -> str:
 
     Args:
         control: the control of the field; see `form.Field`.
-        given: what the user gave.
+        given: the text that the user entered.
 
     Raises:
-        ConfigError: it is not what the field takes.
+        ConfigError: the field does not take this text.
     """
     if control == "text":
         return value_text(given.replace("\r\n", "\n"))

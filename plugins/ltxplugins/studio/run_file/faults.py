@@ -20,8 +20,8 @@ class Fault:
     """A mistake at its place.
 
     Attributes:
-        line: counted from 1; 0 if the mistake has no line.
-        key: as messages spell it, such as "lora.rank" or "validation.samples[0].prompt"; "" if the mistake is in no key.
+        line: the number of the line, from 1; 0 if the mistake has no line.
+        key: the path of the key in the form of messages, such as "lora.rank" or "validation.samples[0].prompt"; "" if the mistake is in no key.
         what: what is wrong.
         remedy: what to do about it.
         kind: "wrong" for a mistake on any machine, "here" for what this machine lacks, "unread" for what was not checked.
@@ -39,7 +39,7 @@ def faults_of(text: str, path: Path) -> list[Fault]:
 
     Args:
         text: the text of a run file.
-        path: where the file is or will be.
+        path: the present or future path of the file.
     """
     try:
         found = refusals(text, path, imports=False)
@@ -54,8 +54,8 @@ def said_faults(said: str, name: str) -> list[Fault]:
     """Return the mistakes that a command of ltx printed about a run file; lines about other things are left out.
 
     Args:
-        said: what the command printed on the error stream.
-        name: the run file as the command named it.
+        said: the text that the command printed on the error stream.
+        name: the name of the run file in this text.
     """
     lines = said.splitlines()
     found: list[Fault] = []

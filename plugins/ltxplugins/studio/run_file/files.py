@@ -34,13 +34,13 @@ class Listed:
     """A run file in the list.
 
     Attributes:
-        name: its path from the opened folder.
-        mode: what is trained, such as "LoRA on video and audio"; "" if the file cannot be read.
+        name: the path of the file, relative to the opened folder.
+        mode: a description of what is trained, such as "LoRA on video and audio"; "" if the file cannot be read.
         model: the value of model.model_path.
         steps: the value of optimization.steps; "" for the default.
         changed: when the file was last written, in seconds since 1970.
-        is_draft: whether it has changes that are not saved.
-        is_of_run: whether a run wrote it into its output folder.
+        is_draft: whether the file has changes that are not saved.
+        is_of_run: whether a run wrote the file into its output folder.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Changed(ConfigError):
     """The file is not the one that was opened.
 
     Attributes:
-        text: what it is now.
+        text: the present text of the file.
     """
 
     text: str = ""
@@ -132,8 +132,8 @@ class RunFiles:
         """Write a run file whole, and return its digest. Lines keep the endings that the file had.
 
         Args:
-            name: of the run file.
-            text: its new text.
+            name: the name of the run file.
+            text: the new text of the run file.
             base: the digest of the file that may be replaced.
 
         Raises:

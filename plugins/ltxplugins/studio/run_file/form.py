@@ -25,22 +25,22 @@ class Field:
     """A key of a run file as the form shows it.
 
     Attributes:
-        path: of the key.
+        path: the path of the key.
         control: how it is edited: "choice" (one of `choices`), "switch", "number", "text", "scalar" (a number or a text), "lines" (a list of
             texts), "numbers" (a list of numbers), "literal" (any value, in TOML notation), "table" (with `fields`) or "tables" (a list, with
             an entry in `fields` for each table).
         about: what the key is for, with its unit.
-        value: what the field shows if the file has the key.
-        default: what applies if it has not; "" if there is no fixed default.
+        value: the text that the field shows if the file has the key.
+        default: the value that applies if the file lacks the key; "" if there is no fixed default.
         is_set: whether the file has the key.
         is_required: whether the file must have it.
-        least: the least number, as HTML takes it; "" for none.
-        most: the greatest number.
-        whole: whether only whole numbers are taken.
-        choices: the values of a choice in TOML notation, each with what is shown.
-        fields: those in the table.
-        kinds: of a list of tables: the kinds of its entries, with what each does.
-        kind_key: of a list of tables: the key that tells the kind of an entry.
+        least: the smallest allowed number, in the form for HTML; "" for none.
+        most: the largest allowed number.
+        whole: whether only whole numbers are allowed.
+        choices: the values of a choice in TOML notation, each with the text that is shown.
+        fields: the fields in the table.
+        kinds: for a list of tables, the kinds of entries, each with a description.
+        kind_key: for a list of tables, the key that states the kind of an entry.
         is_unknown: whether the schema does not have the key.
     """
 

@@ -77,10 +77,10 @@ def look_at(text: str, path: Path, schemas: Schemas, faults: Sequence[Fault] | N
     """Return what to show of a text.
 
     Args:
-        text: of a run file.
-        path: where the file is or will be.
+        text: the text of a run file.
+        path: the present or future path of the file.
         schemas: the schemas of run files.
-        faults: the mistakes, if they are known; else those that are found without the data.
+        faults: the mistakes, if they are known; by default, the mistakes that are found without the data.
     """
     try:
         document = parsed_toml(text, path)

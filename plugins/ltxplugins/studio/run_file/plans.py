@@ -41,10 +41,10 @@ class Asked:
     """What a plan is for.
 
     Attributes:
-        name: of the run file.
-        values: what the text says, without comments.
+        name: the name of the run file.
+        values: the values in the text, without comments.
         gpu: one of `GPUS`.
-        gpus: how many there are.
+        gpus: the number of GPUs.
         model: one of `RELEASED`, or "" for the model of the file.
     """
 
@@ -61,8 +61,8 @@ class Plan:
 
     Attributes:
         state: "running", "done", or "failed".
-        said: what the command says that it does, or why it failed.
-        cost: what `ltx plan --json` printed.
+        said: what the command is doing, in its own words, or why it failed.
+        cost: the output of `ltx plan --json`.
         model: the released model that was planned for in place of the file's; "" for the file's own.
     """
 
@@ -82,12 +82,12 @@ class Remedy:
     """A change that makes a run fit.
 
     Attributes:
-        said: its lines, as `ltx plan` says them.
+        said: the lines about the change in the output of `ltx plan`.
         changes: the keys of the run file with their values in TOML notation; empty if it is not a change of the file alone.
-        gpus: the number of GPUs that it takes; 0 if that does not change.
-        peak: the memory of each GPU with it, in bytes.
-        host: the CPU memory that it takes, in bytes.
-        seconds: of a step for each sample.
+        gpus: the number of GPUs with the change; 0 if it stays the same.
+        peak: the memory that each GPU needs with the change, in bytes.
+        host: the CPU memory that the run needs with the change, in bytes.
+        seconds: the seconds of a step, divided by its number of samples.
     """
 
     said: tuple[str, ...]
@@ -115,11 +115,11 @@ class Plans:
         """Return the plan of a text, or that it is being made. A plan for another text of the same file is ended.
 
         Args:
-            name: of the run file.
-            text: of the run file, which is TOML.
+            name: the name of the run file.
+            text: the text of the run file, which is TOML.
             gpu: one of `GPUS`.
-            gpus: how many there are.
-            model: one of `RELEASED`, or "" for the model of the file or, if that is not on this machine, the released one whose name it has.
+            gpus: the number of GPUs.
+            model: one of `RELEASED`, or "" for the model of the file or, if that is not on this machine, the released model that its path names.
 
         Raises:
             ConfigError: the text is not TOML, or nothing can be written beside the run file.

@@ -46,13 +46,13 @@ class Chart:
     """A chart.
 
     Attributes:
-        title: its heading.
-        unit: of its values.
-        summary: what it shows, in sentences.
+        title: the heading of the chart.
+        unit: the unit of the values.
+        summary: a description of the chart in sentences.
         lines: the curves.
-        across: the ticks along the steps: the position and the text.
-        up: the ticks along the values.
-        rows: a table of some steps: the step, and the value of each curve in words.
+        across: the ticks along the axis of steps, each with its position and text.
+        up: the ticks along the axis of values.
+        rows: the rows of a table: some of the steps, each with the value of every curve as text.
     """
 
     title: str
@@ -73,10 +73,10 @@ def chart(title: str, unit: str, curves: Sequence[Curve], *, log: bool = False, 
 
     Args:
         title: the heading.
-        unit: of the values; "" for none.
+        unit: the unit of the values; "" for none.
         curves: the curves; empty ones are left out.
-        log: whether the values are drawn on a logarithmic scale, which leaves out those that are not above 0.
-        smooth: whether long curves are drawn smoothed over what was measured.
+        log: whether the values are drawn on a logarithmic scale, which leaves out values that are not above 0.
+        smooth: whether long curves are drawn smoothed, on top of the measured values.
     """
     kept = [(curve, _above_zero(curve.series) if log else curve.series) for curve in curves]
     drawn = [(curve, binned(series)) for curve, series in kept if len(series)]

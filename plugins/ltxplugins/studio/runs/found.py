@@ -36,13 +36,13 @@ class Glance:
     """The facts about a run that the list shows, found without reading all its numbers.
 
     Attributes:
-        name: the output folder, relative to the opened one.
-        state: how far the run is; "broken off" if its process is gone without a word.
-        step: the last step in its metrics.
-        total: the number of steps that it is to do; 0 if that is not known.
+        name: the output folder, relative to the opened folder.
+        state: how far the run is; "broken off" if the run's process ended without recording how.
+        step: the last step in the run's metrics.
+        total: the number of steps of the whole run; 0 if it is not known.
         loss: the last training loss.
-        writer: the process that does it, in words; "" if none does.
-        changed: when it last wrote a number, in seconds since 1970.
+        writer: a description of the process that works on the run; "" if there is none.
+        changed: when the run last wrote metrics, in seconds since 1970.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Library:
         """Return the output folder of a run.
 
         Raises:
-            DataError: it is outside the opened folder, or there is no run.
+            DataError: the folder is outside the opened folder, or holds no run.
         """
         folder = self.workspace.path(name)
         if not name or not (folder / "run.json").is_file():

@@ -42,8 +42,8 @@ class GpuMemory:
     """What runs need, and what is free.
 
     Args:
-        studio: the studio whose jobs are asked about.
-        free: returns the free bytes of each GPU.
+        studio: the studio whose jobs wait for memory.
+        free: a function that returns the free bytes of each GPU.
     """
 
     def __init__(self, studio: Studio, free: Callable[[], Sequence[int]] = free_memory) -> None:

@@ -20,11 +20,11 @@ class Kind:
     """A kind of condition that the form knows.
 
     Attributes:
-        title: what the user reads.
-        drop: what the user gives.
-        key: the key of the file; "" if the modality names it.
-        modality: the only modality that it works on; "" if the user chooses.
-        has_mask: whether it takes a mask.
+        title: the name that the user reads.
+        drop: a description of the file that the user gives.
+        key: the key that names the file; "" if it is the name of the modality.
+        modality: the only modality that the condition works on; "" if the user chooses.
+        has_mask: whether the condition takes a mask.
     """
 
     title: str
@@ -58,10 +58,10 @@ class Row:
 
     Attributes:
         kind: one of `KINDS`, or "other".
-        modality: what it works on, if the user chooses.
+        modality: the modality that the condition works on, if the user chooses.
         file: the image, clip or sound, relative to the opened folder.
         mask: the mask, relative to the opened folder.
-        spans: the spans of a sound that are made anew, as they were marked: "0.5-1.2, 2-2.5" in seconds.
+        spans: the spans of a sound to generate again, as the user marked them: "0.5-1.2, 2-2.5" in seconds.
         keys: further keys, `KEY=VALUE,...`.
     """
 

@@ -27,9 +27,9 @@ class Setting:
 
     Attributes:
         name: the name of the field; the option has hyphens in place of underscores.
-        label: what the user reads.
+        label: the label that the user reads.
         kind: "whole", "number", "text", "path", or the choices, separated by "|".
-        usual: what holds if the field is empty.
+        usual: the value that applies if the field is empty.
     """
 
     name: str
@@ -91,8 +91,8 @@ class Form:
     """The content of the form.
 
     Attributes:
-        texts: the fields that there are once, as they were written; those that are empty may be missing.
-        loras: the LoRAs with their strengths, as they were written.
+        texts: the fields that occur once, as the user filled them in; empty fields may be missing.
+        loras: the LoRAs with their strengths, as the user wrote them.
         conditions: the conditions.
         plugins: the Python files of the run that the settings come from.
     """
@@ -132,7 +132,7 @@ class Form:
 
         Args:
             workspace: the opened folder.
-            found: what it holds.
+            found: the files in the folder.
             output: the folder to write to, relative to the opened folder.
 
         Raises:
@@ -159,7 +159,7 @@ class Form:
         """Return the strengths to generate with, one after the other.
 
         Raises:
-            ConfigError: they are not numbers, or there is no LoRA.
+            ConfigError: the strengths are not numbers, or there is no LoRA.
         """
         try:
             found = [float(part) for part in self["strengths"].replace(";", ",").split(",") if part.strip()]

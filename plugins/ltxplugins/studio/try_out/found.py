@@ -30,14 +30,14 @@ class Lora:
     """A LoRA of the opened folder.
 
     Attributes:
-        name: its path, relative to the opened folder.
-        type: the type of its adapters.
-        generation: the generation of its base model; "" if the file does not tell.
-        trigger: its trigger word; "" if it has none.
-        size: in bytes.
+        name: the path of the LoRA, relative to the opened folder.
+        type: the type of the adapters.
+        generation: the generation of the base model; "" if the file does not state it.
+        trigger: the trigger word; "" if there is none.
+        size: the size of the file in bytes.
         run: the output folder of the run that trained it, relative to the opened folder; "" if it is not known.
-        finished: whether it is the final result of a run.
-        time: when it was written, in seconds since 1970.
+        finished: whether the LoRA is the final result of a run.
+        time: when the file was written, in seconds since 1970.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Found:
     """What the opened folder holds to generate with.
 
     Attributes:
-        loras: the LoRAs: the results of finished runs first, and the newest of each kind first.
-        models: what may be given as the model: "tiny", what runs used, and the models in the folder.
+        loras: the LoRAs; the results of finished runs come first, and newer files come before older ones.
+        models: the models that the user may choose: "tiny", what runs used, and the models in the folder.
         files: paths outside the folder that runs of the folder used, and that may therefore be used here.
         runs: the output folders of finished runs, by name.
         run_files: the run files that were not written by a run, by name.

@@ -25,9 +25,9 @@ class Result:
 
     Attributes:
         job: the job.
-        state: how far it is.
-        form: what the form said.
-        files: what it has written, relative to the opened folder.
+        state: how far the job is.
+        form: the form as the user filled it in.
+        files: the files that the job has written, relative to the opened folder.
     """
 
     job: Job

@@ -28,8 +28,8 @@ class Change:
 
     Attributes:
         path: the run file.
-        before: its text.
-        after: its text with the sample.
+        before: the text of the run file.
+        after: the text with the sample.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Change:
             mark: the mark of the change that the user saw.
 
         Raises:
-            DataError: the file was changed since, or cannot be written.
+            DataError: the file has changed since then, or cannot be written.
         """
         if mark != self.mark:
             raise DataError(f"{self.path.name} was changed since", remedy="Look at the change again.")

@@ -33,7 +33,7 @@ def new_upload(workspace: Workspace, name: str) -> Path:
     """Return the path for a file that the browser sends under a name.
 
     Raises:
-        DataError: it is not a media file.
+        DataError: the file is not a media file.
     """
     ending = Path(name).suffix.lower()
     if ending not in PLAYED:
@@ -95,7 +95,7 @@ def mask_of_spans(workspace: Workspace, path: Path, text: str) -> Path:
         text: the spans in seconds, such as "0.5-1.2, 2-2.5".
 
     Raises:
-        LtxError: the spans cannot be read or leave nothing of the sound, or the sound cannot be read.
+        LtxError: the spans cannot be read or lie after the end of the sound, or the sound cannot be read.
     """
     import torch
 
