@@ -10,7 +10,7 @@ import attrs
 
 
 class Names(Protocol):
-    """Names that are found and counted; `protocols.Manifest` finds them in its folders."""
+    """The names of samples, as a sequence; `protocols.Manifest` finds them in its folders."""
 
     def __contains__(self, name: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...

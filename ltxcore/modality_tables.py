@@ -35,7 +35,7 @@ class Choice:
     )
     together: bool = attrs.field(
         default=False,
-        metadata={"help": "true: the choice of the other modality that is marked so too draws the list with the same number"},
+        metadata={"help": "true: draw the list with the same number as the choice of the other modality that also sets this key"},
     )
 
     @property
@@ -68,7 +68,9 @@ class ModalityTable:
     latents_dir: str = attrs.field(metadata={"help": "folder of the encoded latents"})
     conditions: list[ConditionUse] = attrs.field(factory=list, metadata={"help": "the conditions, which say what is given or added"})
     choices: list[Choice] = attrs.field(
-        factory=list, kw_only=True, metadata={"help": "further conditions: of each entry's lists of conditions, each sample draws one"}
+        factory=list,
+        kw_only=True,
+        metadata={"help": "further conditions: each entry has several lists of conditions, and each sample draws one of them"},
     )
 
 

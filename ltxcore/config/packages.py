@@ -32,7 +32,7 @@ MATRICES: tuple[tuple[int, ...], ...] = ((8, 16), (8, 32), (16, 16), (128, 64), 
 """The shapes of vectors and matrices that a step is tried on; the last shape checks the rates that the others give."""
 
 NEAR = 0.02
-"""The largest relative difference between the computed and the measured bytes of the last shape."""
+"""The largest allowed relative difference between the computed and the measured bytes of the last shape."""
 
 
 def lacking(plugin: object, name: str, other: str) -> Iterator[tuple[str, str]]:

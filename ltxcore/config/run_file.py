@@ -140,8 +140,8 @@ class OptimizationTable:
     steps: int = key(3000, help="optimizer steps", unit="steps", at_least=1, at_most=10**9)
     tokens_per_batch: int | None = key(
         None,
-        help="in place of batch_size: a micro-batch holds as many samples of one shape as have at most this many tokens together, with all "
-        "references that they may have; a sample with more tokens is a micro-batch of its own",
+        help="in place of batch_size: a micro-batch is filled with samples of one shape, up to this many tokens in total, with all references "
+        "that they may have; a sample with more tokens is a micro-batch of its own",
         unit="tokens",
         at_least=1,
         at_most=10**9,

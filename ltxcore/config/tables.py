@@ -247,7 +247,7 @@ def column_keys(cls: Any, is_another: bool = False) -> list[Key]:
         )
     ]
     return [
-        *([Key("type", str, help="the registered column that this one is like")] if is_another else []),
+        *([Key("type", str, help="the registered column that this column works like")] if is_another else []),
         Key("column", str | None, None, f"column of the dataset; by default {by_default}"),
         *(factors if (cls.kind, cls.modality) == ("latents", "video") else []),
         *keys_of(cls),

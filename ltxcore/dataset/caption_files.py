@@ -40,7 +40,7 @@ def write_captions(dataset: Path, files: Mapping[Path, bytes], what: str) -> Fin
     Args:
         dataset: the dataset.
         files: the content of each file.
-        what: what the change is, in words that are the same only for the same change.
+        what: a description of the change, which is the same only for the same change.
 
     Raises:
         DataError: a file cannot be written, or is outside the folder of the dataset; or another change was stopped before its end and is

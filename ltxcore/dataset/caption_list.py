@@ -127,7 +127,7 @@ class Captions:
 
         Args:
             changes: the new texts.
-            what: what the change is, in words that are the same only for the same change.
+            what: a description of the change, which is the same only for the same change.
 
         Raises:
             DataError: as in `files`; or a file cannot be written.

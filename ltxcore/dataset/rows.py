@@ -124,7 +124,7 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 
     Args:
         path: the dataset file, or the folder of media.
-        options: the columns, the trigger word, and what to leave out.
+        options: the columns, the trigger word, and the kinds of rows to leave out.
         folders: the folders that a run reads; None for all that can be made.
         root: the root where the dataset is or will be encoded; folders that it already holds need not be made. None if it is
             not known yet.

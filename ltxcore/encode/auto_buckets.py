@@ -43,7 +43,7 @@ class Chosen:
         buckets: the buckets.
         sizes: the sizes of all clips and pictures that the buckets were chosen for, now and before.
         added: the buckets that are not recorded yet.
-        cropping: what clips of each size lose in these buckets.
+        cropping: the part of the picture that clips of each size lose in these buckets.
     """
 
     buckets: tuple[Bucket, ...]

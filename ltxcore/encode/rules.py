@@ -31,7 +31,8 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
         audio: the audio VAE; None if no audio is encoded.
         where: a function that returns the place of a key.
     Raises:
-        ConfigError: the windows are none, or need buckets; the codec cannot take a bucket, or references do not fit the buckets.
+        ConfigError: the choice of windows is invalid or needs buckets; the codec cannot take a bucket, or references do not fit the
+            buckets.
     """
     if wrong := options.window_problems():
         raise ConfigError.of(Problem(what, where("preprocessing.windows"), remedy) for _, what, remedy in wrong)

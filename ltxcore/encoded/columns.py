@@ -199,7 +199,7 @@ class _Growing:
 
     Attributes:
         end: the last values, a `bytearray` or an `array`.
-        file: the file with those before them; None if all are in memory.
+        file: the file with the rows before them; None if all rows are in memory.
     """
 
     end: Any

@@ -61,7 +61,7 @@ class Places(Mapping[str, Place]):
         names: all paths in UTF-8, one after the other.
         numbers: for each file, where its path ends in `names`, the number of its shard (-1 for a file that is in none), the bytes of the
             shard before it, its size, and the time of its last change.
-        fetch: for files on another machine, what fetches them.
+        fetch: for files on another machine, the function that fetches them.
     """
 
     folder: Path

@@ -61,7 +61,7 @@ class RemoteFile:
 
     Attributes:
         bytes: its size.
-        mark: a hash of what the store tells of its last change, such as its ETag and its time; it is another one for every content.
+        mark: a hash of the facts that the store states about the last change, such as ETag and time; it differs for different content.
     """
 
     bytes: int
@@ -175,7 +175,7 @@ def attempted(where: str, work: Callable[[], T], what: str = "read") -> T:
     Args:
         where: what the request is about, for messages.
         work: a function that makes the request.
-        what: what could not be done, in a message.
+        what: the action that failed, for messages.
 
     Raises:
         DataError: the request was refused, or every try failed; the message names the number of tries and the last error.

@@ -337,7 +337,7 @@ def _short(key: str, values: Sequence[Any]) -> str:
 
 
 def _rank(drawn: Value) -> tuple[bool, float, str]:
-    """Return the sort key of a drawn value: numbers are ordered by size, and all other values come after them, ordered as text."""
+    """Return a sort key for a drawn value: numbers are ordered by size, and all other values come after them, ordered as text."""
     is_number = isinstance(drawn.value, int | float)
     return (not is_number, drawn.value if is_number else 0.0, str(drawn.value))
 

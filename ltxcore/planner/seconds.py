@@ -101,8 +101,8 @@ class Seconds:
     Attributes:
         products: those of matrix products.
         attention: those of attention.
-        others: those of all other operations, which move bytes.
-        waiting: those in which the GPU waits for host memory and for other GPUs.
+        others: the seconds of all other operations, which move bytes.
+        waiting: the seconds in which the GPU waits for host memory and for other GPUs.
         update: those of the optimizer's step.
     """
 
@@ -122,7 +122,7 @@ def step_seconds(need: Need, config: RunFile, gpu: Gpu) -> Seconds:
     """Predict the seconds of a step.
 
     Args:
-        need: what the run needs, with the trace of a step.
+        need: the memory that the run needs, with the trace of a step.
         config: the run file.
         gpu: the GPU of each process.
 

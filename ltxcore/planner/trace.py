@@ -42,7 +42,8 @@ class BlockTrace:
         begins: the bytes when its forward begins.
         kept: the bytes that remain of its forward, with its outputs and without its inputs.
         gone: the bytes of `kept` that no longer exist when the backward begins.
-        outputs: the bytes of its outputs, the inputs of the next block; of those of the last block, only what is kept for the backward.
+        outputs: the bytes of the block's outputs, which are the inputs of the next block; for the last block, only those that are kept for
+            the backward.
         highest: the most bytes in its forward.
         casts: the bytes of copies of weights in the dtype of autocast that remain until the forward of the model ends.
         begins_backward: the bytes when its backward begins.
@@ -261,7 +262,7 @@ def trace(
         times: the number of blocks that each block of the model stands for.
         batch_size: the number of samples.
         sequence_parallel: the number of devices that divide the tokens among them.
-        seen: what `Hollow` keeps from one trace to the next.
+        seen: the shapes that `Hollow` keeps from one trace to the next.
     """
     with contextlib.ExitStack() as hooks, _without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
         watch = _Watch(mode, [_Watched() for _ in times])

@@ -120,7 +120,7 @@ class Record:
         folder: the run's output folder.
         text: the text of the run file.
         run: the values in the run file.
-        status: how far the run got, what was held out, and what it was trained on.
+        status: the record of the run's progress, its held-out samples, and its data.
         series: the values of each metric over steps, by name.
         drawn: the generated samples, in the order in which they were generated.
         weights: the trained weights; None if the run did not finish.

@@ -52,8 +52,8 @@ class TrainedModel:
     Attributes:
         backbone: the model, with adapters in a LoRA run.
         parameters: the trained parameters, by name.
-        idle: what is not trained because no loss of this run reaches it: modules that match a LoRA target or, in full
-            mode, parameters.
+        idle: the modules that match a LoRA target or, in full mode, the parameters that are not trained because no loss of this run reaches
+            them.
         outline: the outline of the run.
         frozen: the frozen LoRAs that the run trains on top of, for the metadata of files; "" if there are none.
         attention: the program that computes attention, in words.

@@ -34,7 +34,7 @@ class Keyframes:
         default=None,
         validator=attrs.validators.optional(attrs.validators.min_len(1)),
         metadata={
-            "help": "which pictures of the clip are given, by their place among its encoded ones: 0 is its first frame, -1 its last; by default all",
+            "help": "which of the clip's encoded pictures are given, by number: 0 is its first frame, -1 its last; by default all",
             "training": True,
         },
     )

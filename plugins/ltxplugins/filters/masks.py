@@ -91,7 +91,7 @@ class Color(Region):
     tolerance: float = attrs.field(
         default=0.2,
         validator=[ge(0), le(1)],
-        metadata={"help": "how far red, green and blue may each differ from the color's; 1 is from black to white"},
+        metadata={"help": "largest difference of red, green and blue from those of the color; 1 is the difference of black and white"},
     )
 
     def problems(self) -> list[Finding]:
@@ -122,7 +122,7 @@ class Motion(Region):
     threshold: float = attrs.field(
         default=0.1,
         validator=[gt(0), le(1)],
-        metadata={"help": "the change of red, green or blue that counts as motion; 1 is from black to white"},
+        metadata={"help": "the change of red, green or blue that counts as motion; 1 is the change from black to white"},
     )
 
     def __call__(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -80,7 +80,7 @@ class Settings:
 
     Attributes:
         trainer: the name of the other trainer.
-        rules: what becomes of each of its settings.
+        rules: for each of the trainer's settings, the key that it becomes, or the reason why it has none.
         log: the log that takes mistakes and remarks.
         run: the run file.
         idle: the settings of the file that have no effect here.

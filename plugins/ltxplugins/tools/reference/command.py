@@ -19,7 +19,7 @@ def _options(thing: str, default: str | None) -> Callable[[Any], Any]:
     """Return a decorator that adds the arguments and options of both commands.
 
     Args:
-        thing: what the command makes of a clip.
+        thing: the kind of thing that the command makes from a clip.
         default: the filter that is used if none is named; None if one must be named.
     """
     options = (

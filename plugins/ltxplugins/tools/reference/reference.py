@@ -54,7 +54,7 @@ def reference(
         column: the column of the references or masks in the output.
         local: Python files whose sources may read the dataset.
         video_column: the column of the clips; None to find it by its usual names.
-        overwrite: whether to make again what is up to date.
+        overwrite: whether to make files again that are up to date.
         workers: the number of clips to process at a time; None for one per processor, but at most 8.
         progress: whether to show a bar.
 
