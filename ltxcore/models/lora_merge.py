@@ -162,7 +162,7 @@ class _Largest:
 
 
 def _added(changes: Sequence[Changes]) -> dict[str, list[tuple[Strength, Callable[[], Tensor]]]]:
-    """Return by parameter (in diffusers' names) the LoRAs that change it, each with a function that computes the change."""
+    """Return, for each parameter (in diffusers' names), the LoRAs that change it, each with a function that computes the change."""
     found: dict[str, list[tuple[Strength, Callable[[], Tensor]]]] = {}
     for each in changes:
         for module in each.found.everywhere:

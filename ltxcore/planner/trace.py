@@ -176,7 +176,7 @@ class _Watch:
         self.mode.peak = self.mode.live
 
     def _leave(self) -> None:
-        """End what came before."""
+        """Record the end of the phase that came before."""
         if self._now is None:
             self._outside()
             self.between = self.mode.peak

@@ -15,7 +15,7 @@ NAME = "made.jsonl"
 
 
 class Made:
-    """A record in a folder. A line is appended for each file when the file is finished. The record is safe to
+    """A record, in a folder, of the files that were made there: a line is appended when a file is finished. The record is safe to
     use from several threads.
     """
 

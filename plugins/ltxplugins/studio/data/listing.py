@@ -18,9 +18,9 @@ from ltxcore.api.sources import kind_of
 from ltxplugins.studio.workspace import Workspace
 
 PAGE = 48
-"""The clips that are sent at a time."""
+"""The number of clips that are sent at a time."""
 KEPT = 2
-"""The datasets whose lists stay in memory."""
+"""The number of datasets whose lists stay in memory."""
 MOST_SEEN = 20_000
 """The maximum number of files and folders that are looked at to find datasets."""
 TABLES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")

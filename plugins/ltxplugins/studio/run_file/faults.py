@@ -17,7 +17,7 @@ Kind = Literal["wrong", "here", "unread"]
 
 @attrs.frozen
 class Fault:
-    """A mistake at its place.
+    """A mistake in a run file, with its place.
 
     Attributes:
         line: the number of the line, from 1; 0 if the mistake has no line.

@@ -62,7 +62,7 @@ class Field:
 
     @property
     def id(self) -> str:
-        """What the element is called in the page."""
+        """The name of the element in the page."""
         return f"f{hashlib.sha256(self.json.encode()).hexdigest()[:12]}"
 
     @property
@@ -83,7 +83,7 @@ class Field:
 
     @property
     def words(self) -> str:
-        """What the filter looks in."""
+        """The text that the filter searches."""
         return f"{self.spelled} {self.about}".lower()
 
     @property

@@ -17,7 +17,7 @@ from ltxplugins.studio.run_file.schemas import Schemas, plugins_of
 
 @attrs.frozen
 class Look:
-    """What is shown of a text.
+    """The parts of the page that follow from a text.
 
     Attributes:
         fields: the fields of the form; None if the text is not TOML.

@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def remedies(self) -> list[Remedy]:
-        """Changes each of which makes the run fit."""
+        """The changes, each of which makes the run fit."""
         return [remedy_of(each) for each in self.cost["would_fit"]]
 
 

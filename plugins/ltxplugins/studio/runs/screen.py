@@ -104,7 +104,7 @@ class Screens:
         return self._done(request)
 
     def change(self, request: Request, fields: Fields) -> Response:
-        """Do what a button beside a job says."""
+        """Carry out the action of a button beside a job."""
         jobs = self.studio.jobs
         job, what = jobs.get(one(fields, "id")), one(fields, "do")
         if what == "stop":

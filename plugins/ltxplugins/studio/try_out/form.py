@@ -14,9 +14,9 @@ from ltxplugins.studio.try_out.found import Found
 from ltxplugins.studio.workspace import Workspace
 
 LONGEST = 20_000
-"""The most characters of a prompt."""
+"""The maximum number of characters of a prompt."""
 MOST_STRENGTHS = 20
-"""The most samples of a sweep."""
+"""The maximum number of samples of a sweep."""
 DEFAULT_SEED = 42
 """The seed of `ltx sample`, if none is given."""
 

@@ -52,7 +52,7 @@ class Lora:
 
 @attrs.frozen
 class Found:
-    """What the opened folder holds to generate with.
+    """The files of the opened folder with which samples can be generated.
 
     Attributes:
         loras: the LoRAs; the results of finished runs come first, and newer files come before older ones.

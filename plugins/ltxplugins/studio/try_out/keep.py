@@ -111,7 +111,7 @@ def sample_of(workspace: Workspace, folder: Path, form: Form) -> dict[str, Any]:
 
 
 def left_out(form: Form) -> Iterator[str]:
-    """Yield the labels of what was set, but belongs to all samples of a run file, or to none."""
+    """Yield the labels of the settings that the form has and that a single sample of a run file cannot have."""
     for setting in (*BASIC[1:], *MORE):
         if form[setting.name]:
             yield setting.label
