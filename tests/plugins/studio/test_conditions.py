@@ -134,7 +134,7 @@ def test_a_mask_is_painted_on_the_frame(browser: Any, studio: Served, folder: Pa
         page.mouse.down()
         page.mouse.up()
         page.get_by_role("button", name="Use this mask").click()
-        page.get_by_alt_text("Mask: white stays, black is made anew").wait_for()
+        page.get_by_alt_text("Mask: white stays, black is generated again").wait_for()
         name = page.locator("[name=c_mask]").input_value()
         assert page.locator("select[name=c_modality]").input_value() == "video"
     mask = read_clip(folder / name).frames[0].float().mean(dim=-1) / 255

@@ -89,7 +89,7 @@ def test_the_list_and_the_editor_are_readable(browser: Any, studio: Served, widt
         assert faults(page) == []
         page.get_by_role("button", name="TOML").click() if width == 390 else None
         text.fill(TEXT.replace("rank = 16", "rank = 0\nrankk = 1"))
-        says(page, "2 to mend", "#faults")
+        says(page, "2 to fix", "#faults")
         assert faults(page) == []
         assert page.title() == "run.toml – ltx studio"
 
