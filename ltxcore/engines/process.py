@@ -32,12 +32,12 @@ POLL = 0.05
 """The seconds between checks of the store; signals are noticed at the same intervals."""
 
 GRACE = 2.0
-"""The seconds that a process waits, after it has lost another, for the reason why that process ended, and for signs of life from the
-rest.
+"""The seconds that a process, after it has lost another one, waits for the reason why that process ended and for signs of life from the
+others.
 """
 
 PATIENCE = 600.0
-"""The seconds that a process waits for another before the run file's patience applies, and after the run."""
+"""The patience, in seconds, at times when that of the run file does not apply: before it is read, and after the run."""
 
 LOG_OF_TORCH = "TORCH_CPP_LOG_LEVEL"
 """The environment variable for the lowest level of log lines that torch's C++ code writes (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""

@@ -163,7 +163,7 @@ MOST_RANK = 16_384
 
 def put_rank(to: Settings, rank: int) -> None:
     """Write the rank of the adapters. For LoKr with whole matrices, other trainers have ranks above that of every matrix."""
-    said = f"{rank} in the old file: {MOST_RANK} is the most, and above the rank of every matrix." if rank > MOST_RANK else ""
+    said = f"{rank} in the old file: {MOST_RANK} is the largest rank, and above the rank of every matrix." if rank > MOST_RANK else ""
     to.put("lora.rank", min(rank, MOST_RANK), said)
 
 
