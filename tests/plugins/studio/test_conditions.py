@@ -162,7 +162,7 @@ def test_a_span_is_marked_on_the_waveform(browser: Any, studio: Served, folder: 
         page.get_by_role("button", name="Mark it").click()
         assert page.get_by_label("Spans in seconds").input_value() == "0.5-1, 1.5-1.75"
         page.get_by_role("button", name="Use these spans").click()
-        page.get_by_text("Made anew: 0.5-1, 1.5-1.75 s").wait_for()
+        page.get_by_text("Generated again: 0.5-1, 1.5-1.75 s").wait_for()
         name = page.locator("[name=c_mask]").input_value()
         assert page.locator("select[name=c_modality]").input_value() == "audio"
     mask = read_sound(folder / name)
