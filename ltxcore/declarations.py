@@ -45,7 +45,7 @@ def check(kind: str, name: str, value: Any) -> None:
     """Check an object that a plugin adds against its protocol, as far as is possible without using it.
 
     Raises:
-        PluginError: the thing breaks its protocol; the error says how.
+        PluginError: the object breaks its protocol; the error says how.
     """
     what = f'the {spoken(kind)} "{name}"'
     if kind in METHODS:

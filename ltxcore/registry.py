@@ -119,7 +119,7 @@ class Registry:
         return bool(self.unread) and name not in self.of_kind(kind)
 
     def get(self, kind: str, name: str, where: str = "") -> Named:
-        """Return the thing that is registered under `name`.
+        """Return the object that is registered under `name`.
 
         Raises:
             ConfigError: nothing is registered under this name; the error suggests the nearest name.
@@ -362,6 +362,6 @@ def check(item: Named) -> None:
     """Check an object that a plugin adds against its protocol, as far as is possible without using it.
 
     Raises:
-        PluginError: the thing breaks its protocol; the error says how.
+        PluginError: the object breaks its protocol; the error says how.
     """
     declarations.check(item.kind, item.name, item.value)

@@ -126,7 +126,7 @@ def chosen_buckets(root: Path, sizes: Iterable[Bucket], scale: Sequence[int], gr
 
 
 def record(root: Path, chosen: Chosen, grid: Sequence[int], tokens: int) -> bool:
-    """Record buckets, and the sizes that they were chosen for, and return whether the root did not record all of this already.
+    """Record buckets, and the sizes that they were chosen for, and return whether any of this is new to the root.
 
     Raises:
         DataError: the record is damaged, cannot be written, or has buckets or sizes that were unknown when these buckets were chosen.

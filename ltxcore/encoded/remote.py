@@ -61,7 +61,7 @@ class RemoteFile:
 
     Attributes:
         bytes: its size.
-        mark: a hash of the facts that the store states about the last change, such as ETag and time; it differs for different content.
+        mark: a hash of the facts that the store reports about the last change, such as ETag and time; it differs for different content.
     """
 
     bytes: int

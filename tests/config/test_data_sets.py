@@ -63,7 +63,7 @@ def test_a_set_is_called_as_the_file_says_or_as_its_folder_or_file(tmp_path: Pat
             'another set is called "a" too',
         ),
         ([{"name": "a/b", "dataset": "photos"}], {}, "data.sets[0].name", '"a/b" cannot be the name of a set'),
-        ([{"name": "a", "dataset": "photos"}, {"dataset": "photos"}], {}, "data.sets[1].dataset", 'is that of the set "a" too'),
+        ([{"name": "a", "dataset": "photos"}, {"dataset": "photos"}], {}, "data.sets[1].dataset", 'is also the one of the set "a"'),
         (
             [{"preprocessed_data_root": "photos", "caption_prefix": "a"}],
             {},
