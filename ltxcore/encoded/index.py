@@ -80,7 +80,7 @@ class Marks:
         return max([*self.folders.values(), *(changed for _, changed in self.manifests.values())], default=0)
 
     def still(self, folder: Path) -> bool:
-        """Return whether everything is as it was."""
+        """Return whether nothing has changed since then."""
         try:
             return all(
                 (status := (folder / name).stat()).st_size == size and status.st_mtime_ns == changed

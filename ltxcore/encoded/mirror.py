@@ -38,7 +38,7 @@ from ltxcore.logs import inform
 from ltxcore.redact import stands_for
 
 LISTED = ".listed.json"
-"""The file in a mirror that says which state of the set it has."""
+"""The file in a mirror that says which state of the set the mirror has."""
 
 HEADERS = ".headers"
 """The folder in a mirror with the headers of the shards."""

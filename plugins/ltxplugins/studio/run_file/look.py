@@ -57,7 +57,7 @@ class Look:
 
     @property
     def marks(self) -> list[tuple[int, str, str]]:
-        """For each line with mistakes: the line, how grave they are, and what they are."""
+        """The line, the severity and the description of the mistakes, for each line with mistakes."""
         found: dict[int, list[Fault]] = {}
         for fault in self.faults:
             found.setdefault(fault.line, []).append(fault)
