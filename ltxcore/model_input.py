@@ -53,7 +53,7 @@ class Later:
 
 
 READ_LATER = frozenset({"clean", "noise", "denoise_mask", "levels"})
-"""The fields of `ModelInput` that neither the model nor the loss reads. On a GPU, they are copied only if something else does."""
+"""The fields of `ModelInput` that neither the model nor the loss reads. On a GPU, they are copied only if other code reads them."""
 
 
 @attrs.frozen(eq=False)

@@ -35,7 +35,7 @@ class Planning:
         return [Route("/run-file/plan", posted(told(self._studio, self.plan)), methods=["POST"])]
 
     def plan(self, request: Request, fields: Fields) -> Response:
-        """Return the plan of a text, or how far it is; the script asks again until it is there."""
+        """Return the plan of a text, or how far it is; the script asks again until it is ready."""
         name, text, gpu, model = one(fields, "name"), one(fields, "text"), one(fields, "gpu"), one(fields, "model")
         gpus = one(fields, "gpus")
         if gpu not in GPUS or model not in ("", *RELEASED) or not gpus.isdecimal() or not 1 <= int(gpus) <= 1024:
