@@ -79,8 +79,7 @@ class Column:
 
     def as_said(self, options: PreprocessingTable) -> Column:
         """Return the column with the settings that options give for it: the factors of reference clips, and, for a column that is like a
-        registered one,
-        its own name and folder.
+        registered one, its own name and folder.
         """
         said = options.columns.get(self.role) or {}
         column = attrs.evolve(self, folder=self.role, names=(self.role,), borrowed=()) if "type" in said else self

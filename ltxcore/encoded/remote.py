@@ -23,8 +23,7 @@ T = TypeVar("T")
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
 """The seconds to wait between the tries of a request; there is one more try than there are waits. Each wait is up to half shorter or
-longer, so that processes that
-failed together do not come back together.
+longer, so that processes that failed together do not come back together.
 """
 
 PACKAGES = {

@@ -175,8 +175,7 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
 @contextlib.contextmanager
 def _ending_alone(passed: Passed) -> Iterator[None]:
     """Return a context in which a signal ends this process at once, as long as it has started no other process. While torch waits for the
-    other
-    machines, no handler of Python runs in the main thread.
+    other machines, no handler of Python runs in the main thread.
     """
     hears, says = socket.socketpair()
     says.setblocking(False)
