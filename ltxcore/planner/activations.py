@@ -200,12 +200,20 @@ class Tracer:
             inputs: the inputs for one sample.
             batch_size: the number of samples.
         """
-        plain, blocks = choice.plain, self.blocks_run(choice.lora)
-        run = partial(self._run, plain, inputs, list(blocks), batch_size)
-        found = run(partial(trace, times=list(blocks.values())))
-        return found if plain.budget is None else attrs.evolve(found, outputs_kept=run(outputs_kept))
+        plain, times = choice.plain, list(self.blocks_run(choice.lora).values())
+        found = self.run(plain, inputs, batch_size, partial(trace, times=times))
+        return found if plain.budget is None else attrs.evolve(found, outputs_kept=self.run(plain, inputs, batch_size, outputs_kept))
 
-    def _run(self, plain: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int], batch_size: int, counted: Callable[..., T]) -> T:
+    def run(self, plain: Choice, inputs: Mapping[str, ModelInput], batch_size: int, counted: Callable[..., T]) -> T:
+        """Run a model of a few blocks by `counted`, which takes what `trace.outputs_kept` takes, and return its result.
+
+        Args:
+            plain: the settings, as `Choice.plain` returns them.
+            inputs: the inputs for one sample of a step.
+            batch_size: the number of samples.
+            counted: runs the model and counts.
+        """
+        blocks = list(self.blocks_run(plain.lora))
         is_changed = plain.sequence_parallel > 1 or plain.budget is not None  # then the model computes in another way from now on
         backbone = (self.sketched if is_changed else self.sketched_once)(plain, inputs, blocks).backbone
         backbone.transformer.chunk_feed_forward(plain.chunks)

@@ -274,7 +274,8 @@ def _vae_tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
 def _room(run: Variant, estimator: Estimator) -> Iterator[Change]:
     key = "offload_optimizer_during_validation"
     is_one = not uses_zero(run.config, run.processes)
-    if is_one and not run.config.acceleration.offload_optimizer_during_validation and estimator.decoding(run.config, run.size):
+    draws = estimator.generating(run.config) or estimator.decoding(run.config, run.size)
+    if is_one and not run.config.acceleration.offload_optimizer_during_validation and draws:
         yield Change(f"acceleration.{key} = true", {"acceleration": {key: True}})
 
 
@@ -380,7 +381,7 @@ def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
 Kind = Callable[[Variant, Estimator], Iterator[Change]]
 
 AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
-"""The kinds of change that reduce only the memory for decoding samples."""
+"""The kinds of change that reduce only the memory for generating and decoding samples."""
 
 KINDS: tuple[Kind, ...] = (
     *AT_DRAWING, _connectors, _checkpointing, _activations, _precision, _rounding, _in_backward, _quantization, _average, _offload_blocks, _stage,

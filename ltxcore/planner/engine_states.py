@@ -55,6 +55,7 @@ class States:
         host: the bytes in host memory for each process.
         average: the moving average of the weights on the device.
         copy: the frozen copy of the base on the device.
+        gathered: the part of communication that a forward alone takes, the weights that are gathered for it.
     """
 
     weights: int
@@ -67,6 +68,7 @@ class States:
     host: int = 0
     average: int = 0
     copy: int = 0
+    gathered: int = 0
 
     @property
     def lasting(self) -> int:
@@ -199,6 +201,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
         step=said["reduce_bucket_size"] * size + gradients + max(updated, whole * size),  # small weights are gathered in a buffer, too
         kept=said["reduce_bucket_size"] * size + gradients,
+        gathered=gathered * size,
         host=host,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from ltxcore.objectives import PassCount
 from ltxcore.planner.activations import Activations, Choice, Tracer, activations_of, traced
 from ltxcore.planner.decoding import decoder_of, decoding, largest
 from ltxcore.planner.engine_states import States, is_away, single_states, states_of, zero_states
-from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket, of_manifest
+from ltxcore.planner.generating import Generating, generating, largest_sample
+from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket, of_manifest, text_length
 from ltxcore.planner.parameters import Parameters, parameters_of
 from ltxcore.planner.trace import Trace
 from ltxcore.protocols import ModelInput
@@ -32,6 +34,7 @@ from ltxcore.runs.engine import compute_dtype, uses_zero, weights_dtype
 from ltxcore.runs.fits import captions_are_connected
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import Outline, RunPlan
+from ltxcore.sample.media_needs import Planned
 
 SHARE, CONTEXT = 0.1, 2**30
 """The margin: a tenth for fragmentation and the kernels' workspace, and one GiB for the device's context. This is a
@@ -62,7 +65,8 @@ class Need:
         checkpoints: the largest number of checkpoints on disk at once.
         engine: the engine, in words.
         decoding: the bytes on the first device while clips are decoded: the decoder's weights, and everything else while it runs.
-        makes_room: whether the optimizer's state is in host memory while clips are decoded.
+        generating: the bytes of one step of generation of the largest validation sample, besides the weights.
+        makes_room: whether the optimizer's state is in host memory while samples are generated and decoded.
         is_whole: whether the size of the optimizer's state is known; if not, the state is left out.
         passes: the forwards and backwards of a micro-batch.
         accumulation: the micro-batches of an optimizer step on each device.
@@ -84,6 +88,7 @@ class Need:
     checkpoints: int
     engine: str
     decoding: int = 0
+    generating: int = 0
     makes_room: bool = False
     is_whole: bool = True
     passes: PassCount = attrs.field(factory=lambda: PassCount.of([]))
@@ -115,11 +120,12 @@ class Need:
 
     @property
     def drawing(self) -> int:
-        """The peak on the first device while clips are decoded between two steps; 0 if no clips are decoded."""
-        if not self.decoding:
+        """The peak on the first device while samples are generated and decoded between two steps; 0 if there are none."""
+        each = [made for made in (self.generating and self.generating + self.states.gathered, self.decoding) if made]
+        if not each:
             return 0
         states = self.states
-        return states.lasting + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding
+        return states.lasting + states.kept + (0 if self.makes_room else states.optimizer) + max(each)
 
     @property
     def device(self) -> int:
@@ -129,7 +135,8 @@ class Need:
     @property
     def moment(self) -> str:
         """A description of the moment of the peak on a device."""
-        moments = {"in forward and backward": self.backward, "as the optimizer steps": self.update, "as samples are decoded": self.drawing}
+        drawn = "as samples are generated" if self.generating + self.states.gathered > self.decoding else "as samples are decoded"
+        moments = {"in forward and backward": self.backward, "as the optimizer steps": self.update, drawn: self.drawing}
         return max(moments, key=lambda name: moments[name])
 
     @property
@@ -187,6 +194,7 @@ class Estimator:
     _known: dict[str, Mapping[str, ModelInput]] = attrs.field(factory=dict, init=False)
     _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
     _decoding: dict[Any, int] = attrs.field(factory=dict, init=False)
+    _generating: dict[str, Generating] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         loras = [lora for lora in strengths(self.found.config.model.loras) if is_file(lora.path)]  # they may be on another machine
@@ -219,7 +227,14 @@ class Estimator:
         activations = max(each, key=lambda one: one.peak).of_several(without.passes.at_once)
         activations = attrs.evolve(activations, inputs=sum(one.inputs for one in each))
         at_once = self._shapes_of(size).at_once(config)
-        return attrs.evolve(without, activations=activations, traced=traces[0], decoding=self.decoding(config, size), batch_size=at_once)
+        return attrs.evolve(
+            without,
+            activations=activations,
+            traced=traces[0],
+            decoding=self.decoding(config, size),
+            generating=self.generating(config, choice),
+            batch_size=at_once,
+        )
 
     def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
         """Estimate the memory that decoding the run's clips takes; 0 if the run decodes no clips, or uses the tiny VAE. The
@@ -230,6 +245,25 @@ class Estimator:
             decoder = None if cells is None else decoder_of(self.found, self.base)
             self._decoding[cells] = 0 if decoder is None or cells is None else decoding(decoder, self.base.token_widths["video"], cells)
         return self._decoding[cells]
+
+    def generating(self, config: RunFile, choice: Choice | None = None) -> int:
+        """Estimate the memory that a step of generation of the largest validation sample takes besides the weights; 0 if there are no
+        samples. `choice` are the settings that count, by default those of one process.
+        """
+        drawn = self._drawn
+        if drawn is None:
+            return 0
+        choice = _choice(config, self.found.modalities, False) if choice is None else choice
+        choice = attrs.evolve(choice, modalities=self.found.streams)
+        key = repr(attrs.astuple(attrs.evolve(choice.plain, budget=None), recurse=False))
+        if key not in self._generating:
+            self.tell(f"generating a sample with {self._tracer.said(choice)} without memory{_adapters(choice)}")
+            self._generating[key] = generating(self._tracer, choice, self._inputs(self.shapes), *drawn)
+        return self._generating[key].peak(choice)
+
+    @functools.cached_property
+    def _drawn(self) -> tuple[Planned, Mapping[str, ModelInput]] | None:
+        return largest_sample(self.found.samples, self.base, text_length(self.base))
 
     def _shapes_of(self, size: Bucket | None) -> Shapes:
         return self.shapes if size is None else of_bucket(self.found, self.base, size, self.shapes.rate)

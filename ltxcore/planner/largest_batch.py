@@ -229,7 +229,7 @@ def of_bucket(found: Outline, base: Base, size: Bucket | None, rate: float | Non
         factors = ReferenceFactors.of_column(columns[folder]) if folder in columns else unknown
         return () if size is None else factors.of(size).cells(scale)
 
-    length, candidates = _text_length(base), 0 if size is None else candidate_count(options, size.frames)
+    length, candidates = text_length(base), 0 if size is None else candidate_count(options, size.frames)
     roles = {
         role: _expected(role, source, target, reference, base, length, candidates) for role, source in found.strategy.sources().items()
     }
@@ -267,7 +267,8 @@ def _expected(
     return (base.token_widths["video"], *(cells if role in MODALITIES else reference(source.folder)))
 
 
-def _text_length(base: Base) -> int:
+def text_length(base: Base) -> int:
+    """Return the number of tokens of a prompt."""
     return TINY_LENGTH if base.info.generation == "tiny" else LENGTH
 
 
@@ -314,7 +315,7 @@ def inputs_of(found: Outline, base: Base, shapes: Shapes, batch_size: int) -> di
     """
     setting = setting_of(found.loaded, base.info)
     strategy = without_objectives(found.build(setting))
-    latents, masks, tensors, pictures, length = {}, {}, {}, {}, _text_length(base)
+    latents, masks, tensors, pictures, length = {}, {}, {}, {}, text_length(base)
     for role, source in strategy.sources().items():
         if role not in shapes.roles:  # the samples lack the modality
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -264,7 +264,7 @@ def trace(
         sequence_parallel: the number of devices that divide the tokens among them.
         seen: the shapes that `Hollow` keeps from one trace to the next.
     """
-    with contextlib.ExitStack() as hooks, _without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
+    with contextlib.ExitStack() as hooks, without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
         watch = _Watch(mode, [_Watched() for _ in times])
         of_blocks = (watch.hooks(number, block) for number, block in enumerate(backbone.transformer.transformer_blocks))
         of_norms = (_as_on_gpu(module, mode) for module in backbone.modules() if isinstance(module, Norm))
@@ -278,8 +278,7 @@ def trace(
         if result.requires_grad:
             result.backward()
         traced = watch.traced(times)
-        size = sum(_size(tensor) for each in given.values() for tensor in _tensors(each))
-        return Trace(traced, size, watch.entered, saved, watch.forgotten, watch.between, watch.work)
+        return Trace(traced, size_of(given.values()), watch.entered, saved, watch.forgotten, watch.between, watch.work)
 
 
 def outputs_kept(
@@ -296,7 +295,7 @@ def outputs_kept(
 
     The arguments are those of `trace`. The forward runs twice, without a budget and without a limit; the difference is what is kept.
     """
-    with _without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
+    with without_memory(backbone, inputs, dtype, batch_size, sequence_parallel, seen) as (mode, given):
         backbone.transformer.gradient_checkpointing = True
         blocks = backbone.transformer.transformer_blocks
         held: list[int] = []
@@ -324,12 +323,12 @@ def unreached(
 
     The arguments are those of `trace`, with one dtype for all parameters.
     """
-    with _without_memory(backbone, inputs, lambda name: dtype, 1, 1, seen) as (_, given):
+    with without_memory(backbone, inputs, lambda name: dtype, 1, 1, seen) as (_, given):
         return unreached_parameters(backbone, lambda: loss(given))
 
 
 @contextlib.contextmanager
-def _without_memory(
+def without_memory(
     backbone: LTXBackbone,
     inputs: Mapping[str, ModelInput],
     dtype: Callable[[str], torch.dtype],
@@ -373,6 +372,11 @@ def _as_on_gpu(norm: Norm, mode: Hollow) -> Iterator[RemovableHandle]:
 
 def _size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def size_of(inputs: Iterable[ModelInput]) -> int:
+    """Return the bytes of the tensors of some inputs."""
+    return sum(_size(tensor) for each in inputs for tensor in _tensors(each))
 
 
 def _drop(parameter: Tensor) -> None:

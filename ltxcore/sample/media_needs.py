@@ -160,12 +160,8 @@ class _Planner:
                         state = self.applied(planned, state)
 
     def applied(self, planned: PlannedCondition, state: LatentState) -> LatentState:
-        canvas, name = self.canvas, planned.modality
-        medium = None if planned.medium is None else canvas.blank(canvas.grid(planned.medium, name), name)
-        media = {role: canvas.blank(canvas.grid(cut, name), name, canvas.rate_of(cut, planned)) for role, cut in planned.media.items()}
-        images = {role: canvas.blank_pictures(found.frames) for role, found in planned.pictures.items()}
         try:
-            return given_from_medium(planned.use, state, medium, Inputs(media, {}, planned.tensors, images), planned.where)
+            return applied_blank(planned, state, self.canvas)
         except LtxError as error:
             raise _in_words_of_samples(error, planned) from error
 
@@ -189,6 +185,19 @@ class _Planner:
             fitting = [kind for kind in kinds if all(kind[key] == number for key, number in declared.items())]
             if kinds and not fitting:
                 raise _other_factors(declared, source, kinds, planned.where)
+
+
+def applied_blank(planned: PlannedCondition, state: LatentState, canvas: Canvas) -> LatentState:
+    """Apply a condition without masks to a state, with media that have the sizes of its files but no content.
+
+    Raises:
+        DataError: the condition does not fit the target.
+    """
+    name = planned.modality
+    medium = None if planned.medium is None else canvas.blank(canvas.grid(planned.medium, name), name)
+    media = {role: canvas.blank(canvas.grid(cut, name), name, canvas.rate_of(cut, planned)) for role, cut in planned.media.items()}
+    images = {role: canvas.blank_pictures(found.frames) for role, found in planned.pictures.items()}
+    return given_from_medium(planned.use, state, medium, Inputs(media, {}, planned.tensors, images), planned.where)
 
 
 def _other_factors(declared: Mapping[str, int], source: str, kinds: Sequence[Mapping[str, int]], where: str) -> ConfigError:
