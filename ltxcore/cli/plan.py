@@ -66,7 +66,8 @@ def plan(
     on this machine. The exit status is 1 if the run does not fit.
     """
     loaded = _loaded(run_file, settings, model)
-    from ltxcore.planner.costs import GIB, UNKNOWN, advice, cost, machine, told
+    from ltxcore.planner.cost_in_json import machine
+    from ltxcore.planner.costs import GIB, UNKNOWN, advice, cost, told
     from ltxcore.planner.seconds import GPUS
 
     gpu = None if gpu_name is None else GPUS[gpu_name]

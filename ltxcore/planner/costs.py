@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -17,7 +16,7 @@ from ltxcore.memory import gib
 from ltxcore.models.base import released
 from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
-from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
+from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need, with_margin
 from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_datasets, sets_here, shapes_of, shapes_of_datasets, stored_bytes
 from ltxcore.planner.seconds import Gpu, Seconds, gpu_for, one_digit, step_seconds, time_rows
 from ltxcore.protocols import Manifest
@@ -55,6 +54,8 @@ class Cost:
         data_bytes: the bytes of the encoded data; None if the data are not on this machine.
         passes: the passes over the data; None if the data are not on this machine.
         others: the shapes of the largest micro-batch of each objective's dataset, by the objective's name in metrics.
+        encoding: the bytes on a GPU while the clips are encoded, before the run; 0 if they are encoded already, or there are none.
+        encoding_tiled: the same with `ltx preprocess --vae-tiling`; counted only if clips that are whole do not fit.
         streams: how many of the encoded samples have which modalities, in words; "" if all have those of the run.
     """
 
@@ -70,6 +71,13 @@ class Cost:
     passes: Passes | None = None
     others: Mapping[str, Shapes] = attrs.field(factory=dict)
     streams: str = ""
+    encoding: int = 0
+    encoding_tiled: int = 0
+
+    @property
+    def encoding_fits(self) -> bool:
+        """Whether a device is large enough to encode the clips."""
+        return not self.encoding or with_margin(self.encoding) <= self.memory
 
     @property
     def fits(self) -> bool:
@@ -125,9 +133,11 @@ def cost(
         lacking = tuple(f"{key} {what}. {remedy}" for key, what, remedy in missing_here(loaded.config))
         size = None if data is None else stored_bytes(data, found)
         passes = _passes(found, encoded, processes) if len(encoded) == max(1, len(found.config.data.sets)) else None
-        return Cost(
-            found, shapes, need, memory, better, lacking, gpu, seconds, size, passes, others, "" if data is None else streams_in(data)
-        )
+        streams = "" if data is None else streams_in(data)
+        made = Cost(found, shapes, need, memory, better, lacking, gpu, seconds, size, passes, others, streams)
+        is_encoded_here = data is None and loaded.config.data.is_said
+        made = attrs.evolve(made, encoding=estimator.encoding()) if is_encoded_here else made
+        return made if made.encoding_fits else attrs.evolve(made, encoding_tiled=estimator.encoding(tiles=True))
     except LtxError as error:
         raise located(error, loaded) from error
 
@@ -163,10 +173,9 @@ def _planned(found: Outline, data: Manifest) -> RunPlan:
 
 def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield the parts of the report: a heading, and rows of a name and a value."""
-    need, states, config = found.need, found.need.states, found.found.config
+    need, config = found.need, found.found.config
     kind = config.lora.in_words if config.model.training_mode == "lora" else "full fine-tuning"
     streams = " and ".join(sorted(found.found.modalities))
-    ways = "gradient checkpointing" if config.optimization.enable_gradient_checkpointing else "no checkpointing"
     yield (
         f"{kind} of {streams} on {found.found.info.name}, {need.engine}",
         [
@@ -182,24 +191,10 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             *([("samples", found.streams)] if found.streams else []),
         ],
     )
-    yield (
-        f"Each of {need.processes} GPUs" if need.processes > 1 else "The GPU",
-        [
-            ("weights", gib(states.weights)),
-            *([("average of the weights", gib(states.average))] if states.average else []),
-            *([("copy of the base", gib(states.copy))] if states.copy else []),
-            ("gradients", gib(states.gradients)),
-            ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and not included below"),
-            ("communication", gib(states.communication)),
-            (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} kept for the backward pass"),
-            ("inputs", gib(need.activations.inputs)),
-            *([("sent to others in a step", gib(need.exchanged))] if need.exchanged else []),
-            *([("generation of samples", gib(need.generating))] if need.generating else []),
-            *([("decoding of samples", gib(need.decoding))] if need.decoding else []),
-            ("peak", f"{gib(need.device)}, {need.moment}"),
-            ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
-        ],
-    )
+    yield f"Each of {need.processes} GPUs" if need.processes > 1 else "The GPU", _on_gpu(found)
+    if found.encoding:
+        needed = with_margin(found.encoding)
+        yield "Preprocessing", [("encoding of clips", f"{gib(needed)} of {gib(found.memory)} with margin: {_fits(found.encoding_fits)}")]
     yield f"Time on {found.gpu.name}", time_rows(found.seconds, found.gpu, config.optimization.steps, need)
     machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
     yield machine, [("offloaded", gib(need.offloaded * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
@@ -215,6 +210,31 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     )
 
 
+def _on_gpu(found: Cost) -> list[tuple[str, str]]:
+    """Return the rows of what is on each GPU."""
+    need, states, config = found.need, found.need.states, found.found.config
+    ways = "gradient checkpointing" if config.optimization.enable_gradient_checkpointing else "no checkpointing"
+    return [
+        ("weights", gib(states.weights)),
+        *([("average of the weights", gib(states.average))] if states.average else []),
+        *([("copy of the base", gib(states.copy))] if states.copy else []),
+        ("gradients", gib(states.gradients)),
+        ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and not included below"),
+        ("communication", gib(states.communication)),
+        (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} kept for the backward pass"),
+        ("inputs", gib(need.activations.inputs)),
+        *([("sent to others in a step", gib(need.exchanged))] if need.exchanged else []),
+        *([("generation of samples", gib(need.generating))] if need.generating else []),
+        *([("decoding of samples", gib(need.decoding))] if need.decoding else []),
+        ("peak", f"{gib(need.device)}, {need.moment}"),
+        ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {_fits(found.fits)}"),
+    ]
+
+
+def _fits(fits: bool) -> str:
+    return "fits" if fits else "does not fit"
+
+
 def _learned(found: Cost) -> str:
     """Describe what is learned, and how many passes it takes."""
     return f"{', '.join(labelled(found.found.config.objectives))}: {found.need.passes} per micro-batch"
@@ -224,6 +244,9 @@ def advice(found: Cost) -> Iterator[str]:
     """Yield what the training machine must have, and what to change if the run does not fit."""
     for each in found.lacking:
         yield f"Missing here, but needed on the machine that trains: {each}"
+    if not found.encoding_fits:
+        tiled = with_margin(found.encoding_tiled)
+        yield f"Encoding the clips takes {gib(tiled)} with `ltx preprocess --vae-tiling`, and less if the clips are smaller or shorter."
     if found.fits:
         return
     if not found.remedies:
@@ -239,60 +262,3 @@ def advice(found: Cost) -> Iterator[str]:
         took = f", {one_digit(remedy.seconds)} s per sample" + ", learns other weights" * remedy.is_learned_otherwise
         lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
         yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away}{took})"
-
-
-def machine(found: Cost) -> dict[str, Any]:
-    """Return the cost in bytes, for `--json`."""
-    need = found.need
-    return {
-        "model": found.found.info.name,
-        "engine": need.engine,
-        "processes": need.processes,
-        "trained_parameters": need.parameters.trained,
-        "loaded_parameters": need.parameters.loaded,
-        "largest_micro_batch": found.shapes.described,
-        "gpu": {
-            **attrs.asdict(need.states, filter=lambda field, _: field.name != "host"),
-            **({} if need.is_whole else {"optimizer": None}),
-            "activations": attrs.asdict(need.activations),
-            "decoding": need.decoding,
-            "generating": need.generating,
-        },
-        "gpu_peak": need.device,
-        "gpu_peak_with_margin": need.with_margin,
-        "gpu_memory": found.memory,
-        "fits": found.fits,
-        "seconds": {"gpu": found.gpu.name, "step": found.seconds.total, **attrs.asdict(found.seconds)},
-        "host": need.host,
-        "disk": {
-            "checkpoint": need.checkpoint,
-            "checkpoints": need.checkpoints,
-            "best": need.best,
-            "result": need.exported,
-            "data": found.data_bytes,
-        },
-        **_datasets(found),
-        "forwards": need.passes.forwards,
-        "backwards": need.passes.backwards,
-        "samples": None if found.passes is None else found.passes.samples,
-        "passes": None if found.passes is None else found.passes.passes,
-        "samples_in_step": None if found.passes is None else found.passes.in_step,
-        "lacking": list(found.lacking),
-        "would_fit": [
-            {
-                "changes": list(remedy.said),
-                "gpu_peak_with_margin": remedy.need.with_margin,
-                "host": remedy.need.offloaded,
-                "seconds": remedy.seconds,
-                "learns_other_weights": remedy.is_learned_otherwise,
-            }
-            for remedy in found.remedies
-        ],
-    }
-
-
-def _datasets(found: Cost) -> dict[str, Any]:
-    """Return the shapes of the datasets of objectives; nothing if there are none."""
-    config = found.found.config
-    each = {label: {"largest_micro_batch": one.described, "tokens": one.tokens_at_once(config)} for label, one in found.others.items()}
-    return {"datasets": each} if each else {}

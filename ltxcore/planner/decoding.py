@@ -6,7 +6,7 @@ Audio is not counted, because its decoder takes little memory compared with the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ DTYPE = torch.bfloat16
 """The dtype that the video VAE computes in."""
 
 _SINCE_2_3: Mapping[str, Any] = {
+    "block_out_channels": (256, 512, 1024, 1024),
+    "layers_per_block": (4, 6, 4, 2, 2),
     "decoder_block_out_channels": (256, 512, 512, 1024),
     "decoder_layers_per_block": (4, 6, 4, 2, 2),
     "decoder_spatio_temporal_scaling": (True, True, True, True),
@@ -38,7 +40,7 @@ _SINCE_2_3: Mapping[str, Any] = {
 }
 
 RELEASED: Mapping[str, Mapping[str, Any]] = {"2.0": {}, "2.3": _SINCE_2_3, "2.5": _SINCE_2_3}
-"""The settings, by generation, in which the decoder of a released model differs from diffusers' default, for models whose file is
+"""The settings, by generation, in which the video VAE of a released model differs from diffusers' default, for models whose file is
 not on this machine.
 """
 
@@ -46,9 +48,9 @@ Cells = tuple[int, int, int]
 """The numbers of latent frames, rows and columns."""
 
 
-def decoder_of(found: Outline, base: Base) -> nn.Module | None:
-    """Return the decoder of a run's clips, without weights; None if the run decodes no clips, or uses the tiny codec, which takes
-    next to no memory.
+def video_vae_of(found: Outline, base: Base) -> Any:
+    """Return the video VAE of a run's clips, without weights; None if the run has none, or uses the tiny codec, which takes next to no
+    memory.
     """
     model = found.config.model
     if base.info.generation not in RELEASED:
@@ -56,8 +58,7 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
     if base.checkpoint is not None:
         try:
             with building("a video VAE", str(model.video_vae_path or model.model_path)):
-                decoder: nn.Module = part_files.video_vae(transformer_in(Path(model.model_path)), model.video_vae_path).module.decoder
-            return decoder
+                return part_files.video_vae(transformer_in(Path(model.model_path)), model.video_vae_path).module
         except ConfigError:
             if model.video_vae_path is None:
                 return None  # the run has no codec, and generates nothing
@@ -65,8 +66,7 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
             pass
     from diffusers import AutoencoderKLLTX2Video
 
-    released: nn.Module = empty(lambda: AutoencoderKLLTX2Video(**RELEASED[base.info.generation])).decoder
-    return released
+    return empty(lambda: AutoencoderKLLTX2Video(**RELEASED[base.info.generation]))
 
 
 def largest(found: Outline, stored: Sequence[int] | None, tiles: bool) -> Cells | None:
@@ -105,14 +105,19 @@ def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
         channels: the number of channels of the latents.
         cells: the frames, rows and columns of latent cells that are decoded at once.
     """
+    return running(decoder, lambda: decoder(torch.empty(1, channels, *cells, dtype=DTYPE)))
+
+
+def running(module: nn.Module, run: Callable[[], object]) -> int:
+    """Return the bytes that a part of a VAE takes: its weights, and the peak of everything else while `run` runs it."""
     with Hollow() as mode, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        for module in decoder.modules():
-            for own, parameter in list(module.named_parameters(recurse=False)):
-                module.register_parameter(own, Parameter(torch.empty(parameter.shape, dtype=DTYPE), requires_grad=False))
-            for own, buffer in list(module.named_buffers(recurse=False)):
-                module.register_buffer(own, torch.empty(buffer.shape, dtype=DTYPE))
+        for each in module.modules():
+            for own, parameter in list(each.named_parameters(recurse=False)):
+                each.register_parameter(own, Parameter(torch.empty(parameter.shape, dtype=DTYPE), requires_grad=False))
+            for own, buffer in list(each.named_buffers(recurse=False)):
+                each.register_buffer(own, torch.empty(buffer.shape, dtype=DTYPE))
         weights = mode.live
-        mode.ignore([*decoder.parameters(), *decoder.buffers()])
-        decoder(torch.empty(1, channels, *cells, dtype=DTYPE))
+        mode.ignore([*module.parameters(), *module.buffers()])
+        run()
         return weights + mode.peak

@@ -23,7 +23,8 @@ from ltxcore.models.load_base import DTYPES
 from ltxcore.models.lora_stack import found_for
 from ltxcore.objectives import PassCount
 from ltxcore.planner.activations import Activations, Choice, Tracer, activations_of, traced
-from ltxcore.planner.decoding import decoder_of, decoding, largest
+from ltxcore.planner.decoding import decoding, largest, video_vae_of
+from ltxcore.planner.encoding import encoding
 from ltxcore.planner.engine_states import States, is_away, single_states, states_of, zero_states
 from ltxcore.planner.generating import Generating, generating, largest_sample
 from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket, of_manifest, text_length
@@ -45,8 +46,16 @@ PROCESS = 3 * 2**30
 """The host memory of a process itself, with its libraries. This is a convention, as above."""
 
 
+CLIP = 4
+"""The number of dimensions of the latents of a clip."""
+
 NONE = Activations(saved=0, peak=0, inputs=0)
 """The activations of an estimate that does not count them."""
+
+
+def with_margin(peak: int) -> int:
+    """Return the bytes of a device that is large enough for a peak."""
+    return int(peak * (1 + SHARE)) + CONTEXT
 
 
 @attrs.frozen
@@ -142,7 +151,7 @@ class Need:
     @property
     def with_margin(self) -> int:
         """The peak on a device, with the margin."""
-        return int(self.device * (1 + SHARE)) + CONTEXT
+        return with_margin(self.device)
 
     @property
     def exchanged(self) -> int:
@@ -242,9 +251,19 @@ class Estimator:
         """
         cells = largest(self.found, self._shapes_of(size).roles.get("video"), config.acceleration.vae_tiling)
         if cells not in self._decoding:
-            decoder = None if cells is None else decoder_of(self.found, self.base)
-            self._decoding[cells] = 0 if decoder is None or cells is None else decoding(decoder, self.base.token_widths["video"], cells)
+            vae = None if cells is None else video_vae_of(self.found, self.base)
+            self._decoding[cells] = 0 if vae is None or cells is None else decoding(vae.decoder, self.base.token_widths["video"], cells)
         return self._decoding[cells]
+
+    def encoding(self, tiles: bool = False) -> int:
+        """Estimate the memory that encoding the clips of the largest micro-batch takes, before the run; 0 if there are no clips, or the VAE
+        is the tiny one. A run never encodes in tiles, but `ltx preprocess` can.
+        """
+        cells = self.shapes.roles.get("video")
+        vae = None if cells is None or len(cells) < CLIP else video_vae_of(self.found, self.base)
+        if vae is None or cells is None:
+            return 0
+        return encoding(vae.encoder, (cells[1], cells[2], cells[3]), self.base.info.video_scale, tiles=tiles)
 
     def generating(self, config: RunFile, choice: Choice | None = None) -> int:
         """Estimate the memory that a step of generation of the largest validation sample takes besides the weights; 0 if there are no

@@ -14,7 +14,8 @@ from helpers.sample_made import clip_file, film
 from helpers.training_runs import put_sound, sound_set, tables, write_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
-from ltxcore.planner.costs import cost, machine, told
+from ltxcore.planner.cost_in_json import machine
+from ltxcore.planner.costs import cost, told
 from ltxcore.planner.largest_batch import glance_at_datasets, shapes_of
 from ltxcore.runs.run_plan import draft
 

@@ -14,7 +14,8 @@ from ltxcore.config.load import load_run
 from ltxcore.models.base import Base
 from ltxcore.planner import activations
 from ltxcore.planner.advice import Remedy
-from ltxcore.planner.costs import Cost, advice, cost, machine
+from ltxcore.planner.cost_in_json import machine
+from ltxcore.planner.costs import Cost, advice, cost
 
 TABLES: dict[str, Any] = {
     "model": {"model_path": "tiny-untrained", "training_mode": "lora"},

@@ -17,7 +17,7 @@ from ltxcore.config.load import load_run
 from ltxcore.models.base import base_of, released
 from ltxcore.planner.advice import remedies
 from ltxcore.planner.costs import cost, told
-from ltxcore.planner.decoding import DTYPE, RELEASED, decoder_of, decoding, largest
+from ltxcore.planner.decoding import DTYPE, RELEASED, decoding, largest, video_vae_of
 from ltxcore.planner.estimate import Estimator
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import Outline, draft
@@ -48,17 +48,14 @@ def test_decoding_takes_what_is_said() -> None:
 
 
 @pytest.mark.parametrize("generation", RELEASED)
-def test_the_decoder_of_a_released_model_is_known_without_its_file(generation: str, tmp_path: Path) -> None:
+def test_the_video_vae_of_a_released_model_is_known_without_its_file(generation: str, tmp_path: Path) -> None:
     from diffusers import AutoencoderKLLTX2Video
 
     found, base = planned(tmp_path, {}, model=MODELS[generation])
-    decoder = decoder_of(found, base)
-    assert decoder is not None
+    vae = video_vae_of(found, base)
     with torch.device("meta"):
-        own = AutoencoderKLLTX2Video(**TABLES["video_vae"][generation]["diffusers_config"]).decoder
-    assert {name: each.shape for name, each in decoder.state_dict().items()} == {
-        name: each.shape for name, each in own.state_dict().items()
-    }
+        own = AutoencoderKLLTX2Video(**TABLES["video_vae"][generation]["diffusers_config"])
+    assert {name: each.shape for name, each in vae.state_dict().items()} == {name: each.shape for name, each in own.state_dict().items()}
 
 
 def planned(folder: Path, paths: dict[str, Path], *, model: str | None = None, **tables: Any) -> tuple[Outline, Any]:
@@ -102,12 +99,11 @@ def test_a_model_without_its_video_vae_decodes_nothing_and_one_elsewhere_is_take
     paths = split(tmp_path)
     del paths["video_vae_path"]
     found, base = planned(tmp_path, paths)
-    assert decoder_of(found, base) is None
+    assert video_vae_of(found, base) is None
     config = found.loaded.config
     elsewhere = attrs.evolve(config, model=attrs.evolve(config.model, video_vae_path=tmp_path / "far.safetensors"))
-    decoder = decoder_of(attrs.evolve(found, loaded=attrs.evolve(found.loaded, config=elsewhere)), base)
-    assert decoder is not None
-    assert decoder.conv_in.conv.in_channels == 128
+    vae = video_vae_of(attrs.evolve(found, loaded=attrs.evolve(found.loaded, config=elsewhere)), base)
+    assert vae.decoder.conv_in.conv.in_channels == 128
 
 
 def test_where_decoding_takes_most_it_is_said_and_pieces_are_advised(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.models.base import base_of
 from ltxcore.planner.advice import remedies
-from ltxcore.planner.costs import cost, machine, told
+from ltxcore.planner.cost_in_json import machine
+from ltxcore.planner.costs import cost, told
 from ltxcore.planner.estimate import Estimator
 from ltxcore.planner.largest_batch import all_samples, sets_here, shapes_of, text_length
 from ltxcore.planner.live import LiveBytes

@@ -12,7 +12,8 @@ from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.cli.new import command as new
 from ltxcore.cli.plan import plan
 from ltxcore.config.load import load_run
-from ltxcore.planner.costs import cost, machine
+from ltxcore.planner.cost_in_json import machine
+from ltxcore.planner.costs import cost
 from ltxplugins.studio.run_file.making import MODELS, PURPOSES
 from ltxplugins.studio.run_file.planning import gib, lasts, one_step
 from ltxplugins.studio.run_file.plans import GPUS, RELEASED, parts_of, remedy_of
