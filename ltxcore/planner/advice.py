@@ -274,7 +274,7 @@ def _vae_tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
 def _room(run: Variant, estimator: Estimator) -> Iterator[Change]:
     key = "offload_optimizer_during_validation"
     is_one = not uses_zero(run.config, run.processes)
-    draws = estimator.generating(run.config) or estimator.decoding(run.config, run.size)
+    draws = bool(estimator.found.samples) or estimator.decoding(run.config, run.size) > 0
     if is_one and not run.config.acceleration.offload_optimizer_during_validation and draws:
         yield Change(f"acceleration.{key} = true", {"acceleration": {key: True}})
 

@@ -31,7 +31,7 @@ def machine(found: Cost) -> dict[str, Any]:
         "gpu_memory": found.memory,
         "fits": found.fits,
         "seconds": {"gpu": found.gpu.name, "step": found.seconds.total, **attrs.asdict(found.seconds)},
-        "preprocessing": {"video": found.encoding, "fits": found.encoding_fits},
+        "preprocessing": {"video": found.encoding, "text": found.captions, "fits": found.encoding_fits and found.captions_fit},
         "host": need.host,
         "disk": {
             "checkpoint": need.checkpoint,

@@ -16,6 +16,7 @@ from ltxcore.memory import gib
 from ltxcore.models.base import released
 from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
+from ltxcore.planner.encoding_text import captions_before
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need, with_margin
 from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_datasets, sets_here, shapes_of, shapes_of_datasets, stored_bytes
 from ltxcore.planner.seconds import Gpu, Seconds, gpu_for, one_digit, step_seconds, time_rows
@@ -56,6 +57,7 @@ class Cost:
         others: the shapes of the largest micro-batch of each objective's dataset, by the objective's name in metrics.
         encoding: the bytes on a GPU while the clips are encoded, before the run; 0 if they are encoded already, or there are none.
         encoding_tiled: the same with `ltx preprocess --vae-tiling`; counted only if clips that are whole do not fit.
+        captions: the bytes on a GPU while captions are encoded, before the run; 0 if that is not counted, or they are encoded already.
         streams: how many of the encoded samples have which modalities, in words; "" if all have those of the run.
     """
 
@@ -73,6 +75,12 @@ class Cost:
     streams: str = ""
     encoding: int = 0
     encoding_tiled: int = 0
+    captions: int = 0
+
+    @property
+    def captions_fit(self) -> bool:
+        """Whether a device is large enough to encode captions."""
+        return not self.captions or with_margin(self.captions) <= self.memory
 
     @property
     def encoding_fits(self) -> bool:
@@ -136,7 +144,8 @@ def cost(
         streams = "" if data is None else streams_in(data)
         made = Cost(found, shapes, need, memory, better, lacking, gpu, seconds, size, passes, others, streams)
         is_encoded_here = data is None and loaded.config.data.is_said
-        made = attrs.evolve(made, encoding=estimator.encoding()) if is_encoded_here else made
+        if is_encoded_here:
+            made = attrs.evolve(made, encoding=estimator.encoding(), captions=captions_before(loaded.config))
         return made if made.encoding_fits else attrs.evolve(made, encoding_tiled=estimator.encoding(tiles=True))
     except LtxError as error:
         raise located(error, loaded) from error
@@ -192,9 +201,10 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         ],
     )
     yield f"Each of {need.processes} GPUs" if need.processes > 1 else "The GPU", _on_gpu(found)
-    if found.encoding:
-        needed = with_margin(found.encoding)
-        yield "Preprocessing", [("encoding of clips", f"{gib(needed)} of {gib(found.memory)} with margin: {_fits(found.encoding_fits)}")]
+    encoded = (("encoding of clips", found.encoding, found.encoding_fits), ("encoding of captions", found.captions, found.captions_fit))
+    rows = [(name, f"{gib(with_margin(size))} of {gib(found.memory)} with margin: {_fits(fits)}") for name, size, fits in encoded if size]
+    if rows:
+        yield "Preprocessing", rows
     yield f"Time on {found.gpu.name}", time_rows(found.seconds, found.gpu, config.optimization.steps, need)
     machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
     yield machine, [("offloaded", gib(need.offloaded * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
@@ -247,6 +257,8 @@ def advice(found: Cost) -> Iterator[str]:
     if not found.encoding_fits:
         tiled = with_margin(found.encoding_tiled)
         yield f"Encoding the clips takes {gib(tiled)} with `ltx preprocess --vae-tiling`, and less if the clips are smaller or shorter."
+    if not found.captions_fit:
+        yield "Encoding captions takes less with acceleration.load_text_encoder_in_8bit = true or acceleration.offload_text_encoder = true."
     if found.fits:
         return
     if not found.remedies:

@@ -1,6 +1,6 @@
 """The memory that encoding clips takes on a GPU before a run, counted by running the real encoder on tensors without memory.
 
-Audio is not counted, because its encoder takes little memory compared with the encoder for video. Nor are captions.
+Audio is not counted, because its encoder takes little memory compared with the encoder for video. `encoding_text` counts captions.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
@@ -55,10 +56,15 @@ def test_a_plan_says_whether_encoding_fits_and_what_takes_less(tmp_path: Path) -
     small, large = (cost(found.loaded, 1, memory, bucket="1024x1024x17") for memory in (2**30 + 2**20, 80 * 2**30))
     assert dict(dict(told(large))["Preprocessing"])["encoding of clips"].endswith("of 80.0 GiB with margin: fits")
     assert dict(dict(told(small))["Preprocessing"])["encoding of clips"].endswith("with margin: does not fit")
-    assert machine(large)["preprocessing"] == {"video": large.encoding, "fits": True}
+    assert machine(large)["preprocessing"] == {"video": large.encoding, "text": large.captions, "fits": True}
     assert not machine(small)["preprocessing"]["fits"]
     assert 0 < small.encoding_tiled < small.encoding == large.encoding
     assert any("ltx preprocess --vae-tiling" in line for line in advice(small))
+    assert large.captions_fit
+    scarce = attrs.evolve(large, captions=80 * 2**30)
+    assert dict(dict(told(scarce))["Preprocessing"])["encoding of captions"] == "89.0 GiB of 80.0 GiB with margin: does not fit"
+    assert any("offload_text_encoder" in line for line in advice(scarce))
+    assert not machine(scarce)["preprocessing"]["fits"]
     assert not any("--vae-tiling" in line for line in advice(large))
 
 

@@ -85,9 +85,14 @@ class GemmaTextEncoder:
             states = self._model.module(
                 input_ids=ids, attention_mask=mask, position_ids=positions, output_hidden_states=True, use_cache=False
             ).hidden_states
-            return [self._features(extract, [state[row : row + 1, -count:] for state in states]) for row, count in enumerate(words)]
+            return [self.features(extract, [state[row : row + 1, -count:] for state in states]) for row, count in enumerate(words)]
 
-    def _features(self, extract: FeatureExtractor, states: Sequence[Tensor]) -> dict[str, Tensor]:
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        """The language model and the projections of its states to features; their weights may not be read yet."""
+        return self._model, self._projections
+
+    def features(self, extract: FeatureExtractor, states: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compute the features of a caption from the states `[1, l, D]` of all layers. Only words have states here: the features of padding
         are never read, and all layers of several captions at full length would take gigabytes.
         """
