@@ -22,7 +22,7 @@ from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_na
 from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, is_shard, place_of_file, read_place
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
-from ltxcore.files import printable, read_regular, write_whole
+from ltxcore.files import matching, printable, read_regular, write_whole
 from ltxcore.protocols import Entry, Kind, Source
 
 MANIFESTS = "manifest*.jsonl"
@@ -117,7 +117,7 @@ def redo(path: Path) -> str:
     """Return what to do about a sample's file that cannot be used. The user is never told to delete the file, since without a manifest it
     may be the only copy.
     """
-    return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
+    return REDO if any(matching(folder, MANIFESTS) for folder in path.absolute().parents) else OWN
 
 
 def read_stored(path: Path) -> tuple[Stored, int]:
