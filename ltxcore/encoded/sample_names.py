@@ -8,6 +8,7 @@ the manifest or from the file's header.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from array import array
@@ -75,9 +76,15 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
     Raises:
         DataError: the folder or the name would lead outside `root`, or is not a valid file name.
     """
-    _refuse_climbing(folder, "folder")
+    inside = _inside(root, folder)
     _refuse_climbing(name, "sample")
-    return Path(root, folder, f"{stored_name(name)}{SUFFIX}")
+    return inside / f"{stored_name(name)}{SUFFIX}"
+
+
+@functools.lru_cache(maxsize=256)
+def _inside(root: Path, folder: str) -> Path:
+    _refuse_climbing(folder, "folder")
+    return Path(root, folder)  # to make it anew for every sample that is read would take longer than to open the file
 
 
 def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
@@ -108,10 +115,11 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
         DataError: the folder or the name would lead outside `root`.
     """
     ours = sample_path(root, folder, name)
-    if _is_there(ours, Path(root, folder)):
+    inside = _inside(root, folder)
+    if _is_there(ours, inside):
         return ours
     candidates = [ours.with_name(PurePosixPath(each).name + FOREIGN) for each in (name, legacy_text_name(name)) if each]
-    return next((path for path in candidates if _is_there(path, Path(root, folder))), ours)
+    return next((path for path in candidates if _is_there(path, inside)), ours)
 
 
 def _is_there(path: Path, folder: Path) -> bool:
