@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import os
 import re
@@ -100,6 +101,20 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the paths in a folder whose names match a pattern, sorted; none if there is no such folder, or if it may not
+    be read. `Path.glob` makes an object for every file of the folder first: a quarter of a gigabyte for a million samples.
+
+    Raises:
+        OSError: the folder cannot be read for another reason.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / entry.name for entry in entries if fnmatch.fnmatchcase(entry.name, pattern))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -276,12 +291,21 @@ def remove_unfinished(folder: Path, older_than: float = 3600.0) -> int:
     """
     removed = 0
     now = _now(folder)
-    for path in folder.rglob(f".*{UNFINISHED}*"):
+    for path in [*_unfinished(folder)]:
         with contextlib.suppress(OSError):  # another process may have renamed or removed the file meanwhile
             if now - path.stat().st_mtime > older_than:
                 path.unlink()
                 removed += 1
     return removed
+
+
+def _unfinished(folder: Path | str) -> Iterator[Path]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # one that cannot be read is left alone
+        for entry in entries:
+            if entry.name.startswith(".") and UNFINISHED in entry.name:
+                yield Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _unfinished(entry.path)
 
 
 def _now(folder: Path) -> float:

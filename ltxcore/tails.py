@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ltxcore.files import matching
+
 
 class Tails:
     """Some files of a folder, each with the part that is already known."""
@@ -21,7 +23,7 @@ class Tails:
         self._folder, self._own = folder, own
         self._known: dict[Path, int] = {}
         with contextlib.suppress(OSError):
-            for path in folder.glob(pattern):
+            for path in matching(folder, pattern):
                 with contextlib.suppress(OSError):
                     self._known[path] = path.stat().st_size
 

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ltxcore.files import (
     UNFINISHED,
     is_of_disk,
     making,
+    matching,
     not_written,
     read_regular,
     relative,
@@ -71,6 +73,26 @@ def test_a_long_name_that_was_left_unfinished_is_removed(tmp_path: Path) -> None
         beside.write_bytes(b"whole")
     beside.write_bytes(b"half")  # as a process leaves it that is killed
     assert remove_unfinished(tmp_path, older_than=-1.0) == 1
+
+
+def test_files_are_found_by_a_pattern_sorted(tmp_path: Path) -> None:
+    for name in ("manifest-10.jsonl", "manifest-0.jsonl", "manifest.json", "Manifest-1.jsonl", "sub/manifest-2.jsonl"):
+        write_whole(tmp_path / name, b"")
+    assert [path.name for path in matching(tmp_path, "manifest*.jsonl")] == ["manifest-0.jsonl", "manifest-10.jsonl"]
+    assert matching(tmp_path / "absent", "*") == []
+    assert matching(tmp_path / "manifest.json", "*") == []
+
+
+def test_searching_a_folder_takes_no_memory_for_its_other_files(tmp_path: Path) -> None:
+    for number in range(1_000):
+        (tmp_path / f"{number}.safetensors").touch()
+    tracemalloc.start()
+    try:
+        assert matching(tmp_path, "manifest*.jsonl") == []
+        assert remove_unfinished(tmp_path) == 0
+        assert tracemalloc.get_traced_memory()[1] < 50_000  # a path or an entry of each file would take five times this
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_another_process_writes_stays_although_the_clock_here_is_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

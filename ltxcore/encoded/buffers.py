@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
+import attrs
 import numpy
 import torch
 from torch import Tensor
@@ -45,11 +46,37 @@ def read_buffer(path: Path, most: int, begin: int = 0, size: int | None = None) 
     return data[:read]
 
 
+@attrs.frozen
+class Slot:
+    """A tensor in a file: its dtype and shape, the number of bytes from the end of the header to the tensor, and its size in bytes."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    size: int
+
+
 def plain_tensors(data: memoryview) -> tuple[Mapping[str, str], dict[str, Tensor]] | None:
-    """Return the metadata and the tensors of a safetensors file, as views of its bytes.
+    """Return the metadata and the tensors of a safetensors file, as views of its bytes; None in the cases in which `plain_slots` returns
+    None.
+    """
+    found = plain_slots(data, len(data))
+    if found is None:
+        return None
+    told, slots = found
+    begin = 8 + struct.unpack_from("<Q", data)[0]
+    return told, {name: _view(data, begin + slot.begin, slot) for name, slot in slots.items()}
+
+
+def plain_slots(data: memoryview, whole: int) -> tuple[Mapping[str, str], dict[str, Slot]] | None:
+    """Return the metadata and the places of the tensors of a safetensors file.
 
     The result is None for a file that has other dtypes, that has gaps between tensors, or that is damaged in any way: such a file has to be
     read by the library, which says what is wrong with it.
+
+    Args:
+        data: the file, or its beginning; the result is None if the header is longer.
+        whole: the size of the file in bytes.
     """
     try:
         (size,) = struct.unpack_from("<Q", data)
@@ -62,21 +89,29 @@ def plain_tensors(data: memoryview) -> tuple[Mapping[str, str], dict[str, Tensor
             return None
         places = sorted((*slot["data_offsets"], name, slot["dtype"], slot["shape"]) for name, slot in header.items())
         ends = [0, *(each[1] for each in places)]
-        if any(each[0] != end for each, end in zip(places, ends, strict=False)) or begin + ends[-1] != len(data):
+        if any(each[0] != end for each, end in zip(places, ends, strict=False)) or begin + ends[-1] != whole:
             return None
-        return told, {name: _view(data, begin + first, last - first, dtype, shape) for first, last, name, dtype, shape in places}
+        return told, {name: _slot(begin, first, last - first, dtype, shape) for first, last, name, dtype, shape in places}
     except (ValueError, TypeError, KeyError, AttributeError, LookupError, struct.error, RecursionError):
         return None
 
 
-def _view(data: memoryview, first: int, size: int, named: str, shape: list[int]) -> Tensor:
-    """Return the tensor at a place in a file.
+def _slot(header: int, first: int, size: int, named: str, shape: list[int]) -> Slot:
+    """Return a slot, given the number of bytes before the first one.
 
     Raises:
         ValueError: the place and the shape do not fit each other.
         LookupError: the dtype is not known here.
     """
     dtype = _DTYPES[named]
-    if any(type(length) is not int or length < 1 for length in shape) or prod(shape) * dtype.itemsize != size or first % dtype.itemsize:
+    if (
+        any(type(length) is not int or length < 1 for length in shape)
+        or prod(shape) * dtype.itemsize != size
+        or (header + first) % dtype.itemsize
+    ):
         raise ValueError(named)
-    return torch.frombuffer(data, dtype=dtype, count=size // dtype.itemsize, offset=first).view(shape)
+    return Slot(dtype, tuple(shape), first, size)
+
+
+def _view(data: memoryview, first: int, slot: Slot) -> Tensor:
+    return torch.frombuffer(data, dtype=slot.dtype, count=slot.size // slot.dtype.itemsize, offset=first).view(slot.shape)

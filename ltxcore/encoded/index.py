@@ -32,7 +32,7 @@ from ltxcore.encoded.manifest_lines import read_lines
 from ltxcore.encoded.sample_names import INDEX_FOLDER
 from ltxcore.encoded.store import MANIFESTS
 from ltxcore.encoded.user_cache import index_in_cache
-from ltxcore.files import write_whole
+from ltxcore.files import matching, write_whole
 from ltxcore.logs import inform
 
 LARGE = 4 * 2**20
@@ -114,7 +114,7 @@ def manifest_marks(folder: Path) -> Marks:
     Raises:
         OSError: the folder cannot be read.
     """
-    found = {path.name: path.stat() for path in sorted(folder.glob(MANIFESTS))}
+    found = {path.name: path.stat() for path in matching(folder, MANIFESTS)}
     return Marks({name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}, {})
 
 

@@ -152,7 +152,7 @@ def _listed(folder: Path, only: Collection[str] | None, progress: Progress | Non
     )
 
 
-def _are_as_recorded(names: bytes, ends: Sequence[int], sizes: Sequence[int], recorded: Columns) -> bool:
+def _are_as_recorded(names: bytes | bytearray, ends: Sequence[int], sizes: Sequence[int], recorded: Columns) -> bool:
     """Return whether a folder's files, as `sizes_in` returns them, are exactly those of its only manifest, which most large sets have."""
     own = recorded.arrays
     return (

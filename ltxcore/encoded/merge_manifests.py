@@ -14,6 +14,7 @@ from ltxcore.encoded.manifest import manifest_name
 from ltxcore.encoded.manifest_lines import Line, read_lines, write_lines
 from ltxcore.encoded.store import MANIFESTS
 from ltxcore.errors import DataError, ProcessError
+from ltxcore.files import matching
 from ltxcore.writer import writing
 
 
@@ -31,7 +32,7 @@ def merge_manifests(root: Path, folders: Collection[str], own: int) -> None:
         DataError: a manifest cannot be read or written.
     """
     for folder in sorted(folders):
-        paths = sorted((root / folder).glob(MANIFESTS))
+        paths = matching(root / folder, MANIFESTS)
         whole = root / folder / manifest_name(0)
         numbers = {path.stem.removeprefix("manifest-") for path in (whole, *paths)}
         try:

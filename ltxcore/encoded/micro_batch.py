@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.connector_marks import connectors_in
+from ltxcore.encoded.rows import Wanted, in_rows, joined_rows
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import damage, read_listed
 from ltxcore.encoded.stored import Stored, each_caption
@@ -59,50 +60,59 @@ def load_batch(
     Raises:
         DataError: files are unreadable, changed since they were listed, or of different shapes; the message names all of them.
     """
-    batches: list[Batch] = []
-    problems: list[Problem] = []
-    for name in names:
-        try:
-            batches.append(load_sample(root, sources, name, roles, manifest, cells)[0])
-        except DataError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise DataError.of(problems)
-    return joined(batches)
+    return joined([batch for batch, _ in load_samples(root, sources, names, roles, manifest, cells)])
 
 
-def load_sample(
+def load_samples(
     root: Path,
     sources: Mapping[str, Source],
-    name: str,
+    names: Sequence[str],
     roles: Collection[str],
     manifest: Manifest,
     cells: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
-    check: bool = False,
-) -> tuple[Batch, tuple[StoredText, ...]]:
-    """Read one sample as `load_batch` does, and the text of each of its captions; there are no texts if no text is read.
+    check: Collection[str] = (),
+) -> list[tuple[Batch, tuple[StoredText, ...]]]:
+    """Read samples as `load_batch` does, but do not join them. Each comes with the text of each of its captions; there are no texts if no
+    text is read. Several samples share memory, as far as they can, so that `joined` need not copy them (`rows`).
 
-    With `check`, all bytes are compared with the checksums in the manifest (`store.read_listed`).
+    Of the samples that `check` names, all bytes are compared with the checksums in the manifest (`store.read_listed`).
 
     Raises:
         DataError: as in `load_batch`; or files are damaged.
     """
-    found: dict[str, Stored] = {}
-    problems: list[Problem] = []
-    absent, (place, own) = absent_of(manifest, name), place_of(manifest.members, name, root)
+    absent = [absent_of(manifest, name) for name in names]
+    places = [place_of(manifest.members, name, root) for name in names]
+    found: list[dict[str, Stored]] = [{} for _ in names]
+    problems: list[list[Problem]] = [[] for _ in names]
     for role, source in sources.items():
-        if role in roles and source.modality not in absent:
-            try:
-                found[role] = _read(place, own, source, manifest.entries[role][name], check)
-            except DataError as error:
-                problems.extend(error.problems)
-    if problems:
-        raise DataError.of(problems)
+        if role not in roles:
+            continue
+        having = [index for index, lacks in enumerate(absent) if source.modality not in lacks]
+        wanted = []
+        for index in having:
+            path = find_sample(places[index][0], source.folder, places[index][1])
+            wanted.append(Wanted(path, places[index][1], manifest.entries[role][names[index]], names[index] in check))
+        for index, sample in zip(having, in_rows(source, wanted), strict=True):
+            if isinstance(sample, DataError):
+                problems[index].extend(sample.problems)
+            else:
+                found[index][role] = sample
+    if any(problems):
+        raise DataError.of([problem for each in problems for problem in each])
+    return [
+        _of_sample(name, own, lacks, {**cells, **placeholders(manifest)} if lacks else {})
+        for name, own, lacks in zip(names, found, absent, strict=True)
+    ]
+
+
+def _of_sample(
+    name: str, found: Mapping[str, Stored], absent: frozenset[str], cells: Mapping[str, tuple[int, ...]]
+) -> tuple[Batch, tuple[StoredText, ...]]:
     texts = next((tuple(map(_text, each_caption(sample))) for sample in found.values() if sample.kind == "text"), ())
     latents = {role: _latents(sample) for role, sample in found.items() if sample.kind == "latents"}
     batch = Batch(
         names=(name,),
-        latents={**latents, **{each: _placeholder({**cells, **placeholders(manifest)}[each], each) for each in absent}},
+        latents={**latents, **{each: _placeholder(cells[each], each) for each in absent}},
         masks={role: sample.tensors["mask"].unsqueeze(0) for role, sample in found.items() if sample.kind == "mask"},
         text=Text({}, torch.zeros(1, 0)),
         tensors={role: sample.tensors["values"].unsqueeze(0) for role, sample in found.items() if sample.kind == "values"},
@@ -127,7 +137,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
         shapes = {tuple(tensor.shape[1:]): batch.names[0] for tensor, batch in zip(tensors, batches, strict=True)}
         if len(shapes) > 1:
             raise _different(role, shapes)
-        return torch.cat(tensors)
+        return joined_rows(tensors)
 
     def latents(role: str) -> StoredLatents:
         own = [batch.latents[role] for batch in batches]
@@ -162,7 +172,7 @@ def _joined_text(named: Sequence[tuple[str, StoredText]]) -> StoredText | None:
         if len(shapes) > 1:
             raise _different("text", shapes)
     return StoredText(
-        {modality: torch.cat([text.features[modality] for text in texts]) for modality in shared},
+        {modality: joined_rows([text.features[modality] for text in texts]) for modality in shared},
         tuple(words for text in texts for words in text.words),
         texts[0].length,
         all(text.is_connected for text in texts),

@@ -8,11 +8,12 @@ the manifest or from the file's header.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain, pairwise
+from itertools import chain, pairwise
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -75,9 +76,15 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
     Raises:
         DataError: the folder or the name would lead outside `root`, or is not a valid file name.
     """
-    _refuse_climbing(folder, "folder")
+    inside = _inside(root, folder)
     _refuse_climbing(name, "sample")
-    return Path(root, folder, f"{stored_name(name)}{SUFFIX}")
+    return inside / f"{stored_name(name)}{SUFFIX}"
+
+
+@functools.lru_cache(maxsize=256)
+def _inside(root: Path, folder: str) -> Path:
+    _refuse_climbing(folder, "folder")
+    return Path(root, folder)  # to make it anew for every sample that is read would take longer than to open the file
 
 
 def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
@@ -108,10 +115,11 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
         DataError: the folder or the name would lead outside `root`.
     """
     ours = sample_path(root, folder, name)
-    if _is_there(ours, Path(root, folder)):
+    inside = _inside(root, folder)
+    if _is_there(ours, inside):
         return ours
     candidates = [ours.with_name(PurePosixPath(each).name + FOREIGN) for each in (name, legacy_text_name(name)) if each]
-    return next((path for path in candidates if _is_there(path, Path(root, folder))), ours)
+    return next((path for path in candidates if _is_there(path, inside)), ours)
 
 
 def _is_there(path: Path, folder: Path) -> bool:
@@ -154,7 +162,7 @@ def files_in(folder: Path, folders: dict[str, int] | None = None) -> dict[str, F
     return dict(sorted(found.items()))
 
 
-def sizes_in(folder: Path, folders: dict[str, int]) -> tuple[bytes, array[int], array[int]] | None:
+def sizes_in(folder: Path, folders: dict[str, int]) -> tuple[bytearray, array[int], array[int]] | None:
     """Return names and sizes of the files that `files_in` returns, without an object for each; None if a sample has two files.
 
     Args:
@@ -167,16 +175,20 @@ def sizes_in(folder: Path, folders: dict[str, int]) -> tuple[bytes, array[int], 
     Raises:
         OSError: as in `files_in`.
     """
-    names, sizes = list[bytes](), array("q")
+    # The size goes into the object that has the name, and both are sorted at once, which takes less memory than a list beside the list.
+    found = list[bytes]()
     own = ((file.relative, file.bytes) for file in _walk(folder, "", set(), folders))
     for relative, size in chain(own, ((relative, place.bytes) for relative, place in in_shards(folder).items())):
-        names.append(relative.rpartition(".")[0].encode("utf-8", "surrogatepass"))
-        sizes.append(size)
-    rows = sorted(range(len(names)), key=names.__getitem__)
-    if any(names[row] == names[after] for row, after in pairwise(rows)):
+        found.append(relative.rpartition(".")[0].encode("utf-8", "surrogatepass") + b"\0" + size.to_bytes(8, "big"))
+    found.sort()  # no file's name contains a zero byte, so a name comes before those that begin with it
+    if any(each[:-9] == after[:-9] for each, after in pairwise(found)):
         return None
-    ends = array("q", accumulate(len(names[row]) for row in rows))
-    return b"".join(names[row] for row in rows), ends, array("q", (sizes[row] for row in rows))
+    names, ends, sizes = bytearray(), array("q"), array("q")
+    for each in found:
+        names += each[:-9]
+        ends.append(len(names))
+        sizes.append(int.from_bytes(each[-8:], "big"))
+    return names, ends, sizes
 
 
 def file_order(relative: str) -> tuple[bool, str]:

@@ -29,7 +29,7 @@ import attrs
 from ltxcore.encoded.places import Place, PlacesMade, places_at
 from ltxcore.encoded.user_cache import index_in_cache
 from ltxcore.errors import DataError
-from ltxcore.files import replacing, write_whole
+from ltxcore.files import matching, replacing, write_whole
 
 SHARD = re.compile(r"shard-\d{5}\.safetensors")
 MOST_SHARDS = 100_000
@@ -215,7 +215,7 @@ def unpack(folder: Path, unpacked: Callable[[], object] = lambda: None) -> int:
             write_whole(folder / relative, _whole(place))
             count += 1
         unpacked()
-    for shard in {place.shard for place in places.values()} | {path for path in folder.glob("shard-*.safetensors") if is_shard(path)}:
+    for shard in {place.shard for place in places.values()} | {path for path in matching(folder, "shard-*.safetensors") if is_shard(path)}:
         shard.unlink()
     return count
 
@@ -250,7 +250,7 @@ def _is_at(path: Path, place: Place) -> bool:
 
 def next_shard(folder: Path) -> int:
     """Return the number after those of all shards of a folder."""
-    return max((int(path.name[6:11]) + 1 for path in folder.glob("shard-*.safetensors") if SHARD.fullmatch(path.name)), default=0)
+    return max((int(path.name[6:11]) + 1 for path in matching(folder, "shard-*.safetensors") if SHARD.fullmatch(path.name)), default=0)
 
 
 def groups_of(files: Sequence[tuple[str, int]], most: int) -> Iterator[list[tuple[str, int]]]:

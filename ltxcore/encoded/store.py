@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_na
 from ltxcore.encoded.shards import LONGEST_HEADER, SHARD, is_shard, place_of_file, read_place
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
-from ltxcore.files import printable, read_regular, write_whole
+from ltxcore.files import matching, printable, read_regular, write_whole
 from ltxcore.protocols import Entry, Kind, Source
 
 MANIFESTS = "manifest*.jsonl"
@@ -117,7 +117,7 @@ def redo(path: Path) -> str:
     """Return what to do about a sample's file that cannot be used. The user is never told to delete the file, since without a manifest it
     may be the only copy.
     """
-    return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
+    return REDO if any(matching(folder, MANIFESTS) for folder in path.absolute().parents) else OWN
 
 
 def read_stored(path: Path) -> tuple[Stored, int]:
@@ -145,9 +145,23 @@ def read_listed(path: Path, name: str, source: Source, entry: Entry, check: bool
         DataError: as in `read_stored`; or the file has changed, is damaged, or holds NaN or infinite values.
     """
     data = _bytes(path)
-    sample = expect(path, _sample(path, data), source.kind, source.modality)
+    sample = listed(path, _sample(path, data), len(data), source, entry)
+    if check and entry.checksum and checksum(data) != entry.checksum:
+        raise DataError(DAMAGED, where=str(path), remedy=redo(path))
+    if check and not entry.checksum and not sample.is_finite:
+        raise DataError(f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy=redo(path))
+    return sample
+
+
+def listed(path: Path, sample: Stored, size: int, source: Source, entry: Entry) -> Stored:
+    """Return a sample whose file has this size in bytes, if it is as its entry says.
+
+    Raises:
+        DataError: the sample is of another kind, or it has changed since it was listed.
+    """
+    sample = expect(path, sample, source.kind, source.modality)
     told = {
-        "size": (entry.bytes, len(data)),
+        "size": (entry.bytes, size),
         "shape": (entry.shape, sample.shape),
         "fingerprint": (entry.fingerprint, sample.fingerprint),
         "rate": (entry.rate, sample.rate),
@@ -159,10 +173,6 @@ def read_listed(path: Path, name: str, source: Source, entry: Entry, check: bool
                 where=str(path),
                 remedy="Run `ltx preprocess` again, and do not change the data while a run reads it.",
             )
-    if check and entry.checksum and checksum(data) != entry.checksum:
-        raise DataError(DAMAGED, where=str(path), remedy=redo(path))
-    if check and not entry.checksum and not sample.is_finite:
-        raise DataError(f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy=redo(path))
     return sample
 
 
@@ -216,8 +226,17 @@ def _bytes(path: Path) -> memoryview:
 
 
 def _sample(path: Path, data: memoryview) -> Stored:
+    return parsed(path, lambda: pt.parse(bytes(data)) if path.suffix == FOREIGN else _parse(data))
+
+
+def parsed(path: Path, parse: Callable[[], Stored]) -> Stored:
+    """Return what a function makes of the content of a sample's file.
+
+    Raises:
+        DataError: the content is not a sample; the message names the file.
+    """
     try:
-        return pt.parse(bytes(data)) if path.suffix == FOREIGN else _parse(data)
+        return parse()
     except DataError as error:
         raise _with_remedy(error, path) from None
     except Exception as error:  # foreign bytes may make torch fail in any way; only this file is then lost
@@ -281,7 +300,15 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
 
 
 def _parse(data: memoryview) -> Stored:
-    told, tensors = plain_tensors(data) or _read_by_library(bytes(data))
+    return sample_of(*(plain_tensors(data) or _read_by_library(bytes(data))))
+
+
+def sample_of(told: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Stored:
+    """Make a sample from the metadata and the tensors of its file.
+
+    Raises:
+        DataError: they are not those of a sample.
+    """
     try:
         rate = float(told["rate"]) if "rate" in told else None
         length = int(told.get("length", 0))

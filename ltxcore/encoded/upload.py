@@ -15,6 +15,7 @@ from ltxcore.encoded.sample_names import files_in
 from ltxcore.encoded.shards import PIECE, SHARD, groups_of, is_shard, next_shard, write_shard
 from ltxcore.encoded.store import MANIFESTS
 from ltxcore.errors import DataError
+from ltxcore.files import matching
 
 
 @attrs.frozen
@@ -56,7 +57,7 @@ def upload(root: Path, folders: list[str], store: Store, most: int, done: Callab
             store.write(part.path, part.write)
             done(folder, part.samples)
     for folder in folders:
-        for path in sorted((root / folder).glob(MANIFESTS)):
+        for path in matching(root / folder, MANIFESTS):
             store.write(f"{folder}/{path.name}", partial(_copy, path))
 
 
@@ -65,7 +66,7 @@ def _parts(root: Path, folder: str, most: int) -> Iterator[Part]:
     if folder.startswith("."):  # texts of prompts, which are read one by one
         yield from (Part(f"{folder}/{relative}", 1, partial(_copy, root / relative)) for relative, _ in own)
         return
-    for path in sorted(path for path in root.glob("shard-*.safetensors") if SHARD.fullmatch(path.name) and is_shard(path)):
+    for path in (path for path in matching(root, "shard-*.safetensors") if SHARD.fullmatch(path.name) and is_shard(path)):
         yield Part(f"{folder}/{path.name}", 0, partial(_copy, path))
     first = next_shard(root)
     for number, group in enumerate(groups_of(own, most), first):

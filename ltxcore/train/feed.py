@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.devices import moved, pinned
-from ltxcore.encoded.micro_batch import as_taken, joined, load_sample, padded_text, verify
+from ltxcore.encoded.micro_batch import as_taken, joined, load_samples, padded_text, verify
 from ltxcore.errors import DataError, Problem
 from ltxcore.members import set_of
 from ltxcore.protocols import (
@@ -85,6 +85,7 @@ class Samples:
     cells: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
     _kept: dict[tuple[str, frozenset[str]], tuple[Batch, tuple[StoredText, ...]]] = attrs.field(factory=dict, init=False)
     _bytes: int = attrs.field(default=0, init=False)
+    _is_full: bool = attrs.field(default=False, init=False)
     _lock: Lock = attrs.field(factory=Lock, init=False)
     _reads: Iterator[int] = attrs.field(factory=count, init=False)
 
@@ -99,7 +100,7 @@ class Samples:
         Source: docs/explanation/arithmetic.md#caption-of-a-pass
         """
         roles = frozenset(role for role, source in self.sources.items() if not source.optional or role in optional)
-        found = [self._one(name, roles) for name in names]
+        found = self._found(names, roles)
         if draws is None or all(len(texts) < 2 for _, texts in found):
             return joined([batch for batch, _ in found])
         chosen = draws.uniform(CAPTION).tolist()
@@ -124,18 +125,27 @@ class Samples:
         """Return the names of the sets that samples come from; empty if there is only one set."""
         return tuple(set_of(self.manifest.members, name) for name in names) if self.manifest.members else ()
 
+    def _found(self, names: Sequence[str], roles: frozenset[str]) -> list[tuple[Batch, tuple[StoredText, ...]]]:
+        if not self._is_full or len(names) == 1 or any((name, roles) in self._kept for name in names):
+            return [self._one(name, roles) for name in names]
+        # Memory that they share is let go as a whole, so samples that are kept never share it.
+        check = [name for name in names if next(self._reads) % CHECKED == 0]
+        return load_samples(self.root, self.sources, names, roles, self.manifest, self.cells, check)
+
     def _one(self, name: str, roles: frozenset[str]) -> tuple[Batch, tuple[StoredText, ...]]:
         key = (name, roles)
         found = self._kept.get(key)
         if found is None:
             check = next(self._reads) % CHECKED == 0
-            found = load_sample(self.root, self.sources, name, roles, self.manifest, self.cells, check)
+            (found,) = load_samples(self.root, self.sources, [name], roles, self.manifest, self.cells, [name] if check else ())
             storages = {each.data_ptr(): each for each in (tensor.untyped_storage() for tensor in _tensors(*found))}
             size = sum(each.nbytes() for each in storages.values())  # those of several captions are views of one storage
             with self._lock:
                 if key not in self._kept and self._bytes + size <= self.limit:
                     self._kept[key] = found
                     self._bytes += size
+                elif key not in self._kept:
+                    self._is_full = True
         return found
 
 

@@ -7,6 +7,9 @@ side loads micro-batches as a run does: it reads, checks, joins and hands over w
 tells it, pads captions to 1,024 positions in `.pt` files, which its dataset reads with `torch.load`; its loader stacks them. Latents are bfloat16 on both
 sides; `--float32` stores ours as the VAEs give them. Both sides take turns in one
 process, in one thread, and the seconds of the processor count, so that whatever else the machine does slows both. Files are in the system's cache.
+
+A third side only reads the bytes of our files into memory that is there already, without looking at them. No loader that copies a file can be faster. As
+ltx-trainer's files are four times as large, and reading them is mostly copying too, this is about how many times as fast a loader can be at all.
 """
 
 from __future__ import annotations
@@ -74,6 +77,15 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
+def copied(folder: Path, names: Sequence[str], data: memoryview) -> None:
+    """Read the bytes of our files into memory, one after the other."""
+    place = 0
+    for name in names:
+        for source in SOURCES.values():
+            with (folder / source.folder / f"{name}.safetensors").open("rb", buffering=0) as file:
+                place += file.readinto(data[place:]) or 0
+
+
 def seconds(run: Callable[[Any], object], items: Iterable[Any]) -> float:
     """Return the seconds of the processor that something takes for all items, one after the other. The results are dropped at once."""
     began = time.process_time()
@@ -104,10 +116,15 @@ def measure(
             for seed, name in enumerate(names):
                 make(folder, name, seed, words, dtype)
             samples = Samples(folder / "ours", SOURCES, read_manifest(folder / "ours", SOURCES), limit=0)
+            largest = sum(
+                max(each.stat().st_size for each in (folder / "ours" / source.folder).rglob("*.*")) for source in SOURCES.values()
+            )
+            data = memoryview(bytearray(batch_size * largest))
             sides: Mapping[str, tuple[Callable[[Any], object], Sequence[Any]]] = {
                 "read": (partial(read, folder / "theirs"), names),
                 "stacked": (lambda group: default_collate([read(folder / "theirs", name) for name in group]), groups),
                 "ours": (samples.load, groups),
+                "bytes": (lambda group: copied(folder / "ours", group, data), groups),
             }
             found: dict[str, list[float]] = {side: [] for side in sides}
             for turn in range(turns + 1):
@@ -127,6 +144,7 @@ def measure(
         "per_second": {side: count / statistics.median(each) for side, each in found.items()},
         "over_reading": ratio(found["read"], found["ours"]),
         "over_stacking": ratio(found["stacked"], found["ours"]),
+        "of_copying": ratio(found["bytes"], found["ours"]),
     }
 
 
@@ -143,6 +161,7 @@ def text(report: Mapping[str, Any]) -> str:
             f"{report['samples']} samples of {megabytes['ours']:.2f} MB, and of {megabytes['theirs']:.2f} MB in ltx-trainer's files; {report['batch_size']} at a time",
             "samples in a second of one processor:",
             f"  ltx, read and joined          {speeds['ours']:7.0f}",
+            f"  the bytes alone, copied       {speeds['bytes']:7.0f}   ltx reaches {report['of_copying']:.0%} of this",
             f"  ltx-trainer's files, read     {speeds['read']:7.0f}   ltx is {report['over_reading']:.1f} times as fast (wanted: {GOAL:g})",
             f"  ltx-trainer's files, stacked  {speeds['stacked']:7.0f}   ltx is {report['over_stacking']:.1f} times as fast",
         ]

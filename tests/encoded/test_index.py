@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,15 @@ def test_a_long_reading_tells_how_far_it_is(root: Path, monkeypatch: pytest.Monk
     assert said == [f"indexing {root / 'conditions'}, once: {done} of 20 samples" for done in (10, 20)] * 2
 
 
-OPENING = """
+PRIVATE = """
+def private():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    # Not "Private_Dirty", which counts pages of mapped files too until the system has written them.
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Anonymous:", "Swap:"))) * 1024
+"""
+
+OPENING = (
+    """
 import gc, json, os, sys
 from pathlib import Path
 from helpers.indexed_sets import ROLES
@@ -333,7 +342,9 @@ from ltxcore.encoded.held_out import split
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.protocols import Manifest
 import numpy, torch
-
+"""
+    + PRIVATE
+    + """
 calls = {"loads": 0, "stat": 0, "scandir": 0}
 def counted(module, name):
     own = getattr(module, name)
@@ -344,9 +355,6 @@ def counted(module, name):
 for module, name in ((json, "loads"), (os, "stat"), (os, "scandir")):
     counted(module, name)
 
-def private():
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty:", "Swap:"))) * 1024
 
 gc.collect()
 before = private()
@@ -361,24 +369,84 @@ print(json.dumps({
     "counts": order.counts, "shapes": len(shapes), **calls,
 }))
 """
+)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells how much memory is a process's own")
-def test_a_million_samples_open_in_a_few_calls_and_200_megabytes(tmp_path: Path) -> None:
-    put_index(tmp_path / "set", 1_000_000)
+MAKING = (
+    """
+import gc, json, sys, threading
+from pathlib import Path
+from ltxcore.encoded.indexed_entries import IndexedEntries
+from ltxcore.encoded.listing import list_folder
+import numpy, torch
+"""
+    + PRIVATE
+    + """
+gc.collect()
+before = most = private()
+done = threading.Event()
+def watch():
+    global most
+    while not done.wait(0.005):
+        most = max(most, private())
+watching = threading.Thread(target=watch)
+watching.start()
+listing = list_folder(Path(sys.argv[1]))
+done.set()
+watching.join()
+print(json.dumps({"bytes": most - before, "samples": len(listing.entries), "indexed": isinstance(listing.entries, IndexedEntries)}))
+"""
+)
+
+
+def _in_a_process(code: str, folder: Path) -> dict[str, Any]:
+    """What a program prints about a folder, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", OPENING, str(tmp_path / "set")],
+        [sys.executable, "-c", code, str(folder)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells how much memory is a process's own")
+def test_a_million_samples_open_in_a_few_calls_and_200_megabytes(tmp_path: Path) -> None:
+    put_index(tmp_path / "set", 1_000_000)
+    found = _in_a_process(OPENING, tmp_path / "set")
     assert (found["train"], found["held out"], found["shapes"]) == (999_968, 32, 1)
     assert sum(found["counts"]) == 999_968
     assert found["bytes"] <= 200e6
     assert found["loads"] <= 20
     assert found["stat"] <= 60
     assert found["scandir"] == 0
+
+
+@pytest.mark.slow  # twenty thousand files are written first
+def test_making_an_index_takes_few_bytes_for_each_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 20_000
+    monkeypatch.setattr(columns, "SPILLED", count // 20)  # what is in memory between two writes is not proportional to the samples
+    put_manifests(tmp_path / "set", count, folders=["latents"])
+    tracemalloc.start()
+    try:
+        listing = list_folder(tmp_path / "set" / "latents")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert _is_indexed(listing)
+    assert len(listing.entries) == count
+    assert most <= 150 * count  # a million then take 150 MB, beside the 20 MB that are in memory between two writes
+
+
+@pytest.mark.whole
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells how much memory is a process's own")
+def test_the_index_of_a_million_samples_is_made_in_200_megabytes(tmp_path: Path) -> None:
+    put_manifests(tmp_path / "set", 1_000_000, folders=["latents"])
+    found = _in_a_process(MAKING, tmp_path / "set" / "latents")
+    assert (found["samples"], found["indexed"]) == (1_000_000, True)
+    assert found["bytes"] <= 200e6

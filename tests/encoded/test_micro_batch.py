@@ -9,7 +9,7 @@ import torch
 
 from helpers.encoded_sets import AUDIO, INPAINTING, REFERENCE, TEXT, VIDEO, inpainting_set, message, put, put_text, text, values
 from ltxcore.encoded.manifest import read_manifest
-from ltxcore.encoded.micro_batch import as_taken, load_batch, load_sample, to_verify, verify
+from ltxcore.encoded.micro_batch import as_taken, load_batch, load_samples, to_verify, verify
 from ltxcore.encoded.store import write_sample
 from ltxcore.errors import DataError
 from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredText
@@ -198,17 +198,17 @@ def _with_nan(root: Path) -> None:
 
 def _checked(root: Path, manifest: Manifest) -> str:
     with pytest.raises(DataError) as caught:
-        load_sample(root, INPAINTING, "b", list(INPAINTING), manifest, check=True)
+        load_samples(root, INPAINTING, ["b"], list(INPAINTING), manifest, check=["b"])
     return message(caught.value, root)
 
 
 def test_values_that_changed_after_listing_are_found_where_the_bytes_are_compared_with_their_checksum(tmp_path: Path) -> None:
     manifest = _planned(tmp_path)
-    load_sample(tmp_path, INPAINTING, "b", list(INPAINTING), manifest, check=True)
+    load_samples(tmp_path, INPAINTING, ["b"], list(INPAINTING), manifest, check=["b"])
     _with_nan(tmp_path)
     expected = f"ROOT/audio_latents/b.safetensors: is damaged: its content differs from what was written{REDO}"
     assert _checked(tmp_path, manifest) == expected
-    batch, _ = load_sample(tmp_path, INPAINTING, "b", list(INPAINTING), manifest)
+    ((batch, _),) = load_samples(tmp_path, INPAINTING, ["b"], list(INPAINTING), manifest)
     assert batch.latents["audio"].latents.isnan().sum() == 1
 
 

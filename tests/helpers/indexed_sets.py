@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ def entry_of(folder: str, number: int) -> Entry:
     return attrs.evolve(facts, bytes=8, fingerprint=hashed, checksum=hashed[::-1], origin=f"clip_{number // 2:07}.mp4")
 
 
-def put_manifests(root: Path, count: int, manifests: int = 1) -> None:
+def put_manifests(root: Path, count: int, manifests: int = 1, folders: Iterable[str] = FACTS) -> None:
     """Write the manifests of a set, with a file of 8 bytes for every sample, that have not changed for a while."""
-    for folder in FACTS:
+    for folder in folders:
         (root / folder).mkdir(parents=True)
         for process in range(manifests):
             told = (
@@ -58,13 +58,13 @@ def put_manifests(root: Path, count: int, manifests: int = 1) -> None:
             (root / folder / f"manifest-{process}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in told))
         for number in range(count):
             (root / folder / f"{name_of(number)}.safetensors").write_bytes(b"8 bytes.")
-    settle(root)
+    settle(root, folders=folders)
 
 
-def settle(root: Path, seconds: float = 100.0) -> None:
+def settle(root: Path, seconds: float = 100.0, folders: Iterable[str] = FACTS) -> None:
     """Date the folders of a set and their manifests back, as if nobody had changed them for a while."""
     long_ago = time.time() - seconds
-    for folder in FACTS:
+    for folder in folders:
         for path in (*(root / folder).glob("manifest*"), root / folder):
             os.utime(path, (long_ago, long_ago))
 

@@ -253,3 +253,16 @@ def test_a_sample_with_one_caption_draws_nothing(samples: Samples) -> None:
             raise AssertionError(key)
 
     same(samples.load(NAMES), samples.load(NAMES, draws=Never(1, 0, tuple(NAMES), "any")))
+
+
+def test_samples_that_are_kept_share_no_memory_and_those_that_are_not_are_one_piece(samples: Samples) -> None:
+    found = Samples(samples.root, SOURCES, samples.manifest, limit=0)
+    for _ in range(3):
+        same(found.load(NAMES), samples.load(NAMES))
+    (first, _), (second, _), _ = found._found(NAMES, frozenset(SOURCES))
+    one, other = first.latents["audio"].latents, second.latents["audio"].latents
+    assert one.data_ptr() + one.nbytes == other.data_ptr()
+    assert not found._kept
+    kept = [batch.latents["audio"].latents.untyped_storage() for batch, _ in samples._kept.values()]
+    assert len({each.data_ptr() for each in kept}) == len(NAMES)
+    assert {each.nbytes() for each in kept} == {one.nbytes}

@@ -29,6 +29,12 @@ OF_A_DATASET = frozenset(
 @click.command()
 @click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=FilePath(reads_sets=True))
 @click.option("--deep", is_flag=True, help="Decode every frame that is used, and check every value of every encoded file.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Read the encoded files of N samples only, spread over the set; by default, those of all samples.",
+)
 @click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--all", "all_of_them", is_flag=True, help="List every finding, not only the first few of each kind.")
@@ -46,6 +52,7 @@ def doctor(
     /,
     target: Path,
     deep: bool,
+    samples: int | None,
     strict: bool,
     as_json: bool,
     all_of_them: bool,
@@ -70,7 +77,7 @@ def doctor(
     from ltxplugins.tools.doctor import table
     from ltxplugins.tools.doctor.examine import Options, examine
 
-    how = Options(options, codecs, output_dir, option_of, settings, deep, workers)
+    how = Options(options, codecs, output_dir, option_of, settings, deep, workers, samples)
     with bars(progress) as phase:
         checkup = examine(target, how, phase)
     if as_json:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ltxcore.api import DataError, Manifest
+from ltxcore.api import DataError, Entry, Manifest
 from ltxplugins.tools.doctor.findings import Checkup, Finding, Phase, errors, warning
 from ltxplugins.tools.doctor.masks import one_value
 from ltxplugins.tools.doctor.pictures import RATES_REMEDY, rates_told
@@ -14,21 +14,33 @@ if TYPE_CHECKING:
     from ltxcore.api.encoded import StrategyData
 
 
-def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> Manifest | None:
-    """Examine an encoded set, and return its manifest; None if a run would refuse the set before it applies conditions."""
+def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool, most: int | None = None) -> Manifest | None:
+    """Examine an encoded set, and return its manifest; None if a run would refuse the set before it applies conditions.
+
+    Args:
+        encoded: the set.
+        checkup: the checkup that collects the findings.
+        phase: the function that shows progress.
+        deep: whether to look at every value of the files that are read.
+        most: the maximum number of samples of which files are read; None for all.
+    """
     sources = encoded.sources
     manifest, problems = encoded.manifest()
     checkup.refuse("encoded", problems)
     folders = sorted({source.folder for source in sources.values()})
     entries = {sources[role].folder: own for role, own in manifest.entries.items()}
-    total, without = sum(map(len, entries.values())), sum(not entry.checksum for own in entries.values() for entry in own.values())
+    chosen = _spread(manifest.samples, most)
+    files = {folder: own if chosen is None else _among(own, chosen) for folder, own in entries.items()}
+    total, without = sum(map(len, files.values())), sum(not entry.checksum for own in files.values() for entry in own.values())
     how = "every value was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads every value)"
-    many = f"{total} encoded file{'' if total == 1 else 's'} in {', '.join(folders)}"
-    checkup.say(f"{encoded.root}: {many}; {how}; {_compared(total, without)}.")
+    every = sum(map(len, entries.values()))
+    many = f"{every} encoded file{'' if every == 1 else 's'} in {', '.join(folders)}"
+    part = "" if chosen is None else f"only the {total} files of {len(chosen)} of {len(manifest.samples)} samples were read (--samples): "
+    checkup.say(f"{encoded.root}: {many}; {how}; {part}{_compared(total, without)}.")
     if told := encoded.streams(manifest):
         checkup.say(f"{encoded.root}: {told}.")
-    checkup.add(_masks(encoded, manifest, deep, phase))
-    looked = (((folder, name), entry) for folder, own in entries.items() for name, entry in own.items() if deep or entry.checksum)
+    checkup.add(_masks(encoded, manifest, deep, phase, chosen))
+    looked = (((folder, name), entry) for folder, own in files.items() for name, entry in own.items() if deep or entry.checksum)
     step = phase("encoded", total if deep else total - without)
     checkup.add(errors("encoded", encoded.wrong(looked, step) if deep else encoded.damaged(looked, step)))
     checkup.add(_rates(encoded, manifest))
@@ -40,12 +52,21 @@ def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep:
     return manifest
 
 
-def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase) -> Iterator[Finding]:
+def _spread(names: Sequence[str], most: int | None) -> frozenset[str] | None:
+    """Choose at most so many names, always the same ones, at equal distances; None if that is all of them."""
+    return None if most is None or most >= len(names) else frozenset(names[number * len(names) // most] for number in range(most))
+
+
+def _among(entries: Mapping[str, Entry], names: Collection[str]) -> dict[str, Entry]:
+    return {name: entries[name] for name in sorted(names) if name in entries}
+
+
+def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase, chosen: Collection[str] | None) -> Iterator[Finding]:
     masks = {
         (source.folder, name): entry
         for role, source in encoded.sources.items()
         if source.kind == "mask"
-        for name, entry in manifest.entries.get(role, {}).items()
+        for name, entry in (manifest.entries.get(role, {}) if chosen is None else _among(manifest.entries.get(role, {}), chosen)).items()
         if entry.kind in ("", "mask") and entry.finite
     }
     step = phase("masks", len(masks))

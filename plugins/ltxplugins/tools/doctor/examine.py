@@ -35,6 +35,7 @@ class Options:
         settings: settings of the form `a.b=c`, which override values of a run file.
         deep: whether to decode all frames and read all encoded files that a run would use.
         workers: the number of samples to examine at a time; None for one per processor, but at most 8.
+        samples: the maximum number of samples of which encoded files are read; None for all.
     """
 
     preprocessing: PreprocessingTable = attrs.field(factory=PreprocessingTable)
@@ -44,6 +45,7 @@ class Options:
     settings: tuple[str, ...] = ()
     deep: bool = False
     workers: int | None = None
+    samples: int | None = None
 
     @property
     def threads(self) -> int:
@@ -73,7 +75,7 @@ def examine(path: Path, options: Options, phase: Phase) -> Checkup:
         found = examine_dataset(path, request, checkup, phase)
         encoded = None if found is None else _encoded_of(found, None, checkup, phase)
         if encoded is not None:
-            examine_encoded(encoded, checkup, phase, options.deep)
+            examine_encoded(encoded, checkup, phase, options.deep, options.samples)
     return checkup
 
 
@@ -88,7 +90,7 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     for folder in encoded.unread:
         checkup.say(f"{encoded.root / folder}: not checked, because there are no latents that belong to it.")
     checkup.say(f"{encoded.root}: whether it is up to date with its raw media can only be checked if you name the dataset or a run file.")
-    examine_encoded(encoded, checkup, phase, options.deep)
+    examine_encoded(encoded, checkup, phase, options.deep, options.samples)
 
 
 def _encoded_of(found: Survey, run: StrategyData | None, checkup: Checkup, phase: Phase) -> StrategyData | None:
@@ -132,17 +134,17 @@ def _run(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     run = data_of_run(path, options.settings)
     for dataset, encoded, preprocessing in run.sets:
         if dataset is None:
-            _of_run(run, encoded, checkup, phase, options.deep)
+            _of_run(run, encoded, checkup, phase, options)
             continue
         request = Request(preprocessing, run.codecs, encoded.root, run.folders, run.where, options.deep, options.threads)
         rows = examine_dataset(dataset, request, checkup, phase)
         there = None if rows is None else _encoded_of(rows, encoded, checkup, phase)
         if there is not None:
-            _of_run(run, there, checkup, phase, options.deep)
+            _of_run(run, there, checkup, phase, options)
 
 
-def _of_run(run: RunData, encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> None:
+def _of_run(run: RunData, encoded: StrategyData, checkup: Checkup, phase: Phase, options: Options) -> None:
     """Examine the encoded samples of a run, including whether they were made for its model."""
-    manifest = examine_encoded(encoded, checkup, phase, deep)
+    manifest = examine_encoded(encoded, checkup, phase, options.deep, options.samples)
     if manifest is not None:
         checkup.refuse("model", run.misfits(encoded, manifest))

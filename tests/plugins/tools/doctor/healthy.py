@@ -86,8 +86,9 @@ def healthy_set(folder: Path) -> Path:
     return write_rows(folder, rows())
 
 
-def checkup(target: Path, *, deep: bool = False, model: str | None = None, **options: Any) -> Checkup:
-    how = Options(PreprocessingTable(**options), None if model is None else Codecs(model, device="cpu"), deep=deep, workers=2)
+def checkup(target: Path, *, deep: bool = False, model: str | None = None, samples: int | None = None, **options: Any) -> Checkup:
+    codecs = None if model is None else Codecs(model, device="cpu")
+    how = Options(PreprocessingTable(**options), codecs, deep=deep, workers=2, samples=samples)
     with bars(False) as phase:
         return examine(target, how, phase)
 

@@ -185,6 +185,8 @@ def test_the_folder_of_a_dataset_file_that_is_encoded_is_still_taken_for_that(cl
     assert status == 0
     assert f"  {clips}: taken for the folder of a dataset file, since it has .precomputed, which was checked; its media were not.\n" in out
     assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in out
+    out = ltx(clips, "--samples", "1")[1]
+    assert "; only the 3 files of 1 of 3 samples were read (--samples): the bytes of all were compared with their checksums." in out
 
 
 def test_a_set_whose_samples_lack_modalities_is_right_only_where_they_may(tmp_path: Path) -> None:

@@ -135,6 +135,26 @@ def what_of(path: Path) -> str:
     return DAMAGED
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_only_the_files_of_so_many_samples_are_read(encoded: Path, deep: bool) -> None:
+    root = root_of(encoded)
+    for name in ("clips/1", "clips/2"):
+        path = sample_path(root, "video_masks", name)
+        path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
+
+    def at_fault(samples: int | None) -> list[str]:
+        return [each[2].rpartition("/")[2] for each in found(encoded, root, deep=deep, samples=samples) if each[0] == "encoded"]
+
+    assert at_fault(1) == []
+    assert at_fault(2) == ["1.safetensors"]
+    assert at_fault(3) == at_fault(None) == ["1.safetensors", "2.safetensors"]
+    (said,) = (each for each in checkup(root, deep=deep, samples=2).looked if "encoded files in" in each)
+    compared = "the bytes of all were compared with their checksums."
+    assert said.endswith(f"; only the 14 files of 2 of 3 samples were read (--samples): {compared}")
+    path.write_bytes(b"cut")  # whose size is known without reading it
+    assert [each[0] for each in found(encoded, root, deep=deep, samples=1)] == ["encoded"]
+
+
 def test_the_doctor_says_whose_bytes_were_compared(encoded: Path) -> None:
     def told() -> str:
         (sentence,) = (each for each in checkup(root_of(encoded)).looked if "encoded files in" in each)
