@@ -112,9 +112,8 @@ class Need:
     def backward(self) -> int:
         """The peak on a device in forward and backward: at the beginning of the backward, with the most activations; at its end, with the
         most gradients; or after it, while gradients are reduced. In between, each block replaces its activations by its gradients, so the
-        sum is largest
-        at one of the two ends. At the end, the gradients of the first block are counted in addition to its activations, although most of
-        the gradients appear only after activations are freed, since a plan must not be too low.
+        sum is largest at one of the two ends. At the end, the gradients of the first block are counted in addition to its activations,
+        although most of the gradients appear only after activations are freed, since a plan must not be too low.
         """
         states = self.states
         begins, ends = self.early + self.activations.peak, states.gradients + self.activations.late
