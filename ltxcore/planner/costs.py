@@ -16,7 +16,7 @@ from ltxcore.memory import gib
 from ltxcore.models.base import released
 from ltxcore.objectives import labelled
 from ltxcore.planner.advice import Remedy, remedies
-from ltxcore.planner.encoding_text import captions_before
+from ltxcore.planner.encoding_text import captions_before, why_not_counted
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need, with_margin
 from ltxcore.planner.largest_batch import Shapes, all_samples, glance_at_datasets, sets_here, shapes_of, shapes_of_datasets, stored_bytes
 from ltxcore.planner.seconds import Gpu, Seconds, gpu_for, one_digit, step_seconds, time_rows
@@ -57,7 +57,8 @@ class Cost:
         others: the shapes of the largest micro-batch of each objective's dataset, by the objective's name in metrics.
         encoding: the bytes on a GPU while the clips are encoded, before the run; 0 if they are encoded already, or there are none.
         encoding_tiled: the same with `ltx preprocess --vae-tiling`; counted only if clips that are whole do not fit.
-        captions: the bytes on a GPU while captions are encoded, before the run; 0 if that is not counted, or they are encoded already.
+        captions: the bytes on a GPU while captions are encoded, before the run; None if this is not known, and 0 if they are encoded already
+            or take next to nothing.
         streams: how many of the encoded samples have which modalities, in words; "" if all have those of the run.
     """
 
@@ -75,7 +76,7 @@ class Cost:
     streams: str = ""
     encoding: int = 0
     encoding_tiled: int = 0
-    captions: int = 0
+    captions: int | None = 0
 
     @property
     def captions_fit(self) -> bool:
@@ -145,7 +146,8 @@ def cost(
         made = Cost(found, shapes, need, memory, better, lacking, gpu, seconds, size, passes, others, streams)
         is_encoded_here = data is None and loaded.config.data.is_said
         if is_encoded_here:
-            made = attrs.evolve(made, encoding=estimator.encoding(), captions=captions_before(loaded.config))
+            captions = 0 if found.info.generation == "tiny" else captions_before(loaded.config)
+            made = attrs.evolve(made, encoding=estimator.encoding(), captions=captions)
         return made if made.encoding_fits else attrs.evolve(made, encoding_tiled=estimator.encoding(tiles=True))
     except LtxError as error:
         raise located(error, loaded) from error
@@ -201,8 +203,12 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         ],
     )
     yield f"Each of {need.processes} GPUs" if need.processes > 1 else "The GPU", _on_gpu(found)
-    encoded = (("encoding of clips", found.encoding, found.encoding_fits), ("encoding of captions", found.captions, found.captions_fit))
-    rows = [(name, f"{gib(with_margin(size))} of {gib(found.memory)} with margin: {_fits(fits)}") for name, size, fits in encoded if size]
+    encoded = (("encoding of captions", found.captions, found.captions_fit), ("encoding of clips", found.encoding, found.encoding_fits))
+    rows = [
+        (name, why_not_counted(config) if size is None else f"{gib(with_margin(size))} of {gib(found.memory)} with margin: {_fits(fits)}")
+        for name, size, fits in encoded
+        if size != 0
+    ]
     if rows:
         yield "Preprocessing", rows
     yield f"Time on {found.gpu.name}", time_rows(found.seconds, found.gpu, config.optimization.steps, need)

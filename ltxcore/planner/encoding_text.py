@@ -24,14 +24,23 @@ MASKS = ("full_attention", "sliding_attention")
 """The names of the masks of Gemma's two kinds of layers."""
 
 
-def captions_before(config: RunFile) -> int:
-    """Estimate the memory that encoding captions takes before a run. It is not counted, and the result is 0, if the text encoder is on
-    another machine, has 8-bit weights or waits in host memory.
-    """
-    if config.acceleration.load_text_encoder_in_8bit or config.acceleration.offload_text_encoder:
-        return 0
-    encoder = text_encoder_of(config.model)
-    return 0 if encoder is None else encoding_captions(encoder, config.preprocessing.batch_size)
+def captions_before(config: RunFile) -> int | None:
+    """Estimate the memory that encoding captions takes before a run. The result is None if `why_not_counted` gives a reason."""
+    encoder = None if _needs_less(config) else text_encoder_of(config.model)
+    return None if encoder is None else encoding_captions(encoder, config.preprocessing.batch_size)
+
+
+def why_not_counted(config: RunFile) -> str:
+    """Say why the memory for encoding captions is not known."""
+    return _needs_less(config) or "unknown, because the text encoder is not on this machine"
+
+
+def _needs_less(config: RunFile) -> str:
+    if config.acceleration.load_text_encoder_in_8bit:
+        return "not counted, because the text encoder has 8-bit weights"
+    if config.acceleration.offload_text_encoder:
+        return "not counted, because one layer of the text encoder at a time is on the GPU"
+    return ""
 
 
 def text_encoder_of(model: ModelTable) -> GemmaTextEncoder | None:

@@ -61,6 +61,11 @@ def test_a_plan_says_whether_encoding_fits_and_what_takes_less(tmp_path: Path) -
     assert 0 < small.encoding_tiled < small.encoding == large.encoding
     assert any("ltx preprocess --vae-tiling" in line for line in advice(small))
     assert large.captions_fit
+    elsewhere = attrs.evolve(large, captions=None)
+    assert elsewhere.captions_fit
+    assert (
+        dict(dict(told(elsewhere))["Preprocessing"])["encoding of captions"] == "unknown, because the text encoder is not on this machine"
+    )
     scarce = attrs.evolve(large, captions=80 * 2**30)
     assert dict(dict(told(scarce))["Preprocessing"])["encoding of captions"] == "89.0 GiB of 80.0 GiB with margin: does not fit"
     assert any("offload_text_encoder" in line for line in advice(scarce))

@@ -9,8 +9,9 @@ import pytest
 
 from helpers.official_text import gemma_of, write_gemma3, write_model, write_packed
 from ltxcore.codecs.official import text
-from ltxcore.config.run_file import ModelTable
-from ltxcore.planner.encoding_text import encoding_captions, text_encoder_of
+from ltxcore.config.acceleration import AccelerationTable
+from ltxcore.config.run_file import ModelTable, RunFile
+from ltxcore.planner.encoding_text import captions_before, encoding_captions, text_encoder_of, why_not_counted
 from ltxcore.planner.live import LiveBytes
 from planner.measured import alive
 
@@ -46,3 +47,18 @@ def test_a_text_encoder_elsewhere_is_not_counted(places: dict[str, tuple[Path, P
     assert text_encoder_of(table) is not None
     assert text_encoder_of(attrs.evolve(table, text_encoder_path=tmp_path / "far")) is None
     assert text_encoder_of(attrs.evolve(table, model_path=str(tmp_path / "far.safetensors"))) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("load_text_encoder_in_8bit", "not counted, because the text encoder has 8-bit weights"),
+        ("offload_text_encoder", "not counted, because one layer of the text encoder at a time is on the GPU"),
+    ],
+)
+def test_a_text_encoder_that_needs_less_is_not_counted(key: str, why: str, places: dict[str, tuple[Path, Path]]) -> None:
+    model, gemma = places["2.3"]
+    whole = RunFile(model=ModelTable(model_path=str(model), text_encoder_path=gemma), training_strategy=None)
+    less = attrs.evolve(whole, acceleration=AccelerationTable(**{key: True}))
+    assert captions_before(whole) == encoding_captions(text.load(model, gemma), whole.preprocessing.batch_size)
+    assert (captions_before(less), why_not_counted(less)) == (None, why)
