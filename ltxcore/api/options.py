@@ -58,38 +58,41 @@ def codec_options(
         required: whether a model must be named.
         text: whether text is encoded.
         device: the default device, for the help of `--device`; None if nothing is computed.
-        tiling: the work that `--vae-tiling` applies to, for the option's help.
+        tiling: the work that `--vae-tiling` applies to, for the option's help; None if the command has no such option.
     """
-    options = [
-        click.option("--model-path", required=required, metavar="MODEL", help=model),
-        click.option("--text-encoder-path", type=FilePath(), help=f"The text encoder, {ELSEWHERE}"),
-        click.option("--video-vae-path", type=FilePath(), help=f"The video VAE, {ELSEWHERE}"),
-        click.option("--audio-vae-path", type=FilePath(), help=f"The audio VAE, {ELSEWHERE}"),
-        click.option("--connectors-path", type=FilePath(), help=f"The text connectors and projections, {ELSEWHERE}"),
-        click.option("--device", help=f"Device to compute on; by default {device}, if there is one."),
-        click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in tiles, which takes less memory."),
-        click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights."),
-        click.option(
+    options = {
+        "model_path": click.option("--model-path", required=required, metavar="MODEL", help=model),
+        "text_encoder_path": click.option("--text-encoder-path", type=FilePath(), help=f"The text encoder, {ELSEWHERE}"),
+        "video_vae_path": click.option("--video-vae-path", type=FilePath(), help=f"The video VAE, {ELSEWHERE}"),
+        "audio_vae_path": click.option("--audio-vae-path", type=FilePath(), help=f"The audio VAE, {ELSEWHERE}"),
+        "connectors_path": click.option("--connectors-path", type=FilePath(), help=f"The text connectors and projections, {ELSEWHERE}"),
+        "device": click.option("--device", help=f"Device to compute on; by default {device}, if there is one."),
+        "vae_tiling": click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in tiles, which takes less memory."),
+        "load_text_encoder_in_8bit": click.option(
+            "--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights."
+        ),
+        "offload_text_encoder": click.option(
             "--offload-text-encoder",
             is_flag=True,
             help="CPU offload: keep the text encoder's weights in CPU memory, and copy them to the GPU layer by layer.",
         ),
-    ]
-    paths, computing = options[1:5], options[5:]
-    wanted = [
-        *(options[:1] if model else []),
-        *(paths if text else paths[1:3]),
-        *((computing if text else computing[:2]) if device else []),
-    ]
+    }
+    left_out = {
+        *(() if model else {"model_path"}),
+        *(() if text else OF_TEXT),
+        *(() if device else COMPUTING),
+        *(() if tiling else {"vae_tiling"}),
+    }
+    wanted = {name: option for name, option in options.items() if name not in left_out}
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def call(*arguments: Any, **named: Any) -> Any:
-            given = {name: named.pop(name, None) for name in ATTRIBUTES}
+            given = {name: named.pop(name) for name in wanted}
             return command(*arguments, codecs=_codecs(given, is_asked=model is not None, computes=device is not None), **named)
 
         decorated: Any = call
-        for option in reversed(wanted):
+        for option in reversed(wanted.values()):
             decorated = option(decorated)
         return decorated
 
@@ -108,6 +111,12 @@ ATTRIBUTES = {
     "offload_text_encoder": "text_offload",
 }
 """The attribute of `Codecs` that each option sets."""
+
+OF_TEXT = frozenset({"text_encoder_path", "connectors_path", "load_text_encoder_in_8bit", "offload_text_encoder"})
+"""The options of commands that encode text."""
+
+COMPUTING = frozenset({"device", "vae_tiling", "load_text_encoder_in_8bit", "offload_text_encoder"})
+"""The options of commands that compute."""
 
 
 def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs | None:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("dataset", type=FilePath())
-@codec_options(
-    model='"tiny", or a model file, whose VAEs and text encoder are used.', required=True, device="the process's GPU", tiling="Encode"
-)
+@codec_options(model='"tiny", or a model file, whose VAEs and text encoder are used.', required=True, device="the process's GPU")
 @click.option(
     "--output-dir",
     type=FilePath(),
@@ -116,7 +114,7 @@ def preprocess(
             video_vae_path=codecs.video_vae,
             audio_vae_path=codecs.audio_vae,
             device=codecs.device,
-            vae_tiling=codecs.tiling,
+            vae_tiling=options.vae_tiling,
             overwrite=overwrite,
             progress=progress,
         )

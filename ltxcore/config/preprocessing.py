@@ -114,6 +114,11 @@ class PreprocessingTable:
         "stop",
         help='what to do about a file that cannot be used: "skip" leaves it out, but keeps the video of a clip that only lacks audio',
     )
+    vae_tiling: bool = key(
+        False,
+        help="VAE tiling: encode clips in tiles of 512 x 512 pixels, which takes less memory. The latents differ slightly, so clips that "
+        "were encoded with the other setting are encoded again",
+    )
     batch_size: int = key(
         1,
         help="number of captions encoded at a time; on a GPU, 8 are faster. Clips and audio are encoded one by one",

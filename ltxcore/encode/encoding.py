@@ -91,6 +91,7 @@ def encoding_of(
     """
     # Without a model, the tiny one provides the size of a latent cell, since all models of the family have the same grid.
     grid = codecs or Codecs("tiny", device="cpu")
+    grid = attrs.evolve(grid, tiling=grid.tiling or options.vae_tiling)
     video, audio = _video(data, grid), _audio(data, grid)
     rules = rules_from_options(data, options, video, audio, where)
     raw = RawFiles(root, data.folder.absolute(), rank, writes=writes, recalls=recalls, resamples=rules.resamples)

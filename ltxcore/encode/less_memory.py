@@ -61,11 +61,8 @@ class Less:
         ]
 
     def _for_media(self) -> list[str]:
-        tiled = (
-            "--vae-tiling" if self._is_command else "`ltx preprocess --vae-tiling` (then data.preprocessed_data_root names what it wrote)"
-        )
         return [
-            *([] if self.codecs.tiling else [tiled]),
+            *([] if self.options.vae_tiling else ["--vae-tiling" if self._is_command else "preprocessing.vae_tiling = true"]),
             f"smaller {self._option('resolution_buckets')}, or fewer frames in them",
             *(["--workers 1, which decodes one sample at a time"] if self._is_command and self.workers > 1 else []),
         ]

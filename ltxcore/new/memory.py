@@ -63,12 +63,14 @@ def fitted_to(path: Path, memory: int, processes: int, model: str | None, tell: 
         ConfigError: no settings are enough; the error names what else would help.
         LtxError: the run file has mistakes.
     """
+    from ltxcore.planner.advice import Change
     from ltxcore.planner.costs import cost
 
     loaded = load_run(path, FASTEST, elsewhere=("data", "model", "objectives", "validation"))
     found = cost(loaded, processes, memory, model=model, tell=tell)
+    tiled = (Change("preprocessing.vae_tiling = true", {"preprocessing": {"vae_tiling": True}}),) if found.encoding_tiled else ()
     if found.fits:
-        return Fitted(memory, _settings(loaded, ()), found.need, found.shapes.described)
+        return Fitted(memory, _settings(loaded, tiled), found.need, found.shapes.described)
     own = (remedy for remedy in found.remedies if not remedy.is_other)
     best = min(own, key=lambda remedy: (remedy.is_learned_otherwise, remedy.seconds), default=None)
     if best is None:
@@ -78,7 +80,7 @@ def fitted_to(path: Path, memory: int, processes: int, model: str | None, tell: 
             where="--memory",
             remedy=f"It would fit with {others}." if others else "It needs a GPU with more memory.",
         )
-    return Fitted(memory, _settings(loaded, best.changes), best.need, found.shapes.described)
+    return Fitted(memory, _settings(loaded, (*best.changes, *tiled)), best.need, found.shapes.described)
 
 
 def _settings(loaded: LoadedRun, changes: tuple[Change, ...]) -> dict[str, dict[str, str]]:

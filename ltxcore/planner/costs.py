@@ -56,7 +56,7 @@ class Cost:
         passes: the passes over the data; None if the data are not on this machine.
         others: the shapes of the largest micro-batch of each objective's dataset, by the objective's name in metrics.
         encoding: the bytes on a GPU while the clips are encoded, before the run; 0 if they are encoded already, or there are none.
-        encoding_tiled: the same with `ltx preprocess --vae-tiling`; counted only if clips that are whole do not fit.
+        encoding_tiled: the same with `preprocessing.vae_tiling`; counted only if the run does not set the key, and does not fit without it.
         captions: the bytes on a GPU while captions are encoded, before the run; None if this is not known, and 0 if they are encoded already
             or take next to nothing.
         streams: how many of the encoded samples have which modalities, in words; "" if all have those of the run.
@@ -147,8 +147,11 @@ def cost(
         is_encoded_here = data is None and loaded.config.data.is_said
         if is_encoded_here:
             captions = 0 if found.info.generation == "tiny" else captions_before(loaded.config)
-            made = attrs.evolve(made, encoding=estimator.encoding(), captions=captions)
-        return made if made.encoding_fits else attrs.evolve(made, encoding_tiled=estimator.encoding(tiles=True))
+            tiles = loaded.config.preprocessing.vae_tiling
+            made = attrs.evolve(made, encoding=estimator.encoding(tiles), captions=captions)
+            if not tiles and not made.encoding_fits:
+                made = attrs.evolve(made, encoding_tiled=estimator.encoding(tiles=True))
+        return made
     except LtxError as error:
         raise located(error, loaded) from error
 
@@ -261,8 +264,8 @@ def advice(found: Cost) -> Iterator[str]:
     for each in found.lacking:
         yield f"Missing here, but needed on the machine that trains: {each}"
     if not found.encoding_fits:
-        tiled = with_margin(found.encoding_tiled)
-        yield f"Encoding the clips takes {gib(tiled)} with `ltx preprocess --vae-tiling`, and less if the clips are smaller or shorter."
+        tiled = f"{gib(with_margin(found.encoding_tiled))} with preprocessing.vae_tiling = true, and " if found.encoding_tiled else ""
+        yield f"Encoding the clips takes {tiled}less if the clips are smaller or shorter."
     if not found.captions_fit:
         yield "Encoding captions takes less with acceleration.load_text_encoder_in_8bit = true or acceleration.offload_text_encoder = true."
     if found.fits:

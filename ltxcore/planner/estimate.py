@@ -254,9 +254,9 @@ class Estimator:
             self._decoding[cells] = 0 if vae is None or cells is None else decoding(vae.decoder, self.base.token_widths["video"], cells)
         return self._decoding[cells]
 
-    def encoding(self, tiles: bool = False) -> int:
+    def encoding(self, tiles: bool) -> int:
         """Estimate the memory that encoding the clips of the largest micro-batch takes, before the run; 0 if there are no clips, or the VAE
-        is the tiny one. A run never encodes in tiles, but `ltx preprocess` can.
+        is the tiny one. `tiles` is true if clips are encoded in tiles.
         """
         cells = self.shapes.roles.get("video")
         vae = None if cells is None or len(cells) < CLIP else video_vae_of(self.found, self.base)

@@ -12,11 +12,14 @@ from helpers.official_models import video_module
 from helpers.whole_models import split
 from ltxcore.codecs.official import video_vae
 from ltxcore.codecs.official.tiles import Tiling
+from ltxcore.config.load import load_run
 from ltxcore.encode.device_work import AT_ONCE
+from ltxcore.new.memory import fitted_to
 from ltxcore.planner.cost_in_json import machine
 from ltxcore.planner.costs import advice, cost, told
 from ltxcore.planner.decoding import DTYPE
 from ltxcore.planner.encoding import encoding
+from ltxcore.planner.estimate import with_margin
 from ltxcore.planner.live import LiveBytes
 from ltxcore.protocols import Clip
 from planner.measured import alive
@@ -59,7 +62,7 @@ def test_a_plan_says_whether_encoding_fits_and_what_takes_less(tmp_path: Path) -
     assert machine(large)["preprocessing"] == {"video": large.encoding, "text": large.captions, "fits": True}
     assert not machine(small)["preprocessing"]["fits"]
     assert 0 < small.encoding_tiled < small.encoding == large.encoding
-    assert any("ltx preprocess --vae-tiling" in line for line in advice(small))
+    assert any("with preprocessing.vae_tiling = true, and less if" in line for line in advice(small))
     assert large.captions_fit
     elsewhere = attrs.evolve(large, captions=None)
     assert elsewhere.captions_fit
@@ -70,7 +73,24 @@ def test_a_plan_says_whether_encoding_fits_and_what_takes_less(tmp_path: Path) -
     assert dict(dict(told(scarce))["Preprocessing"])["encoding of captions"] == "89.0 GiB of 80.0 GiB with margin: does not fit"
     assert any("offload_text_encoder" in line for line in advice(scarce))
     assert not machine(scarce)["preprocessing"]["fits"]
-    assert not any("--vae-tiling" in line for line in advice(large))
+    assert not any("vae_tiling" in line for line in advice(large))
+
+
+def test_a_run_that_encodes_in_tiles_is_counted_so_and_a_new_run_file_does_where_whole_clips_do_not_fit(tmp_path: Path) -> None:
+    paths, whole, tiled = split(tmp_path), *(tmp_path / name for name in ("whole", "tiled"))
+    for folder in (whole, tiled):
+        folder.mkdir()
+        planned(folder, paths, preprocessing={"resolution_buckets": "1024x1024x17", "vae_tiling": folder == tiled})
+    memory = with_margin(cost(load_run(whole / "run.toml"), 1, 2**40).encoding) - 1
+    without, own, scarce = (
+        cost(load_run(folder / "run.toml"), 1, size) for folder, size in ((whole, memory), (tiled, memory), (tiled, 2**30))
+    )
+    assert not without.encoding_fits
+    assert own.encoding_fits
+    assert (own.encoding, own.encoding_tiled, scarce.encoding_tiled) == (without.encoding_tiled, 0, 0)
+    assert "Encoding the clips takes less if the clips are smaller or shorter." in advice(scarce)
+    for folder, size, key in ((whole, memory, {"vae_tiling": "true"}), (whole, 2**40, {}), (tiled, memory, {})):
+        assert fitted_to(folder / "run.toml", size, 1, None, lambda _: None).settings.get("preprocessing", {}) == key
 
 
 def test_the_tiny_codec_and_clips_that_are_encoded_are_not_counted(tmp_path: Path) -> None:

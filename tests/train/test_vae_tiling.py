@@ -1,7 +1,10 @@
-"""`acceleration.vae_tiling`: a run decodes its samples, and encodes what they are given, in pieces, as the commands do with `--vae-tiling`."""
+"""VAE tiling in a run: it decodes its samples and encodes what they are given, with `acceleration.vae_tiling`, and encodes its clips, with
+`preprocessing.vae_tiling`, in pieces, as the commands do with `--vae-tiling`.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from torch import Tensor
 
 from helpers.official_models import CHANNELS
 from helpers.official_text import WIDTHS
-from helpers.sample_made import PLAIN, image_file
+from helpers.sample_made import PLAIN, clip_file, image_file
 from helpers.training_runs import put, write_run
 from helpers.whole_models import unified
 from ltxcore.cli.main import main
@@ -22,6 +25,7 @@ from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.official.video_vae import VideoVae
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
+from ltxcore.encoded.store import read_stored
 from ltxcore.media.probe import read_clip
 from ltxcore.protocols import Clip
 from ltxcore.train.start_run import run
@@ -128,3 +132,43 @@ def test_a_run_decodes_and_encodes_in_pieces_where_that_is_asked_for(
 ) -> None:
     drawn(tmp_path, model, tiling=tiling)
     assert [each[0] for each in (*seen.decoded, *seen.encoded)] == [Tiling() if tiling else None] * 2
+
+
+def trained_on(folder: Path, model: dict[str, Path], *, tiling: bool) -> None:
+    """Train a step on the clips of a folder, which are encoded unless they are already."""
+    tables: dict[str, Any] = {
+        "output_dir": str(folder / "out"),
+        "model": {key: str(path) for key, path in model.items()},
+        "lora": {"rank": 2, "target_modules": ["attn1.to_q"]},
+        "training_strategy": {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents"}},
+        "optimization": {"steps": 1},
+        "acceleration": {"mixed_precision_mode": "no"},
+        "data": {"dataset": str(folder / "clips"), "held_out": 0, "num_dataloader_workers": 0},
+        "preprocessing": {"vae_tiling": tiling, "skip_audio": True},
+    }
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    run(load_run(write_run(folder, tables)))
+
+
+@pytest.mark.slow
+def test_clips_that_the_command_encoded_in_pieces_are_those_that_a_run_in_pieces_trains_on(model: dict[str, Path], tmp_path: Path) -> None:
+    width, height, frames = SIZE
+    clip_file(tmp_path / "clips" / "a.mp4", frames, height, width)
+    (tmp_path / "clips" / "a.txt").write_text("a red disc")
+    paths = [f"--{key.replace('_', '-')}={path}" for key, path in model.items()]
+    done = CliRunner().invoke(
+        main, ["preprocess", str(tmp_path / "clips"), *paths, "--device=cpu", "--skip-audio", "--vae-tiling", "--no-progress"]
+    )
+    assert done.exit_code == 0, done.output
+    file = tmp_path / "clips.precomputed" / "latents" / "a.safetensors"
+    by_command = read_stored(file)[0]
+    written = file.stat().st_mtime_ns
+    assert by_command.encoder.endswith("+tiles=512/128")
+    trained_on(tmp_path, model, tiling=True)
+    assert file.stat().st_mtime_ns == written
+    trained_on(tmp_path, model, tiling=False)
+    whole = read_stored(file)[0]
+    assert "tiles" not in whole.encoder
+    trained_on(tmp_path, model, tiling=True)
+    assert torch.equal(read_stored(file)[0].tensors["latents"], by_command.tensors["latents"])
+    assert not torch.equal(whole.tensors["latents"], by_command.tensors["latents"])
