@@ -67,7 +67,7 @@ def command(
 
     With --data, the number of steps, the batch size, the sizes and the held-out clips are chosen to suit your clips, and the command prints
     what the clips lack for the mode. With --memory, gradient checkpointing, quantization, block swap and the like are chosen with the
-    estimates of `ltx plan`; this takes about a minute. The paths of a released model are placeholders: the comment beside each says which
+    estimates of `ltx plan`; this takes some seconds. The paths of a released model are placeholders: the comment beside each says which
     file to download, and you fill in its path.
 
     With --demo, the run file trains without changes, on clips that are written to the same folder:
