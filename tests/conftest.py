@@ -1,11 +1,13 @@
 """Tests run in as many processes as there are processors, each of which computes with one thread: two that want all of them wait for each other.
 
-With more, matrix products would also sum in another order and differ in the last bits. And no test is one process of a launch, wherever it was started.
+With more, matrix products would also sum in another order and differ in the last bits. And no test is one process of a launch, wherever it was started, or ignores
+Ctrl-C because a script started the tests in the background.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -15,6 +17,8 @@ from helpers.sampling import SEED
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LTX_VERBOSITY"):
     os.environ.pop(name, None)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SECONDS = {"slow": 2400, "whole": 4 * 3600}
 """Of a test that is marked so, with its fixtures; any other has the `timeout` of pyproject.toml."""

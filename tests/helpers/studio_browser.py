@@ -110,8 +110,15 @@ def opened(browser: Any, studio: Served, width: int = 1280, refused: str = "", *
         window.close()
 
 
+OUTSIDE = """() => [...document.querySelectorAll("main :is(input, select, textarea, button, a.button)")].filter((control) => {
+  const own = control.getBoundingClientRect(), frame = control.closest("fieldset, .card, main").getBoundingClientRect();
+  return own.width && control.checkVisibility() && own.right > frame.right + 1;
+}).map((control) => control.outerHTML.slice(0, 120))"""
+"""JavaScript that returns the controls that reach beyond the fieldset, the card or the page that they are in."""
+
+
 def faults(page: Any) -> list[str]:
-    """Return what axe-core finds wrong with a page, and whether the page is wider than its window.
+    """Return what axe-core finds wrong with a page, whether the page is wider than its window, and which controls stick out of their frame.
 
     Each is one line: the rule, what it asks for, and the elements.
     """
@@ -122,4 +129,5 @@ def faults(page: Any) -> list[str]:
         for each in Axe().run(page).response["violations"]
     ]
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return [*found, *([f"the page is {wide} pixels wider than its window"] if wide > 0 else [])]
+    outside = [f"sticks out of its frame: {html}" for html in page.evaluate(OUTSIDE)]
+    return [*found, *([f"the page is {wide} pixels wider than its window"] if wide > 0 else []), *outside]

@@ -38,6 +38,8 @@ def supervise(folder: Path, arguments: list[str]) -> None:
         if not (folder / "job.json").exists() or (folder / "process.json").exists() or (folder / "end.json").exists():
             return  # it was removed, started or stopped before the lock was taken
         progress = str((folder / "progress.json").resolve())
+        # A server that a script started in the background ignores SIGINT, and so would the command, which could then not be stopped.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         command = subprocess.Popen(
             [sys.executable, "-P", "-m", "ltxcore", *arguments],
             stdin=subprocess.DEVNULL,

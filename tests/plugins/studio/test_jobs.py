@@ -39,10 +39,14 @@ def test_a_job_runs_a_command_of_ltx_and_keeps_what_it_prints(jobs: Jobs) -> Non
 
 
 @pytest.mark.slow
-def test_a_job_says_how_much_of_its_work_is_done(jobs: Jobs, tmp_path: Path) -> None:
+def test_a_job_says_how_much_of_its_work_is_done_and_stops_also_if_its_server_ignores_ctrl_c(jobs: Jobs, tmp_path: Path) -> None:
     job = jobs.add("sample", "A tone", ["sample", "a tone", "--model", "tiny", "--inference-steps", "400", "-o", "out"])
     assert job.progress is None
-    jobs.start(job)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        jobs.start(job)
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait(lambda: job.progress is not None or job.state != "running")
     assert job.progress is not None, job.tail()
     assert (job.progress.name, job.progress.steps) == ("steps", 400)
